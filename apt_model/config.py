@@ -1,0 +1,77 @@
+"""The shape of an APT model. No torch: `--help` and `--dry-run` read this file."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A frozen group of settings. Unknown keys are refused; `nan` and `inf` are not numbers here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_values_are_not_numbers(cls, values: Any) -> Any:
+        # pydantic would read `batch_size: yes` as 1.
+        if isinstance(values, dict):
+            for name, field in cls.model_fields.items():
+                if isinstance(values.get(name), bool) and field.annotation in (int, float):
+                    values = {**values, name: str(values[name])}
+        return values
+
+
+class ModelConfig(Section):
+    """The network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
+
+    d_model: int = Field(256, ge=1, description="Width of the residual stream, in features.")
+    num_layers: int = Field(
+        6, ge=1, description="Number of decoder blocks.", json_schema_extra={"aliases": ["n_layers"]}
+    )
+    num_heads: int = Field(
+        8,
+        ge=1,
+        description="Attention heads per block; must divide d_model into heads of an even width.",
+        json_schema_extra={"aliases": ["n_heads"]},
+    )
+    d_ff: int = Field(1024, ge=1, description="Width of the SwiGLU feed-forward layer, in features.")
+    max_seq_len: int = Field(
+        256, ge=4, description="Longest sequence, in tokens: [BOS] prompt [SEP] answer [EOS]."
+    )
+    dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of activations dropped while training, 0 to 1."
+    )
+    attention: Literal["autopoietic", "standard"] = Field(
+        "autopoietic",
+        description="autopoietic: each head sets its own temperature and output gate per token; "
+        "standard: plain attention, the control experiment.",
+    )
+    tie_embeddings: bool = Field(True, description="Share the input embedding with the output head.")
+    vocab_size: int | None = Field(
+        None, ge=1, description="Number of tokens; None: as many as the data's tokenizer has."
+    )
+    rope_theta: float = Field(10000.0, gt=0.0, description="Base of the rotary positions' wavelengths.")
+    norm_eps: float = Field(1e-6, gt=0.0, description="Added to the mean square in RMSNorm.")
+
+    @property
+    def head_dim(self) -> int:
+        """Features per attention head."""
+        return self.d_model // self.num_heads
+
+    @model_validator(mode="after")
+    def _heads_divide_the_model(self) -> ModelConfig:
+        if self.d_model % self.num_heads:
+            fits = [n for n in range(1, self.d_model + 1) if self.d_model % (2 * n) == 0]
+            near = min(fits, key=lambda n: abs(n - self.num_heads), default=1)
+            raise ValueError(
+                f"d_model={self.d_model} cannot be divided among num_heads={self.num_heads} heads; "
+                f"the nearest head count that divides it is {near}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"d_model={self.d_model} over num_heads={self.num_heads} gives heads of odd width {self.head_dim}; "
+                "rotary positions turn pairs of features, so use an even width"
+            )
+        return self

@@ -1,0 +1,89 @@
+"""Free-running greedy generation, batched, with the key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from apt_model.model import APT, KVCache
+from apt_model.tokenizer import DynamicTagTokenizer
+
+
+@torch.inference_mode()
+def generate_ids(model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_new_tokens: int) -> list[list[int]]:
+    """Continue each prompt with its most probable tokens, until `eos_id` (left out) or `max_new_tokens`.
+
+    Args:
+        model: in any mode; it is put in eval mode and back.
+        prompts: token ids, one or more each, at most `max_seq_len`; lengths may differ.
+        eos_id: the token that ends an answer.
+        max_new_tokens: per prompt; a prompt near `max_seq_len` gets fewer.
+
+    Returns:
+        The new ids of each prompt, in the prompts' order. Weights are used in their own dtype, without autocast.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        return _generate(model, prompts, eos_id, max_new_tokens)
+    finally:
+        model.train(was_training)
+
+
+def _generate(model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_new_tokens: int) -> list[list[int]]:
+    device = model.embedding.weight.device
+    answers: list[list[int]] = [[] for _ in prompts]
+    limit = model.config.max_seq_len
+    lengths_B = torch.tensor([len(p) for p in prompts], device=device)
+    longest = int(lengths_B.max())
+    tokens_BT = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        tokens_BT[row, : len(prompt)] = torch.tensor(prompt)
+    tokens_BT = tokens_BT.to(device)
+    positions_BT = torch.arange(longest, device=device).expand_as(tokens_BT)
+    cache = KVCache(model.config, len(prompts), longest + max_new_tokens, device)
+    hidden_BTD = model.step(tokens_BT, positions_BT, positions_BT < lengths_B[:, None], cache)
+    last_BD = hidden_BTD[torch.arange(len(prompts), device=device), lengths_B - 1]
+    rows_B = torch.arange(len(prompts), device=device)  # which prompt each row of the shrinking batch belongs to
+    for _ in range(max_new_tokens):
+        next_B = model.head(last_BD).argmax(dim=-1)
+        goes_on_B = (next_B != eos_id) & (lengths_B < limit)
+        kept = goes_on_B.nonzero().squeeze(1)
+        for row, token in zip(rows_B[kept].tolist(), next_B[kept].tolist(), strict=True):
+            answers[row].append(token)
+        if len(kept) == 0:
+            break
+        if len(kept) < len(next_B):
+            cache.keep_rows(kept)
+            rows_B, lengths_B, next_B = rows_B[kept], lengths_B[kept], next_B[kept]
+        step_B1 = next_B[:, None]
+        hidden_B1D = model.step(step_B1, lengths_B[:, None], torch.ones_like(step_B1, dtype=torch.bool), cache)
+        last_BD = hidden_B1D[:, 0]
+        lengths_B = lengths_B + 1
+    return answers
+
+
+def answer_prompts(
+    model: APT,
+    tokenizer: DynamicTagTokenizer,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 256,
+) -> Iterator[tuple[int, str]]:
+    """Greedy answers to question texts, as (index of the prompt, answer), shortest prompts first.
+
+    Prompts of like length share a batch, so little is spent on padding. A prompt too long for the model gets an
+    empty answer.
+    """
+    encoded = [tokenizer.prompt_ids(p) for p in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+    readable = [i for i in order if len(encoded[i]) <= model.config.max_seq_len]
+    for start in range(0, len(readable), batch_size):
+        chosen = readable[start : start + batch_size]
+        ids = generate_ids(model, [encoded[i] for i in chosen], tokenizer.eos_id, max_new_tokens)
+        for i, answer in zip(chosen, ids, strict=True):
+            yield i, tokenizer.decode(answer)
+    for i in order[len(readable) :]:
+        yield i, ""

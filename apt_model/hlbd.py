@@ -1,0 +1,314 @@
+"""HLBD files to samples. Two formats, told apart by their keys. No torch.
+
+Question rows ("Hardcore"):
+
+    {"metadata": {…}, "data": {"arithmetic": [{"input": "12 + 34 = ?", "output": "46"}, …], …}}
+
+Concepts told on levels ("Full"); a missing level is left out, further levels are taken along:
+
+    {"metadata": {…}, "samples": [{"concept": "下雨", "level_1": {"字卡": "雨", "emoji": "🌧️"}, …}, …]}
+
+An *entry* is a row or a concept, as it stands in the file; a *sample* is one prompt with its answer. A row gives one
+sample, a concept gives one for each direction of `pairs`. A tag at the front of a concept's prompt says what is asked
+for, a second one what is given: `[EN]下雨`, `[ZH][EMOJI]🌧️`, `[KR][JP]雨が降っています。`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from apt_model.errors import DataError
+
+Pairs = Literal["levels", "full"]
+
+# Key of a level's text -> its tag. A key that is not here gets a tag of its own: {"克林贡文": …} -> [克林贡文].
+LEVEL_TAGS = {
+    "字卡": "[CARD]",
+    "emoji": "[EMOJI]",
+    "短语": "[PHRASE]",
+    "数学": "[MATH]",
+    "拼音": "[PY]",
+    "英文": "[EN]",
+    "中文": "[ZH]",
+    "日文": "[JP]",
+    "韩文": "[KR]",
+    "法文": "[FR]",
+    "德文": "[DE]",
+    "西班牙文": "[ES]",
+    "葡萄牙文": "[PT]",
+    "意大利文": "[IT]",
+    "俄文": "[RU]",
+    "阿拉伯文": "[AR]",
+    "越南文": "[VI]",
+    "泰文": "[TH]",
+}
+# With pairs=full, these are also asked of each other. The rest (a picture, one character, a formula) is told by many
+# concepts alike: it can be an answer, and as a question only where the data happens to give it a single answer.
+_SENTENCE_KEYS_EXCLUDED = frozenset({"字卡", "数学", "emoji"})
+_CHINESE = "中文"
+
+
+class Sample(NamedTuple):
+    """One question with its answer."""
+
+    prompt: str
+    answer: str
+    module: str
+    """The module of a row; `concept` for what comes from an eight-level file."""
+    entry: int
+    """Number of the row or concept in the corpus; samples of one concept share it, so a split never parts them."""
+
+
+@dataclass(frozen=True)
+class FileCount:
+    """What one file brought."""
+
+    path: Path
+    entries: int
+    samples: int
+    ambiguous: int
+    """Samples left out because the file gives the same prompt several answers (eight-level files only)."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Samples of one or several files, in the files' order."""
+
+    samples: list[Sample]
+    files: tuple[FileCount, ...]
+    tags: frozenset[str]
+    """Tags that the levels brought."""
+
+    @property
+    def num_entries(self) -> int:
+        """Rows and concepts together."""
+        return sum(f.entries for f in self.files)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Module names in order of first appearance."""
+        return tuple(dict.fromkeys(s.module for s in self.samples))
+
+    def fingerprint(self) -> str:
+        """Hash of every prompt and answer in order: two corpora with the same one train the same."""
+        digest = hashlib.blake2b(digest_size=16)
+        for s in self.samples:
+            digest.update(f"{s.prompt}\x1f{s.answer}\x1e".encode())
+        return digest.hexdigest()
+
+    def describe(self) -> Iterator[str]:
+        """One line per file with its count and share."""
+        total = max(1, self.num_entries)
+        for f in self.files:
+            left_out = f", {f.ambiguous:,} ambiguous left out" if f.ambiguous else ""
+            yield (
+                f"{f.path.name}: {f.entries:,} entries ({f.entries / total:.1%}), "
+                f"{f.samples:,} samples{left_out}"
+            )
+
+
+def find_dataset(name: str | Path, root: Path | None = None) -> Path:
+    """The file meant by `name`: as given, else in `data/` here, else in the checkout's `data/`.
+
+    Raises:
+        DataError: no such file; the message names the places that were searched.
+    """
+    given = Path(name).expanduser()
+    root = root or Path(__file__).resolve().parents[1]
+    places = [given]
+    if not given.is_absolute():
+        places += [Path("data") / given, root / "data" / given, root / given]
+    for place in places:
+        if place.is_file():
+            return place
+    if given.is_dir():
+        raise DataError(f"{given}: this is a directory; give the HLBD .json file in it")
+    searched = ", ".join(dict.fromkeys(str(p.parent) for p in places))
+    raise DataError(f"{given}: no such data file (searched {searched}); check --datasets")
+
+
+def load_corpus(names: Sequence[str | Path], pairs: Pairs = "levels") -> Corpus:
+    """Read one or several HLBD files.
+
+    Raises:
+        DataError: a file is missing, empty, cut short, not UTF-8, not JSON or not HLBD, with file and item.
+    """
+    samples: list[Sample] = []
+    files: list[FileCount] = []
+    tags: set[str] = set()
+    entries = 0
+    seen: set[Path] = set()
+    for name in names:
+        path = find_dataset(name)
+        if path.resolve() in seen:
+            raise DataError(f"{path}: the file is given twice; give each data file once")
+        seen.add(path.resolve())
+        document = _read_json(path)
+        if "data" in document:
+            found = list(_rows(path, document["data"], entries))
+            ambiguous, count = 0, len(found)
+        elif "samples" in document:
+            concepts = list(_concepts(path, document["samples"]))
+            for _, level_texts in concepts:
+                tags.update(level_tag(key) for key in level_texts)
+            found, ambiguous = _concept_samples(concepts, pairs, entries)
+            count = len(concepts)
+        else:
+            raise DataError(
+                f"{path}: neither 'data' (modules of question rows) nor 'samples' (concepts on levels) "
+                f"among its keys {sorted(map(str, document))}; this is not an HLBD file"
+            )
+        if not found:
+            raise DataError(f"{path}: the file holds no samples")
+        samples += found
+        files.append(FileCount(path, count, len(found), ambiguous))
+        entries += count
+    if not samples:
+        raise DataError("no data file was given; name one with --datasets")
+    return Corpus(samples, tuple(files), frozenset(tags))
+
+
+def level_tag(key: str) -> str:
+    """Tag of a level's text: `英文` -> `[EN]`; an unknown key names its own tag."""
+    return LEVEL_TAGS.get(key) or f"[{key.replace(' ', '_')}]"
+
+
+def split_corpus(corpus: Corpus, validation_split: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Training and validation samples; `validation_split` of the entries are held back, chosen by hash.
+
+    An entry's side depends on its own text and the seed, so more data or another order of files does not move it,
+    but for the rounding to a whole number of entries.
+    """
+    if validation_split <= 0.0:
+        return corpus.samples, []
+    keys: dict[int, bytes] = {}
+    for s in corpus.samples:
+        if s.entry not in keys:
+            keys[s.entry] = hashlib.blake2b(f"{seed}\x1f{s.prompt}".encode(), digest_size=8).digest()
+    held_back = round(len(keys) * validation_split)
+    if held_back in (0, len(keys)):
+        raise DataError(
+            f"validation_split={validation_split} of {len(keys)} entries leaves one side empty; "
+            "choose a share that leaves at least one entry on each side"
+        )
+    chosen = set(sorted(keys, key=lambda e: (keys[e], e))[:held_back])
+    train = [s for s in corpus.samples if s.entry not in chosen]
+    validation = [s for s in corpus.samples if s.entry in chosen]
+    return train, validation
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: the data file cannot be read ({error.strerror})") from error
+    if not raw.strip():
+        raise DataError(f"{path}: the data file is empty")
+    try:
+        document = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8 text (byte {error.start} is 0x{raw[error.start]:02x}); save the file as UTF-8"
+        ) from error
+    except json.JSONDecodeError as error:
+        cut = " the file seems to be cut short;" if error.pos >= len(error.doc.rstrip()) - 1 else ""
+        raise DataError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg});{cut} mend or fetch it again"
+        ) from error
+    except RecursionError as error:
+        raise DataError(f"{path}: JSON nested too deeply to be an HLBD file") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: an HLBD file is a JSON object, this one is a {_kind(document)}")
+    return document
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
+    return names.get(type(value), "null").removeprefix("a ").removeprefix("an ")
+
+
+def _text(value: object, where: str) -> str:
+    if isinstance(value, str) and value:
+        return value
+    got = "an empty text" if value == "" else f"{value!r}"
+    raise DataError(f"{where} must be a non-empty text in quotes, not {got}")
+
+
+def _rows(path: Path, modules: object, first_entry: int) -> Iterator[Sample]:
+    if not isinstance(modules, dict):
+        raise DataError(f"{path}: 'data' must map each module to a list of rows, it is a {_kind(modules)}")
+    entry = first_entry
+    for module, rows in modules.items():
+        if not isinstance(rows, list):
+            raise DataError(f"{path}: module {module!r} must be a list of rows, it is a {_kind(rows)}")
+        if not rows:
+            raise DataError(f"{path}: module {module!r} is empty; fill it or take it out")
+        for i, row in enumerate(rows):
+            where = f"{path}: module {module!r}, row {i}"
+            if not isinstance(row, dict):
+                raise DataError(f"{where}: a row is {{'input': …, 'output': …}}, this is a {_kind(row)}")
+            for key in ("input", "output"):
+                if key not in row:
+                    raise DataError(f"{where}: no {key!r}; its keys are {sorted(map(str, row))}")
+            prompt = _text(row["input"], f"{where}: 'input'")
+            yield Sample(prompt, _text(row["output"], f"{where}: 'output'"), module, entry)
+            entry += 1
+
+
+def _concepts(path: Path, samples: object) -> Iterator[tuple[str, dict[str, str]]]:
+    """(concept, {level's key: text}) of each item."""
+    if not isinstance(samples, list):
+        raise DataError(f"{path}: 'samples' must be a list of concepts, it is a {_kind(samples)}")
+    for i, item in enumerate(samples):
+        where = f"{path}: sample {i}"
+        if not isinstance(item, dict):
+            raise DataError(f"{where}: a sample is {{'concept': …, 'level_1': {{…}}, …}}, this is a {_kind(item)}")
+        concept = _text(item.get("concept"), f"{where}: 'concept'")
+        texts: dict[str, str] = {}
+        for name, level in item.items():
+            if not name.startswith("level_"):
+                continue
+            if not isinstance(level, dict):
+                raise DataError(f"{where}: {name!r} must be an object such as {{'英文': …}}, it is a {_kind(level)}")
+            for key, value in level.items():
+                if key in texts:
+                    raise DataError(f"{where}: {key!r} is given on two levels")
+                texts[key] = _text(value, f"{where}: {name!r}, {key!r}")
+        if not texts:
+            raise DataError(f"{where}: concept {concept!r} has no level")
+        yield concept, texts
+
+
+def _concept_samples(
+    concepts: Sequence[tuple[str, dict[str, str]]], pairs: Pairs, first_entry: int
+) -> tuple[list[Sample], int]:
+    """Samples of all concepts, and how many were left out because their prompt has several answers."""
+    found: list[Sample] = []
+    answers: defaultdict[str, set[str]] = defaultdict(set)
+    for number, (concept, texts) in enumerate(concepts):
+        for prompt, answer in _directions(concept, texts, pairs):
+            answers[prompt].add(answer)
+            found.append(Sample(prompt, answer, "concept", first_entry + number))
+    clear = [s for s in found if len(answers[s.prompt]) == 1]
+    return clear, len(found) - len(clear)
+
+
+def _directions(concept: str, texts: dict[str, str], pairs: Pairs) -> Iterator[tuple[str, str]]:
+    for key, text in texts.items():
+        yield f"{level_tag(key)}{concept}", text
+    if pairs == "levels":
+        return
+    if _CHINESE in texts:
+        for key in (k for k in texts if k in _SENTENCE_KEYS_EXCLUDED):
+            yield f"{level_tag(_CHINESE)}{level_tag(key)}{texts[key]}", texts[_CHINESE]
+    sentences = [key for key in texts if key not in _SENTENCE_KEYS_EXCLUDED]
+    for given in sentences:
+        for asked in sentences:
+            if asked != given:
+                yield f"{level_tag(asked)}{level_tag(given)}{texts[given]}", texts[asked]

@@ -1,0 +1,131 @@
+"""A tokenizer by character with dynamic tags: `[EN]` is one token, and data may bring new tags. No torch.
+
+The vocabulary is built once from the data, before training, and never grows. It depends on the *set* of
+characters and tags only, so the order of files does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from apt_model.errors import CheckpointError, DataError
+
+PAD, UNK, BOS, SEP, EOS = SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[SEP]", "[EOS]")
+KNOWN_TAGS = ("[EMOJI]", "[PHRASE]", "[EN]", "[PY]", "[JP]", "[KR]")
+FORMAT = "apt-tokenizer"
+VERSION = 1
+
+# What counts as a tag when the data is searched for new ones. A level's own tag (any script) is passed in by name.
+_TAG_IN_TEXT = re.compile(r"\[[A-Z][A-Z0-9_]{0,15}\]")
+_TAG = re.compile(r"\[[^\[\]\s]{1,24}\]")
+
+
+class DynamicTagTokenizer:
+    """Characters and tags to ids and back.
+
+    `decode(encode(text)) == text` for every text of known characters, spaces and newlines included. The control
+    tokens (`[BOS]`, `[SEP]`, …) have ids of their own and are never produced by text: a question that contains the
+    five characters "[EOS]" is read as those five characters.
+    """
+
+    def __init__(self, characters: Iterable[str], tags: Iterable[str] = ()) -> None:
+        self.characters = tuple(sorted(set(characters)))
+        self.tags = KNOWN_TAGS + tuple(sorted(set(tags) - set(KNOWN_TAGS)))
+        for tag in self.tags:
+            if not _TAG.fullmatch(tag) or tag in SPECIALS:
+                raise DataError(
+                    f"{tag!r} cannot be a tag: a tag is a word in square brackets without spaces, "
+                    f"and none of {' '.join(SPECIALS)}"
+                )
+        self.tokens: tuple[str, ...] = SPECIALS + self.tags + self.characters
+        self._ids = {token: i for i, token in enumerate(self.tokens)}
+        self.pad_id, self.unk_id, self.bos_id, self.sep_id, self.eos_id = range(len(SPECIALS))
+        # Longest first, so that no tag hides another that it begins.
+        alternatives = sorted(map(re.escape, self.tags), key=lambda t: (-len(t), t))
+        self._pieces = re.compile("|".join([*alternatives, r"[\s\S]"]))
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], tags: Iterable[str] = ()) -> DynamicTagTokenizer:
+        """The vocabulary of `texts`, with `tags` and every `[TAG]` that occurs in them as single tokens."""
+        found: set[str] = set(tags)
+        characters: set[str] = set()
+        for text in texts:
+            found.update(t for t in _TAG_IN_TEXT.findall(text) if t not in SPECIALS)
+            characters.update(text)
+        return cls(characters, found)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: control tokens, tags and characters."""
+        return len(self.tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, without control tokens. An unknown character becomes `[UNK]`."""
+        ids = self._ids
+        if "[" not in text:  # most texts have no tag
+            return [ids.get(c, 1) for c in text]
+        return [ids.get(piece, 1) for piece in self._pieces.findall(text)]
+
+    def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
+        """Text of `ids`. Control tokens are left out unless `keep_control`."""
+        first_text = 0 if keep_control else len(SPECIALS)
+        return "".join(self.tokens[i] for i in ids if i >= first_text or i == self.unk_id)
+
+    def unknown(self, texts: Iterable[str]) -> Counter[str]:
+        """How often each character that has no id occurs in `texts`."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(p for p in self._pieces.findall(text) if p not in self._ids)
+        return counts
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """`[BOS] prompt [SEP]`, what generation starts from."""
+        return [self.bos_id, *self.encode(prompt), self.sep_id]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as it is saved in `tokenizer.json` and in every checkpoint."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "specials": list(SPECIALS),
+            "tags": list(self.tags),
+            "characters": list(self.characters),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str = "tokenizer") -> DynamicTagTokenizer:
+        """The tokenizer saved by `to_dict`; `where` names the file in the error."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise CheckpointError(f"{where}: this is not an APT tokenizer (no format {FORMAT!r})")
+        if data.get("version") != VERSION or data.get("specials") != list(SPECIALS):
+            raise CheckpointError(
+                f"{where}: tokenizer version {data.get('version')!r} is not readable here (this program reads {VERSION})"
+            )
+        return cls(data["characters"], data["tags"])
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json`."""
+        path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> DynamicTagTokenizer:
+        """Read `tokenizer.json`."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: the tokenizer cannot be read ({error})") from error
+        return cls.from_dict(data, str(path))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DynamicTagTokenizer) and self.tokens == other.tokens
+
+    def __hash__(self) -> int:
+        return hash(self.tokens)
+
+    def __repr__(self) -> str:
+        return f"DynamicTagTokenizer({len(self.characters)} characters, {len(self.tags)} tags)"

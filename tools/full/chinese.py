@@ -1,0 +1,46 @@
+"""Chinese text written as words: ``"妹妹 高兴 地 唱歌"``.
+
+Inside the lexicon and the frames a Chinese phrase is a string of words separated by single spaces, because
+pinyin is written by word. Three marks are allowed in a word and never reach the reader:
+
+* ``/`` gives a reading that the characters alone do not decide: ``得/děi`` (must) beside ``得`` (particle);
+* ``+`` joins a separable verb: ``跑+步`` is one word (pǎobù) until something steps between: 跑 了 步;
+* a word that is only punctuation (``，``) is kept in the text and has no pinyin.
+"""
+
+from __future__ import annotations
+
+PUNCTUATION = "，。？！、"
+
+
+def words(phrase: str) -> list[str]:
+    """The words of a spaced phrase, marks included."""
+    return phrase.split()
+
+
+def bare(word: str) -> str:
+    """A word without its marks: ``得/děi`` -> ``得``, ``跑+步`` -> ``跑步``."""
+    return word.partition("/")[0].replace("+", "")
+
+
+def hanzi(phrase: str) -> str:
+    """The text that a reader sees: no spaces, no marks."""
+    return "".join(bare(word) for word in words(phrase))
+
+
+def split_verb(phrase: str) -> tuple[str, str]:
+    """Verb and the rest, so that 了, 过, 着 and 的 can step between.
+
+    ``"洗 衣服"`` -> ``("洗", "衣服")``, ``"跑+步"`` -> ``("跑", "步")``, ``"休息"`` -> ``("休息", "")``.
+    """
+    first, _, rest = phrase.partition(" ")
+    verb, plus, object_ = first.partition("+")
+    if plus:
+        return verb, f"{object_} {rest}".strip()
+    return first, rest
+
+
+def after_verb(phrase: str, particle: str) -> str:
+    """Put a particle behind the verb: ``after_verb("洗 衣服", "了")`` -> ``"洗 了 衣服"``."""
+    verb, rest = split_verb(phrase)
+    return f"{verb} {particle} {rest}".strip()

@@ -1,0 +1,118 @@
+"""Generate the HLBD Hardcore data: short questions in five modules, and a held-out file beside them.
+
+    python tools/generate_hlbd_hardcore.py                 # data/HLBD_Hardcore_Full.json, 575 rows
+    python tools/generate_hlbd_hardcore.py --version 2     # data/HLBD_Hardcore_Full_V2.json, 5,042 rows
+    python tools/generate_hlbd_hardcore.py --size 200000   # data/HLBD_Hardcore_200000.json
+
+The same arguments give the same bytes. A larger file of the same seed holds every row of a smaller one, and
+no file of any size or seed holds a fact that the held-out files reserve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools.hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, write_training_file
+from tools.hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
+
+_NAMES = {1: "HLBD_Hardcore_Full.json", 2: "HLBD_Hardcore_Full_V2.json"}
+
+
+class UsageError(Exception):
+    """A request that cannot be met; the message is the one line that the user sees."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=(__doc__ or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--version", metavar="1|2", help="which data set (default: 1, or 2 when --size is given)")
+    add("--size", metavar="N", help=f"number of training rows, {MIN_SIZE} to {MAX_SIZE}")
+    add("--seed", metavar="N", default=str(SEED), help="another seed, another draw (default: %(default)s)")
+    add("--output", metavar="FILE", type=Path, help="training file (default: in data/, see above)")
+    add(
+        "--held-out-output",
+        metavar="FILE",
+        type=Path,
+        help="held-out file (default: *_Heldout.json beside the training file; "
+        f"none for fewer than {MIN_TRAINING_SIZE} rows)",
+    )
+    return parser
+
+
+def _whole_number(flag: str, text: str, low: int, high: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise UsageError(f"{flag} must be a whole number from {low} to {high}, got {text!r}") from None
+    if not low <= number <= high:
+        raise UsageError(f"{flag} must be from {low} to {high}, got {number}")
+    return number
+
+
+def _check_target(flag: str, path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{flag}: {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag}: there is no folder {path.parent}; create it first")
+
+
+def run(arguments: list[str]) -> None:
+    """Do what the command line asks. Raises UsageError or OSError before anything is left half written."""
+    args = _parser().parse_args(arguments)
+    asked_version = args.version or ("1" if args.size is None else "2")
+    version = _whole_number("--version", asked_version, min(SIZES), max(SIZES))
+    size = SIZES[version] if args.size is None else _whole_number("--size", args.size, MIN_SIZE, MAX_SIZE)
+    seed = _whole_number("--seed", args.seed, 0, 2**63 - 1)
+    name = _NAMES[version]
+    if (size, seed) != (SIZES[version], SEED):  # never in the place of a committed file, unless told to
+        name = f"HLBD_Hardcore_{size}.json" if seed == SEED else f"HLBD_Hardcore_{size}_Seed{seed}.json"
+    output: Path = args.output or ROOT / "data" / name
+    held_out: Path | None = args.held_out_output
+    if size < MIN_TRAINING_SIZE and held_out:
+        raise UsageError(f"--held-out-output needs --size of at least {MIN_TRAINING_SIZE}, got {size}")
+    if size >= MIN_TRAINING_SIZE and held_out is None:
+        held_out = output.with_name(f"{output.stem}_Heldout.json")
+    _check_target("--output", output)
+    if held_out:
+        _check_target("--held-out-output", held_out)
+        if held_out.resolve() == output.resolve():
+            raise UsageError(f"--held-out-output: {held_out} is the training file; name another")
+    write_training_file(output, version, size, seed)
+    print(f"wrote {output}: {size} rows")
+    if held_out:
+        rows = write_held_out_file(held_out, output.name, version, size, seed)
+        print(f"wrote {held_out}: {rows} held-out rows")
+
+
+def main() -> int:
+    """Command line entry: 0 when the files are written, 2 with one line on stderr when they cannot be."""
+    try:
+        run(sys.argv[1:])
+    except UsageError as error:
+        print(f"generate_hlbd_hardcore: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        reason = error.strerror or str(error)
+        print(f"generate_hlbd_hardcore: cannot write {error.filename}: {reason}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

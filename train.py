@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""The front door: `python train.py --backend playground|deepspeed|huggingface|azure …` (see `--help`)."""
+
+import sys
+
+from training.train import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""What a backend is: where a run happens and who owns its loop. The whole plug-in surface is this file.
+
+A backend never decides *what* is trained: model, data order, loss and schedule come from the config alone, so the
+same config gives the same curve on every backend.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from apt_model.config import Section
+from training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run on this machine."""
+
+    ok: bool
+    reason: str = ""
+    """Why not: "deepspeed is not installed"."""
+    fix: str = ""
+    """The command that mends it: "pip install -e '.[deepspeed]'"."""
+
+
+class Feature(enum.Enum):
+    """What a config can ask for and a backend may be unable to do. The value is how it is shown to users."""
+
+    STABILIZER = "stabilizer dbc_dac"
+    MUON = "optimizer muon"
+    FP16 = "precision fp16"
+    RESUME = "--resume"
+
+
+def requested_features(config: TrainingConfig, resume: bool) -> frozenset[Feature]:
+    """The features that a config needs."""
+    wanted = {
+        Feature.STABILIZER: config.optimizer.stabilizer == "dbc_dac",
+        Feature.MUON: config.optimizer.optimizer == "muon",
+        Feature.FP16: config.run.precision == "fp16",
+        Feature.RESUME: resume,
+    }
+    return frozenset(feature for feature, is_wanted in wanted.items() if is_wanted)
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """A command that the front door starts for the backend; the workers re-enter the front door."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Only what the launcher itself needs (ranks, threads); settings travel in the resolved config file."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One call of the front door: the config, and what is asked of the run directory."""
+
+    config: TrainingConfig
+    resume: bool = False
+    resume_from: Path | None = None
+    """The checkpoint to resume from; None: the newest good one of the run directory."""
+    overwrite: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    state: str
+    """`finished`, or `stopped` (a signal or a callback asked for it; a checkpoint was written)."""
+    step: int
+    exit_code: int = 0
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """One way to run a config. Third parties register theirs as an `apt_trainer.backends` entry point."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Section]]
+    """Its own settings: one YAML section and one group of flags, named after the backend."""
+    unsupported: ClassVar[Mapping[Feature, str]]
+    """What it cannot do, with the reason that the user reads."""
+    preset: ClassVar[str | None]
+    """Preset in configs/ that lies under the user's settings."""
+
+    @classmethod
+    def check(cls) -> Availability:
+        """Can it run here? Cheap, offline, never raises."""
+        ...
+
+    def validate(self, config: TrainingConfig) -> None:
+        """Raise ConfigError for settings that it cannot honour, before anything is written."""
+        ...
+
+    def plan(self, config: TrainingConfig) -> LaunchPlan | None:
+        """The processes to start, without starting them; None: it runs in this process."""
+        ...
+
+    def run(self, request: RunRequest) -> RunResult:
+        """Train."""
+        ...

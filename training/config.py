@@ -1,0 +1,265 @@
+"""One typed tree of settings. Flags, YAML keys, validation, `--help`, `--explain` and the docs table come from here.
+
+A field's name is unique in the whole tree, so `d_model` means `model.d_model` on the command line and in YAML. Each
+field says its unit and what None means; `aliases` are flag spellings that users' documents show. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError
+
+from apt_model.config import ModelConfig, Section
+from apt_model.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class DataConfig(Section):
+    """What is learned."""
+
+    datasets: tuple[str, ...] = Field(
+        ("HLBD_Hardcore_Full.json",),
+        min_length=1,
+        description="HLBD files; a bare name is also looked for in data/.",
+        json_schema_extra={"aliases": ["dataset"]},
+    )
+    pairs: Literal["levels", "full"] = Field(
+        "levels",
+        description="Samples made from an eight-level concept. levels: the concept asks for each level; "
+        "full: the levels ask for each other too.",
+    )
+    loss_on: Literal["answer", "all"] = Field(
+        "answer", description="answer: learn the answer's tokens and [EOS]; all: learn the prompt's too."
+    )
+    truncate: bool = Field(
+        False, description="Cut samples longer than max_seq_len instead of refusing to start."
+    )
+    validation_split: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of the entries held back for validation, 0 to 1."
+    )
+    length_window: int = Field(
+        16,
+        ge=1,
+        description="Global batches sorted by length together, so that little is padded; 1: random order.",
+    )
+
+
+class OptimizerConfig(Section):
+    """How weights are updated."""
+
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon on the blocks' matrices, AdamW on the rest.",
+    )
+    learning_rate: float = Field(
+        3e-4, gt=0.0, description="Base learning rate, before the schedule.", json_schema_extra={"aliases": ["lr"]}
+    )
+    weight_decay: float = Field(0.01, ge=0.0, description="Decoupled weight decay of the matrices.")
+    adam_beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW: decay of the mean gradient.")
+    adam_beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW: decay of the mean squared gradient.")
+    adam_eps: float = Field(1e-8, gt=0.0, description="AdamW: added to the root of the mean square.")
+    muon_momentum: float = Field(0.95, ge=0.0, lt=1.0, description="Muon: momentum of the matrices' gradients.")
+    max_grad_norm: float | None = Field(
+        1.0, gt=0.0, description="Gradients are scaled down to this global norm; None: never."
+    )
+    stabilizer: Literal["none", "dbc_dac"] = Field(
+        "none", description="dbc_dac: clip spiking gradient rows and compress with error feedback (docs/STABILIZER.md)."
+    )
+    dbc_rank: int = Field(32, ge=1, description="DBC-DAC: rank that a matrix gradient is compressed to.")
+    dbc_spike_factor: float = Field(
+        4.0, gt=1.0, description="DBC-DAC: a row is clipped to this many times its running norm."
+    )
+    max_skipped_updates: int = Field(
+        10, ge=1, description="Stop after this many updates in a row whose loss or gradient is not finite."
+    )
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves."""
+
+    schedule: Literal["warm_restarts", "cosine", "linear", "constant"] = Field(
+        "warm_restarts", description="Shape of the learning rate after warm-up."
+    )
+    min_lr: float = Field(1e-5, ge=0.0, description="Lowest learning rate of the schedule.")
+    warmup_steps: int = Field(0, ge=0, description="Updates of linear rise to the base learning rate.")
+    restart_epochs: float = Field(
+        10.0,
+        gt=0.0,
+        description="warm_restarts: length of the first cycle in epochs (T_0).",
+        json_schema_extra={"aliases": ["t_0"]},
+    )
+    restart_mult: float = Field(
+        2.0,
+        ge=1.0,
+        description="warm_restarts: each cycle is this many times as long as the one before (T_mult).",
+        json_schema_extra={"aliases": ["t_mult"]},
+    )
+
+
+class RunConfig(Section):
+    """How long, in what portions, where the results go."""
+
+    run_dir: Path = Field(
+        Path("runs/default"),
+        description="Directory of checkpoints, reports and the final model.",
+        json_schema_extra={"aliases": ["save_dir", "output_dir"]},
+    )
+    epochs: int = Field(100, ge=1, description="Passes over the training samples.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Stop after this many optimizer updates; None: after the epochs."
+    )
+    batch_size: int = Field(32, ge=1, description="Samples per rank per forward pass.")
+    gradient_accumulation_steps: int = Field(
+        1,
+        ge=1,
+        description="Batches per optimizer update; gradients are averaged over all their tokens.",
+        json_schema_extra={"aliases": ["gradient_accumulation"]},
+    )
+    precision: Precision = Field(
+        "fp32", description="Arithmetic of the forward pass; weights and optimizer stay fp32."
+    )
+    seed: int = Field(42, ge=0, lt=2**63, description="Decides the first weights, the data order and dropout.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, about a third more time."
+    )
+
+
+class CheckpointConfig(Section):
+    """What is kept on disk."""
+
+    save_interval: int | None = Field(
+        25, ge=1, description="Epochs between checkpoints (checkpoint_epoch_N.pt); None: none by epoch."
+    )
+    save_steps: int | None = Field(
+        None, ge=1, description="Updates between checkpoints (checkpoint_step_N.pt); None: none by step."
+    )
+    keep_last: int | None = Field(
+        None, ge=1, description="Newest checkpoints to keep; None: all.", json_schema_extra={"aliases": ["save_total_limit"]}
+    )
+    keep_best: bool = Field(
+        False, description="Also keep checkpoint_best.pt, by validation loss (without validation: the epoch's loss)."
+    )
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="Stop after this many epochs without a better validation loss; None: never."
+    )
+
+
+class ReportConfig(Section):
+    """What is told."""
+
+    report_batches: int = Field(
+        10, ge=1, description="Batches between updates of experiment_report.json, at least."
+    )
+    answer_samples: int = Field(
+        1000, ge=0, description="Training samples answered freely after training, to show what was learned; 0: none."
+    )
+
+
+class TrainingConfig(Section):
+    """Everything that decides a run's curve, whatever the backend."""
+
+    backend: str = Field("playground", description="Where and how it runs: see --list-backends.")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+
+    def validate(self) -> None:  # type: ignore[override]  # pydantic's own `validate` is a deprecated class method
+        """Check what a single field cannot see.
+
+        Raises:
+            ConfigError: settings that do not go together, with what to change.
+        """
+        if self.schedule.min_lr > self.optimizer.learning_rate:
+            raise ConfigError(
+                f"min_lr={self.schedule.min_lr:g} is above learning_rate={self.optimizer.learning_rate:g}; "
+                "a schedule falls from the base rate to min_lr, so lower --min-lr"
+            )
+        if self.checkpoint.early_stopping_patience and self.data.validation_split == 0.0:
+            raise ConfigError(
+                f"early_stopping_patience={self.checkpoint.early_stopping_patience} needs validation data; "
+                "set --validation-split (0.1 holds back a tenth)"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what goes into YAML, checkpoints and reports."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self, path: Path | None = None) -> str:
+        """YAML text that `from_yaml` reads back equal; written to `path` if given."""
+        text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        if path is not None:
+            path.write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "config") -> Self:
+        """The config of nested plain data.
+
+        Raises:
+            ConfigError: the first fault, in one line that begins with `where`.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {describe_fault(error)}") from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """The config in a YAML file, on top of the defaults. Keys may be nested or flat (`d_model: 256`).
+
+        Raises:
+            ConfigError: unreadable file, unknown key, wrong value.
+        """
+        from training.layers import nest, read_yaml_layer  # layers.py builds on this module
+
+        config = cls.from_dict(nest(read_yaml_layer(Path(path), cls)), str(path))
+        config.validate()
+        return config
+
+    def curve_hash(self) -> str:
+        """Hash of everything that decides the curve, without where, how long and how often."""
+        values = self.to_dict()
+        values.pop("backend")
+        values.pop("checkpoint")
+        values.pop("report")
+        for name in ("run_dir", "epochs", "max_steps"):
+            values["run"].pop(name)
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def describe_fault(error: ValidationError, origin: dict[str, str] | None = None) -> str:
+    """The first fault of a pydantic error in one line: `num_heads = 'abc' (from --num-heads): …`."""
+    faults = error.errors(include_url=False)
+    first = faults[0]
+    names = [str(part) for part in first["loc"] if not isinstance(part, int)]
+    key = ".".join(names)
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "value_error":
+        told = str(context.get("error", first["msg"]))
+    elif kind in ("int_parsing", "int_from_float", "int_type"):
+        told = "should be a whole number"
+    elif kind in ("float_parsing", "float_type"):
+        told = "should be a number"
+    elif kind.startswith("bool_"):
+        told = "should be true or false"
+    elif kind == "literal_error":
+        told = f"should be one of {context['expected']}"
+    elif kind == "finite_number":
+        told = "should be a finite number"
+    else:
+        told = first["msg"][0].lower() + first["msg"][1:]
+    source = (origin or {}).get(key)
+    value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
+    subject = f"{names[-1]}{value}{f' (from {source})' if source else ''}: " if value else ""
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{subject}{told}{more}"

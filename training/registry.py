@@ -1,0 +1,80 @@
+"""Names of the backends and where they live. Strings only: nothing is imported before a backend is chosen."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from apt_model.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from training.backend import Backend
+
+ENTRY_POINT_GROUP = "apt_trainer.backends"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One backend: `module:Class` (None: not built yet), and one line for `--list-backends`."""
+
+    target: str | None
+    summary: str
+
+
+BUILT_IN: Mapping[str, Entry] = MappingProxyType({
+    "playground": Entry("training.train_hlbd_playground:PlaygroundBackend", "in this process: CPU, one GPU, or MPS"),
+    "deepspeed": Entry(None, "several GPUs with DeepSpeed ZeRO"),
+    "huggingface": Entry(None, "transformers.Trainer, with the Hugging Face ecosystem around it"),
+    "azure": Entry(None, "the same run as an Azure ML job"),
+})  # fmt: skip
+
+
+@cache
+def third_party() -> Mapping[str, Entry]:
+    """Backends that installed packages bring by the entry point group `apt_trainer.backends`."""
+    return {p.name: Entry(p.value, f"from package {p.dist.name if p.dist else '?'}") for p in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def known_names() -> tuple[str, ...]:
+    """Names of all backends, built in first."""
+    return tuple(dict.fromkeys([*BUILT_IN, *third_party()]))
+
+
+def entry(name: str) -> Entry:
+    """The entry of a backend.
+
+    Raises:
+        ConfigError: unknown name, with the choices.
+    """
+    found = BUILT_IN.get(name) or third_party().get(name)
+    if found is None:
+        raise ConfigError(
+            f"--backend {name}: unknown backend; choose from {', '.join(known_names())}{did_you_mean(name, known_names())}"
+        )
+    return found
+
+
+def load(name: str) -> type[Backend]:
+    """The backend's class. Its module must be cheap to import: torch and the like come in only when it runs.
+
+    Raises:
+        ConfigError: unknown name, not built yet, or a third party's class that cannot be imported.
+    """
+    found = entry(name)
+    if found.target is None:
+        raise ConfigError(
+            f"--backend {name}: this backend is not built yet; use --backend playground, the others follow"
+        )
+    module_name, _, class_name = found.target.partition(":")
+    try:
+        backend: type[Backend] = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        if name in BUILT_IN:
+            raise
+        raise ConfigError(f"--backend {name}: {found.target} ({found.summary}) cannot be imported: {error}") from error
+    return backend

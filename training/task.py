@@ -1,0 +1,168 @@
+"""What is learned: a model, how samples become a batch, and the loss. Any task runs on any backend."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from apt_model.config import ModelConfig
+from apt_model.model import APT
+from training.dataset import EncodedSample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass reads."""
+
+    tensors: dict[str, Tensor]
+    weight: int
+    """What the summed loss is divided by: answer tokens for HLBD, known on the host without asking the GPU."""
+    tokens: int
+    """Tokens read, never padding: the unit of throughput."""
+    num_samples: int
+    seed: int = 0
+    """Of every draw made for this batch (dropout): a function of run seed, step and number of the batch."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on a device."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        return replace(self, tensors=moved)
+
+
+class LossSum(NamedTuple):
+    """A batch's loss summed (not averaged) over its weight, with what was right of it."""
+
+    loss: Tensor
+    """Scalar that can be differentiated."""
+    correct: Tensor
+    """Scalar: how many of the weight's tokens the most probable choice got right."""
+
+
+LossFunction = Callable[[nn.Module, Batch], LossSum]
+
+
+class Task(Protocol):
+    """Model, batching and loss of something that can be learned."""
+
+    def build_model(self) -> nn.Module:
+        """A new model; its weights are drawn from torch's global generator, which the caller seeds."""
+        ...
+
+    def lengths(self, dataset: Any) -> NDArray[np.int64]:
+        """Length of each sample, for batches with little padding; zeros where lengths do not matter."""
+        ...
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Samples to one batch on the CPU."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        """Forward pass and summed loss."""
+        ...
+
+
+class LanguageModeling:
+    """HLBD: predict the answer's tokens (or all tokens) of `[BOS] prompt [SEP] answer [EOS]`."""
+
+    def __init__(self, config: ModelConfig, pad_id: int = 0) -> None:
+        self.config = config
+        self.pad_id = pad_id
+
+    def build_model(self) -> APT:
+        """An APT with fresh weights."""
+        return APT(self.config)
+
+    def lengths(self, dataset: Any) -> NDArray[np.int64]:
+        """Tokens of each sample."""
+        lengths: NDArray[np.int64] = dataset.lengths
+        return lengths
+
+    def collate(self, samples: Sequence[EncodedSample]) -> Batch:
+        """Pad on the right and list the positions that have a loss.
+
+        `tokens` (B, T) int64 lacks each sample's last token: nothing is predicted from it. `positions` (N,) int64 are
+        indices into the flattened (B·T), `targets` (N,) int64 the tokens to predict there. Padding is in neither.
+        """
+        width = max(len(s.tokens) for s in samples) - 1
+        tokens_BT = np.full((len(samples), width), self.pad_id, dtype=np.int64)
+        positions: list[NDArray[np.int64]] = []
+        targets: list[NDArray[np.int32]] = []
+        read = 0
+        for row, sample in enumerate(samples):
+            length = len(sample.tokens)
+            tokens_BT[row, : length - 1] = sample.tokens[:-1]
+            positions.append(np.arange(row * width + sample.loss_start - 1, row * width + length - 1))
+            targets.append(sample.tokens[sample.loss_start :])
+            read += length - 1
+        positions_N = np.concatenate(positions)
+        return Batch(
+            tensors={
+                "tokens": torch.from_numpy(tokens_BT),
+                "positions": torch.from_numpy(positions_N),
+                "targets": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+            },
+            weight=len(positions_N),
+            tokens=read,
+            num_samples=len(samples),
+        )
+
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        """Cross-entropy summed over the positions that count, in fp32; logits are made at those positions only."""
+        logits_NV = model(batch.tensors["tokens"], batch.tensors["positions"]).float()
+        targets_N = batch.tensors["targets"]
+        loss = F.cross_entropy(logits_NV, targets_N, reduction="sum")
+        return LossSum(loss, (logits_NV.detach().argmax(dim=-1) == targets_N).sum())
+
+
+class ModuleTask:
+    """Any `nn.Module` and dataset in our loop, for notebooks.
+
+    Args:
+        model: builds the module; it is called once, after seeding.
+        loss: (module, stacked tensors of a batch) -> summed loss, or (summed loss, number right).
+        collate: samples to named tensors; by default `torch.utils.data.default_collate` on samples that are
+            dictionaries.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], nn.Module],
+        loss: Callable[[nn.Module, dict[str, Tensor]], Tensor | tuple[Tensor, Tensor]],
+        collate: Callable[[Sequence[Any]], dict[str, Tensor]] | None = None,
+    ) -> None:
+        self._model, self._loss = model, loss
+        self._collate = collate or torch.utils.data.default_collate
+
+    def build_model(self) -> nn.Module:
+        """The user's module."""
+        return self._model()
+
+    def lengths(self, dataset: Any) -> NDArray[np.int64]:
+        """Zeros: samples are taken as equally long."""
+        return np.zeros(len(dataset), dtype=np.int64)
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """The user's collation; every sample weighs one."""
+        return Batch(self._collate(samples), len(samples), len(samples), len(samples))
+
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        """The user's loss, with no accuracy where it gives none."""
+        result = self._loss(model, batch.tensors)
+        if isinstance(result, tuple):
+            return LossSum(*result)
+        return LossSum(result, torch.zeros((), device=result.device))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed % 2**63)

@@ -1,0 +1,164 @@
+"""The dispatcher: parse, resolve, check, plan, run. `python train.py …` and `python training/train.py …` are the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
+    sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+
+from pydantic import Field, create_model
+
+from apt_model.errors import EXIT_BAD_INPUT, ConfigError, UserError
+from training import registry
+from training.backend import Backend, LaunchPlan, RunRequest, requested_features
+from training.config import TrainingConfig
+from training.flags import OneLineParser, build_parser, parse_flags
+from training.layers import Layer, Resolved, find_config, read_yaml, read_yaml_layer, resolve
+
+DESCRIPTION = (
+    "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
+    "the curve stays the same."
+)
+NEXT_TO_DATA = "a checkpoint (.pt), or a run directory; without PATH the newest good checkpoint of --run-dir"
+
+
+def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> int:
+    """The front door. `backend_name` is set when a backend's own script was run. Returns the exit code."""
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv), backend_name)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def _main(argv: list[str], backend_name: str | None) -> int:
+    first, _ = _launcher_parser().parse_known_args(argv)
+    if first.list_backends:
+        return list_backends()
+    config_file = find_config(first.config) if first.config else None
+    name = first.backend or backend_name or _backend_in(config_file) or "playground"
+    backend_class = registry.load(name)
+    config_class = with_options(backend_class)
+
+    layers: dict[str, Layer] = {}
+    if backend_class.preset:
+        layers[f"preset {backend_class.preset}"] = read_yaml_layer(find_config(backend_class.preset), config_class)
+    below = {key: value for layer in layers.values() for key, value in layer.items()}
+    parser = build_parser(config_class, Path(sys.argv[0]).name, DESCRIPTION, below)
+    _add_launcher_flags(parser)
+    if first.help:
+        parser.print_help()
+        return 0
+    flags, _ = parse_flags(parser, argv, config_class)
+    if isinstance(first.resume, str):
+        layers[f"the resumed run ({first.resume})"] = _settings_of_run(Path(first.resume), config_class)
+    if config_file:
+        layers[str(config_file)] = read_yaml_layer(config_file, config_class)
+    layers["flags"] = flags | {"backend": name}
+    resolved = resolve(config_class, layers)
+
+    if first.explain:
+        print(resolved.explain(first.explain))
+        return 0
+    backend = backend_class()
+    resume = first.resume is not None
+    if resume and first.overwrite:
+        raise ConfigError("--resume and --overwrite contradict each other: one goes on with the run, one deletes it")
+    _refuse_unsupported(backend, resolved, resume)
+    backend.validate(resolved.config)
+    plan = backend.plan(resolved.config)
+    if first.dry_run:
+        _print_plan(resolved, plan)
+        return 0
+    available = backend.check()
+    if not available.ok:
+        raise ConfigError(f"--backend {name}: {available.reason}; run: {available.fix}")
+    request = RunRequest(
+        config=resolved.config,
+        resume=resume,
+        resume_from=Path(first.resume) if isinstance(first.resume, str) else None,
+        overwrite=first.overwrite,
+        origins=resolved.origins,
+    )
+    return backend.run(request).exit_code
+
+
+def with_options(backend: type[Backend]) -> type[TrainingConfig]:
+    """`TrainingConfig` with the backend's own options as the section that bears its name."""
+    options = backend.Options
+    field = (options, Field(default_factory=options, description=f"Options of --backend {backend.name}."))
+    made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **{backend.name: field})  # type: ignore[call-overload]
+    return made
+
+
+def list_backends() -> int:
+    """Print each backend with its state and the command that mends it."""
+    for name in registry.known_names():
+        found = registry.entry(name)
+        state = "not built yet"
+        if found.target is not None:
+            available = registry.load(name).check()
+            state = "available" if available.ok else f"not available: {available.reason}; run: {available.fix}"
+        print(f"{name:<12} {state:<14} {found.summary}")
+    return 0
+
+
+def _launcher_parser() -> OneLineParser:
+    parser = OneLineParser(add_help=False)
+    _add_launcher_flags(parser)
+    parser.add_argument("--backend")
+    return parser
+
+
+def _add_launcher_flags(parser: OneLineParser) -> None:
+    group = parser.add_argument_group("launcher", "What to do with the settings.")
+    group.add_argument("-h", "--help", action="store_true", help="show this and leave")
+    group.add_argument("--list-backends", action="store_true", help="say what can run here, and what is missing")
+    group.add_argument("--config", metavar="FILE", help="YAML settings: a file, or a preset's name in configs/")
+    group.add_argument("--dry-run", action="store_true", help="print the resolved settings and the plan; run nothing")
+    group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
+    group.add_argument("--resume", nargs="?", const=True, metavar="PATH", help=f"go on with a run: {NEXT_TO_DATA}")
+    group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
+
+
+def _backend_in(config_file: Path | None) -> str | None:
+    if config_file is None:
+        return None
+    name = read_yaml(config_file).get("backend")
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"{config_file}: backend = {name!r} should be a backend's name")
+    return name
+
+
+def _settings_of_run(path: Path, config_class: type[TrainingConfig]) -> Layer:
+    """Settings of the run that a checkpoint belongs to, so that `--resume PATH` alone is enough."""
+    directory = path if path.is_dir() else path.parent
+    saved = directory / "config.yaml"
+    if not saved.is_file() or (len(path.parts) == 1 and not path.exists()):
+        return {}
+    layer = read_yaml_layer(saved, config_class)
+    return {key: value for key, value in layer.items() if key != "backend"} | {"run.run_dir": directory}
+
+
+def _refuse_unsupported(backend: Backend, resolved: Resolved, resume: bool) -> None:
+    for feature in sorted(requested_features(resolved.config, resume), key=lambda f: f.name):
+        if feature in backend.unsupported:
+            raise ConfigError(f"--backend {backend.name} cannot do {feature.value}: {backend.unsupported[feature]}")
+
+
+def _print_plan(resolved: Resolved, plan: LaunchPlan | None) -> None:
+    print(resolved.config.to_yaml(), end="")
+    if plan is None:
+        print("# plan: runs in this process")
+        return
+    variables = "".join(f"{key}={value} " for key, value in plan.environment.items())
+    print(f"# plan: {variables}{' '.join(plan.command)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
