@@ -37,12 +37,8 @@ class ModelConfig(Section):
         json_schema_extra={"aliases": ["n_heads"]},
     )
     d_ff: int = Field(1024, ge=1, description="Width of the SwiGLU feed-forward layer, in features.")
-    max_seq_len: int = Field(
-        256, ge=4, description="Longest sequence, in tokens: [BOS] prompt [SEP] answer [EOS]."
-    )
-    dropout: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Share of activations dropped while training, 0 to 1."
-    )
+    max_seq_len: int = Field(256, ge=4, description="Longest sequence, in tokens: [BOS] prompt [SEP] answer [EOS].")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of activations dropped while training, 0 to 1.")
     attention: Literal["autopoietic", "standard"] = Field(
         "autopoietic",
         description="autopoietic: each head sets its own temperature and output gate per token; "

@@ -107,10 +107,7 @@ class Corpus:
         total = max(1, self.num_entries)
         for f in self.files:
             left_out = f", {f.ambiguous:,} ambiguous left out" if f.ambiguous else ""
-            yield (
-                f"{f.path.name}: {f.entries:,} entries ({f.entries / total:.1%}), "
-                f"{f.samples:,} samples{left_out}"
-            )
+            yield (f"{f.path.name}: {f.entries:,} entries ({f.entries / total:.1%}), {f.samples:,} samples{left_out}")
 
 
 def find_dataset(name: str | Path, root: Path | None = None) -> Path:
@@ -219,7 +216,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         cut = " the file seems to be cut short;" if error.pos >= len(error.doc.rstrip()) - 1 else ""
         raise DataError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg});{cut} mend or fetch it again"
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg});{cut} "
+            "mend or fetch it again"
         ) from error
     except RecursionError as error:
         raise DataError(f"{path}: JSON nested too deeply to be an HLBD file") from error
@@ -229,7 +227,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), "null").removeprefix("a ").removeprefix("an ")
 
 

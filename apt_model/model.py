@@ -77,9 +77,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
         # One small matrix for both: the first H outputs are temperatures, the last H are gates.
         self.self_control = (
-            nn.Linear(config.d_model, 2 * config.num_heads, bias=False)
-            if config.attention == "autopoietic"
-            else None
+            nn.Linear(config.d_model, 2 * config.num_heads, bias=False) if config.attention == "autopoietic" else None
         )
 
     def forward(
@@ -148,7 +146,7 @@ class Block(nn.Module):
         cache: KVCache | None = None,
     ) -> Tensor:
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), cos, sin, mask, cache))
-        return x_BTD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BTD)))
+        return x_BTD + cast(Tensor, self.dropout(self.feed_forward(self.feed_forward_norm(x_BTD))))
 
 
 class APT(nn.Module):
@@ -205,7 +203,7 @@ class APT(nn.Module):
             (B, T, V), or (N, V) with `positions_N`; the dtype of the weights, or autocast's.
         """
         T = tokens_BT.shape[1]
-        if T > self.config.max_seq_len:
+        if self.config.max_seq_len < T:
             raise ValueError(f"sequence of {T} tokens is longer than max_seq_len={self.config.max_seq_len}")
         x_BTD = self.dropout(self.embedding(tokens_BT))
         for block in self.blocks:
@@ -230,7 +228,7 @@ class APT(nn.Module):
         Returns:
             (B, T, D) normed hidden states; `head` turns those that are wanted into logits.
         """
-        B, T = tokens_BT.shape
+        T = tokens_BT.shape[1]
         start = cache.used
         cache.valid_BS[:, start : start + T] = valid_BT
         slots_S = torch.arange(start + T, device=tokens_BT.device)

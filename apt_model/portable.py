@@ -84,5 +84,7 @@ def build_from_weights(config: ModelConfig, weights: dict[str, Any], where: str)
         model = APT(config)
         model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{where}: the weights do not fit the model's config ({str(error).splitlines()[-1].strip()})") from error
+        raise CheckpointError(
+            f"{where}: the weights do not fit the model's config ({str(error).splitlines()[-1].strip()})"
+        ) from error
     return model.eval()

@@ -104,7 +104,7 @@ class DynamicTagTokenizer:
             raise CheckpointError(f"{where}: this is not an APT tokenizer (no format {FORMAT!r})")
         if data.get("version") != VERSION or data.get("specials") != list(SPECIALS):
             raise CheckpointError(
-                f"{where}: tokenizer version {data.get('version')!r} is not readable here (this program reads {VERSION})"
+                f"{where}: tokenizer version {data.get('version')!r} cannot be read (this program reads {VERSION})"
             )
         return cls(data["characters"], data["tags"])
 

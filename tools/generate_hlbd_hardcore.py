@@ -11,6 +11,7 @@ no file of any size or seed holds a fact that the held-out files reserve.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -66,14 +67,21 @@ def _whole_number(flag: str, text: str, low: int, high: int) -> int:
 
 
 def _check_target(flag: str, path: Path) -> None:
-    if path.is_dir():
+    """Refuse what can be seen to fail, so that not even the first of two files is written."""
+    try:
+        is_folder, has_parent = path.is_dir(), path.parent.is_dir()
+    except OSError as error:
+        raise UsageError(f"{flag}: {path}: {error.strerror}; choose another name") from error
+    if is_folder:
         raise UsageError(f"{flag}: {path} is a folder; name a file in it")
-    if not path.parent.is_dir():
+    if not has_parent:
         raise UsageError(f"{flag}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{flag}: {path.parent} is read-only for you; choose another folder")
 
 
 def run(arguments: list[str]) -> None:
-    """Do what the command line asks. Raises UsageError or OSError before anything is left half written."""
+    """Do what the command line asks. Raises UsageError; a file is written whole or not at all."""
     args = _parser().parse_args(arguments)
     asked_version = args.version or ("1" if args.size is None else "2")
     version = _whole_number("--version", asked_version, min(SIZES), max(SIZES))
@@ -86,18 +94,23 @@ def run(arguments: list[str]) -> None:
     held_out: Path | None = args.held_out_output
     if size < MIN_TRAINING_SIZE and held_out:
         raise UsageError(f"--held-out-output needs --size of at least {MIN_TRAINING_SIZE}, got {size}")
+    _check_target("--output", output)
     if size >= MIN_TRAINING_SIZE and held_out is None:
         held_out = output.with_name(f"{output.stem}_Heldout.json")
-    _check_target("--output", output)
     if held_out:
         _check_target("--held-out-output", held_out)
         if held_out.resolve() == output.resolve():
             raise UsageError(f"--held-out-output: {held_out} is the training file; name another")
-    write_training_file(output, version, size, seed)
-    print(f"wrote {output}: {size} rows")
-    if held_out:
-        rows = write_held_out_file(held_out, output.name, version, size, seed)
-        print(f"wrote {held_out}: {rows} held-out rows")
+    try:
+        write_training_file(output, version, size, seed)
+        print(f"wrote {output}: {size} rows")
+        if held_out:
+            rows = write_held_out_file(held_out, output.name, version, size, seed)
+            print(f"wrote {held_out}: {rows} held-out rows")
+    except OSError as error:  # its file name is the temporary one, which would tell the user nothing
+        folders = " or ".join(sorted({str(path.parent) for path in (output, held_out) if path}))
+        hint = "free some space or name another folder"
+        raise UsageError(f"cannot write in {folders}: {error.strerror}; {hint}") from error
 
 
 def main() -> int:
@@ -106,10 +119,6 @@ def main() -> int:
         run(sys.argv[1:])
     except UsageError as error:
         print(f"generate_hlbd_hardcore: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        reason = error.strerror or str(error)
-        print(f"generate_hlbd_hardcore: cannot write {error.filename}: {reason}", file=sys.stderr)
         return 2
     return 0
 

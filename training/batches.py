@@ -48,7 +48,9 @@ class BatchPlan:
         window: global batches that are sorted by length together; 1 leaves the order random.
     """
 
-    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], global_batch_size: int, seed: int, window: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int] | NDArray[np.int64], global_batch_size: int, seed: int, window: int
+    ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         if len(self.lengths) == 0:
             raise ValueError("a batch plan needs at least one sample")

@@ -115,7 +115,9 @@ def _read(path: Path, *, mmap: bool) -> dict[str, Any]:
         payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if path.stat().st_size and path.open("rb").read(2) == b"PK":
-            raise CheckpointError(f"{path}: not a checkpoint of ours (it holds more than tensors and plain data)") from error
+            raise CheckpointError(
+                f"{path}: not a checkpoint of ours (it holds more than tensors and plain data)"
+            ) from error
         raise CheckpointError(f"{path}: not a checkpoint of ours, or damaged") from error
     except (RuntimeError, EOFError, BadZipFile, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: cut short or damaged; it cannot be read") from error

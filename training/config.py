@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from apt_model.config import ModelConfig, Section
 from apt_model.errors import ConfigError
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class DataConfig(Section):
@@ -37,9 +37,7 @@ class DataConfig(Section):
     loss_on: Literal["answer", "all"] = Field(
         "answer", description="answer: learn the answer's tokens and [EOS]; all: learn the prompt's too."
     )
-    truncate: bool = Field(
-        False, description="Cut samples longer than max_seq_len instead of refusing to start."
-    )
+    truncate: bool = Field(False, description="Cut samples longer than max_seq_len instead of refusing to start.")
     validation_split: float = Field(
         0.0, ge=0.0, lt=1.0, description="Share of the entries held back for validation, 0 to 1."
     )
@@ -58,7 +56,10 @@ class OptimizerConfig(Section):
         description="adamw: torch.optim.AdamW; muon: torch.optim.Muon on the blocks' matrices, AdamW on the rest.",
     )
     learning_rate: float = Field(
-        3e-4, gt=0.0, description="Base learning rate, before the schedule.", json_schema_extra={"aliases": ["lr"]}
+        3e-4,
+        gt=0.0,
+        description="Base learning rate, before the schedule.",
+        json_schema_extra={"aliases": ["lr"]},
     )
     weight_decay: float = Field(0.01, ge=0.0, description="Decoupled weight decay of the matrices.")
     adam_beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW: decay of the mean gradient.")
@@ -69,7 +70,8 @@ class OptimizerConfig(Section):
         1.0, gt=0.0, description="Gradients are scaled down to this global norm; None: never."
     )
     stabilizer: Literal["none", "dbc_dac"] = Field(
-        "none", description="dbc_dac: clip spiking gradient rows and compress with error feedback (docs/STABILIZER.md)."
+        "none",
+        description="dbc_dac: clip spiking gradient rows and compress with error feedback (docs/STABILIZER.md).",
     )
     dbc_rank: int = Field(32, ge=1, description="DBC-DAC: rank that a matrix gradient is compressed to.")
     dbc_spike_factor: float = Field(
@@ -121,9 +123,8 @@ class RunConfig(Section):
         description="Batches per optimizer update; gradients are averaged over all their tokens.",
         json_schema_extra={"aliases": ["gradient_accumulation"]},
     )
-    precision: Precision = Field(
-        "fp32", description="Arithmetic of the forward pass; weights and optimizer stay fp32."
-    )
+    precision: Precision = Field("fp32", description="Arithmetic of the forward pass; weights and optimizer stay fp32. auto: bf16 where the hardware "
+        "multiplies in it, else fp32.")
     seed: int = Field(42, ge=0, lt=2**63, description="Decides the first weights, the data order and dropout.")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
@@ -140,10 +141,14 @@ class CheckpointConfig(Section):
         None, ge=1, description="Updates between checkpoints (checkpoint_step_N.pt); None: none by step."
     )
     keep_last: int | None = Field(
-        None, ge=1, description="Newest checkpoints to keep; None: all.", json_schema_extra={"aliases": ["save_total_limit"]}
+        None,
+        ge=1,
+        description="Newest checkpoints to keep; None: all.",
+        json_schema_extra={"aliases": ["save_total_limit"]},
     )
     keep_best: bool = Field(
-        False, description="Also keep checkpoint_best.pt, by validation loss (without validation: the epoch's loss)."
+        False,
+        description="Also keep checkpoint_best.pt, by validation loss (without validation: the epoch's loss).",
     )
     early_stopping_patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation loss; None: never."
@@ -153,11 +158,11 @@ class CheckpointConfig(Section):
 class ReportConfig(Section):
     """What is told."""
 
-    report_batches: int = Field(
-        10, ge=1, description="Batches between updates of experiment_report.json, at least."
-    )
+    report_batches: int = Field(10, ge=1, description="Batches between updates of experiment_report.json, at least.")
     answer_samples: int = Field(
-        1000, ge=0, description="Training samples answered freely after training, to show what was learned; 0: none."
+        1000,
+        ge=0,
+        description="Training samples answered freely after training, to show what was learned; 0: none.",
     )
 
 

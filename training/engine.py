@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ class Engine(Protocol):
 
 
 class Stopwatch:
-    """Milliseconds of forward and backward passes. On CUDA by events, read only when the device is waited for anyway."""
+    """Milliseconds of forward and backward passes; on CUDA by events, read when the device is waited for anyway."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -87,7 +87,7 @@ class Stopwatch:
         """A point in time."""
         if not self._cuda:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
@@ -123,12 +123,12 @@ class TorchEngine:
         self.device = device
         self._model = model.to(device)
         # Batches are as long as their longest sample, so shapes vary.
-        self._forward: nn.Module = torch.compile(self._model, dynamic=True) if compile_model else self._model  # type: ignore[assignment]
+        self._forward = cast(nn.Module, torch.compile(self._model, dynamic=True)) if compile_model else self._model
         self._optimizers = build_optimizers(self._model, config.optimizer, device)
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
         self._max_grad_norm = config.optimizer.max_grad_norm
         self._precision = config.run.precision
-        self._scaler = torch.amp.GradScaler(device.type) if self._precision == "fp16" else None  # type: ignore[attr-defined]
+        self._scaler = torch.amp.GradScaler(device.type) if self._precision == "fp16" else None
         self._stabilizer = (
             DBCDAC(
                 self._model.named_parameters(),
@@ -165,7 +165,7 @@ class TorchEngine:
             middle = self._stopwatch.mark()
             # Tokens of the whole global batch, not of this micro-batch: a mean of means would weigh tokens unequally.
             share = result.loss / weight
-            (self._scaler.scale(share) if self._scaler else share).backward()
+            torch.autograd.backward(self._scaler.scale(share) if self._scaler else share)
             self._stopwatch.add(start, middle, self._stopwatch.mark())
             losses.append(result.loss.detach())
             right.append(result.correct.detach())
@@ -231,7 +231,10 @@ class TorchEngine:
 
     def state_dict(self) -> dict[str, Any]:
         """Model, optimizers, loss scale and stabilizer, on the CPU."""
-        state: dict[str, Any] = {"model": self._model.state_dict(), "optimizers": self._optimizers.state_dict()}
+        state: dict[str, Any] = {
+            "model": self._model.state_dict(),
+            "optimizers": self._optimizers.state_dict(),
+        }
         if self._scaler:
             state["scaler"] = self._scaler.state_dict()
         if self._stabilizer:

@@ -41,9 +41,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def build_parser(
-    config_class: type[TrainingConfig], prog: str, description: str, effective: Layer
-) -> OneLineParser:
+def build_parser(config_class: type[TrainingConfig], prog: str, description: str, effective: Layer) -> OneLineParser:
     """A parser with one flag for each setting of `config_class`.
 
     Args:
@@ -84,7 +82,9 @@ def _help_text(field: FieldInfo, default: Any) -> str:
     return f"{field.description} [{'none' if shown is None else shown}]".replace("%", "%%")
 
 
-def parse_flags(parser: OneLineParser, argv: Sequence[str], config_class: type[TrainingConfig]) -> tuple[Layer, argparse.Namespace]:
+def parse_flags(
+    parser: OneLineParser, argv: Sequence[str], config_class: type[TrainingConfig]
+) -> tuple[Layer, argparse.Namespace]:
     """(the settings that were given, everything else that the parser knows).
 
     Raises:

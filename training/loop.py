@@ -31,6 +31,7 @@ from training.callbacks import Callback
 from training.checkpoint import load_checkpoint, newest_good, save_checkpoint
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
+from training.device import pick_device, pick_precision
 from training.engine import Engine, EvaluationResult, TorchEngine, UpdateResult
 from training.progress import ProgressReporter
 from training.rotation import delete_superseded
@@ -84,11 +85,15 @@ class Trainer:
         config.validate()
         if task is None:
             if not isinstance(train_dataset, HLBDDataset):
-                raise ConfigError("a dataset of another kind than HLBDDataset needs a task (see training.task.ModuleTask)")
+                raise ConfigError(
+                    "a dataset of another kind than HLBDDataset needs a task (see training.task.ModuleTask)"
+                )
             vocab_size = config.model.vocab_size or train_dataset.tokenizer.vocab_size
             task = LanguageModeling(config.model.model_copy(update={"vocab_size": vocab_size}))
             portable = portable or {"tokenizer": train_dataset.tokenizer.to_dict()}
-        self.config = config
+        on = pick_device(device) if engine is None else engine.device
+        precision = pick_precision(config.run.precision, on)
+        self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.task = task
         self.callbacks = list(callbacks)
         self._train, self._val = train_dataset, val_dataset
@@ -106,7 +111,7 @@ class Trainer:
             config.schedule, config.optimizer.learning_rate, self.plan.steps_per_epoch, self.total_steps
         )
         seed_everything(run.seed)
-        self.engine = engine or TorchEngine(self._build_model(), config, pick_device(device), compile_model)
+        self.engine = engine or TorchEngine(self._build_model(), config, on, compile_model)
         self.directory = RunDirectory(run.run_dir, resume=resume or resume_from is not None, overwrite=overwrite)
         self.reporter = ProgressReporter(run.run_dir, config.report.report_batches, sinks)
         self.step = 0
@@ -131,7 +136,7 @@ class Trainer:
         if self.config.run.gradient_checkpointing:
             if not hasattr(model, "gradient_checkpointing"):
                 raise ConfigError(f"gradient_checkpointing: {type(model).__name__} has no such switch; turn it off")
-            model.gradient_checkpointing = True
+            setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
         return model
 
     # -- start and resume ------------------------------------------------------------------------------------------
@@ -166,7 +171,9 @@ class Trainer:
             if path.is_dir():
                 found, faults = newest_good(path)
                 if found is None:
-                    raise faults[0] if faults else CheckpointError(f"--resume {path}: no checkpoint in this directory")
+                    raise (
+                        faults[0] if faults else CheckpointError(f"--resume {path}: no checkpoint in this directory")
+                    )
                 return found
             return path, load_checkpoint(path)
         if not resume:
@@ -182,21 +189,28 @@ class Trainer:
 
     def _load(self, path: Path, payload: dict[str, Any]) -> None:
         if payload.get("kind") != "checkpoint":
-            raise CheckpointError(f"--resume {path}: this is a finished model without training state; give a checkpoint_*.pt")
+            raise CheckpointError(
+                f"--resume {path}: this is a finished model without training state; give a checkpoint_*.pt"
+            )
         self._refuse_another_run(path, payload)
         try:
             self.engine.load_state_dict(payload["engine"])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"--resume {path}: the state does not fit this model and optimizer ({error})") from error
+            raise CheckpointError(
+                f"--resume {path}: the state does not fit this model and optimizer ({error})"
+            ) from error
         loop = payload["loop"]
         self.step, self.batch, self._run_id = payload["step"], loop["batch"], payload["run_id"]
         self._best, self._epochs_without_gain = loop["best"], loop["epochs_without_gain"]
         self._skipped_in_a_row, self._epoch_loss = loop["skipped_in_a_row"], list(loop["epoch_loss"])
         self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
-        if payload["total_steps"] != self.total_steps and self.config.schedule.schedule in ("cosine", "linear"):
+        if payload["total_steps"] != self.total_steps and self.config.schedule.schedule in (
+            "cosine",
+            "linear",
+        ):
             self.reporter.warning(
-                f"the {self.config.schedule.schedule} schedule now ends at step {self.total_steps}, it was planned to end at "
-                f"{payload['total_steps']}: the curve goes on, but differs from an uninterrupted run's",
+                f"the {self.config.schedule.schedule} schedule now ends at step {self.total_steps}, it was planned to "
+                f"end at {payload['total_steps']}: the curve goes on, but differs from an uninterrupted run's",
                 step=self.step,
             )
         print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
@@ -209,10 +223,12 @@ class Trainer:
             for name in now[section].keys() - free.get(section, set()):
                 if was[section].get(name) != now[section][name]:
                     raise CheckpointError(
-                        f"--resume {path}: {name} was {was[section].get(name)!r} in the run and is {now[section][name]!r} now; "
-                        f"set it back, or start a new run in another --run-dir"
+                        f"--resume {path}: {name} was {was[section].get(name)!r} in the run and is "
+                        f"{now[section][name]!r} now; set it back, or start a new run in another --run-dir"
                     )
-        if payload["num_samples"] != len(self._train) or payload["data_fingerprint"] != self._facts.get("data_fingerprint"):
+        if payload["num_samples"] != len(self._train) or payload["data_fingerprint"] != self._facts.get(
+            "data_fingerprint"
+        ):
             raise CheckpointError(
                 f"--resume {path}: the training data is not what it was ({payload['num_samples']} samples then, "
                 f"{len(self._train)} now, or other content); give the same --datasets"
@@ -316,12 +332,13 @@ class Trainer:
             return
         self._skipped_in_a_row += 1
         self.reporter.warning(
-            f"update {self.step} skipped: loss {result.loss:g}, gradient norm {result.grad_norm:g}", step=self.step
+            f"update {self.step} skipped: loss {result.loss:g}, gradient norm {result.grad_norm:g}",
+            step=self.step,
         )
         if self._skipped_in_a_row >= self.config.optimizer.max_skipped_updates:
             raise UserError(
-                f"{self._skipped_in_a_row} updates in a row had a loss or gradient that is not finite (step {self.step}); "
-                "the weights are those of the last good update: lower --learning-rate, raise --warmup-steps, "
+                f"{self._skipped_in_a_row} updates in a row had a loss or gradient that is not finite "
+                f"(step {self.step}); the weights are those of the last good update: lower --learning-rate, raise --warmup-steps, "
                 "use --precision fp32 or look at the data, then --resume from an earlier checkpoint"
             )
 
@@ -352,7 +369,8 @@ class Trainer:
         size = self.config.run.batch_size
         order = sorted(range(len(self._val)), key=self.task.lengths(self._val).__getitem__)
         batches = (
-            self.task.collate([self._val[i] for i in order[start : start + size]]) for start in range(0, len(order), size)
+            self.task.collate([self._val[i] for i in order[start : start + size]])
+            for start in range(0, len(order), size)
         )
         result = self.engine.evaluate(batches, self.task.loss)
         self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, accuracy=result.accuracy)
@@ -374,7 +392,9 @@ class Trainer:
             self._save(self._checkpoint_path() if by_epoch else self.directory.step_checkpoint(self.step))
 
     def _save(self, path: Path) -> None:
-        self.reporter.flush(durable=True)  # the record must never lag behind a checkpoint, or a resume would leave a gap
+        self.reporter.flush(
+            durable=True
+        )  # the record must never lag behind a checkpoint, or a resume would leave a gap
         state = self.engine.state_dict()
         save_checkpoint(path, {
             "kind": "checkpoint",
@@ -403,21 +423,3 @@ class Trainer:
     def _call(self, name: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, name)(self, *arguments)
-
-
-def pick_device(wanted: torch.device | str | None) -> torch.device:
-    """The device asked for, or the best one here.
-
-    Raises:
-        ConfigError: it is not there.
-    """
-    if wanted is None or wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(wanted)
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device.type, False):
-        there = ", ".join(name for name, ok in available.items() if ok)
-        raise ConfigError(f"--device {wanted}: there is no such device here; choose from {there}")
-    return device

@@ -1,9 +1,9 @@
 """The JSON progress record of a run: an append-only event log and the bounded snapshot folded from it. No torch.
 
-`progress.jsonl` has one event a line: run_started, run_resumed, step, eval, checkpoint, warning, recitation,
-best, run_finished, run_stopped, run_failed. All times come from one clock (`time`, Unix seconds); units are in the key names; a number
-that is not finite is written as null and named in the event's `nonfinite` list. A resumed run rewinds the record: the
-fold drops what lies after `run_resumed.step`, so no point is there twice.
+`progress.jsonl` has one event a line: run_started, run_resumed, step, eval, best, checkpoint, warning, run_finished,
+run_stopped, run_failed, recitation. All times come from one clock (`time`, Unix seconds); units are in the key names; a
+number that is not finite is written as null and named in the event's `nonfinite` list. A resumed run rewinds the
+record: the fold drops what lies after `run_resumed.step`, so no point is there twice.
 
 `experiment_report.json` is the snapshot that every viewer reads, replaced atomically. This module is the only one that
 knows either schema.
@@ -159,7 +159,10 @@ class ProgressReporter:
 
     def run_failed(self, error: BaseException) -> None:
         """The run ended by an error. Never raises: the error that ended the run is the one to be seen."""
-        facts = {"error": f"{type(error).__name__}: {error}", "traceback": "".join(traceback.format_exception(error))[-4000:]}
+        facts = {
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": "".join(traceback.format_exception(error))[-4000:],
+        }
         try:
             self.emit("run_failed", facts, durable=True)
         except OSError as second:

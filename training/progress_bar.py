@@ -11,6 +11,7 @@ from tqdm import tqdm
 from training.snapshot import perplexity
 
 SECONDS_BETWEEN_LINES = 10.0
+BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 
 
 def six_figures(event: dict[str, Any]) -> str:
@@ -47,7 +48,7 @@ class ProgressBar:
                 if self._is_terminal:
                     self._bar = tqdm(
                         total=self._total, initial=event.get("step", 0), unit="step", dynamic_ncols=True,
-                        bar_format="{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
+                        bar_format=BAR,
                     )  # fmt: skip
             case "step":
                 self._step(event)

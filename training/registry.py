@@ -37,7 +37,10 @@ BUILT_IN: Mapping[str, Entry] = MappingProxyType({
 @cache
 def third_party() -> Mapping[str, Entry]:
     """Backends that installed packages bring by the entry point group `apt_trainer.backends`."""
-    return {p.name: Entry(p.value, f"from package {p.dist.name if p.dist else '?'}") for p in entry_points(group=ENTRY_POINT_GROUP)}
+    return {
+        p.name: Entry(p.value, f"from package {p.dist.name if p.dist else '?'}")
+        for p in entry_points(group=ENTRY_POINT_GROUP)
+    }
 
 
 def known_names() -> tuple[str, ...]:
@@ -54,7 +57,8 @@ def entry(name: str) -> Entry:
     found = BUILT_IN.get(name) or third_party().get(name)
     if found is None:
         raise ConfigError(
-            f"--backend {name}: unknown backend; choose from {', '.join(known_names())}{did_you_mean(name, known_names())}"
+            f"--backend {name}: unknown backend; choose from {', '.join(known_names())}"
+            f"{did_you_mean(name, known_names())}"
         )
     return found
 

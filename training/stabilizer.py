@@ -38,7 +38,12 @@ class DBCDAC:
     """
 
     def __init__(
-        self, named_parameters: Iterable[tuple[str, nn.Parameter]], *, rank: int, spike_factor: float, seed: int
+        self,
+        named_parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        rank: int,
+        spike_factor: float,
+        seed: int,
     ) -> None:
         self.rank = rank
         self.spike_factor = spike_factor
@@ -80,7 +85,7 @@ class DBCDAC:
         wanted_RC = rows_RC / scale_R1 + state["owed"]
         left_RK, _ = torch.linalg.qr(wanted_RC @ state["basis"])
         state["basis"] = wanted_RC.T @ left_RK
-        paid_RC = left_RK @ state["basis"].T
+        paid_RC: Tensor = left_RK @ state["basis"].T
         state["owed"] = wanted_RC - paid_RC
         return paid_RC * scale_R1
 

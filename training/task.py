@@ -136,7 +136,7 @@ class ModuleTask:
         self,
         model: Callable[[], nn.Module],
         loss: Callable[[nn.Module, dict[str, Tensor]], Tensor | tuple[Tensor, Tensor]],
-        collate: Callable[[Sequence[Any]], dict[str, Tensor]] | None = None,
+        collate: Callable[[list[Any]], dict[str, Tensor]] | None = None,
     ) -> None:
         self._model, self._loss = model, loss
         self._collate = collate or torch.utils.data.default_collate
@@ -151,7 +151,7 @@ class ModuleTask:
 
     def collate(self, samples: Sequence[Any]) -> Batch:
         """The user's collation; every sample weighs one."""
-        return Batch(self._collate(samples), len(samples), len(samples), len(samples))
+        return Batch(self._collate(list(samples)), len(samples), len(samples), len(samples))
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
         """The user's loss, with no accuracy where it gives none."""

@@ -1,4 +1,4 @@
-"""The dispatcher: parse, resolve, check, plan, run. `python train.py …` and `python training/train.py …` are the same."""
+"""The dispatcher: parse, resolve, check, plan, run. `python train.py` and `python training/train.py` are the same."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The playground backend: our own loop in this process, on a CPU, one GPU or MPS.
 
-    python training/train_hlbd_playground.py --dataset HLBD_Hardcore_Full.json --epochs 100
+python training/train_hlbd_playground.py --dataset HLBD_Hardcore_Full.json --epochs 100
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class PlaygroundBackend:
         import torch
 
         from training.dataset import HLBDDataset
-        from training.loop import Trainer, pick_device
+        from training.device import pick_device, pick_precision
+        from training.loop import Trainer
         from training.progress_bar import ProgressBar
 
         config = request.config
         options = _options(config)
         device = pick_device(options.device)
-        if config.run.precision == "fp16" and device.type == "cpu":
-            raise ConfigError("precision=fp16 needs a GPU, and this machine has none; use --precision bf16 or fp32")
+        pick_precision(config.run.precision, device)  # refuse before the data is read
         if options.num_threads is not None:
             torch.set_num_threads(options.num_threads)
         corpus = load_corpus(config.data.datasets, config.data.pairs)
@@ -102,18 +102,23 @@ class PlaygroundBackend:
         for line in corpus.describe():
             print(f"data    {line}")
         if train_dataset.num_truncated:
-            print(f"data    {train_dataset.num_truncated} samples cut, {train_dataset.num_left_out} of them left out whole")
+            print(f"data    {train_dataset.num_truncated} samples cut, {train_dataset.num_left_out} of them whole")
         num_parameters = sum(p.numel() for p in trainer.engine.model().parameters())
         print(
             f"model   APT {num_parameters:,} parameters ({config.model.attention} attention), "
             f"{tokenizer.vocab_size} tokens in the vocabulary"
         )
-        print(f"run     {config.run.run_dir} on {device}, {config.run.precision}, {trainer.total_steps} steps", flush=True)
+        print(
+            f"run     {config.run.run_dir} on {device}, {trainer.config.run.precision}, {trainer.total_steps} steps",
+            flush=True,
+        )
         started = time.perf_counter()
         first_step = trainer.step
         result = trainer.train()
         seconds = time.perf_counter() - started
-        print(f"{result.state} at step {result.step} after {seconds:.1f} s of training ({result.step - first_step} steps)")
+        print(
+            f"{result.state} at step {result.step} after {seconds:.1f} s of training ({result.step - first_step} steps)"
+        )
         if result.state != "finished":
             print(f"go on with: the same command and --resume (run directory {config.run.run_dir})")
             return result
@@ -136,7 +141,10 @@ class PlaygroundBackend:
             return result
         started = time.perf_counter()
         answered = recite(model, tokenizer, asked)
-        print(f"answers to {len(asked)} of {len(train)} training questions, generated freely ({time.perf_counter() - started:.1f} s):")
+        print(
+            f"answers to {len(asked)} of {len(train)} training questions, generated freely "
+            f"({time.perf_counter() - started:.1f} s):"
+        )
         for line in table(answered):
             print(line)
         counts = accuracy_by_module(answered)
@@ -166,7 +174,12 @@ def _facts(corpus: Corpus, tokenizer: DynamicTagTokenizer) -> dict[str, Any]:
     total = max(1, corpus.num_entries)
     return {
         "data": [
-            {"file": f.path.name, "entries": f.entries, "samples": f.samples, "share": round(f.entries / total, 4)}
+            {
+                "file": f.path.name,
+                "entries": f.entries,
+                "samples": f.samples,
+                "share": round(f.entries / total, 4),
+            }
             for f in corpus.files
         ],
         "data_fingerprint": corpus.fingerprint(),

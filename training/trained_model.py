@@ -83,5 +83,5 @@ def _from_directory(path: Path) -> TrainedModel:
         return TrainedModel(*load_portable(path / MODEL_DIRECTORY), path / MODEL_DIRECTORY)
     found, faults = newest_good(path)
     if found is None:
-        raise faults[0] if faults else CheckpointError(f"{path}: no model and no checkpoint in this directory")
+        raise (faults[0] if faults else CheckpointError(f"{path}: no model and no checkpoint in this directory"))
     return load_trained_model(found[0])

@@ -18,7 +18,7 @@ IRREGULAR_S = ("짓", "낫", "젓", "붓", "잇")
 PLAIN_REU = ("따르", "치르", "들르")
 """Stems in 르 that only lose ㅡ (따라요); the others double the ㄹ (불러요)."""
 
-HONORED = {"먹": "드시", "마시": "드시", "자": "주무시", "있": "계시", "말하": "말씀하시"}
+HONORED = {"먹": "드시", "마시": "드시", "자": "주무시", "말하": "말씀하시", "아프": "편찮으시"}
 """Words that are replaced, not extended, when the subject is looked up to."""
 
 CONTRACTIONS = {"ㅗ": "ㅘ", "ㅜ": "ㅝ", "ㅣ": "ㅕ", "ㅚ": "ㅙ"}
@@ -126,6 +126,16 @@ class KoreanVerb:
     def nominal(self) -> str:
         """읽기."""
         return self._say(self.stem + "기")
+
+    @property
+    def nominal_past(self) -> str:
+        """Before 때문: 읽었기."""
+        return self._say(with_final(self.infinitive, "ㅆ") + "기")
+
+    @property
+    def cannot_done(self) -> str:
+        """Before a noun: 책을 못 읽은."""
+        return self._before_verb("못", self.done)
 
     @property
     def in_order_to(self) -> str:

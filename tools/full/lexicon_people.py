@@ -18,7 +18,9 @@ PEOPLE: tuple[Person, ...] = (
     person("叔叔", "叔", "🧔", "my uncle", "his", "おじ", "삼촌", "adult"),
     person("阿姨", "姨", "👱", "my aunt", "her", "おば", "이모", "adult female"),
     person("表哥", "哥", "🧑", "my cousin", "his", "いとこ", "사촌 형", "young student"),
-    person("爸爸 妈妈", "爸", "👪", "my parents", "their", "両親", "부모님", "adult", many=True, honored=True),
+    person(
+        "爸爸 妈妈", "爸", "👪", "my parents", "their", "両親", "부모님", "adult", many=True, honored=True
+    ),
     person("丈夫", "夫", "🤵", "my husband", "his", "夫", "남편", "adult"),
     person("妻子", "妻", "👰", "my wife", "her", "妻", "아내", "adult female"),
     person("儿子", "儿", "👦", "my son", "his", "息子", "아들", "child student"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tools.full import korean
-from tools.full.english import Agreement
+from tools.full.english import Agreement, possessive
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,6 @@ class Person:
     @property
     def en_possessive(self) -> str:
         """my, our, Dad's, my parents'."""
-        from tools.full.english import possessive
-
         return self.possessive if self.is_first else possessive(self.en)
 
 
@@ -61,7 +59,16 @@ PRONOUNS = {"my": "I", "our": "we", "his": "he", "her": "she", "their": "they"}
 
 
 def person(
-    zh: str, char: str, emoji: str, en: str, poss: str, ja: str, ko: str, groups: str, *, many: bool = False,
+    zh: str,
+    char: str,
+    emoji: str,
+    en: str,
+    poss: str,
+    ja: str,
+    ko: str,
+    groups: str,
+    *,
+    many: bool = False,
     honored: bool = False,
 ) -> Person:
     """One row of the table of people; ``groups`` is a spaced list, ``many`` marks a plural subject."""
@@ -71,6 +78,4 @@ def person(
     if kinds & {"adult", "elder", "young"}:
         kinds.add("grown")
     agreement = Agreement.PLURAL if many else Agreement.FIRST if en == "I" else Agreement.THIRD
-    return Person(
-        zh, en, ja, ko, char, emoji, poss, PRONOUNS[poss], agreement, frozenset(kinds), honored
-    )
+    return Person(zh, en, ja, ko, char, emoji, poss, PRONOUNS[poss], agreement, frozenset(kinds), honored)

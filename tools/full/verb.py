@@ -61,12 +61,34 @@ class VerbPhrase:
 
 
 def action(
-    zh: str, char: str, emoji: str, en: str, ja: str, ko: str, *, who: str = "", at: str = "", how: str = "",
-    uses: str = "", rhythm: str = "any", parts: str = "morning afternoon evening",
+    zh: str,
+    char: str,
+    emoji: str,
+    en: str,
+    ja: str,
+    ko: str,
+    *,
+    who: str = "",
+    at: str = "",
+    how: str = "",
+    uses: str = "",
+    rhythm: str = "any",
+    parts: str = "morning afternoon evening",
 ) -> VerbPhrase:
     """One row of a table of actions. ``en`` is "once|in general"; the lists are spaced."""
     once, _, habit = en.partition("|")
     return VerbPhrase(
-        zh, char, emoji, once, habit or once, JapaneseVerb.parse(ja), KoreanVerb.parse(ko), who,
-        places(at), manners(how), frozenset(uses.split()), rhythm, frozenset(parts.split()),
+        zh,
+        char,
+        emoji,
+        once,
+        habit or once,
+        JapaneseVerb.parse(ja),
+        KoreanVerb.parse(ko),
+        who,
+        places(at),
+        manners(how),
+        frozenset(uses.split()),
+        rhythm,
+        frozenset(parts.split()),
     )

@@ -73,11 +73,9 @@ def write_training_file(path: Path, version: int, size: int, seed: int) -> None:
     write_rows(path, training_metadata(version, size, seed), columns)
 
 
-def write_rows(
-    path: Path, metadata: Mapping[str, object], modules: Mapping[str, Iterable[Mapping[str, str]]]
-) -> None:
+def write_rows(path: Path, metadata: Mapping[str, object], modules: Mapping[str, Iterable[Mapping[str, str]]]) -> None:
     """Stream a dataset to `path`, one row a line, atomically: a half-written file never has the name."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=".hlbd-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             header = json.dumps(metadata, ensure_ascii=False, indent=2).replace("\n", "\n  ")

@@ -57,8 +57,7 @@ def held_out_rows(size: int, seed: int) -> dict[str, list[HeldOutRow]]:
         raise ValueError(f"a held-out file needs at least {MIN_TRAINING_SIZE} training rows, got {size}")
     quota = _LARGE if size >= SIZES[2] else _SMALL
     seen = {
-        module: list(training_rows(module, rows, seed))
-        for module, rows in module_sizes(min(size, SIZES[2])).items()
+        module: list(training_rows(module, rows, seed)) for module, rows in module_sizes(min(size, SIZES[2])).items()
     }
     alphabet = {char for rows in seen.values() for row in rows for char in row.input + row.output}
     return {module: _Selection(module, rows, alphabet, seed).rows(quota) for module, rows in seen.items()}
@@ -74,8 +73,7 @@ def write_held_out_file(path: Path, training_name: str, version: int, size: int,
         "name": "HLBD_Hardcore_Heldout" if version == 1 else f"HLBD_Hardcore_V{version}_Heldout",
         "version": f"{version}.0",
         "description": (
-            "训练时见不到的题，按事实与训练数据隔开。"
-            "Questions that training never sees, disjoint from it by fact."
+            "训练时见不到的题，按事实与训练数据隔开。Questions that training never sees, disjoint from it by fact."
         ),
         "held_out_of": training_name,
         "total_samples": sum(counts.values()),
@@ -100,10 +98,15 @@ class _Selection:
         # Kinds may share an identity (the animal of a year, the animal of who is born in it): ask each once.
         self._used: set[tuple[str, str]] = set()
         self._phrasings: dict[str, list[str]] = {}
+        numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
         for row in seen:
             known = self._phrasings.setdefault(row.fact.kind, [])
             if row.phrasing not in known:
                 known.append(row.phrasing)
+            for name, value in row.fact.operands.items():
+                if isinstance(value, int):
+                    numbers[row.fact.kind, name].append(value)
+        self._spans = {place: range(min(values), max(values) + 1) for place, values in numbers.items()}
 
     def rows(self, quota: _Quota) -> list[HeldOutRow]:
         """All rows of the module. Contrast groups choose first, being the hardest to find."""
@@ -130,10 +133,17 @@ class _Selection:
         self._used.add(name)
         return True
 
+    def _within_training(self, fact: Fact) -> bool:
+        """Whether each number lies between the least and the greatest that training shows in its place."""
+        return all(
+            value in self._spans[fact.kind, name] for name, value in fact.operands.items() if isinstance(value, int)
+        )
+
     def _reserved(self, kind: Kind) -> list[Fact]:
-        """The reserved facts within the operand ranges of version 2, shuffled."""
-        known = kind.name in self._phrasings
-        facts = [fact for fact in kind.facts(reach=1) if kind.reserves(fact)] if known else []
+        """The reserved facts that need no larger or smaller numbers than training shows, shuffled."""
+        if kind.rote or kind.name not in self._phrasings:
+            return []
+        facts = [fact for fact in kind.facts(reach=1) if fact.is_reserved() and self._within_training(fact)]
         self._random.shuffle(facts)
         return facts
 

@@ -15,7 +15,7 @@ def _word_identity(word: str) -> str:
 
 
 def _rhyme_identity(word: str) -> str:
-    """All words in -ight are reserved together, so that light, night and right can form a contrast group."""
+    """Words in -iddle are reserved together, so that riddle, fiddle and middle can form a contrast group."""
     return f"{MODULE}/rhyme/{word[1:]}"
 
 

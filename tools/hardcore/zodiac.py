@@ -30,9 +30,7 @@ def _shift(kind: str, animal: int, years: int, ending: str) -> Fact:
     """The animal `years` later (earlier if negative); asked of years and of people, it is the same fact."""
     start = ANIMALS[animal]
     answer = ANIMALS[(animal + years) % 12]
-    return Fact(
-        MODULE, kind, {"x": start, "k": abs(years)}, answer + ending, f"{MODULE}/shift/{start},{years:+d}"
-    )
+    return Fact(MODULE, kind, {"x": start, "k": abs(years)}, answer + ending, f"{MODULE}/shift/{start},{years:+d}")
 
 
 def _following(animal: int, year: int) -> Fact:

@@ -1,0 +1,209 @@
+"""Kill a run anywhere, resume it with the same command plus --resume, and get the weights it would have had."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training.checkpoint import list_checkpoints
+from training.progress import LOG_NAME, read_events
+from training.snapshot import Snapshot, without_superseded
+from training.trained_model import load_trained_model
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Everything that has a state: dropout, two optimizers, the stabilizer, accumulation, validation, warm restarts. An
+# epoch has 18 updates of 3 batches each (the last one smaller), so few checkpoints fall on an epoch's end.
+SETTINGS = {
+    "d_model": 64, "num_layers": 2, "num_heads": 4, "d_ff": 128, "dropout": 0.1, "optimizer": "muon",
+    "stabilizer": "dbc_dac", "dbc_rank": 8, "batch_size": 10, "gradient_accumulation_steps": 3, "epochs": 9,
+    "restart_epochs": 2, "validation_split": 0.1, "save_interval": 2, "save_steps": 5, "keep_last": 3,
+    "keep_best": True, "report_batches": 3, "answer_samples": 0, "learning_rate": 1e-3, "num_threads": 1, "device": "cpu",
+}  # fmt: skip
+
+
+def command(run_dir: Path, *more: str) -> list[str]:
+    flags: list[str] = []
+    for name, value in SETTINGS.items():
+        dashed = f"--{name.replace('_', '-')}"
+        flags += [dashed] if value is True else [dashed, str(value)]
+    return [sys.executable, str(ROOT / "train.py"), *flags, "--run-dir", str(run_dir), *more]
+
+
+def start(run_dir: Path, *more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command(run_dir, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def finish(run_dir: Path, *more: str) -> str:
+    process = start(run_dir, *more)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def last_step(run_dir: Path) -> int:
+    log = run_dir / LOG_NAME
+    if not log.exists():
+        return 0
+    return max((e["step"] for e in without_superseded(read_events(log)) if e["event"] == "step"), default=0)
+
+
+def assert_same_weights(run_dir: Path, reference: Path) -> None:
+    ours, theirs = (load_trained_model(d / "final_model.pt").model.state_dict() for d in (run_dir, reference))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), f"{name} differs from the uninterrupted run's"
+
+
+def assert_same_record(run_dir: Path, reference: Path) -> None:
+    """No gap, no point twice, and the very figures of the uninterrupted run."""
+    ours, theirs = (
+        json.loads((d / "experiment_report.json").read_text(encoding="utf-8")) for d in (run_dir, reference)
+    )
+    assert ours["curve"]["step"] == theirs["curve"]["step"] == list(range(1, theirs["step"] + 1))
+    for key in ("epoch", "loss", "accuracy", "grad_norm", "learning_rate"):
+        assert ours["curve"][key] == theirs["curve"][key], key
+    for key in ("epochs", "evaluations", "best", "batch", "step", "state"):
+        assert ours[key] == theirs[key], key
+    folded = Snapshot.of(read_events(run_dir / LOG_NAME)).to_dict()
+    assert folded["curve"] == ours["curve"]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nobody interrupts."""
+    run_dir = tmp_path_factory.mktemp("reference") / "run"
+    finish(run_dir)
+    return run_dir
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> bool:
+    """Until the condition holds (True) or the process has ended (False)."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError("the run made no progress")
+
+
+def kill_points(seed: int) -> Iterator[tuple[int, float]]:
+    """(updates to wait for, seconds more): seeded, so that a failure can be seen again."""
+    draw = random.Random(seed)
+    while True:
+        yield draw.randint(1, 14), draw.random() * 0.08
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_25_random_points_ends_with_the_weights_of_an_uninterrupted_one(
+    reference: Path, tmp_path: Path
+) -> None:
+    kills = 0
+    rounds = 0
+    points = kill_points(seed=7)
+    while kills < 25:
+        rounds += 1
+        run_dir = tmp_path / f"round_{rounds}"
+        while True:
+            process = start(run_dir, "--resume")
+            # A resumed run goes back to its checkpoint: wait until it has passed the point of the last kill's checkpoint.
+            updates, more = next(points)
+            resumed_at = last_step(run_dir) // 5 * 5
+            alive = wait_for(lambda r=run_dir, s=resumed_at + updates: last_step(r) >= s, process)  # type: ignore[misc]
+            if not alive:
+                output = process.communicate()[0]
+                assert process.returncode == 0, output
+                break
+            time.sleep(more)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += process.returncode == -signal.SIGKILL
+        assert_same_weights(run_dir, reference)
+        assert_same_record(run_dir, reference)
+    print(f"{kills} kills in {rounds} runs")
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_checkpoint_is_being_written_leaves_the_last_one_good(reference: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    caught = 0
+    for _ in range(6):
+        process = start(run_dir, "--resume")
+        if wait_for(lambda: any(run_dir.glob(".checkpoint_*.tmp")), process):
+            process.send_signal(signal.SIGKILL)
+            caught += 1
+        process.communicate()
+    assert caught >= 3
+    finish(run_dir, "--resume")
+    assert not list(run_dir.glob(".*.tmp")), "leftovers of the kills are cleaned away"
+    assert_same_weights(run_dir, reference)
+    assert_same_record(run_dir, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_writes_a_checkpoint_first_and_says_how_to_go_on(
+    asked: signal.Signals, reference: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start(run_dir)
+    assert wait_for(lambda: last_step(run_dir) >= 7, process)
+    process.send_signal(asked)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + asked, output
+    assert "--resume" in output
+    report = json.loads((run_dir / "experiment_report.json").read_text(encoding="utf-8"))
+    assert report["state"] == "stopped"
+    assert (run_dir / f"checkpoint_step_{report['step']}.pt").exists() or report["step"] % 18 == 0
+    assert f"at step {report['step']} " in finish(run_dir, "--resume")
+    assert_same_weights(run_dir, reference)
+    assert_same_record(run_dir, reference)
+
+
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_is_named_and_the_last_good_one_is_used(reference: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start(run_dir)
+    assert wait_for(lambda: last_step(run_dir) >= 20, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    newest = list_checkpoints(run_dir)[0][0][1]
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x10
+    newest.write_bytes(damaged)
+    output = finish(run_dir, "--resume")
+    assert newest.name in output
+    assert "damaged" in output
+    assert_same_weights(run_dir, reference)
+    assert_same_record(run_dir, reference)
+
+
+@pytest.mark.slow
+def test_a_finished_run_stays_as_it_is_when_resumed_and_goes_on_when_given_more_epochs(
+    reference: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    finish(run_dir, "--epochs", "4")
+    before = (run_dir / "final_model.pt").read_bytes()
+    assert "(0 steps)" in finish(run_dir, "--resume", "--epochs", "4")
+    assert (run_dir / "final_model.pt").read_bytes() == before
+    finish(run_dir, "--resume")
+    assert_same_weights(run_dir, reference)
+    assert_same_record(run_dir, reference)
