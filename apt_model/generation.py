@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
 from apt_model.model import APT, KVCache
 from apt_model.tokenizer import DynamicTagTokenizer
+
+
+class GeneratedAnswer(NamedTuple):
+    """New tokens with how sure the model was of them."""
+
+    ids: list[int]
+    log_probability: float
+    """Natural logarithm of the probability of exactly this answer: its tokens and the `eos_id` that ends it."""
+    margin: float
+    """Least lead of a chosen token over the runner-up, in logits: below rounding, the choice was arbitrary."""
 
 
 @torch.inference_mode()
@@ -31,7 +42,43 @@ def generate_ids(model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_
         model.train(was_training)
 
 
-def _generate(model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_new_tokens: int) -> list[list[int]]:
+@torch.inference_mode()
+def generate_answers(
+    model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_new_tokens: int
+) -> list[GeneratedAnswer]:
+    """The ids of `generate_ids`, with the model's confidence in them. Arguments as there."""
+    was_training = model.training
+    model.eval()
+    try:
+        scores = _Scores(len(prompts), model.embedding.weight.device)
+        answers = _generate(model, prompts, eos_id, max_new_tokens, scores)
+    finally:
+        model.train(was_training)
+    found = zip(answers, scores.log_probability_B.tolist(), scores.margin_B.tolist(), strict=True)
+    return [GeneratedAnswer(*answer) for answer in found]
+
+
+class _Scores:
+    """Confidence of each prompt's answer, summed up token by token."""
+
+    def __init__(self, batch_size: int, device: torch.device) -> None:
+        self.log_probability_B = torch.zeros(batch_size, device=device)
+        self.margin_B = torch.full((batch_size,), torch.inf, device=device)
+
+    def add(self, rows_N: torch.Tensor, logits_NV: torch.Tensor) -> None:
+        """Count the most probable token of these rows; the end token counts, tokens behind it are never seen."""
+        best_N, second_N = logits_NV.topk(2, dim=-1).values.unbind(-1)
+        self.log_probability_B[rows_N] += best_N - logits_NV.logsumexp(dim=-1)
+        self.margin_B[rows_N] = torch.minimum(self.margin_B[rows_N], best_N - second_N)
+
+
+def _generate(
+    model: APT,
+    prompts: Sequence[Sequence[int]],
+    eos_id: int,
+    max_new_tokens: int,
+    scores: _Scores | None = None,
+) -> list[list[int]]:
     device = model.embedding.weight.device
     answers: list[list[int]] = [[] for _ in prompts]
     limit = model.config.max_seq_len
@@ -47,7 +94,10 @@ def _generate(model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_new
     last_BD = hidden_BTD[torch.arange(len(prompts), device=device), lengths_B - 1]
     rows_B = torch.arange(len(prompts), device=device)  # which prompt each row of the shrinking batch belongs to
     for _ in range(max_new_tokens):
-        next_B = model.head(last_BD).argmax(dim=-1)
+        logits_BV = model.head(last_BD)
+        next_B = logits_BV.argmax(dim=-1)
+        if scores is not None:
+            scores.add(rows_B, logits_BV)
         goes_on_B = (next_B != eos_id) & (lengths_B < limit)
         kept = goes_on_B.nonzero().squeeze(1)
         for row, token in zip(rows_B[kept].tolist(), next_B[kept].tolist(), strict=True):

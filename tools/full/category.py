@@ -52,9 +52,7 @@ APPLIANCE = Category("电器", "electrical appliance", "電化製品", "가전�
 def _of(category: Category, nouns: tuple[Noun, ...]) -> Iterator[Member]:
     for noun in nouns:
         are = "is" if noun.number is Number.MASS else "are"
-        yield Member(
-            category, noun.zh, noun.char, noun.emoji, noun.general, noun.one(), are, noun.ja, noun.ko
-        )
+        yield Member(category, noun.zh, noun.char, noun.emoji, noun.general, noun.one(), are, noun.ja, noun.ko)
 
 
 def _named(category: Category, rows: str) -> Iterator[Member]:

@@ -32,16 +32,15 @@ class Cause:
         return self.en.format(who=person.pronoun, was=was(person.agreement))
 
 
-def _cause(
-    zh: str, char: str, emoji: str, en: str, ja: str, ko: str, stops: str, who: str = "anyone"
-) -> Cause:
+def _cause(zh: str, char: str, emoji: str, en: str, ja: str, ko: str, stops: str, who: str = "anyone") -> Cause:
     personal = en.startswith("{who}")
     return Cause(zh, char, emoji, en, ja, KoreanVerb.parse(ko), personal, frozenset(stops.split()), who)
 
 
+# fmt: off
 CAUSES: tuple[Cause, ...] = (
-    _cause("下+雨", "雨", "🌧️", "it rained", "雨が降った", "비가 오다", "outdoor"),
-    _cause("下+雪", "雪", "🌨️", "it snowed", "雪が降った", "눈이 오다", "outdoor warm"),
+    _cause("下 雨", "雨", "🌧️", "it rained", "雨が降った", "비가 오다", "outdoor"),
+    _cause("下 雪", "雪", "🌨️", "it snowed", "雪が降った", "눈이 오다", "outdoor warm"),
     _cause("刮 大风", "风", "🌬️", "it was too windy", "風が強かった", "바람이 세게 불다", "outdoor"),
     _cause("天气 太 热", "热", "🥵", "it was too hot", "暑すぎた", "날씨가 너무 덥다", "outdoor"),
     _cause("天气 太 冷", "冷", "🥶", "it was too cold", "寒すぎた", "날씨가 너무 춥다", "outdoor warm"),
@@ -57,7 +56,8 @@ CAUSES: tuple[Cause, ...] = (
     _cause("要 加+班", "班", "🏢", "{who} had to work overtime", "残業しなければならなかった", "야근을 하다",
            "leisure date", "adult worker"),
     _cause("起+床 太 晚", "晚", "⏰", "{who} got up too late", "起きるのが遅すぎた", "너무 늦게 일어나다", "duty date"),
-)  # fmt: skip
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def _outing(zh: str, en: str, ja: str, ko: str, who: str, kinds: str) -> Outing:
     return Outing(zh, en, JapaneseVerb.parse(ja), KoreanVerb.parse(ko), who, frozenset(kinds.split()))
 
 
+# fmt: off
 OUTINGS: tuple[Outing, ...] = (
     _outing("去 公园", "go to the park", "公園に 行く", "공원에 가다", "home", "outdoor"),
     _outing("去 动物园", "go to the zoo", "動物園に 行く", "동물원에 가다", "home", "outdoor paid"),
@@ -97,3 +98,4 @@ OUTINGS: tuple[Outing, ...] = (
     _outing("参加 比赛", "take part in the match", "試合に 出る", "경기에 나가다", "student coach", "date duty"),
     _outing("参加 会议", "attend the meeting", "会議に 出る", "회의에 참석하다", "worker", "date duty"),
 )
+# fmt: on

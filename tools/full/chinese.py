@@ -1,11 +1,13 @@
 """Chinese text written as words: ``"妹妹 高兴 地 唱歌"``.
 
-Inside the lexicon and the frames a Chinese phrase is a string of words separated by single spaces, because
+Inside the lexicon and the patterns a Chinese phrase is a string of words separated by single spaces, because
 pinyin is written by word. Three marks are allowed in a word and never reach the reader:
 
 * ``/`` gives a reading that the characters alone do not decide: ``得/děi`` (must) beside ``得`` (particle);
-* ``+`` joins a separable verb: ``跑+步`` is one word (pǎobù) until something steps between: 跑 了 步;
-* a word that is only punctuation (``，``) is kept in the text and has no pinyin.
+* ``+`` joins a separable verb: ``跑+步`` is one word (pǎobù) until something steps between: 跑-了 步;
+* ``-`` joins a suffix that is written with its word but read by itself: ``穿-着`` (chuānzhe), ``孩子-们``.
+
+A word that is only punctuation (``，``) is kept in the text and has no pinyin.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ def words(phrase: str) -> list[str]:
 
 
 def bare(word: str) -> str:
-    """A word without its marks: ``得/děi`` -> ``得``, ``跑+步`` -> ``跑步``."""
-    return word.partition("/")[0].replace("+", "")
+    """A word without its marks: ``得/děi`` -> ``得``, ``理+发/fà`` -> ``理发``, ``穿-着`` -> ``穿着``."""
+    pieces = word.replace("-", "+").split("+")
+    return "".join(piece.partition("/")[0] for piece in pieces)
 
 
 def hanzi(phrase: str) -> str:
@@ -41,6 +44,7 @@ def split_verb(phrase: str) -> tuple[str, str]:
 
 
 def after_verb(phrase: str, particle: str) -> str:
-    """Put a particle behind the verb: ``after_verb("洗 衣服", "了")`` -> ``"洗 了 衣服"``."""
+    """Put a particle behind the verb: 洗-了 衣服, 去-过 北京; 的 is a word of its own: 洗 的 衣服."""
     verb, rest = split_verb(phrase)
-    return f"{verb} {particle} {rest}".strip()
+    joint = " " if particle == "的" else "-"
+    return f"{verb}{joint}{particle} {rest}".strip()

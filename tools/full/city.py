@@ -18,6 +18,7 @@ class City:
     snow: bool
 
 
+# fmt: off
 CITIES: tuple[City, ...] = (
     City("北京", "京", "🏯", "Beijing", "北京", "베이징", True),
     City("上海", "海", "🌃", "Shanghai", "上海", "상하이", True),
@@ -40,3 +41,4 @@ CITIES: tuple[City, ...] = (
     City("罗马", "罗", "🏛️", "Rome", "ローマ", "로마", False),
     City("悉尼", "悉", "🌉", "Sydney", "シドニー", "시드니", False),
 )
+# fmt: on

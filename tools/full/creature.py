@@ -24,6 +24,7 @@ def _act(zh: str, en: str, ja: str, ko: str, animals: str, spots: str) -> Act:
     return Act(zh, en, JapaneseVerb.parse(ja), KoreanVerb.parse(ko), animals, spots)
 
 
+# fmt: off
 ACTS: tuple[Act, ...] = (
     _act("睡+觉", "sleep", "寝る", "자다", "猫 狗 兔子 牛 马 羊 猪 狮子 老虎 熊 熊猫 狐狸 蛇 狼",
          "沙发上 床上 椅子上 桌子下面 院子里 树下 草地上 屋顶上 客厅里 房间里 农场里 动物园里"),
@@ -44,3 +45,4 @@ ACTS: tuple[Act, ...] = (
     _act("吃 香蕉", "eat a banana", "バナナを 食べる", "바나나를 먹다", "猴子 大象", "动物园里 树上 树下"),
     _act("爬 树", "climb a tree", "木に 登る", "나무에 오르다", "猫 猴子 熊 熊猫", "院子里 动物园里"),
 )
+# fmt: on

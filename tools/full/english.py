@@ -46,6 +46,7 @@ IRREGULAR = {
     "sell": ("sold", "sold"),
     "send": ("sent", "sent"),
     "sing": ("sang", "sung"),
+    "sit": ("sat", "sat"),
     "sleep": ("slept", "slept"),
     "speak": ("spoke", "spoken"),
     "sweep": ("swept", "swept"),

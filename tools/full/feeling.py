@@ -27,6 +27,7 @@ def _feeling(zh: str, en: str, ja: str, ko: str, wishes: str) -> Feeling:
     return Feeling(zh, en, ja, KoreanVerb.parse(ko), wishes)
 
 
+# fmt: off
 FEELINGS: tuple[Feeling, ...] = (
     _feeling("渴", "thirsty", "のどが渇いた", "목이 마르다", "喝水 喝茶 喝果汁 喝可乐 喝牛奶 吃西瓜"),
     _feeling("饿", "hungry", "おなかがすいた", "배가 고프다",
@@ -37,3 +38,4 @@ FEELINGS: tuple[Feeling, ...] = (
     _feeling("冷", "cold", "寒い", "춥다", "喝汤 喝茶 喝咖啡 吃火锅 洗澡 喝牛奶"),
     _feeling("无聊", "bored", "退屈だ", "심심하다", "看电影 玩游戏 看电视 看漫画 听音乐 打牌 聊天 看小说 画画 唱歌 散步"),
 )
+# fmt: on

@@ -28,9 +28,7 @@ class Garment:
         return self.noun.zh
 
 
-def _garment(
-    name: str | Noun, zh_verb: str, ja: str, ko: str, who: str = "home", colors: str = ""
-) -> Garment:
+def _garment(name: str | Noun, zh_verb: str, ja: str, ko: str, who: str = "home", colors: str = "") -> Garment:
     one = BY_NAME[name] if isinstance(name, str) else name
     chosen = tuple(color for color in COLORS if not colors or color.zh[0] in colors)
     return Garment(one, zh_verb, JapaneseVerb("", ja), KoreanVerb("", ko[:-1]), who, chosen)

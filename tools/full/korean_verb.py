@@ -6,6 +6,7 @@ Irregular classes (names as in Korean school grammar): ㅂ (굽다 구워요), �
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tools.full.korean import compose, decompose, final_of, with_final
@@ -49,6 +50,10 @@ class KoreanVerb:
             return self
         return KoreanVerb(self.complement, HONORED.get(self.stem) or self._eu() + "시")
 
+    def very(self, adverb: str) -> KoreanVerb:
+        """With an adverb between complement and verb: 키가 아주 크, 아주 달."""
+        return KoreanVerb(f"{self.complement} {adverb}".strip(), self.stem)
+
     @property
     def polite(self) -> str:
         """책을 읽어요; of an honored stem 책을 읽으세요."""
@@ -75,18 +80,18 @@ class KoreanVerb:
 
     @property
     def not_(self) -> str:
-        """책을 안 읽어요."""
-        return self._before_verb("안", self.polite)
+        """책을 안 읽어요; 서예를 연습하지 않아요."""
+        return self._negated("안", "않", lambda verb: verb.polite)
 
     @property
     def not_past(self) -> str:
-        """책을 안 읽었어요."""
-        return self._before_verb("안", self.past)
+        """책을 안 읽었어요; 서예를 연습하지 않았어요."""
+        return self._negated("안", "않", lambda verb: verb.past)
 
     @property
     def cannot_past(self) -> str:
-        """책을 못 읽었어요."""
-        return self._before_verb("못", self.past)
+        """책을 못 읽었어요; 회의에 참석하지 못했어요."""
+        return self._negated("못", "못하", lambda verb: verb.past)
 
     @property
     def long_negative(self) -> str:
@@ -134,8 +139,8 @@ class KoreanVerb:
 
     @property
     def cannot_done(self) -> str:
-        """Before a noun: 책을 못 읽은."""
-        return self._before_verb("못", self.done)
+        """Before a noun: 책을 못 읽은; 회의에 참석하지 못한."""
+        return self._negated("못", "못하", lambda verb: verb.done)
 
     @property
     def in_order_to(self) -> str:
@@ -209,27 +214,31 @@ class KoreanVerb:
     def _say(self, form: str) -> str:
         return f"{self.complement} {form}".strip()
 
-    def _before_verb(self, adverb: str, form: str) -> str:
-        verb = form.removeprefix(self.complement).strip()
-        return self._say(f"{adverb} {verb}")
+    def _negated(self, adverb: str, auxiliary: str, form: Callable[[KoreanVerb], str]) -> str:
+        """안 and 못 stand before a short verb; behind a compound in 하다 or 시키다 the auxiliary is used."""
+        plain = self.stem.removesuffix("시") if self._is_honored else self.stem
+        if plain.endswith(("하", "시키")) and plain != "하":
+            negative = KoreanVerb("", auxiliary).honored(self._is_honored)
+            return self._say(f"{plain}지 {form(negative)}")
+        return self._say(f"{adverb} {form(KoreanVerb('', self.stem))}")
 
 
 def progressive(verb: KoreanVerb, honored: bool) -> str:
     """읽고 있어요; of a subject who is looked up to 읽고 계세요, 드시고 계세요."""
-    return f"{_softened(verb, honored).and_} {'계세요' if honored else '있어요'}"
+    return f"{softened(verb, honored).and_} {'계세요' if honored else '있어요'}"
 
 
 def progressive_doing(verb: KoreanVerb, honored: bool) -> str:
     """Before a noun: 읽고 있는, 읽고 계신."""
-    return f"{_softened(verb, honored).and_} {'계신' if honored else '있는'}"
+    return f"{softened(verb, honored).and_} {'계신' if honored else '있는'}"
 
 
 def wants(verb: KoreanVerb, honored: bool) -> str:
     """A third person wants: 읽고 싶어 해요, 읽고 싶어 하세요."""
-    return f"{_softened(verb, honored).and_} 싶어 {'하세요' if honored else '해요'}"
+    return f"{softened(verb, honored).and_} 싶어 {'하세요' if honored else '해요'}"
 
 
-def _softened(verb: KoreanVerb, honored: bool) -> KoreanVerb:
+def softened(verb: KoreanVerb, honored: bool) -> KoreanVerb:
     """Before an auxiliary that carries the honour only the replaced words change (드시고 계세요, but 읽고 계세요)."""
     return verb.honored() if honored and verb.stem in HONORED else verb
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tools.full import chinese
 from tools.full.lexicon_actions_food import FOOD
 from tools.full.lexicon_actions_home import HOME
 from tools.full.lexicon_actions_leisure import LEISURE
@@ -10,7 +11,7 @@ from tools.full.verb import VerbPhrase
 
 ACTIONS: tuple[VerbPhrase, ...] = HOME + FOOD + WORK + LEISURE
 
-BY_NAME = {one.zh.replace(" ", "").partition("/")[0].replace("+", ""): one for one in ACTIONS}
+BY_NAME = {chinese.hanzi(one.zh): one for one in ACTIONS}
 
 
 def for_use(use: str) -> list[VerbPhrase]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from tools.full.adjective import Adjective, quality
 
+# fmt: off
 QUALITIES: tuple[Adjective, ...] = (
     quality(
         "大",
         "big",
         "大きい",
         "크다",
-        "fruit large vegetable clothes box vehicle sized room building scenery animal",
+        "fruit mild large vegetable clothes box vehicle sized room building scenery animal parcel",
         "too not",
     ),
     quality(
-        "小", "small", "小さい", "작다", "clothes box sized room animal insect vegetable fruit small", "too"
+        "小", "small", "小さい", "작다", "clothes box sized room animal insect vegetable fruit mild small parcel", "too"
     ),
-    quality("重", "heavy", "重い", "무겁다", "furniture box volume large", "too not"),
-    quality("轻", "light", "軽い", "가볍다", "box handy shoes", "not"),
+    quality("重", "heavy", "重い", "무겁다", "furniture box volume large parcel", "too not"),
+    quality("轻", "light", "軽い", "가볍다", "box handy shoes parcel", "not"),
     quality("长", "long", "長い", "길다", "long length", "too not"),
     quality("短", "short", "短い", "짧다", "long length pen", "too"),
     quality("高", "tall", "高い", "높다", "tall", "too not"),
@@ -26,15 +27,16 @@ QUALITIES: tuple[Adjective, ...] = (
         "expensive",
         "高い",
         "비싸다",
-        "fruit clothes device gift priced vehicle furniture shop",
+        "fruit mild clothes device gift priced vehicle furniture shop",
         "too not",
     ),
     quality(
-        "便宜", "cheap", "安い", "싸다", "fruit vegetable clothes device gift priced vehicle shop", "not"
+        "便宜", "cheap", "安い", "싸다", "fruit mild vegetable clothes device gift priced vehicle shop", "not"
     ),
     quality("干净", "clean", "清潔な", "깨끗하다", "clothes clean room site", "not"),
     quality("脏", "dirty", "汚い", "더럽다", "clothes clean room", "too not"),
-    quality("漂亮", "beautiful", "きれいな", "예쁘다", "clothes pretty scenery", "not"),
+    quality("漂亮", "pretty", "きれいな", "예쁘다", "clothes pretty", "not"),
+    quality("美丽", "beautiful", "美しい", "아름답다", "beauty scenery"),
     quality("舒服", "comfortable", "快適な", "편안하다", "seat", "not"),
     quality("暖和", "warm", "暖かい", "따뜻하다", "thick room", "not"),
     quality("厚", "thick", "厚い", "두껍다", "thick volume", "too not"),
@@ -52,7 +54,7 @@ QUALITIES: tuple[Adjective, ...] = (
     quality("好喝", "tasty", "おいしい", "맛있다", "drink", "not"),
     quality("烫", "hot", "熱い", "뜨겁다", "hot water", "too not"),
     quality("凉", "cold", "冷たい", "차갑다", "water juice", "too not"),
-    quality("有意思", "interesting", "面白い", "재미있다", "text", "not"),
+    quality("有意思", "interesting", "面白い", "재미있다", "text"),
     quality("无聊", "boring", "つまらない", "지루하다", "text dull", "too"),
     quality("难", "difficult", "難しい", "어렵다", "hard", "too not"),
     quality("简单", "easy", "簡単な", "쉽다", "hard", "too not"),
@@ -71,7 +73,7 @@ QUALITIES: tuple[Adjective, ...] = (
     quality("暗", "dark", "暗い", "어둡다", "room lamp", "too"),
     quality("快", "fast", "速い", "빠르다", "vehicle ride speed", "not"),
     quality("慢", "slow", "遅い", "느리다", "vehicle ride speed", "too"),
-    quality("方便", "convenient", "便利な", "편리하다", "device handy ride", "not"),
+    quality("方便", "convenient", "便利な", "편리하다", "handy ride", "not"),
     quality("好用", "easy to use", "使いやすい", "쓰기 편하다", "device handy", "not"),
     quality("安全", "safe", "安全な", "안전하다", "vehicle ride traffic", "not"),
     quality("危险", "dangerous", "危ない", "위험하다", "traffic sharpened fierce", "too"),
@@ -80,13 +82,14 @@ QUALITIES: tuple[Adjective, ...] = (
     quality("听话", "well-behaved", "おとなしい", "얌전하다", "pet", "not"),
     quality("凶", "fierce", "凶暴な", "사납다", "fierce", "too"),
 )
+# fmt: on
 
 CHARACTERS: tuple[Adjective, ...] = (
     quality("忙", "busy", "忙しい", "바쁘다", "grown role"),
     quality("个子 高", "tall", "背が高い", "키가 크다", "home role"),
     quality("个子 矮", "short", "背が低い", "키가 작다", "home"),
     quality("聪明", "smart", "頭がいい", "똑똑하다", "home role"),
-    quality("善良", "kind", "優しい", "착하다", "home role"),
+    quality("善良", "kind", "優しい", "친절하다", "home role"),
     quality("健康", "healthy", "健康な", "건강하다", "home role"),
     quality("年轻", "young", "若い", "젊다", "adult role"),
     quality("勇敢", "brave", "勇敢な", "용감하다", "home police fire reporter"),
@@ -100,6 +103,6 @@ CHARACTERS: tuple[Adjective, ...] = (
     quality("幽默", "funny", "面白い", "재미있다", "home role"),
     quality("能干", "capable", "有能な", "유능하다", "adult worker role"),
     quality("害羞", "shy", "恥ずかしがり屋の", "수줍음이 많다", "child young"),
-    quality("有/yǒu 耐心", "patient", "我慢強い", "참을성이 많다", "home teacher nurse doctor coach"),
+    quality("有 耐心", "patient", "我慢強い", "참을성이 많다", "home teacher nurse doctor coach"),
     quality("有名", "famous", "有名な", "유명하다", "painter singer writer scientist chef doctor"),
 )

@@ -10,9 +10,9 @@ from tools.full.noun import Noun, table
 
 FRUIT = table("""
     苹果 | 果 | 🍎 | apple | one | りんご | 사과 | 个 | 個 | 개 | fruit
-    香蕉 | 蕉 | 🍌 | banana | one | バナナ | 바나나 | 根 | 本 | 개 | fruit mild
+    香蕉 | 蕉 | 🍌 | banana | one | バナナ | 바나나 | 根 | 本 | 개 | mild
     橙子 | 橙 | 🍊 | orange | one | オレンジ | 오렌지 | 个 | 個 | 개 | fruit
-    西瓜 | 瓜 | 🍉 | watermelon | one | スイカ | 수박 | 个 | 個 | 통 | fruit mild large
+    西瓜 | 瓜 | 🍉 | watermelon | one | スイカ | 수박 | 个 | 個 | 통 | mild large
     草莓 | 莓 | 🍓 | strawberry | one | いちご | 딸기 | 颗 | 個 | 개 | fruit
     桃子 | 桃 | 🍑 | peach | one | 桃 | 복숭아 | 个 | 個 | 개 | fruit
     柠檬 | 柠 | 🍋 | lemon | one | レモン | 레몬 | 个 | 個 | 개 | sharp
@@ -28,7 +28,7 @@ VEGETABLES = table("""
     黄瓜 | 瓜 | 🥒 | cucumber | one | きゅうり | 오이 | 根 | 本 | 개 | vegetable
     土豆 | 豆 | 🥔 | potato | one | じゃがいも | 감자 | 个 | 個 | 개 | vegetable
     胡萝卜 | 萝 | 🥕 | carrot | one | にんじん | 당근 | 根 | 本 | 개 | vegetable
-    白菜 | 菜 | 🥬 | Chinese cabbage | one | 白菜 | 배추 | 棵 | 株 | 포기 | vegetable
+    白菜 | 菜 | 🥬 | Chinese cabbage | mass | 白菜 | 배추 | 棵 | 株 | 포기 | vegetable
     洋葱 | 葱 | 🧅 | onion | one | 玉ねぎ | 양파 | 个 | 個 | 개 | vegetable
     茄子 | 茄 | 🍆 | eggplant | one | ナス | 가지 | 个 | 本 | 개 | vegetable
 """)
@@ -94,7 +94,7 @@ THINGS = table("""
     雨伞 | 伞 | ☂️ | umbrella | one | 傘 | 우산 | 把 | 本 | 개 | pretty gift sized
     书包 | 包 | 🎒 | school bag | one | かばん | 가방 | 个 | 個 | 개 | box pretty gift
     玩具 | 玩 | 🧸 | toy | one | おもちゃ | 장난감 | 个 | 個 | 개 | pretty gift small
-    花 | 花 | 🌹 | flower | one | 花 | 꽃 | 朵 | 本 | 송이 | pretty gift small
+    花 | 花 | 🌹 | flower | one | 花 | 꽃 | 朵 | 本 | 송이 | pretty gift small beauty
     铅笔 | 笔 | ✏️ | pencil | one | 鉛筆 | 연필 | 支 | 本 | 자루 | small pen
     钢笔 | 笔 | 🖋️ | fountain pen | one | 万年筆 | 만년필 | 支 | 本 | 자루 | small pen handy gift
     橡皮 | 橡 | 🧽 | eraser | one | 消しゴム | 지우개 | 块 | 個 | 개 | small
@@ -103,8 +103,8 @@ THINGS = table("""
     地图 | 图 | 🗺️ | map | one | 地図 | 지도 | 张 | 枚 | 장 | paper sized
     照片 | 照 | 🖼️ | photo | one | 写真 | 사진 | 张 | 枚 | 장 | pretty small famous
     球 | 球 | ⚽ | ball | one | ボール | 공 | 个 | 個 | 개 | sized small
-    钢琴 | 琴 | 🎹 | piano | one | ピアノ | 피아노 | 架 | 台 | 대 | box
-    礼物 | 礼 | 🎁 | present | one | プレゼント | 선물 | 份 | 個 | 개 | box small
+    钢琴 | 琴 | 🎹 | piano | one | ピアノ | 피아노 | 架 | 台 | 대 | furniture
+    礼物 | 礼 | 🎁 | present | one | プレゼント | 선물 | 份 | 個 | 개 | parcel small
 """)
 
 TEXTS = table("""
@@ -120,6 +120,7 @@ TEXTS = table("""
     游戏 | 戏 | 🎮 | game | one | ゲーム | 게임 | 个 | 本 | 개 | text hard
     问题 | 问 | ❓ | question | one | 問題 | 문제 | 个 | 問 | 개 | hard weighty
     考试 | 考 | 📝 | exam | one | 試験 | 시험 | 次 | 回 | 번 | hard weighty
+    习惯 | 习 | 🔁 | habit | one | 習慣 | 습관 | 个 | 個 | 개 | weighty
     会议 | 议 | 📊 | meeting | one | 会議 | 회의 | 次 | 回 | 번 | weighty length dull
     课 | 课 | 🏫 | lesson | one | 授業 | 수업 | 节 | 時間 | 시간 | text hard weighty
     比赛 | 赛 | 🏆 | match | one | 試合 | 경기 | 场 | 試合 | 경기 | text weighty
@@ -147,8 +148,8 @@ SITES = table("""
     商店 | 店 | 🏪 | store | one | 店 | 가게 | 家 | 軒 | 곳 | shop
     图书馆 | 馆 | 📚 | library | one | 図書館 | 도서관 | 个 | 館 | 곳 | site building
     公园 | 园 | 🏞️ | park | one | 公園 | 공원 | 个 | か所 | 곳 | site
-    学校 | 校 | 🏫 | school | one | 学校 | 학교 | 所 | 校 | 곳 | building fame
-    医院 | 医 | 🏥 | hospital | one | 病院 | 병원 | 家 | 軒 | 곳 | building fame
+    学校 | 校 | 🏫 | school | one | 学校 | 학교 | 所 | 校 | 곳 | building fame hall
+    医院 | 医 | 🏥 | hospital | one | 病院 | 병원 | 家 | 軒 | 곳 | building fame hall
     城市 | 城 | 🏙️ | city | one | 街 | 도시 | 座 | か所 | 곳 | site lively
     市场 | 市 | 🛒 | market | one | 市場 | 시장 | 个 | か所 | 곳 | lively
     楼 | 楼 | 🏢 | building | one | 建物 | 건물 | 座 | 棟 | 채 | building tall

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tools.full.person import Person, person
 
+# fmt: off
 PEOPLE: tuple[Person, ...] = (
     person("我", "我", "🙋", "I", "my", "私", "저", "adult young student"),
     person("我们", "们", "👫", "we", "our", "私たち", "우리", "young student", many=True),
@@ -25,15 +26,15 @@ PEOPLE: tuple[Person, ...] = (
     person("妻子", "妻", "👰", "my wife", "her", "妻", "아내", "adult female"),
     person("儿子", "儿", "👦", "my son", "his", "息子", "아들", "child student"),
     person("女儿", "女", "👧", "my daughter", "her", "娘", "딸", "child student female"),
-    person("孩子 们", "孩", "🧒", "the children", "their", "子どもたち", "아이들", "child", many=True),
+    person("孩子-们", "孩", "🧒", "the children", "their", "子どもたち", "아이들", "child", many=True),
     person("小明", "明", "👦", "Xiaoming", "his", "シャオミンさん", "샤오밍", "child student"),
     person("小红", "红", "👧", "Xiaohong", "her", "シャオホンさん", "샤오훙", "child student female"),
-    person("同学", "学", "🧑‍🎓", "my classmate", "their", "クラスメート", "반 친구", "young student"),
+    person("同学", "学", "🧑‍🎓", "my classmate", "their", "クラスメート", "반 친구", "young student visitor"),
     person("朋友", "友", "🤝", "my friend", "their", "友達", "친구", "young"),
     person("室友", "友", "🧑‍🤝‍🧑", "my roommate", "their", "ルームメート", "룸메이트", "young student"),
-    person("邻居", "邻", "🏘️", "my neighbor", "their", "隣の人", "옆집 사람", "adult"),
-    person("同事", "同", "🧑‍💼", "my coworker", "their", "同僚", "동료", "adult worker"),
-    person("小李", "李", "🧑", "Xiao Li", "his", "李さん", "샤오리", "adult worker"),
+    person("邻居", "邻", "🏘️", "my neighbor", "their", "隣の人", "옆집 사람", "adult visitor"),
+    person("同事", "同", "🧑‍💼", "my coworker", "their", "同僚", "동료", "adult worker visitor"),
+    person("小李", "李", "🧑", "Xiao Li", "his", "李さん", "샤오리", "adult worker visitor"),
     person("经理", "经", "💼", "the manager", "their", "マネージャー", "매니저", "role worker"),
     person("秘书", "书", "📋", "the secretary", "their", "秘書", "비서", "role worker"),
     person("老师", "师", "🧑‍🏫", "the teacher", "their", "先生", "선생님", "role teacher", honored=True),
@@ -55,6 +56,7 @@ PEOPLE: tuple[Person, ...] = (
     person("邮递员", "邮", "📮", "the mail carrier", "their", "郵便配達員", "집배원", "role mail"),
     person("教练", "教", "🏅", "the coach", "their", "コーチ", "코치", "role coach"),
 )
+# fmt: on
 
 BY_NAME = {one.zh: one for one in PEOPLE}
 

@@ -15,6 +15,7 @@ def _room(zh: str, char: str, emoji: str, en: str, ja: str, ko: str) -> Place:
     return Place(zh, char, emoji, en, "", ja, ko, private=True)
 
 
+# fmt: off
 PLACES: tuple[Place, ...] = (
     _room("家 里", "家", "🏠", "at home", "家", "집"),
     _room("厨房", "厨", "🍳", "in the kitchen", "台所", "부엌"),
@@ -24,7 +25,7 @@ PLACES: tuple[Place, ...] = (
     _room("浴室", "浴", "🛁", "in the bathroom", "浴室", "욕실"),
     _room("阳台", "阳", "🪴", "on the balcony", "ベランダ", "베란다"),
     _room("院子 里", "院", "🏡", "in the yard", "庭", "마당"),
-    _room("宿舍", "宿", "🛏️", "in the dorm", "寮", "기숙사"),
+    Place("宿舍", "宿", "🛏️", "in the dorm", "", "寮", "기숙사", private=True, who="young"),
     _place("公园", "园", "🏞️", "in the park", "公園", "공원"),
     _place("学校", "校", "🏫", "at school", "学校", "학교"),
     _place("教室", "教", "🏫", "in the classroom", "教室", "교실"),
@@ -61,11 +62,12 @@ PLACES: tuple[Place, ...] = (
     _place("海边", "海", "🏖️", "at the beach", "海辺", "바닷가"),
     _place("河边", "河", "🏞️", "by the river", "川辺", "강가"),
     _place("湖边", "湖", "🏞️", "by the lake", "湖のほとり", "호숫가"),
-    _place("山上", "山", "⛰️", "on the mountain", "山", "산"),
-    _place("田里", "田", "🌾", "in the field", "畑", "밭", visit=False),
+    _place("山 上", "山", "⛰️", "on the mountain", "山", "산"),
+    _place("田 里", "田", "🌾", "in the field", "畑", "밭", visit=False),
     _place("果园", "果", "🍎", "in the orchard", "果樹園", "과수원"),
     _place("滑雪场", "雪", "🎿", "at the ski resort", "スキー場", "스키장"),
 )
+# fmt: on
 
 BY_NAME = {place.zh.replace(" ", ""): place for place in PLACES}
 

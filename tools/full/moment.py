@@ -8,6 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Moment:
     """A time of the past or future. part: morning, afternoon, evening, or "" when any part of the day fits.
+    near: so near that everyday acts (having breakfast) are worth telling.
 
     ja / ko stand in a sentence (週末に, 주말에); ja_noun / ko_noun are the bare words (週末, 주말).
     """
@@ -19,13 +20,14 @@ class Moment:
     ja_noun: str
     ko_noun: str
     part: str
+    near: bool = True
 
 
 @dataclass(frozen=True)
 class Rhythm:
     """How often. every: a regular habit that Chinese closes with 都; else an adverb before the verb (often).
 
-    winterly: weekly and weekend rhythms fit leisure, not brushing teeth; daily ones the other way round too.
+    scale: day, week or any.
     """
 
     zh: str
@@ -34,11 +36,11 @@ class Rhythm:
     ko: str
     part: str
     every: bool
-    scale: str  # day, week, any
+    scale: str
 
 
-def _moment(zh: str, en: str, ja: str, ko: str, part: str = "") -> Moment:
-    return Moment(zh, en, ja, ko, ja.removesuffix("に"), ko.removesuffix("에"), part)
+def _moment(zh: str, en: str, ja: str, ko: str, part: str = "", *, near: bool = True) -> Moment:
+    return Moment(zh, en, ja, ko, ja.removesuffix("に"), ko.removesuffix("에"), part, near)
 
 
 PAST: tuple[Moment, ...] = (
@@ -47,9 +49,9 @@ PAST: tuple[Moment, ...] = (
     _moment("昨天 下午", "yesterday afternoon", "昨日の午後", "어제 오후에", "afternoon"),
     _moment("前天", "the day before yesterday", "おととい", "그저께"),
     _moment("今天 早上", "this morning", "今朝", "오늘 아침에", "morning"),
-    _moment("上个 星期六", "last Saturday", "先週の土曜日に", "지난 토요일에"),
-    _moment("上个 星期天", "last Sunday", "先週の日曜日に", "지난 일요일에"),
-    _moment("上个 周末", "last weekend", "先週末に", "지난 주말에"),
+    _moment("上 个 星期六", "last Saturday", "先週の土曜日に", "지난 토요일에", near=False),
+    _moment("上 个 星期天", "last Sunday", "先週の日曜日に", "지난 일요일에", near=False),
+    _moment("上 个 周末", "last weekend", "先週末に", "지난 주말에", near=False),
     _moment("刚才", "a moment ago", "さっき", "조금 전에"),
 )
 
@@ -59,19 +61,19 @@ FUTURE: tuple[Moment, ...] = (
     _moment("明天 下午", "tomorrow afternoon", "明日の午後", "내일 오후에", "afternoon"),
     _moment("明天 晚上", "tomorrow evening", "明日の夜", "내일 저녁에", "evening"),
     _moment("后天", "the day after tomorrow", "あさって", "모레"),
-    _moment("这个 周末", "this weekend", "今週末に", "이번 주말에"),
-    _moment("下个 星期六", "next Saturday", "来週の土曜日に", "다음 주 토요일에"),
-    _moment("下个 星期天", "next Sunday", "来週の日曜日に", "다음 주 일요일에"),
+    _moment("这 个 周末", "this weekend", "今週末に", "이번 주말에"),
+    _moment("下 个 星期六", "next Saturday", "来週の土曜日に", "다음 주 토요일에"),
+    _moment("下 个 星期天", "next Sunday", "来週の日曜日に", "다음 주 일요일에"),
 )
 
 RHYTHMS: tuple[Rhythm, ...] = (
-    Rhythm("每天", "every day", "毎日", "매일", "", True, "day"),
-    Rhythm("每天 早上", "every morning", "毎朝", "매일 아침", "morning", True, "day"),
-    Rhythm("每天 下午", "every afternoon", "毎日午後に", "매일 오후", "afternoon", True, "day"),
-    Rhythm("每天 晚上", "every evening", "毎晩", "매일 저녁", "evening", True, "day"),
-    Rhythm("每个 周末", "every weekend", "毎週末", "주말마다", "", True, "week"),
-    Rhythm("每个 星期六", "every Saturday", "毎週土曜日に", "토요일마다", "", True, "week"),
-    Rhythm("每个 星期天", "every Sunday", "毎週日曜日に", "일요일마다", "", True, "week"),
+    Rhythm("每 天", "every day", "毎日", "매일", "", True, "day"),
+    Rhythm("每 天 早上", "every morning", "毎朝", "매일 아침", "morning", True, "day"),
+    Rhythm("每 天 下午", "every afternoon", "毎日午後に", "매일 오후", "afternoon", True, "day"),
+    Rhythm("每 天 晚上", "every evening", "毎晩", "매일 저녁", "evening", True, "day"),
+    Rhythm("每 个 周末", "every weekend", "毎週末", "주말마다", "", True, "week"),
+    Rhythm("每 个 星期六", "every Saturday", "毎週土曜日に", "토요일마다", "", True, "week"),
+    Rhythm("每 个 星期天", "every Sunday", "毎週日曜日に", "일요일마다", "", True, "week"),
     Rhythm("经常", "often", "よく", "자주", "", False, "any"),
-    Rhythm("有时候", "sometimes", "時々", "가끔", "", False, "any"),
+    Rhythm("有时候", "sometimes", "時々", "때때로", "", False, "any"),
 )

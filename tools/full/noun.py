@@ -65,9 +65,7 @@ def noun(row: str) -> Noun:
     """
     columns = [column.strip() for column in row.split("|")]
     zh, char, emoji, en, number, ja, ko, measure, ja_counter, ko_counter, kinds = columns
-    return Noun(
-        zh, char, emoji, en, Number(number), ja, ko, measure, ja_counter, ko_counter, frozenset(kinds.split())
-    )
+    return Noun(zh, char, emoji, en, Number(number), ja, ko, measure, ja_counter, ko_counter, frozenset(kinds.split()))
 
 
 def table(text: str) -> tuple[Noun, ...]:

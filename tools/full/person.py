@@ -13,7 +13,7 @@ class Person:
     """Somebody who can be a subject.
 
     groups: what kind of person, for choosing fitting actions: ``adult elder young child`` are people at home,
-    ``role`` people known by their work (with the work's own group beside it). Everybody is ``anyone``.
+    ``role`` people known by their work (with the work's own group beside it); ``visitor`` is not met in the rooms of the house. Everybody is ``anyone``.
     honored: Korean raises the verb (어른: grandparents, teachers).
     """
 

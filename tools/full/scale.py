@@ -69,7 +69,7 @@ def _things(rows: str) -> tuple[Compared, ...]:
     return tuple(found)
 
 
-
+# fmt: off
 SCALES: tuple[Scale, ...] = (
     # Adult body mass in kg, usual figures; twice as much is bigger beyond doubt.
     Scale(_end("大", "big", "大きい", "크다"), _end("小", "small", "小さい", "작다"), 2.0, _things(
@@ -90,4 +90,5 @@ SCALES: tuple[Scale, ...] = (
     Scale(_end("重", "heavy", "重い", "무겁다"), _end("轻", "light", "軽い", "가볍다"), 3.0, _things(
         "铅笔 6 | 手机 190 | 书 600 | 雨伞 500 | 椅子 6000 | 桌子 30000 | 冰箱 80000 | 钢琴 250000 | 汽车 1500000 | 自行车 14000 | "
         "电脑 2000 | 报纸 100 | 沙发 60000")),
-)  # fmt: skip
+)
+# fmt: on

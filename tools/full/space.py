@@ -2,15 +2,18 @@
 
 Reserved concepts are chosen by a hash of what they say, so that a data set of any size leaves out the same ones:
 
-* a contrast group (all concepts that differ in one slot only) is reserved whole in CONTRAST_BUCKETS of 1000 cases;
-* a single concept is reserved in NEW_FACT_BUCKETS of 1000 cases.
+* a contrast group (all concepts that differ in one slot only) is reserved whole in 3 of 100 cases;
+* any other concept is reserved by itself in 2 of 100 cases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 
+from tools.full.sample import longest_line
 from tools.full.utterance import Utterance
 from tools.full.utterances_ability import Abstains, Can, Experienced, Must, Visited
 from tools.full.utterances_doing import Doing, DoingSomehow, Request, Skilled, Together
@@ -19,7 +22,7 @@ from tools.full.utterances_quality import Compare, IsLike, Isnt, TooMuch, Very
 from tools.full.utterances_question import AskCan, AskDid, AskLike
 from tools.full.utterances_thing import Exists, Gave, IsKind, Owned, Put, Wears
 from tools.full.utterances_time import After, Before, Did, DidNot, Errand, Habitual
-from tools.full.utterances_world import AnimalAt, Aged, Beside, CityWeather, Clock, HasJob, Prevented, Sky
+from tools.full.utterances_world import Aged, AnimalAt, Beside, CityWeather, Clock, HasJob, Prevented, Sky
 
 PATTERNS: tuple[type[Utterance], ...] = (
     Sky, CityWeather, Request, Doing, DoingSomehow, Together, Skilled, Did, DidNot, Habitual, Errand, Before, After,
@@ -28,32 +31,60 @@ PATTERNS: tuple[type[Utterance], ...] = (
     Clock, Prevented,
 )  # fmt: skip
 
-BUCKETS = 1000
-CONTRAST_BUCKETS = 30
-NEW_FACT_BUCKETS = 20
+LONGEST_LINE = 60
+"""A concept is left out when one of its lines would have more characters."""
+
+BUCKETS = 100
+CONTRAST_BUCKETS = 3
+NEW_FACT_BUCKETS = 2
 
 
-def bucket(text: str) -> int:
-    """0 to 999, the same on every machine and in every run."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") % BUCKETS
+@dataclass(frozen=True)
+class Space:
+    """All concepts, each in one of three lists, in the order of the patterns and tables."""
+
+    training: tuple[Utterance, ...]
+    new_facts: tuple[Utterance, ...]
+    contrasts: tuple[Utterance, ...]
+
+    def __len__(self) -> int:
+        return len(self.training) + len(self.new_facts) + len(self.contrasts)
+
+
+@cache
+def space() -> Space:
+    """Walk through every pattern once (a few seconds) and set the reserved concepts aside."""
+    training, new_facts, contrasts = [], [], []
+    for utterance in _every_concept():
+        if in_contrast(utterance):
+            contrasts.append(utterance)
+        elif is_new_fact(utterance):
+            new_facts.append(utterance)
+        else:
+            training.append(utterance)
+    return Space(tuple(training), tuple(new_facts), tuple(contrasts))
 
 
 def in_contrast(utterance: Utterance) -> bool:
-    """True if the concept's whole contrast group is reserved."""
-    return bucket(f"contrast {utterance.group()}") < CONTRAST_BUCKETS
+    """True if the concept's whole contrast group is reserved. A pattern of one slot has no groups."""
+    return len(utterance.slots()) > 1 and _bucket(f"contrast {utterance.group()}") < CONTRAST_BUCKETS
 
 
 def is_new_fact(utterance: Utterance) -> bool:
-    """True if the concept alone is reserved."""
-    return bucket(f"new fact {utterance.concept()}") < NEW_FACT_BUCKETS
+    """True if the concept is reserved by itself."""
+    return _bucket(f"new fact {utterance.concept()}") < NEW_FACT_BUCKETS
 
 
-def every_concept() -> Iterator[Utterance]:
-    """Every concept once, pattern by pattern, in the order of the tables."""
+def _every_concept() -> Iterator[Utterance]:
     seen: set[str] = set()
     for pattern in PATTERNS:
         for utterance in pattern.every():
             concept = utterance.concept()
-            if concept not in seen:
+            if concept not in seen and longest_line(utterance) <= LONGEST_LINE:
                 seen.add(concept)
                 yield utterance
+
+
+def _bucket(text: str) -> int:
+    """0 to 99, the same on every machine and in every run."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") % BUCKETS

@@ -39,19 +39,21 @@ class Can(Utterance):
         one, verb = self.person, self.verb
         return Sentence(
             f"{one.zh} 会 {verb.zh}",
-            english.sentence(f"{one.en} can {verb.english_habit(one.possessive)}"),
+            english.sentence(f"{one.en} can {verb.english_regularly(one.possessive)}"),
             f"{one.ja}は{verb.ja.potential.masu}。",
             f"{one.ko_topic} {verb.ko.prospective} 줄 {'아세요' if one.honored else '알아요'}.",
         )
 
-    def rephrased(self) -> Sentence:
+    def rephrased(self) -> Sentence | None:
         one, verb = self.person, self.verb
         have = english.present("have", one.agreement)
+        if one.honored:
+            return None
         return Sentence(
-            f"{one.zh} 已经 学 会 {verb.zh} 了",
-            english.sentence(f"{one.en} {have} already learned to {verb.english_habit(one.possessive)}"),
-            f"{one.ja}はもう{verb.ja.potential.dictionary}ようになりました。",
-            f"{one.ko_topic} 이제 {verb.ko.prospective} 수 있게 {'되셨어요' if one.honored else '됐어요'}.",
+            f"{one.zh} 学-会 {verb.zh} 了",
+            english.sentence(f"{one.en} {have} learned to {verb.english_regularly(one.possessive)}"),
+            f"{one.ja}は{verb.ja.potential.dictionary}ようになりました。",
+            f"{one.ko_topic} {verb.ko.prospective} 수 있게 됐어요.",
         )
 
 
@@ -87,7 +89,7 @@ class Must(Utterance):
     def rephrased(self) -> Sentence:
         one, verb = self.person, self.verb
         return Sentence(
-            f"{one.zh} 今天 必须 {verb.zh}",
+            f"{one.zh} 今天 不 能 不 {verb.zh}",
             english.sentence(f"{one.en} must {verb.english(one.possessive)} today"),
             f"{one.ja}は今日{verb.ja.nai}といけません。",
             f"{one.ko_topic} 오늘 꼭 {verb.ko.honored(one.honored).must}.",
@@ -121,19 +123,19 @@ class Abstains(Utterance):
         do = english.present("do", one.agreement)
         return Sentence(
             f"{one.zh} 平时 不 {verb.zh}",
-            english.sentence(f"{one.en} usually {do} not {verb.english_habit(one.possessive)}"),
+            english.sentence(f"{one.en} {do}n't usually {verb.english_habit(one.possessive)}"),
             f"{one.ja}は普段{verb.ja.masen}。",
             f"{one.ko_topic} 평소에 {verb.ko.honored(one.honored).not_}.",
         )
 
     def rephrased(self) -> Sentence:
         one, verb = self.person, self.verb
-        doing = english.present(verb.english_habit(one.possessive), one.agreement)
+        doing = english.gerund(verb.english_habit(one.possessive))
         return Sentence(
-            f"{one.zh} 很 少 {verb.zh}",
-            english.sentence(f"{one.en} rarely {doing}"),
-            f"{one.ja}はめったに{verb.ja.masen}。",
-            f"{one.ko_topic} 거의 {verb.ko.honored(one.honored).not_}.",
+            f"{one.zh} 没有 {verb.zh} 的 习惯",
+            english.sentence(f"{one.en} {english.be(one.agreement)} not in the habit of {doing}"),
+            f"{one.ja}には{verb.ja.dictionary}習慣がありません。",
+            f"{one.ko_topic} {verb.ko.honored(one.honored).doing} 습관이 {'없으세요' if one.honored else '없어요'}.",
         )
 
 
@@ -188,7 +190,7 @@ class Visited(Utterance):
         return (cls(person, city) for city in CITIES for person in people_of("home role"))
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("VP", f"去 过 {self.city.zh}")
+        return ("NP", self.person.zh), ("VP", f"去-过 {self.city.zh}")
 
     def card(self) -> tuple[str, str]:
         return self.city.char, self.city.emoji
@@ -197,7 +199,7 @@ class Visited(Utterance):
         one, city = self.person, self.city
         have = english.present("have", one.agreement)
         return Sentence(
-            f"{one.zh} 去 过 {city.zh}",
+            f"{one.zh} 去-过 {city.zh}",
             english.sentence(f"{one.en} {have} been to {city.en}"),
             f"{one.ja}は{city.ja}に行ったことがあります。",
             f"{one.ko_topic} {_tried(one, KoreanVerb(f'{city.ko}에', '가'))}.",
@@ -206,7 +208,7 @@ class Visited(Utterance):
     def rephrased(self) -> Sentence:
         one, city = self.person, self.city
         return Sentence(
-            f"{one.zh} 以前 到 {city.zh} 去 过",
+            f"{one.zh} 以前 去-过 {city.zh}",
             english.sentence(f"{one.en} once went to {city.en}"),
             f"{one.ja}は以前{city.ja}へ行ったことがあります。",
             f"{one.ko_topic} 전에 {_tried(one, KoreanVerb(f'{city.ko}에', '가'))}.",

@@ -30,7 +30,7 @@ class Request(Utterance):
 
     @classmethod
     def every(cls) -> Iterator[Self]:
-        return (cls(manner, verb) for verb in ACTIONS for manner in verb.how if manner.request)
+        return (cls(manner, verb) for verb in ACTIONS for manner in verb.ask)
 
     def parts(self) -> Parts:
         return ("Adv", self.manner.request), ("VP", self.verb.zh)
@@ -41,18 +41,23 @@ class Request(Utterance):
     def sentence(self) -> Sentence:
         return Sentence(
             f"请 {self.manner.request} {self.verb.zh}",
-            english.sentence(f"please {self.verb.english('your')} {self.manner.en}"),
+            english.sentence(f"please {self._english()}"),
             f"{self.manner.ja}{self.verb.ja.te}ください。",
             f"{self.manner.ko} {self.verb.ko.honored().polite}.",
         )
 
     def rephrased(self) -> Sentence:
         return Sentence(
-            f"你 应该 {self.manner.request} {self.verb.zh}",
-            english.sentence(f"you should {self.verb.english('your')} {self.manner.en}"),
+            f"你 最 好 {self.manner.request} {self.verb.zh}",
+            english.sentence(f"you had better {self._english()}"),
             f"{self.manner.ja}{self.verb.ja.ta}ほうがいいです。",
             f"{self.manner.ko} {self.verb.ko.doing} 것이 좋아요.",
         )
+
+    def _english(self) -> str:
+        if self.manner.zh == "每天":
+            return f"{self.verb.english_regularly('your')} {self.manner.en}"
+        return f"{self.verb.en_request.format(poss='your')} {self.manner.en}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Doing(Utterance):
         for verb in ACTIONS:
             for place in verb.at:
                 for person in verb.doers:
-                    if not (place.private and "role" in person.groups):
+                    if place.welcomes(person.groups):
                         yield cls(person, place, verb)
 
     def parts(self) -> Parts:
@@ -121,8 +126,7 @@ class DoingSomehow(Utterance):
         for verb in ACTIONS:
             for manner in verb.how:
                 for person in verb.doers:
-                    if manner.describe:
-                        yield cls(person, manner, verb)
+                    yield cls(person, manner, verb)
 
     def parts(self) -> Parts:
         return ("NP", self.person.zh), ("Adv", self.manner.describe), ("VP", self.verb.zh)
@@ -162,12 +166,12 @@ COMPANIONS = {
 }  # fmt: skip
 """Who comes along, in English behind "with"."""
 
-HOSTS = "我 爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 表哥 儿子 女儿 小明 小红 小李".split()
+HOSTS = "我 爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 表哥 儿子 女儿 小明 小红".split()
 
 
 @dataclass(frozen=True)
 class Together(Utterance):
-    """哥哥和朋友一起打篮球: 哥哥正在和朋友一起打篮球。"""
+    """哥哥和朋友一起打篮球: 哥哥在和朋友一起打篮球呢。"""
 
     person: Person
     companion: Person
@@ -194,7 +198,7 @@ class Together(Utterance):
         one, verb = self.person, self.verb
         doing = english.gerund(verb.english(one.possessive))
         return Sentence(
-            f"{one.zh} 正在 和 {self.companion.zh} 一起 {verb.zh}",
+            f"{one.zh} 在 和 {self.companion.zh} 一起 {verb.zh} 呢",
             english.sentence(f"{one.en} {english.be(one.agreement)} {doing} with {COMPANIONS[self.companion.zh]}"),
             f"{one.ja}は{self.companion.ja}と一緒に{verb.ja.te}います。",
             f"{one.ko_topic} {korean.and_(self.companion.ko)} 함께 {progressive(verb.ko, one.honored)}.",
@@ -203,24 +207,28 @@ class Together(Utterance):
 
 @dataclass(frozen=True)
 class Grade:
-    """How well somebody does it: Chinese behind 得, Japanese and Korean as adverbs."""
+    """How well somebody does it: Chinese behind 得, Japanese and Korean as adverbs.
+
+    ja_judged: where Japanese rather judges the doing (歌うのが上手です).
+    """
 
     zh: str
     en: str
     ja: str
     ko: str
+    ja_judged: str = ""
 
 
 GRADES = {
     grade.zh: grade
     for grade in (
-        Grade("好", "very well", "上手に", "잘"),
-        Grade("快", "very fast", "速く", "빨리"),
-        Grade("慢", "very slowly", "ゆっくり", "천천히"),
+        Grade("好", "very well", "上手に", "잘", "上手です"),
+        Grade("快", "very fast", "速く", "빨리", "速いです"),
+        Grade("慢", "very slowly", "ゆっくり", "천천히", "遅いです"),
         Grade("流利", "very fluently", "流暢に", "유창하게"),
         Grade("漂亮", "very beautifully", "きれいに", "예쁘게"),
-        Grade("早", "very early", "早く", "일찍"),
-        Grade("晚", "very late", "遅く", "늦게"),
+        Grade("早", "very early", "早く", "일찍", "早いです"),
+        Grade("晚", "very late", "遅く", "늦게", "遅いです"),
         Grade("认真", "very diligently", "真面目に", "성실하게"),
         Grade("清楚", "very clearly", "はっきり", "또박또박"),
     )
@@ -259,7 +267,7 @@ class Skilled(Utterance):
                     yield cls(person, verb, GRADES[grade])
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("VP", self.verb.zh), ("得", self._result(""))
+        return ("NP", self.person.zh), ("VP", self.verb.zh), ("Comp", self._result(""))
 
     def phrase(self) -> str:
         return f"{self.verb.zh} {self._result('')}"
@@ -270,12 +278,12 @@ class Skilled(Utterance):
     def sentence(self) -> Sentence:
         one, verb, grade = self.person, self.verb, self.grade
         en = ENGLISH_GRADED.get(chinese.hanzi(verb.zh), verb.en_habit).format(poss=one.possessive)
-        well = f"{verb.ja.dictionary}のがとても上手です"
+        judged = f"{verb.ja.dictionary}のがとても{grade.ja_judged}"
         otherwise = f"{verb.ja.complement}とても{grade.ja}{JapaneseVerb('', verb.ja.verb).masu}"
         return Sentence(
             f"{one.zh} {verb.zh} {self._result('很')}",
             english.sentence(f"{one.en} {english.present(en, one.agreement)} {grade.en}"),
-            f"{one.ja}は{well if grade.zh == '好' else otherwise}。",
+            f"{one.ja}は{judged if grade.ja_judged else otherwise}。",
             f"{one.ko_topic} {_graded(verb.ko.honored(one.honored), grade.ko)}.",
         )
 

@@ -103,19 +103,19 @@ class Likes(Utterance):
 
     def rephrased(self) -> Sentence:
         one, verb = self.person, self.verb
+        enjoy = english.present("enjoy", one.agreement)
+        liked = KoreanVerb(f"{verb.ko.doing} 것을 매우", "좋아하").honored(one.honored)
         return Sentence(
-            f"{verb.zh} 是 {one.zh} 的 爱好",
-            english.sentence(
-                f"{english.gerund(verb.english_habit(one.possessive))} is {one.en_possessive} hobby"
-            ),
-            f"{one.ja}の趣味は{verb.ja.dictionary}ことです。",
-            f"{one.ko_possessive} 취미는 {verb.ko.doing} 것이에요.",
+            f"{one.zh} 很 爱 {verb.zh}",
+            english.sentence(f"{one.en} really {enjoy} {english.gerund(verb.english_habit(one.possessive))}"),
+            f"{one.ja}は{verb.ja.dictionary}のがとても好きです。",
+            f"{one.ko_topic} {liked.polite}.",
         )
 
 
 @dataclass(frozen=True)
 class Favourite(Utterance):
-    """妹妹最喜欢猫: 在动物里，妹妹最喜欢猫。"""
+    """妹妹最喜欢猫: 妹妹最喜欢猫。"""
 
     person: Person
     thing: Member
@@ -183,9 +183,7 @@ class FeelsSoWants(Utterance):
         be, want = english.be(one.agreement), english.present("want", one.agreement)
         return Sentence(
             f"{one.zh} {feeling.zh} 了 ， 想 {verb.zh}",
-            english.sentence(
-                f"{one.en} {be} {feeling.en} and {want} to {verb.english(one.possessive)}"
-            ),
+            english.sentence(f"{one.en} {be} {feeling.en} and {want} to {verb.english(one.possessive)}"),
             f"{one.ja}は{feeling.ja_before_node}ので、{_wish_ja(one, verb)}。",
             f"{one.ko_topic} {feeling.ko.honored(one.honored).because} {_wish_ko(one, verb)}.",
         )

@@ -9,12 +9,16 @@ from typing import ClassVar, Self
 from tools.full import english, korean
 from tools.full.adjective import Adjective
 from tools.full.lexicon_adjectives import CHARACTERS, QUALITIES
-from tools.full.lexicon_nouns import nouns_of
+from tools.full.lexicon_nouns import ANIMALS, nouns_of
 from tools.full.lexicon_people import people_of
 from tools.full.noun import Noun
 from tools.full.person import Person
 from tools.full.scale import SCALES, Compared, Contrary
 from tools.full.utterance import Parts, Sentence, Utterance
+
+
+INDOORS = frozenset({"room", "site", "shop", "lively", "hall"})
+"""Kinds of nouns that one is in: Japanese and Korean say "here", not "this"."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,20 @@ class Very(Utterance):
             f"这 {noun.measure} {noun.zh} 很 {quality.zh}",
             english.sentence(f"{noun.this} {noun.are} very {quality.en}"),
             f"この{noun.ja}はとても{quality.ja.polite}。",
-            f"이 {korean.topic(noun.ko)} 아주 {quality.ko.polite}.",
+            f"이 {korean.topic(noun.ko)} {quality.ko.very('아주').polite}.",
         )
 
-    def rephrased(self) -> Sentence:
+    def rephrased(self) -> Sentence | None:
         noun, quality = self.noun, self.adjective
+        if noun in ANIMALS:  # これ and 이것 are no words for a living thing
+            return None
         this = "these are" if noun.are == "are" else "this is"
+        this_ja, this_ko = ("ここは", "여기는") if noun.kinds & INDOORS else ("これは", "이것은")
         return Sentence(
             f"这 是 一 {noun.measure} 很 {quality.zh} 的 {noun.zh}",
             english.sentence(f"{this} {noun.one(f'very {quality.en}')}"),
-            f"これはとても{quality.ja.attributive}{noun.ja}です。",
-            f"이것은 아주 {quality.ko.done} {korean.copula(noun.ko)}.",
+            f"{this_ja}とても{quality.ja.attributive}{noun.ja}です。",
+            f"{this_ko} {quality.ko.very('아주').done} {korean.copula(noun.ko)}.",
         )
 
 
@@ -83,7 +90,7 @@ class TooMuch(Utterance):
             f"这 {noun.measure} {noun.zh} 太 {quality.zh} 了",
             english.sentence(f"{noun.this} {noun.are} too {quality.en}"),
             f"この{noun.ja}は{quality.ja.excessive}。",
-            f"이 {korean.topic(noun.ko)} 너무 {quality.ko.polite}.",
+            f"이 {korean.topic(noun.ko)} {quality.ko.very('너무').polite}.",
         )
 
 
@@ -112,7 +119,7 @@ class Isnt(Utterance):
         noun, quality = self.noun, self.adjective
         return Sentence(
             f"这 {noun.measure} {noun.zh} 不 {quality.zh}",
-            english.sentence(f"{noun.this} {noun.are} not {quality.en}"),
+            english.sentence(f"{noun.this} {noun.are}n't {quality.en}"),
             f"この{noun.ja}は{quality.ja.polite_negative}。",
             f"이 {korean.topic(noun.ko)} {quality.ko.long_negative}.",
         )
@@ -135,7 +142,7 @@ class IsLike(Utterance):
                     yield cls(person, adjective)
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("AP", f"很 {self.adjective.zh}")
+        return ("NP", self.person.zh), ("AP", self.adjective.chinese("很"))
 
     def card(self) -> tuple[str, str]:
         return self.person.char, self.person.emoji
@@ -143,10 +150,10 @@ class IsLike(Utterance):
     def sentence(self) -> Sentence:
         one, quality = self.person, self.adjective
         return Sentence(
-            f"{one.zh} 很 {quality.zh}",
+            f"{one.zh} {quality.chinese('很')}",
             english.sentence(f"{one.en} {english.be(one.agreement)} very {quality.en}"),
             f"{one.ja}はとても{quality.ja.polite}。",
-            f"{one.ko_topic} 아주 {quality.ko.honored(one.honored).polite}.",
+            f"{one.ko_topic} {quality.ko.honored(one.honored).very('아주').polite}.",
         )
 
     def rephrased(self) -> Sentence | None:
@@ -156,10 +163,10 @@ class IsLike(Utterance):
         who = "분" if one.honored else "사람"
         ending = korean.copula_honored(who) if one.honored else korean.copula(who)
         return Sentence(
-            f"{one.zh} 是 一 个 很 {quality.zh} 的 人",
+            f"{one.zh} 是 一 个 {quality.chinese('很')} 的 人",
             english.sentence(f"{one.en} is {english.with_article(f'very {quality.en} person')}"),
             f"{one.ja}はとても{quality.ja.attributive}人です。",
-            f"{one.ko_topic} 아주 {quality.ko.honored(one.honored).done} {ending}.",
+            f"{one.ko_topic} {quality.ko.honored(one.honored).very('아주').done} {ending}.",
         )
 
 
@@ -198,8 +205,8 @@ class Compare(Utterance):
     def rephrased(self) -> Sentence:
         one, other, more = self.one, self.standard, self.contrary
         return Sentence(
-            f"{other.zh} 没有 {one.zh} 那么 {more.zh}",
-            english.sentence(f"{other.en} {other.are} not as {more.en} as {one.en}"),
-            f"{other.ja}は{one.ja}ほど{more.ja.polite_negative}。",
-            f"{korean.topic(other.ko)} {one.ko}만큼 {more.ko.long_negative}.",
+            f"和 {other.zh} 比 ， {one.zh} {more.zh} 得 多",
+            english.sentence(f"compared with {other.en}, {one.en} {one.are} much {english.comparative(more.en)}"),
+            f"{other.ja}と比べると、{one.ja}はずっと{more.ja.polite}。",
+            f"{korean.and_(other.ko)} 비교하면 {korean.subject(one.ko)} 훨씬 {more.ko.polite}.",
         )

@@ -36,7 +36,7 @@ class AskCan(Utterance):
     def sentence(self) -> Sentence:
         return Sentence(
             f"你 会 {self.verb.zh} 吗",
-            english.sentence(f"can you {self.verb.english_habit('your')}", "?"),
+            english.sentence(f"can you {self.verb.english_regularly('your')}", "?"),
             f"{self.verb.ja.potential.masu}か。",
             f"{self.verb.ko.prospective} 줄 아세요?",
             "？",
@@ -97,11 +97,11 @@ class AskDid(Utterance):
         me = frozenset({"adult", "young", "child", "student", "home", "anyone", "grown"})
         for verb in for_use("past"):
             for moment in PAST:
-                if me & set(verb.who.split()) and verb.suits(moment.part):
+                if me & set(verb.who.split()) and verb.memorable(moment):
                     yield cls(moment, verb)
 
     def parts(self) -> Parts:
-        return ("NP", "你"), ("Time", self.moment.zh), ("VP", f"{self.verb.zh} 了"), ("Q", "吗")
+        return ("NP", "你"), ("T", self.moment.zh), ("VP", f"{self.verb.zh} 了"), ("Q", "吗")
 
     def phrase(self) -> str:
         return f"{self.moment.zh} {self.verb.zh}"

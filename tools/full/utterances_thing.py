@@ -37,7 +37,8 @@ class Exists(Utterance):
         for spot in SPOTS:
             for noun in nouns(spot.holds):
                 if noun.number is Number.ONE:
-                    yield from (cls(spot, number, noun) for number in range(1, 7))
+                    most = min(spot.most, 3) if noun.kinds & {"large", "pet", "furniture"} else spot.most
+                    yield from (cls(spot, number, noun) for number in range(1, most + 1))
 
     def parts(self) -> Parts:
         return ("NP", self.spot.zh), ("VP", f"有 {self._many()}")
@@ -65,7 +66,7 @@ class Exists(Utterance):
             return None
         are = "is" if self.number == 1 else "are"
         return Sentence(
-            f"{spot.zh} 放 着 {self._many()}",
+            f"{spot.zh} 放-着 {self._many()}",
             english.sentence(f"{self._english()} {are} lying {spot.en}"),
             f"{spot.ja}に{noun.ja}が{self._japanese()}置いてあります。",
             f"{spot.ko}에 {self._korean()} 놓여 있어요.",
@@ -187,7 +188,8 @@ class Owned(Utterance):
     def every(cls) -> Iterator[Self]:
         for name in OWNERS:
             for noun in nouns(" ".join(OWNED)):
-                if noun.zh == "汽车" and "child" in PERSON[name].groups:
+                groups = PERSON[name].groups
+                if noun.zh == "汽车" and "child" in groups or noun.zh == "书包" and not groups & {"child", "student"}:
                     continue
                 yield from (cls(PERSON[name], noun, color) for color in COLORS)
 
@@ -240,7 +242,7 @@ class Wears(Utterance):
 
     def parts(self) -> Parts:
         garment = self.garment
-        return ("NP", self.person.zh), ("V", f"{garment.zh_verb} 着"), ("NP", f"{self.color.zh} {garment.zh}")
+        return ("NP", self.person.zh), ("V", f"{garment.zh_verb}-着"), ("NP", f"{self.color.zh} {garment.zh}")
 
     def card(self) -> tuple[str, str]:
         return self.garment.noun.char, self.garment.noun.emoji
@@ -249,7 +251,7 @@ class Wears(Utterance):
         one, color, garment = self.person, self.color, self.garment
         noun = garment.noun
         return Sentence(
-            f"{one.zh} {garment.zh_verb} 着 一 {noun.measure} {color.zh} 的 {noun.zh}",
+            f"{one.zh} {garment.zh_verb}-着 一 {noun.measure} {color.zh} 的 {noun.zh}",
             english.sentence(f"{one.en} {english.be(one.agreement)} wearing {noun.one(color.en)}"),
             f"{one.ja}は{color.ja.attributive}{noun.ja}を{garment.ja.te}います。",
             f"{one.ko_topic} {color.ko} {korean.object_(noun.ko)} {progressive(garment.ko, one.honored)}.",
@@ -273,6 +275,9 @@ class Wears(Utterance):
 
 GIVERS = "我 爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 小明 小红 朋友 老师 同学".split()
 GIFTS = "手表 雨伞 书包 玩具 花 钢笔 书 词典 帽子 手套 围巾 毛衣 相机 蛋糕 自行车 球 巧克力".split()
+CHILDREN_HAVE = ("书包", "玩具", "球")
+"""What only children and students own and are given."""
+
 RECEIVERS_ENGLISH = {"我": "me", "朋友": "a friend", "同学": "a classmate"}
 
 
@@ -291,7 +296,11 @@ class Gave(Utterance):
         for giver in GIVERS:
             for receiver in GIVERS:
                 if giver != receiver and {giver, receiver} not in ({"爷爷", "奶奶"}, {"朋友", "同学"}):
-                    yield from (cls(PERSON[giver], PERSON[receiver], gift) for gift in nouns(" ".join(GIFTS)))
+                    one, other = PERSON[giver], PERSON[receiver]
+                    grown = not other.groups & {"child", "student"}
+                    for gift in nouns(" ".join(GIFTS)):
+                        if not (grown and gift.zh in CHILDREN_HAVE):
+                            yield cls(one, other, gift)
 
     def parts(self) -> Parts:
         return ("NP", self.giver.zh), ("VP", f"送 {self.receiver.zh} {self._present()}")
@@ -307,7 +316,7 @@ class Gave(Utterance):
         whom = RECEIVERS_ENGLISH.get(receiver.zh, receiver.en)
         ja_gave = "くれました" if receiver.is_first else "あげました"
         return Sentence(
-            f"{giver.zh} 送 了 {receiver.zh} {self._present()}",
+            f"{giver.zh} 送-了 {receiver.zh} {self._present()}",
             english.sentence(f"{giver.en} gave {whom} {gift.one()}"),
             f"{giver.ja}は{receiver.ja}に{gift.ja}を{ja_gave}。",
             f"{giver.ko_topic} {self._ko_to()} {korean.object_(gift.ko)} {self._ko_gave()}.",
@@ -319,7 +328,7 @@ class Gave(Utterance):
             return None
         from_whom = f"{giver.ko}께" if giver.honored else f"{giver.ko}에게서"
         return Sentence(
-            f"{receiver.zh} 收到 了 {giver.zh} 送 的 {self._present()}",
+            f"{receiver.zh} 收-下-了 {giver.zh} 送 的 {self._present()}",
             english.sentence(f"{receiver.en} got {gift.one()} from {giver.en}"),
             f"{receiver.ja}は{giver.ja}から{gift.ja}をもらいました。",
             f"{receiver.ko_topic} {from_whom} {korean.object_(gift.ko)} "

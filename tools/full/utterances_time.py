@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from tools.full import english, korean
-from tools.full.korean_verb import KoreanVerb
+from tools.full.korean_verb import KoreanVerb, softened
 from tools.full.lexicon_actions import BY_NAME, for_use
 from tools.full.moment import FUTURE, PAST, RHYTHMS, Moment, Rhythm
 from tools.full.person import Person
@@ -31,11 +31,11 @@ class Did(Utterance):
         for verb in for_use("past"):
             for moment in PAST:
                 for person in verb.doers:
-                    if verb.suits(moment.part):
+                    if verb.memorable(moment):
                         yield cls(person, moment, verb)
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("Time", self.moment.zh), ("VP", self.verb.zh)
+        return ("NP", self.person.zh), ("T", self.moment.zh), ("VP", self.verb.zh)
 
     def phrase(self) -> str:
         return f"{self.moment.zh} {self.verb.zh}"
@@ -77,11 +77,11 @@ class DidNot(Utterance):
         for verb in for_use("past"):
             for moment in PAST:
                 for person in verb.doers:
-                    if verb.suits(moment.part) and moment.zh != "刚才":
+                    if verb.memorable(moment) and moment.zh != "刚才":
                         yield cls(person, moment, verb)
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("Time", self.moment.zh), ("Neg", "没"), ("VP", self.verb.zh)
+        return ("NP", self.person.zh), ("T", self.moment.zh), ("Neg", "没"), ("VP", self.verb.zh)
 
     def phrase(self) -> str:
         return f"没 {self.verb.zh}"
@@ -93,7 +93,7 @@ class DidNot(Utterance):
         one, verb, when = self.person, self.verb, self.moment
         return Sentence(
             f"{one.zh} {when.zh} 没有 {verb.zh}",
-            english.sentence(f"{one.en} did not {verb.english(one.possessive)} {when.en}"),
+            english.sentence(f"{one.en} didn't {verb.english(one.possessive)} {when.en}"),
             f"{one.ja}は{when.ja}{verb.ja.masen_deshita}。",
             f"{one.ko_topic} {when.ko} {verb.ko.honored(one.honored).not_past}.",
         )
@@ -119,7 +119,7 @@ class Habitual(Utterance):
                         yield cls(person, rhythm, verb)
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("Time", self.rhythm.zh), ("VP", self.verb.zh)
+        return ("NP", self.person.zh), ("T", self.rhythm.zh), ("VP", self.verb.zh)
 
     def phrase(self) -> str:
         return f"{self.rhythm.zh} {self.verb.zh}"
@@ -129,7 +129,7 @@ class Habitual(Utterance):
 
     def sentence(self) -> Sentence:
         one, verb, often = self.person, self.verb, self.rhythm
-        doing = english.present(verb.english_habit(one.possessive), one.agreement)
+        doing = english.present(verb.english_regularly(one.possessive), one.agreement)
         en = f"{one.en} {doing} {often.en}" if often.every else f"{one.en} {often.en} {doing}"
         return Sentence(
             f"{one.zh} {often.zh} {'都' if often.every else ''} {verb.zh}",
@@ -143,7 +143,7 @@ class Habitual(Utterance):
         if not often.every:
             return None
         have = english.present("have", one.agreement)
-        doing = english.gerund(verb.english_habit(one.possessive))
+        doing = english.gerund(verb.english_regularly(one.possessive))
         ko_have = "습관이 있으세요" if one.honored else "습관이 있어요"
         return Sentence(
             f"{one.zh} 有 {often.zh} {verb.zh} 的 习惯",
@@ -175,7 +175,7 @@ class Errand(Utterance):
 
     def parts(self) -> Parts:
         return (
-            ("NP", self.person.zh), ("Time", self.moment.zh), ("VP", f"去 {self.place.zh} {self.verb.zh}"),
+            ("NP", self.person.zh), ("T", self.moment.zh), ("VP", f"去 {self.place.zh} {self.verb.zh}"),
         )  # fmt: skip
 
     def card(self) -> tuple[str, str]:
@@ -218,33 +218,39 @@ EVENTS = {
 }
 """Events that order a day, beside the actions of the lexicon."""
 
-FIRST_THEN = """
+BEFORE = """
     洗手 吃饭 | 洗手 做饭 | 洗手 吃水果 | 刷牙 睡觉 | 洗脸 睡觉 | 洗澡 睡觉 | 写日记 睡觉 | 听音乐 睡觉 | 看书 睡觉 | 关灯 睡觉 | 喝牛奶 睡觉 |
-    关窗户 出门 | 关灯 出门 | 吃早饭 上班 | 吃早饭 上学 | 刷牙 上学 | 看报纸 上班 | 喝咖啡 上班 | 遛狗 上班 | 跑步 上班 | 喂猫 出门 | 浇花 出门 |
-    叠被子 上学 | 复习功课 考试 | 背单词 考试 | 做作业 看电视 | 做作业 玩游戏 | 做作业 看漫画 | 做作业 踢足球 | 做作业 打篮球 |
-    吃饭 洗碗 | 吃饭 散步 | 吃饭 吃药 | 吃晚饭 看电视 | 吃晚饭 散步 | 吃晚饭 听音乐 | 吃晚饭 倒垃圾 | 吃午饭 睡午觉 | 吃午饭 休息 |
-    起床 喝水 | 起床 刷牙 | 起床 洗脸 | 起床 跑步 | 起床 叠被子 | 起床 打太极拳 | 起床 浇花 | 运动 洗澡 | 运动 喝水 | 跑步 洗澡 | 游泳 洗头发 |
-    下班 买菜 | 下班 做晚饭 | 下班 喝啤酒 | 下班 打网球 | 下班 看电影 | 下班 跑步 |
-    洗衣服 晒衣服 | 晒衣服 熨衣服 | 买菜 做饭 | 看电影 回家 | 打篮球 回家 | 买东西 回家 | 看比赛 回家 | 打扫房间 休息 | 扫地 擦桌子
+    看小说 睡觉 | 关窗户 出门 | 关灯 出门 | 吃早饭 上班 | 吃早饭 上学 | 刷牙 上学 | 看报纸 上班 | 喝咖啡 上班 | 遛狗 上班 | 跑步 上班 |
+    喂猫 出门 | 浇花 出门 | 叠被子 上学 | 复习功课 考试 | 背单词 考试 | 整理房间 出门 | 倒垃圾 上班 | 洗脸 出门 | 整理行李 旅行 |
+    做作业 看电视 | 做作业 玩游戏 | 做作业 看漫画 | 买票 看电影 | 买票 看比赛 | 洗头发 睡觉 | 喝水 跑步 | 喝茶 工作 | 写报告 开会
 """
-"""What is done first, then what."""
+"""What is done first, and what it comes before."""
+
+AFTER = """
+    吃饭 洗碗 | 吃饭 散步 | 吃饭 吃药 | 吃饭 刷牙 | 吃晚饭 看电视 | 吃晚饭 散步 | 吃晚饭 听音乐 | 吃晚饭 倒垃圾 | 吃午饭 睡午觉 | 吃午饭 休息 |
+    吃午饭 喝茶 | 起床 喝水 | 起床 刷牙 | 起床 洗脸 | 起床 跑步 | 起床 叠被子 | 起床 打太极拳 | 起床 浇花 | 起床 喝咖啡 | 运动 洗澡 |
+    运动 喝水 | 跑步 洗澡 | 游泳 洗头发 | 下班 买菜 | 下班 做晚饭 | 下班 喝啤酒 | 下班 打网球 | 下班 看电影 | 下班 跑步 | 洗衣服 晒衣服 |
+    晒衣服 熨衣服 | 买菜 做饭 | 看电影 回家 | 打篮球 回家 | 看比赛 回家 | 打扫房间 休息 | 扫地 擦桌子 | 做作业 踢足球 | 做作业 打篮球 |
+    做作业 看电视 | 做作业 玩游戏 | 上课 复习功课 | 钓鱼 做饭 | 爬山 洗澡 | 切菜 洗手 | 喂猫 洗手 | 看书 写日记 | 遛狗 吃早饭
+"""
+"""What is done first, and what comes after it."""
 
 
-def _pairs() -> list[tuple[VerbPhrase, VerbPhrase]]:
+def _pairs(table: str) -> list[tuple[VerbPhrase, VerbPhrase]]:
     known = BY_NAME | EVENTS
-    rows = (row.split() for row in FIRST_THEN.split("|"))
-    return [(known[row[0]], known[row[1]]) for row in rows if len(row) == 2]
+    rows = (row.split() for row in table.split("|"))
+    return [(known[first], known[then]) for first, then in rows]
 
 
 def _order(person: Person, first: VerbPhrase, then: VerbPhrase) -> Sentence:
-    """先…再…: the same for before and after."""
-    en_first = english.present(first.english_habit(person.possessive), person.agreement)
-    en_then = english.present(then.english_habit(person.possessive), person.agreement)
+    """先…后…: the same for before and after."""
+    en_first = english.present(first.english_regularly(person.possessive), person.agreement)
+    en_then = english.present(then.english_regularly(person.possessive), person.agreement)
     return Sentence(
-        f"{person.zh} 先 {first.zh} ， 再 {then.zh}",
+        f"{person.zh} 先 {first.zh} ， 后 {then.zh}",
         english.sentence(f"first {person.en} {en_first}, and then {person.pronoun} {en_then}"),
         f"{person.ja}はまず{first.ja.te}、それから{then.ja.masu}。",
-        f"{person.ko_topic} 먼저 {first.ko.and_} 나서 {then.ko.honored(person.honored).polite}.",
+        f"{person.ko_topic} 먼저 {softened(first.ko, person.honored).and_} 나서 {then.ko.honored(person.honored).polite}.",
     )
 
 
@@ -260,13 +266,13 @@ class Before(Utterance):
 
     @classmethod
     def every(cls) -> Iterator[Self]:
-        for first, then in _pairs():
+        for first, then in _pairs(BEFORE):
             for person in first.doers:
                 if person in then.doers:
                     yield cls(person, then, first)
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("Time", f"{self.later.zh} 前"), ("VP", self.earlier.zh)
+        return ("NP", self.person.zh), ("T", f"{self.later.zh} 前"), ("VP", self.earlier.zh)
 
     def phrase(self) -> str:
         return f"{self.later.zh} 前 {self.earlier.zh}"
@@ -276,13 +282,13 @@ class Before(Utterance):
 
     def sentence(self) -> Sentence:
         one, later, earlier = self.person, self.later, self.earlier
-        doing = english.present(earlier.english_habit(one.possessive), one.agreement)
-        before = english.gerund(later.english_habit(one.possessive))
+        doing = english.present(earlier.english_regularly(one.possessive), one.agreement)
+        before = english.gerund(later.english_regularly(one.possessive))
         return Sentence(
             f"{one.zh} {later.zh} 以前 {earlier.zh}",
             english.sentence(f"{one.en} {doing} before {before}"),
             f"{one.ja}は{later.ja.dictionary}前に{earlier.ja.masu}。",
-            f"{one.ko_topic} {later.ko.nominal} 전에 {earlier.ko.honored(one.honored).polite}.",
+            f"{one.ko_topic} {later.ko.honored(one.honored).nominal} 전에 {earlier.ko.honored(one.honored).polite}.",
         )
 
     def rephrased(self) -> Sentence:
@@ -301,13 +307,13 @@ class After(Utterance):
 
     @classmethod
     def every(cls) -> Iterator[Self]:
-        for first, then in _pairs():
+        for first, then in _pairs(AFTER):
             for person in first.doers:
                 if person in then.doers:
                     yield cls(person, first, then)
 
     def parts(self) -> Parts:
-        return ("NP", self.person.zh), ("Time", f"{self.earlier.zh} 后"), ("VP", self.later.zh)
+        return ("NP", self.person.zh), ("T", f"{self.earlier.zh} 后"), ("VP", self.later.zh)
 
     def phrase(self) -> str:
         return f"{self.earlier.zh} 后 {self.later.zh}"
@@ -317,13 +323,13 @@ class After(Utterance):
 
     def sentence(self) -> Sentence:
         one, later, earlier = self.person, self.later, self.earlier
-        doing = english.present(later.english_habit(one.possessive), one.agreement)
-        after = english.gerund(earlier.english_habit(one.possessive))
+        doing = english.present(later.english_regularly(one.possessive), one.agreement)
+        after = english.gerund(earlier.english_regularly(one.possessive))
         return Sentence(
             f"{one.zh} {earlier.zh} 以后 {later.zh}",
             english.sentence(f"{one.en} {doing} after {after}"),
             f"{one.ja}は{earlier.ja.ta}後で{later.ja.masu}。",
-            f"{one.ko_topic} {earlier.ko.done} 후에 {later.ko.honored(one.honored).polite}.",
+            f"{one.ko_topic} {earlier.ko.honored(one.honored).done} 후에 {later.ko.honored(one.honored).polite}.",
         )
 
     def rephrased(self) -> Sentence:

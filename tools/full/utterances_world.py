@@ -75,7 +75,7 @@ class CityWeather(Utterance):
                         yield cls(city, day, weather)
 
     def parts(self) -> Parts:
-        return ("NP", self.city.zh), ("Time", self.day.zh), ("VP", self.weather.zh)
+        return ("NP", self.city.zh), ("T", self.day.zh), ("VP", self.weather.zh)
 
     def phrase(self) -> str:
         return f"{self.day.zh} {self.weather.zh}"
@@ -89,9 +89,10 @@ class CityWeather(Utterance):
             weather.at(day.tense, texts)
             for texts in (weather.chinese, weather.english, weather.japanese, weather.korean)
         )
+        where = f"{city.ko}에는" if weather.happens else korean.topic(city.ko)
         return Sentence(
             f"{city.zh} {day.zh} {zh}", f"{en} in {city.en} {day.en}.", f"{day.ja}、{city.ja}{ja}。",
-            f"{day.ko} {city.ko}에는 {ko}.",
+            f"{day.ko} {where} {ko}.",
         )  # fmt: skip
 
 
@@ -266,7 +267,7 @@ class Clock(Utterance):
         return (cls(hour, minute) for hour in range(6, 24) for minute in (0, *range(10, 60, 5)))
 
     def parts(self) -> Parts:
-        return ("Time", self._day_part()[0]), ("NP", self._chinese())
+        return ("T", self._day_part()[0]), ("NP", self._chinese())
 
     def card(self) -> tuple[str, str]:
         half = self.minute == 30
@@ -349,7 +350,7 @@ class Prevented(Utterance):
         )
         return Sentence(
             zh,
-            english.sentence(f"{one.en} could not {outing.en} because {because}"),
+            english.sentence(f"{one.en} couldn't {outing.en} because {because}"),
             ja,
             f"{one.ko_topic} {ko_because} {could}.",
         )
@@ -359,7 +360,7 @@ class Prevented(Utterance):
         cannot = outing.ja.potential.nai[:-1] + "かった"
         ko_because = cause.ko.honored(one.honored and cause.personal).nominal_past
         could = outing.ko.honored(one.honored).cannot_done
-        subject = english.sentence(f"because {cause.english(one)}, {one.en} could not {outing.en}")
+        subject = english.sentence(f"because {cause.english(one)}, {one.en} couldn't {outing.en}")
         return Sentence(
             f"{one.zh} 没 能 {outing.zh} ， 是 因为 {cause.zh}",
             subject,

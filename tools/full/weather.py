@@ -43,8 +43,8 @@ DAYS: tuple[Day, ...] = (
 class Weather:
     """Weather in all three tenses.
 
-    zh: past, now, future after city and day; en: past, now, future; ja, ko likewise. nights: it can be said of a
-    night; snow: it needs a city where snow falls.
+    zh: past, now, future after city and day; en: past, now, future; ja, ko likewise. happens: it falls or
+    strikes there (Korean 에는), else the place itself is so (은); nights: it can be said of a night; snow: it needs a city where snow falls.
     """
 
     zh: str
@@ -54,6 +54,7 @@ class Weather:
     english: tuple[str, str, str]
     japanese: tuple[str, str, str]
     korean: tuple[str, str, str]
+    happens: bool
     nights: bool
     snow: bool
 
@@ -71,7 +72,7 @@ def _event(zh: str, char: str, emoji: str, en: str, ja: str, ko: str, *, snow: b
         (f"It {past(en)}", f"It is {gerund(en)}", f"It will {en}"),
         (f"では{verb.mashita}", f"では{verb.te}います", f"では{verb.dictionary}でしょう"),
         (korean.past, f"{korean.and_} 있어요", korean.future),
-        True, snow,
+        happens=True, nights=True, snow=snow,
     )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ def _feel(zh: str, emoji: str, en: str, ja: str, ko: str) -> Weather:
         (f"It was {en}", f"It is {en}", f"It will be {en}"),
         (f"は{adjective.polite_past}", f"は{adjective.polite}", f"は{adjective.probable}"),
         (korean.past, korean.polite, korean.future),
-        True, False,
+        happens=False, nights=True, snow=False,
     )  # fmt: skip
 
 
@@ -97,13 +98,13 @@ def _sky(zh: str, emoji: str, en: str, ja: str, ko: str) -> Weather:
         (f"It was {en}", f"It is {en}", f"It will be {en}"),
         (f"は{ja}でした", f"は{ja}です", f"は{ja}でしょう"),
         (korean.past, korean.polite, korean.future),
-        False, False,
+        happens=False, nights=False, snow=False,
     )  # fmt: skip
 
 
 WEATHERS: tuple[Weather, ...] = (
-    _event("下+雨", "雨", "🌧️", "rain", "雨が 降る", "비가 오다"),
-    _event("下+雪", "雪", "🌨️", "snow", "雪が 降る", "눈이 오다", snow=True),
+    _event("下 雨", "雨", "🌧️", "rain", "雨が 降る", "비가 오다"),
+    _event("下 雪", "雪", "🌨️", "snow", "雪が 降る", "눈이 오다", snow=True),
     _event("下 大雨", "雨", "⛈️", "rain heavily", "大雨が 降る", "비가 많이 오다"),
     _event("下 小雨", "雨", "🌦️", "drizzle", "小雨が 降る", "비가 조금 오다"),
     _event("打+雷", "雷", "🌩️", "thunder", "雷が 鳴る", "천둥이 치다"),
@@ -130,13 +131,13 @@ class SkyEvent:
 
 
 SKY: tuple[SkyEvent, ...] = (
-    SkyEvent("下+雨", "雨", "🌧️", "It is raining.", "雨が降っています。", "비가 와요."),
-    SkyEvent("下+雪", "雪", "❄️", "It is snowing.", "雪が降っています。", "눈이 와요."),
+    SkyEvent("下 雨", "雨", "🌧️", "It is raining.", "雨が降っています。", "비가 와요."),
+    SkyEvent("下 雪", "雪", "❄️", "It is snowing.", "雪が降っています。", "눈이 와요."),
     SkyEvent("打+雷", "雷", "🌩️", "It is thundering.", "雷が鳴っています。", "천둥이 쳐요."),
     SkyEvent("晴", "晴", "☀️", "The sky has cleared up.", "空が晴れました。", "하늘이 맑아졌어요."),
     SkyEvent("阴", "阴", "☁️", "The sky has clouded over.", "空が曇りました。", "하늘이 흐려졌어요."),
     SkyEvent("黑", "黑", "🌃", "It has gotten dark.", "暗くなりました。", "어두워졌어요."),
-    SkyEvent("亮", "亮", "🌅", "Day has broken.", "夜が明けました。", "날이 밝았어요."),
+    SkyEvent("亮", "亮", "🌅", "Morning has come.", "朝になりました。", "아침이 됐어요."),
     SkyEvent("冷", "冷", "🥶", "It has gotten cold.", "寒くなりました。", "날씨가 추워졌어요."),
     SkyEvent("热", "热", "🥵", "It has gotten hot.", "暑くなりました。", "날씨가 더워졌어요."),
 )

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Tokens per second of our loop beside a bare PyTorch loop and beside transformers' Trainer, in one process, in turns.
+
+    python benchmarks/throughput.py [--steps 40] [--rounds 3] [--precision fp32]
+
+Real tokens are counted (prompt and answer, never padding). The bare loop has the same model, batches, loss, optimizer
+and clipping, and nothing else. The Trainer has a GPT-2 of as many parameters, the same rows and batch size, padding to
+the longest of the batch and a loss on the answer's tokens, as its users have it. Each figure is the median of the
+rounds; the ratios are of rounds that ran next to each other. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import torch
+from torch import nn
+
+from apt_model.hlbd import load_corpus
+from apt_model.tokenizer import DynamicTagTokenizer
+from training.batches import BatchPlan
+from training.callbacks import Callback
+from training.config import TrainingConfig
+from training.dataset import HLBDDataset
+from training.device import pick_precision
+from training.engine import UpdateResult
+from training.layers import flatten, nest
+from training.loop import Trainer
+from training.optimizers import build_optimizers
+from training.progress import ProgressReporter
+from training.task import LanguageModeling
+
+WARMUP_STEPS = 5
+
+
+class Clock(Callback):
+    """Time and tokens from the end of the warm-up to the last step."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.started = self.ended = 0.0
+
+    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        self.ended = time.perf_counter()
+        if trainer.step == WARMUP_STEPS:
+            self.started = self.ended
+        elif trainer.step > WARMUP_STEPS:
+            self.tokens += result.tokens
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / (self.ended - self.started)
+
+
+def make_config(steps: int, precision: str, run_dir: str) -> TrainingConfig:
+    settings = {
+        "max_steps": WARMUP_STEPS + steps, "precision": precision, "run_dir": run_dir, "schedule": "constant",
+        "save_interval": None, "learning_rate": 1e-3,
+    }  # fmt: skip
+    return TrainingConfig.from_dict(nest(flatten(settings, TrainingConfig, "benchmark")))
+
+
+class TimedReporter(ProgressReporter):
+    """Adds up the seconds that the step path spends in the reporter."""
+
+    seconds = 0.0
+
+    def step(self, **figures: Any) -> None:
+        start = time.perf_counter()
+        super().step(**figures)
+        self.seconds += time.perf_counter() - start
+
+
+def run_ours(dataset: HLBDDataset, steps: int, precision: str) -> tuple[float, float]:
+    """(tokens/s, share of the time spent in the reporter) of the product's loop with its reporter on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Clock()
+        config = make_config(steps, precision, str(Path(folder) / "run"))
+        trainer = Trainer(config, dataset, device="cpu", callbacks=[clock])
+        trainer.reporter.__class__ = TimedReporter
+        trainer._save = lambda path: None  # type: ignore[method-assign]  # the loop is measured, not the disk
+        started = time.perf_counter()
+        trainer.train()
+        reporter = trainer.reporter
+        assert isinstance(reporter, TimedReporter)
+        return clock.rate, reporter.seconds / (time.perf_counter() - started)
+
+
+def run_bare(dataset: HLBDDataset, steps: int, precision: str) -> float:
+    """Tokens/s of the shortest loop that trains the same model on the same batches."""
+    config = make_config(steps, precision, "unused")
+    model_config = config.model.model_copy(update={"vocab_size": dataset.tokenizer.vocab_size})
+    torch.manual_seed(config.run.seed)
+    task = LanguageModeling(model_config)
+    model = task.build_model()
+    optimizers = build_optimizers(model, config.optimizer, torch.device("cpu")).optimizers.values()
+    plan = BatchPlan(dataset.lengths, config.run.batch_size, config.run.seed, config.data.length_window)
+    tokens = 0
+    started = 0.0
+    for step in range(WARMUP_STEPS + steps):
+        if step == WARMUP_STEPS:
+            started = time.perf_counter()
+        batch = task.collate([dataset[int(i)] for i in plan.indices(*divmod(step, plan.steps_per_epoch))])
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = task.loss(model, batch).loss / batch.weight
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        tokens += batch.tokens if step >= WARMUP_STEPS else 0
+        loss.item()
+    return tokens / (time.perf_counter() - started)
+
+
+def run_transformers(dataset: HLBDDataset, steps: int) -> tuple[float, int]:
+    """(tokens/s, parameters) of transformers' Trainer with a GPT-2 of equal size on the same rows."""
+    from torch.utils.data import Dataset
+    from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback, TrainingArguments
+    from transformers import Trainer as TransformersTrainer
+
+    class Rows(Dataset):  # type: ignore[type-arg]
+        def __len__(self) -> int:
+            return len(dataset)
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            sample = dataset[index]
+            labels = sample.tokens.astype("int64")
+            labels[: sample.loss_start] = -100
+            return {"input_ids": sample.tokens.astype("int64"), "labels": labels}
+
+    read = [0]
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        width = max(len(r["input_ids"]) for r in rows)
+        out = {"input_ids": torch.zeros(len(rows), width, dtype=torch.long)}
+        out["attention_mask"] = torch.zeros_like(out["input_ids"])
+        out["labels"] = torch.full_like(out["input_ids"], -100)
+        for i, row in enumerate(rows):
+            length = len(row["input_ids"])
+            out["input_ids"][i, :length] = torch.from_numpy(row["input_ids"])
+            out["attention_mask"][i, :length] = 1
+            out["labels"][i, :length] = torch.from_numpy(row["labels"])
+        read[0] += int(out["attention_mask"].sum()) - len(rows)  # as we count: nothing is predicted from the last one
+        return out
+
+    marks: dict[int, tuple[float, int]] = {}
+
+    class Marks(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            marks[state.global_step] = (time.perf_counter(), read[0])
+
+    torch.manual_seed(0)
+    # n_inner is chosen so that a block has as many weights as APT's with its three-matrix SwiGLU of 1024.
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=dataset.tokenizer.vocab_size, n_positions=256, n_embd=256, n_layer=6, n_head=8, n_inner=1536,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=2, eos_token_id=4,
+        )
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder, per_device_train_batch_size=32, max_steps=WARMUP_STEPS + steps, learning_rate=1e-3,
+            use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
+        )  # fmt: skip
+        TransformersTrainer(
+            model=model, args=arguments, train_dataset=Rows(), data_collator=collate, callbacks=[Marks()]
+        ).train()
+    (start, first), (end, last) = marks[WARMUP_STEPS], marks[WARMUP_STEPS + steps]
+    return (last - first) / (end - start), model.num_parameters()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--steps", type=int, default=40, help="timed updates a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    options = parser.parse_args()
+    corpus = load_corpus(["HLBD_Hardcore_Full.json"])
+    tokenizer = DynamicTagTokenizer.from_texts(text for s in corpus.samples for text in s[:2])
+    dataset = HLBDDataset(corpus.samples, tokenizer, 256)
+    precision = pick_precision(options.precision, torch.device("cpu"))
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, default model (256 x 6), batch 32, {precision}"
+    )
+    rows: list[tuple[float, float, float, float, float]] = []
+    for number in range(options.rounds):
+        ours, reporter = run_ours(dataset, options.steps, precision)
+        bare = run_bare(dataset, options.steps, precision)
+        ours_fp32, _ = run_ours(dataset, options.steps, "fp32")
+        theirs, size = run_transformers(dataset, options.steps)
+        rows.append((ours, bare, ours_fp32, theirs, reporter))
+        print(
+            f"round {number + 1}: ours {ours:,.0f} tokens/s, bare loop {bare:,.0f}, ours in fp32 {ours_fp32:,.0f}, "
+            f"transformers' Trainer {theirs:,.0f} ({size:,} parameters)",
+            flush=True,
+        )
+
+    def middle(values: list[float]) -> str:
+        return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+    print(f"ours / bare loop:                        {middle([r[0] / r[1] for r in rows])}   goal 0.97")
+    print(f"ours / transformers' Trainer:            {middle([r[0] / r[3] for r in rows])}   goal 2")
+    print(f"ours in fp32 / transformers' Trainer:    {middle([r[2] / r[3] for r in rows])}")
+    print(f"share of the time in the reporter:       {middle([r[4] for r in rows])}   goal 0.01")
+
+
+if __name__ == "__main__":
+    main()
