@@ -60,10 +60,10 @@ class ModelConfig(Section):
     def _heads_divide_the_model(self) -> ModelConfig:
         if self.d_model % self.num_heads:
             fits = [n for n in range(1, self.d_model + 1) if self.d_model % (2 * n) == 0]
-            near = min(fits, key=lambda n: abs(n - self.num_heads), default=1)
+            near = min(fits, key=lambda n: abs(n - self.num_heads), default=None)
+            advice = f"the nearest head count that divides it is {near}" if near else "make d_model even"
             raise ValueError(
-                f"d_model={self.d_model} cannot be divided among num_heads={self.num_heads} heads; "
-                f"the nearest head count that divides it is {near}"
+                f"d_model={self.d_model} cannot be divided among num_heads={self.num_heads} heads; {advice}"
             )
         if self.head_dim % 2:
             raise ValueError(

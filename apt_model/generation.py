@@ -89,7 +89,7 @@ def _generate(
         tokens_BT[row, : len(prompt)] = torch.tensor(prompt)
     tokens_BT = tokens_BT.to(device)
     positions_BT = torch.arange(longest, device=device).expand_as(tokens_BT)
-    cache = KVCache(model.config, len(prompts), longest + max_new_tokens, device)
+    cache = KVCache(model.config, len(prompts), longest + max_new_tokens, model.embedding.weight)
     hidden_BTD = model.step(tokens_BT, positions_BT, positions_BT < lengths_B[:, None], cache)
     last_BD = hidden_BTD[torch.arange(len(prompts), device=device), lengths_B - 1]
     rows_B = torch.arange(len(prompts), device=device)  # which prompt each row of the shrinking batch belongs to
@@ -97,7 +97,9 @@ def _generate(
         logits_BV = model.head(last_BD)
         next_B = logits_BV.argmax(dim=-1)
         if scores is not None:
-            scores.add(rows_B, logits_BV)
+            # What there is no room for is no part of the answer; the end token is.
+            said = ((next_B == eos_id) | (lengths_B < limit)).nonzero().squeeze(1)
+            scores.add(rows_B[said], logits_BV[said].float())
         goes_on_B = (next_B != eos_id) & (lengths_B < limit)
         kept = goes_on_B.nonzero().squeeze(1)
         for row, token in zip(rows_B[kept].tolist(), next_B[kept].tolist(), strict=True):

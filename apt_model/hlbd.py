@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -95,6 +95,11 @@ class Corpus:
         """Module names in order of first appearance."""
         return tuple(dict.fromkeys(s.module for s in self.samples))
 
+    def contradictions(self) -> list[str]:
+        """Prompts that are given with several answers: no model can get them all right."""
+        answers: dict[str, str] = {}
+        return sorted({s.prompt for s in self.samples if answers.setdefault(s.prompt, s.answer) != s.answer})
+
     def fingerprint(self) -> str:
         """Hash of every prompt and answer in order: two corpora with the same one train the same."""
         digest = hashlib.blake2b(digest_size=16)
@@ -116,15 +121,20 @@ def find_dataset(name: str | Path, root: Path | None = None) -> Path:
     Raises:
         DataError: no such file; the message names the places that were searched.
     """
-    given = Path(name).expanduser()
     root = root or Path(__file__).resolve().parents[1]
-    places = [given]
-    if not given.is_absolute():
-        places += [Path("data") / given, root / "data" / given, root / given]
-    for place in places:
-        if place.is_file():
-            return place
-    if given.is_dir():
+    try:
+        given = Path(name).expanduser()
+        places = [given]
+        if not given.is_absolute():
+            places += [Path("data") / given, root / "data" / given, root / given]
+        for place in places:
+            if place.is_file():
+                return place
+        is_directory = given.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # an unknown ~user, a name that is too long, a null byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{name}: no file can have this name ({reason}); check --datasets") from error
+    if is_directory:
         raise DataError(f"{given}: this is a directory; give the HLBD .json file in it")
     searched = ", ".join(dict.fromkeys(str(p.parent) for p in places))
     raise DataError(f"{given}: no such data file (searched {searched}); check --datasets")
@@ -179,8 +189,8 @@ def level_tag(key: str) -> str:
 def split_corpus(corpus: Corpus, validation_split: float, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Training and validation samples; `validation_split` of the entries are held back, chosen by hash.
 
-    An entry's side depends on its own text and the seed, so more data or another order of files does not move it,
-    but for the rounding to a whole number of entries.
+    Entries are ranked by a hash of their text and the seed, so another order of files gives the same split, and the
+    same question in two files stands on one side. More data moves only entries near the cut.
     """
     if validation_split <= 0.0:
         return corpus.samples, []
@@ -188,15 +198,16 @@ def split_corpus(corpus: Corpus, validation_split: float, seed: int) -> tuple[li
     for s in corpus.samples:
         if s.entry not in keys:
             keys[s.entry] = hashlib.blake2b(f"{seed}\x1f{s.prompt}".encode(), digest_size=8).digest()
-    held_back = round(len(keys) * validation_split)
-    if held_back in (0, len(keys)):
+    ranked = sorted(set(keys.values()))
+    held_back = round(len(ranked) * validation_split)
+    if held_back in (0, len(ranked)):
         raise DataError(
             f"validation_split={validation_split} of {len(keys)} entries leaves one side empty; "
             "choose a share that leaves at least one entry on each side"
         )
-    chosen = set(sorted(keys, key=lambda e: (keys[e], e))[:held_back])
-    train = [s for s in corpus.samples if s.entry not in chosen]
-    validation = [s for s in corpus.samples if s.entry in chosen]
+    chosen = set(ranked[:held_back])
+    train = [s for s in corpus.samples if keys[s.entry] not in chosen]
+    validation = [s for s in corpus.samples if keys[s.entry] in chosen]
     return train, validation
 
 
@@ -208,22 +219,41 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not raw.strip():
         raise DataError(f"{path}: the data file is empty")
     try:
-        document = json.loads(raw.decode("utf-8-sig"))
+        document = json.loads(
+            raw.decode("utf-8").removeprefix("\ufeff"), object_pairs_hook=_object_without_repeats(path)
+        )
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: not UTF-8 text (byte {error.start} is 0x{raw[error.start]:02x}); save the file as UTF-8"
         ) from error
     except json.JSONDecodeError as error:
-        cut = " the file seems to be cut short;" if error.pos >= len(error.doc.rstrip()) - 1 else ""
+        at_end = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        cut = " the file seems to be cut short;" if at_end else ""
         raise DataError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg});{cut} "
             "mend or fetch it again"
         ) from error
+    except ValueError as error:
+        raise DataError(f"{path}: holds a number too long to read; answers are texts in quotes") from error
     except RecursionError as error:
         raise DataError(f"{path}: JSON nested too deeply to be an HLBD file") from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: an HLBD file is a JSON object, this one is a {_kind(document)}")
     return document
+
+
+def _object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """A JSON hook that refuses a key given twice, where `json` would quietly drop the first one's rows."""
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            names = [key for key, _ in pairs]
+            twice = next(key for key in names if names.count(key) > 1)
+            raise DataError(f"{path}: key {twice!r} is given twice in one object; its first value would be lost")
+        return built
+
+    return build
 
 
 def _kind(value: object) -> str:
@@ -240,6 +270,8 @@ def _kind(value: object) -> str:
 
 def _text(value: object, where: str) -> str:
     if isinstance(value, str) and value:
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise DataError(f"{where} holds half of a surrogate pair, which is no character: {value!r}")
         return value
     got = "an empty text" if value == "" else f"{value!r}"
     raise DataError(f"{where} must be a non-empty text in quotes, not {got}")

@@ -63,7 +63,8 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
         document = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
             raise CheckpointError(f"{directory / CONFIG}: not an APT model's config (no format {FORMAT!r})")
-        document.pop("version")
+        if (version := document.pop("version")) != 1:
+            raise CheckpointError(f"{directory / CONFIG}: version {version!r} cannot be read (this program reads 1)")
         config = ModelConfig.model_validate(document)
         weights = load_file(directory / WEIGHTS)
     except (ValidationError, ValueError, KeyError, OSError, SafetensorError) as error:
@@ -71,6 +72,11 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
     if config.tie_embeddings and "embedding.weight" in weights:
         weights["head.weight"] = weights["embedding.weight"]
     tokenizer = DynamicTagTokenizer.load(directory / TOKENIZER)
+    if config.vocab_size is not None and tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"{directory / TOKENIZER}: {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}; "
+            "it is another model's tokenizer"
+        )
     return build_from_weights(config, weights, str(directory)), tokenizer
 
 

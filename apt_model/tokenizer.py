@@ -74,7 +74,8 @@ class DynamicTagTokenizer:
     def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
         """Text of `ids`. Control tokens are left out unless `keep_control`."""
         first_text = 0 if keep_control else len(SPECIALS)
-        return "".join(self.tokens[i] for i in ids if i >= first_text or i == self.unk_id)
+        known = len(self.tokens)  # a model may have more ids than its tokenizer has tokens
+        return "".join(self.tokens[i] if i < known else UNK for i in ids if i >= first_text or i == self.unk_id)
 
     def unknown(self, texts: Iterable[str]) -> Counter[str]:
         """How often each character that has no id occurs in `texts`."""
@@ -106,7 +107,16 @@ class DynamicTagTokenizer:
             raise CheckpointError(
                 f"{where}: tokenizer version {data.get('version')!r} cannot be read (this program reads {VERSION})"
             )
-        return cls(data["characters"], data["tags"])
+        for name in ("characters", "tags"):
+            tokens = data.get(name)
+            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+                raise CheckpointError(f"{where}: damaged tokenizer ({name!r} is not a list of texts)")
+        if any(len(c) != 1 for c in data["characters"]):
+            raise CheckpointError(f"{where}: damaged tokenizer (a character is not a single one)")
+        try:
+            return cls(data["characters"], data["tags"])
+        except DataError as error:
+            raise CheckpointError(f"{where}: damaged tokenizer ({error})") from error
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""

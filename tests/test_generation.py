@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apt_model.config import ModelConfig
-from apt_model.generation import answer_prompts, generate_ids
+from apt_model.generation import GeneratedAnswer, answer_prompts, generate_answers, generate_ids
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 
@@ -37,17 +38,28 @@ MODEL = MODELS["autopoietic"]
 
 
 @torch.inference_mode()
-def without_cache(model: APT, prompt: list[int], eos_id: int, max_new_tokens: int) -> list[int]:
+def answer_without_cache(model: APT, prompt: list[int], eos_id: int, max_new_tokens: int) -> GeneratedAnswer:
     """The definition of greedy generation: read everything anew for every token."""
     read = list(prompt)
+    log_probability, margin = 0.0, math.inf
     for _ in range(max_new_tokens):
-        if len(read) >= model.config.max_seq_len:
+        if len(read) > model.config.max_seq_len:
             break
-        token = int(model(torch.tensor([read]))[0, -1].argmax())
+        logits = model(torch.tensor([read]))[0, -1]
+        token = int(logits.argmax())
+        if token != eos_id and len(read) == model.config.max_seq_len:
+            break  # there is no room for it: it is no part of the answer
+        best, second = logits.topk(2).values
+        log_probability += float(best - logits.logsumexp(-1))
+        margin = min(margin, float(best - second))
         if token == eos_id:
             break
         read.append(token)
-    return read[len(prompt) :]
+    return GeneratedAnswer(read[len(prompt) :], log_probability, margin)
+
+
+def without_cache(model: APT, prompt: list[int], eos_id: int, max_new_tokens: int) -> list[int]:
+    return answer_without_cache(model, prompt, eos_id, max_new_tokens).ids
 
 
 def test_the_model_of_these_tests_says_different_things() -> None:
@@ -65,6 +77,19 @@ def test_the_cache_gives_the_same_tokens_as_reading_everything_anew(
     model = MODELS[attention]
     expected = [without_cache(model, prompt, eos_id, max_new_tokens) for prompt in prompts]
     assert generate_ids(model, prompts, eos_id, max_new_tokens) == expected
+
+
+@given(prompts=PROMPTS, eos_id=st.integers(0, V - 1), max_new_tokens=st.integers(0, 18))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_the_confidence_is_that_of_the_answer_and_its_end_token(
+    prompts: list[list[int]], eos_id: int, max_new_tokens: int
+) -> None:
+    answers = generate_answers(MODEL, prompts, eos_id, max_new_tokens)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        expected = answer_without_cache(MODEL, prompt, eos_id, max_new_tokens)
+        assert answer.ids == expected.ids
+        assert answer.log_probability == pytest.approx(expected.log_probability, rel=1e-4, abs=1e-3)
+        assert answer.margin == pytest.approx(expected.margin, rel=1e-4, abs=1e-3)
 
 
 @given(prompts=PROMPTS, data=st.data())
@@ -102,6 +127,7 @@ def test_the_mode_of_the_model_is_restored(training: bool) -> None:
     assert {module.training for module in model.modules()} == {training}
     with pytest.raises(IndexError):
         generate_ids(model, [[1] * (LIMIT + 1)], NEVER, 3)
+    generate_answers(model, [[1, 2]], NEVER, 3)
     assert {module.training for module in model.modules()} == {training}
 
 
@@ -116,6 +142,7 @@ def test_weights_of_another_dtype_generate_too(dtype: torch.dtype, attention: st
     model = lively(attention=attention).to(dtype)
     answers = generate_ids(model, [[1, 2], [3]], NEVER, 10)
     assert [len(answer) for answer in answers] == [10, 10]
+    assert [answer.ids for answer in generate_answers(model, [[1, 2], [3]], NEVER, 10)] == answers
     if dtype == torch.float64:
         assert answers == [without_cache(model, prompt, NEVER, 10) for prompt in ([1, 2], [3])]
 

@@ -85,4 +85,5 @@ class BatchPlan:
         starts = shuffled(num_whole, mix(self.seed, epoch, 2)) * size
         if count % size:
             starts = np.append(starts, num_whole * size)
+        order.setflags(write=False)  # `indices` hands out views of it
         return order, starts

@@ -73,7 +73,7 @@ class OptimizerConfig(Section):
         "none",
         description="dbc_dac: clip spiking gradient rows and compress with error feedback (docs/STABILIZER.md).",
     )
-    dbc_rank: int = Field(32, ge=1, description="DBC-DAC: rank that a matrix gradient is compressed to.")
+    dbc_rank: int = Field(96, ge=1, description="DBC-DAC: rank that a matrix gradient is compressed to.")
     dbc_spike_factor: float = Field(
         4.0, gt=1.0, description="DBC-DAC: a row is clipped to this many times its running norm."
     )
@@ -123,8 +123,11 @@ class RunConfig(Section):
         description="Batches per optimizer update; gradients are averaged over all their tokens.",
         json_schema_extra={"aliases": ["gradient_accumulation"]},
     )
-    precision: Precision = Field("fp32", description="Arithmetic of the forward pass; weights and optimizer stay fp32. auto: bf16 where the hardware "
-        "multiplies in it, else fp32.")
+    precision: Precision = Field(
+        "fp32",
+        description="Arithmetic of the forward pass; weights and optimizer stay fp32. auto: bf16 where the hardware "
+        "multiplies in it, else fp32.",
+    )
     seed: int = Field(42, ge=0, lt=2**63, description="Decides the first weights, the data order and dropout.")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."

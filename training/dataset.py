@@ -62,17 +62,17 @@ class HLBDDataset:
             length, first = too_long[0]
             raise DataError(
                 f"{len(too_long)} of {len(samples)} samples are longer than max_seq_len={max_seq_len} tokens, "
-                f"the first is {first.module}: {first.prompt[:40]!r} with {length}; set --max-seq-len {longest} or --truncate"
+                f"the first is {first.module}: {first.prompt[:40]!r} with {length}; "
+                f"set --max-seq-len {longest} or --truncate"
             )
         if not pieces:
-            raise DataError(
-                f"no prompt is shorter than max_seq_len={max_seq_len} tokens; raise --max-seq-len"
-            )
+            raise DataError(f"no prompt is shorter than max_seq_len={max_seq_len} tokens; raise --max-seq-len")
         self.num_truncated = len(too_long)
         self.num_left_out = len(samples) - len(pieces)
         self.lengths = np.array([len(p) for p in pieces], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
         self._tokens = np.concatenate(pieces)
+        self.num_unknown = int((self._tokens == tokenizer.unk_id).sum())
         self._starts = np.array(starts, dtype=np.int32)
 
     def __len__(self) -> int:

@@ -28,12 +28,13 @@ from apt_model.errors import CheckpointError, ConfigError, UserError
 from training.backend import RunResult
 from training.batches import BatchPlan, mix
 from training.callbacks import Callback
-from training.checkpoint import load_checkpoint, newest_good, save_checkpoint
+from training.checkpoint import save_checkpoint
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_device, pick_precision
 from training.engine import Engine, EvaluationResult, TorchEngine, UpdateResult
 from training.progress import ProgressReporter
+from training.resume import find_checkpoint, refuse_another_run
 from training.rotation import delete_superseded
 from training.run_directory import RunDirectory
 from training.schedules import learning_rate_at
@@ -142,7 +143,7 @@ class Trainer:
     # -- start and resume ------------------------------------------------------------------------------------------
 
     def _start(self, resume: bool, resume_from: Path | None) -> None:
-        checkpoint = self._find_checkpoint(resume, resume_from)
+        checkpoint = find_checkpoint(self.directory.path, resume, resume_from)
         model = self.engine.model()
         facts = {
             "run_id": self._run_id,
@@ -165,34 +166,8 @@ class Trainer:
             self.reporter.run_started(**facts)
         self.config.to_yaml(self.directory.config)
 
-    def _find_checkpoint(self, resume: bool, resume_from: Path | None) -> tuple[Path, dict[str, Any]] | None:
-        if resume_from is not None:
-            path = resume_from if resume_from.exists() else self.directory.path / resume_from
-            if path.is_dir():
-                found, faults = newest_good(path)
-                if found is None:
-                    raise (
-                        faults[0] if faults else CheckpointError(f"--resume {path}: no checkpoint in this directory")
-                    )
-                return found
-            return path, load_checkpoint(path)
-        if not resume:
-            return None
-        found, faults = newest_good(self.directory.path)
-        for fault in faults:
-            print(f"warning: {fault}; it is passed over", flush=True)
-        if found is None:
-            if faults:
-                raise CheckpointError(f"{self.directory.path}: no checkpoint can be read; start anew with --overwrite")
-            print(f"{self.directory.path}: no checkpoint yet, training starts from the beginning", flush=True)
-        return found
-
     def _load(self, path: Path, payload: dict[str, Any]) -> None:
-        if payload.get("kind") != "checkpoint":
-            raise CheckpointError(
-                f"--resume {path}: this is a finished model without training state; give a checkpoint_*.pt"
-            )
-        self._refuse_another_run(path, payload)
+        refuse_another_run(path, payload, self.config, len(self._train), self._facts.get("data_fingerprint"))
         try:
             self.engine.load_state_dict(payload["engine"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -214,25 +189,6 @@ class Trainer:
                 step=self.step,
             )
         print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
-
-    def _refuse_another_run(self, path: Path, payload: dict[str, Any]) -> None:
-        """What decides the curve must be the same as it was, or the resumed run would not be that run."""
-        was, now = payload["config"], self.config.to_dict()
-        free = {"run": {"run_dir", "epochs", "max_steps"}, "data": {"datasets"}}
-        for section in ("model", "data", "optimizer", "schedule", "run"):
-            for name in now[section].keys() - free.get(section, set()):
-                if was[section].get(name) != now[section][name]:
-                    raise CheckpointError(
-                        f"--resume {path}: {name} was {was[section].get(name)!r} in the run and is "
-                        f"{now[section][name]!r} now; set it back, or start a new run in another --run-dir"
-                    )
-        if payload["num_samples"] != len(self._train) or payload["data_fingerprint"] != self._facts.get(
-            "data_fingerprint"
-        ):
-            raise CheckpointError(
-                f"--resume {path}: the training data is not what it was ({payload['num_samples']} samples then, "
-                f"{len(self._train)} now, or other content); give the same --datasets"
-            )
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -338,8 +294,8 @@ class Trainer:
         if self._skipped_in_a_row >= self.config.optimizer.max_skipped_updates:
             raise UserError(
                 f"{self._skipped_in_a_row} updates in a row had a loss or gradient that is not finite "
-                f"(step {self.step}); the weights are those of the last good update: lower --learning-rate, raise --warmup-steps, "
-                "use --precision fp32 or look at the data, then --resume from an earlier checkpoint"
+                f"(step {self.step}); the weights are those of the last good update: lower --learning-rate, "
+                "raise --warmup-steps, use --precision fp32 or look at the data, then --resume from an earlier checkpoint"
             )
 
     # -- the end of an epoch ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def cosine_between(high: float, low: float, progress: float) -> float:
 def restart_position(epochs_done: float, first: float, factor: float) -> tuple[int, float]:
     """(number of restarts so far, progress 0..1 within the present cycle) of warm restarts."""
     if factor == 1.0:
-        cycle = int(epochs_done / first)
+        cycle = int(epochs_done / first + 1e-9)
         return cycle, epochs_done / first - cycle
     # The cycles' lengths are a geometric series: after n of them first·(factor^n - 1)/(factor - 1) epochs are done.
     cycle = int(math.log(epochs_done / first * (factor - 1.0) + 1.0, factor) + 1e-9)

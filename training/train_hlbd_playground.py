@@ -101,6 +101,13 @@ class PlaygroundBackend:
         )
         for line in corpus.describe():
             print(f"data    {line}")
+        if contradictions := corpus.contradictions():
+            print(
+                f"warning: {len(contradictions)} questions are given with several answers, the first is "
+                f"{contradictions[0]!r}; tools/diagnose_issues.py lists them"
+            )
+        if train_dataset.num_unknown:
+            print(f"warning: {train_dataset.num_unknown} characters have no token and are read as [UNK]")
         if train_dataset.num_truncated:
             print(f"data    {train_dataset.num_truncated} samples cut, {train_dataset.num_left_out} of them whole")
         num_parameters = sum(p.numel() for p in trainer.engine.model().parameters())

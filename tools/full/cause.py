@@ -29,7 +29,7 @@ class Cause:
 
     def english(self, person: Person) -> str:
         """it rained; he was too busy."""
-        return self.en.format(who=person.pronoun, was=was(person.agreement))
+        return self.en.format(who=person.pronoun, was=was(person.pronoun_agreement))
 
 
 def _cause(zh: str, char: str, emoji: str, en: str, ja: str, ko: str, stops: str, who: str = "anyone") -> Cause:
@@ -53,7 +53,7 @@ CAUSES: tuple[Cause, ...] = (
     _cause("没有 钱", "钱", "💸", "{who} had no money", "お金がなかった", "돈이 없다", "paid", "grown student"),
     _cause("作业 太 多", "作", "📚", "{who} had too much homework", "宿題が多すぎた", "숙제가 너무 많다", "outdoor leisure",
            "student"),
-    _cause("要 加+班", "班", "🏢", "{who} had to work overtime", "残業しなければならなかった", "야근을 하다",
+    _cause("要 加+班", "班", "🏢", "{who} had to work overtime", "残業しなければならなかった", "야근을 해야 하다",
            "leisure date", "adult worker"),
     _cause("起+床 太 晚", "晚", "⏰", "{who} got up too late", "起きるのが遅すぎた", "너무 늦게 일어나다", "duty date"),
 )

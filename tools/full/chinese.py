@@ -12,6 +12,8 @@ A word that is only punctuation (``，``) is kept in the text and has no pinyin.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 PUNCTUATION = "，。？！、"
 
 
@@ -26,6 +28,7 @@ def bare(word: str) -> str:
     return "".join(piece.partition("/")[0] for piece in pieces)
 
 
+@lru_cache(maxsize=65536)
 def hanzi(phrase: str) -> str:
     """The text that a reader sees: no spaces, no marks."""
     return "".join(bare(word) for word in words(phrase))

@@ -61,7 +61,7 @@ IRREGULAR = {
 
 IRREGULAR_PLURALS = {
     "child": "children", "deer": "deer", "fish": "fish", "goose": "geese", "knife": "knives",
-    "mouse": "mice", "person": "people", "sheep": "sheep", "wolf": "wolves",
+    "mouse": "mice", "person": "people", "photo": "photos", "piano": "pianos", "sheep": "sheep", "wolf": "wolves",
 }  # fmt: skip
 
 

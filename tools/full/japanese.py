@@ -22,6 +22,20 @@ TE = {
 }  # fmt: skip
 
 
+OUTINGS = (
+    "散歩を",
+    "買い物を",
+    "釣りを",
+    "スキーを",
+    "スケートを",
+    "キャンプを",
+    "ピクニックを",
+    "ジョギングを",
+    "旅行を",
+)
+"""What one goes for without する: 散歩に行く, but サッカーをしに行く."""
+
+
 @dataclass(frozen=True)
 class JapaneseVerb:
     """A predicate: its complement with particle ("本を", may be empty) and a verb in dictionary form ("読む")."""
@@ -101,7 +115,7 @@ class JapaneseVerb:
     @property
     def going(self) -> str:
         """In order to, before 行く: 本を読みに, and 散歩に rather than 散歩をしに."""
-        if self.verb == "する" and self.complement.endswith("を"):
+        if self.verb == "する" and self.complement.endswith(OUTINGS):
             return self.complement[:-1] + "に"
         return self.stem + "に"
 

@@ -22,7 +22,7 @@ LEISURE: tuple[VerbPhrase, ...] = (
            uses="past want habit like with"),
     action("听 广播", "广", "📻", "listen to the radio", "ラジオを 聞く", "라디오를 듣다", who="adult elder driver",
            at="客厅 厨房", how="安静 专心", ask="安静 专心", uses="past habit like deny", rhythm="day"),
-    action("玩 手机", "手", "📱", "play on {poss} phone", "携帯を いじる", "휴대폰을 하다", who="young child",
+    action("玩 手机", "手", "📱", "play on {poss:phone}", "携帯を いじる", "휴대폰을 하다", who="young child",
            at="卧室 客厅 公交车上 咖啡店", how="安静 偷偷 专心", uses="like deny"),
     action("玩 游戏", "戏", "🎮", "play games||play the game", "ゲームを する", "게임을 하다", who="young child",
            at="客厅 卧室 宿舍", how="高兴 偷偷 专心", ask="一起", uses="past want habit like deny with"),

@@ -128,7 +128,7 @@ TEXTS = table("""
 
 VEHICLES = table("""
     汽车 | 车 | 🚗 | car | one | 車 | 자동차 | 辆 | 台 | 대 | vehicle fuel
-    自行车 | 骑 | 🚲 | bicycle | one | 自転車 | 자전거 | 辆 | 台 | 대 | vehicle
+    自行车 | 自 | 🚲 | bicycle | one | 自転車 | 자전거 | 辆 | 台 | 대 | vehicle
     公交车 | 公 | 🚌 | bus | one | バス | 버스 | 辆 | 台 | 대 | ride fuel
     火车 | 火 | 🚆 | train | one | 電車 | 기차 | 列 | 本 | 대 | ride fuel
     飞机 | 飞 | ✈️ | airplane | one | 飛行機 | 비행기 | 架 | 機 | 대 | ride fuel

@@ -33,7 +33,7 @@ MANNERS: tuple[Manner, ...] = (
     Manner("轻轻", "轻轻", "轻轻 地", "gently", "そっと", "살살"),
     Manner("努力", "努力", "努力 地", "hard", "一生懸命", "부지런히"),
     Manner("耐心", "耐心", "耐心 地", "patiently", "根気よく", "참을성 있게"),
-    Manner("熟练", "", "熟练 地", "skillfully", "手際よく", "능숙하게"),
+    Manner("熟练", "", "熟练 地", "skillfully", "上手に", "능숙하게"),
     Manner("偷偷", "", "偷偷 地", "secretly", "こっそり", "몰래"),
     Manner("舒服", "", "舒服 地", "comfortably", "気持ちよさそうに", "편안하게"),
     Manner("专心", "专心", "专心 地", "with full attention", "集中して", "집중해서"),

@@ -40,13 +40,13 @@ class Rhythm:
 
 
 def _moment(zh: str, en: str, ja: str, ko: str, part: str = "", *, near: bool = True) -> Moment:
-    return Moment(zh, en, ja, ko, ja.removesuffix("に"), ko.removesuffix("에"), part, near)
+    return Moment(zh, en, ja, ko, ja.rstrip("に、"), ko.removesuffix("에"), part, near)
 
 
 PAST: tuple[Moment, ...] = (
     _moment("昨天", "yesterday", "昨日", "어제"),
     _moment("昨天 晚上", "last night", "昨夜", "어젯밤에", "evening"),
-    _moment("昨天 下午", "yesterday afternoon", "昨日の午後", "어제 오후에", "afternoon"),
+    _moment("昨天 下午", "yesterday afternoon", "昨日の午後、", "어제 오후에", "afternoon"),
     _moment("前天", "the day before yesterday", "おととい", "그저께"),
     _moment("今天 早上", "this morning", "今朝", "오늘 아침에", "morning"),
     _moment("上 个 星期六", "last Saturday", "先週の土曜日に", "지난 토요일에", near=False),
@@ -57,9 +57,9 @@ PAST: tuple[Moment, ...] = (
 
 FUTURE: tuple[Moment, ...] = (
     _moment("明天", "tomorrow", "明日", "내일"),
-    _moment("明天 早上", "tomorrow morning", "明日の朝", "내일 아침에", "morning"),
-    _moment("明天 下午", "tomorrow afternoon", "明日の午後", "내일 오후에", "afternoon"),
-    _moment("明天 晚上", "tomorrow evening", "明日の夜", "내일 저녁에", "evening"),
+    _moment("明天 早上", "tomorrow morning", "明日の朝、", "내일 아침에", "morning"),
+    _moment("明天 下午", "tomorrow afternoon", "明日の午後、", "내일 오후에", "afternoon"),
+    _moment("明天 晚上", "tomorrow evening", "明日の夜、", "내일 저녁에", "evening"),
     _moment("后天", "the day after tomorrow", "あさって", "모레"),
     _moment("这 个 周末", "this weekend", "今週末に", "이번 주말에"),
     _moment("下 个 星期六", "next Saturday", "来週の土曜日に", "다음 주 토요일에"),

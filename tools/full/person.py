@@ -5,7 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tools.full import korean
-from tools.full.english import Agreement, possessive
+from tools.full.english import Agreement, plural, possessive
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose, in an English phrase: ``{poss} hands`` -> "her hands"; ``{poss:face}`` -> "her face", "our faces"."""
+
+    word: str
+    many: bool
+
+    def __format__(self, thing: str) -> str:
+        if not thing:
+            return self.word
+        return f"{self.word} {plural(thing) if self.many else thing}"
+
+
+YOU = Owner("your", many=False)
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,16 @@ class Person:
     def is_first(self) -> bool:
         """I or we: wishes are one's own (飲みたい), not seen from outside (飲みたがる)."""
         return self.pronoun in ("I", "we")
+
+    @property
+    def owner(self) -> Owner:
+        """For what is the person's own: her hands, our faces."""
+        return Owner(self.possessive, many=self.agreement is Agreement.PLURAL)
+
+    @property
+    def pronoun_agreement(self) -> Agreement:
+        """How the pronoun governs its verb: the teacher is, but they are."""
+        return Agreement.PLURAL if self.pronoun == "they" else self.agreement
 
     @property
     def ko_topic(self) -> str:

@@ -47,7 +47,7 @@ SPOTS = _table("""
     地上 | on the floor | 床の上 | 바닥 | surface | 6
         书 玩具 球 箱子 铅笔 橡皮 书包 帽子 钥匙
     冰箱 里 | in the refrigerator | 冷蔵庫の中 | 냉장고 안 | space | 6
-        苹果 橙子 西瓜 桃子 柠檬 西红柿 黄瓜 胡萝卜 鸡蛋 蛋糕 茄子 鱼
+        苹果 橙子 西瓜 桃子 柠檬 西红柿 黄瓜 胡萝卜 鸡蛋 蛋糕 茄子
     书包 里 | in the school bag | かばんの中 | 가방 안 | space | 5
         书 词典 小说 本子 铅笔 钢笔 橡皮 尺子 苹果 香蕉 手机 钥匙 雨伞
     盒子 里 | in the box | 箱の中 | 상자 안 | space | 6

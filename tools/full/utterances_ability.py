@@ -39,7 +39,7 @@ class Can(Utterance):
         one, verb = self.person, self.verb
         return Sentence(
             f"{one.zh} 会 {verb.zh}",
-            english.sentence(f"{one.en} can {verb.english_regularly(one.possessive)}"),
+            english.sentence(f"{one.en} can {verb.english_regularly(one.owner)}"),
             f"{one.ja}は{verb.ja.potential.masu}。",
             f"{one.ko_topic} {verb.ko.prospective} 줄 {'아세요' if one.honored else '알아요'}.",
         )
@@ -51,7 +51,7 @@ class Can(Utterance):
             return None
         return Sentence(
             f"{one.zh} 学-会 {verb.zh} 了",
-            english.sentence(f"{one.en} {have} learned to {verb.english_regularly(one.possessive)}"),
+            english.sentence(f"{one.en} {have} learned to {verb.english_regularly(one.owner)}"),
             f"{one.ja}は{verb.ja.potential.dictionary}ようになりました。",
             f"{one.ko_topic} {verb.ko.prospective} 수 있게 됐어요.",
         )
@@ -81,7 +81,7 @@ class Must(Utterance):
         have = english.present("have", one.agreement)
         return Sentence(
             f"{one.zh} 今天 得/děi {verb.zh}",
-            english.sentence(f"{one.en} {have} to {verb.english(one.possessive)} today"),
+            english.sentence(f"{one.en} {have} to {verb.english(one.owner)} today"),
             f"{one.ja}は今日{verb.ja.nakereba}なりません。",
             f"{one.ko_topic} 오늘 {verb.ko.honored(one.honored).must}.",
         )
@@ -90,7 +90,7 @@ class Must(Utterance):
         one, verb = self.person, self.verb
         return Sentence(
             f"{one.zh} 今天 不 能 不 {verb.zh}",
-            english.sentence(f"{one.en} must {verb.english(one.possessive)} today"),
+            english.sentence(f"{one.en} must {verb.english(one.owner)} today"),
             f"{one.ja}は今日{verb.ja.nai}といけません。",
             f"{one.ko_topic} 오늘 꼭 {verb.ko.honored(one.honored).must}.",
         )
@@ -123,14 +123,14 @@ class Abstains(Utterance):
         do = english.present("do", one.agreement)
         return Sentence(
             f"{one.zh} 平时 不 {verb.zh}",
-            english.sentence(f"{one.en} {do}n't usually {verb.english_habit(one.possessive)}"),
+            english.sentence(f"{one.en} {do}n't usually {verb.english_habit(one.owner)}"),
             f"{one.ja}は普段{verb.ja.masen}。",
             f"{one.ko_topic} 평소에 {verb.ko.honored(one.honored).not_}.",
         )
 
     def rephrased(self) -> Sentence:
         one, verb = self.person, self.verb
-        doing = english.gerund(verb.english_habit(one.possessive))
+        doing = english.gerund(verb.english_habit(one.owner))
         return Sentence(
             f"{one.zh} 没有 {verb.zh} 的 习惯",
             english.sentence(f"{one.en} {english.be(one.agreement)} not in the habit of {doing}"),
@@ -163,7 +163,7 @@ class Experienced(Utterance):
         have = english.present("have", one.agreement)
         return Sentence(
             f"{one.zh} {verb.zh_with('过')}",
-            english.sentence(f"{one.en} {have} {english.participle(verb.english(one.possessive))} before"),
+            english.sentence(f"{one.en} {have} {english.participle(verb.english(one.owner))} before"),
             f"{one.ja}は{verb.ja.ta}ことがあります。",
             f"{one.ko_topic} {_tried(one, verb.ko)}.",
         )

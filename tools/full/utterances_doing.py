@@ -13,7 +13,7 @@ from tools.full.lexicon_actions import ACTIONS, BY_NAME, for_use
 from tools.full.lexicon_people import BY_NAME as PERSON
 from tools.full.lexicon_people import PEOPLE
 from tools.full.manner import Manner
-from tools.full.person import Person
+from tools.full.person import YOU, Person
 from tools.full.place import Place
 from tools.full.utterance import Parts, Sentence, Utterance
 from tools.full.verb import VerbPhrase
@@ -26,7 +26,7 @@ class Request(Utterance):
     manner: Manner
     verb: VerbPhrase
     varies: ClassVar[str] = "manner"
-    weight: ClassVar[int] = 5
+    weight: ClassVar[int] = 6
 
     @classmethod
     def every(cls) -> Iterator[Self]:
@@ -56,8 +56,8 @@ class Request(Utterance):
 
     def _english(self) -> str:
         if self.manner.zh == "每天":
-            return f"{self.verb.english_regularly('your')} {self.manner.en}"
-        return f"{self.verb.en_request.format(poss='your')} {self.manner.en}"
+            return f"{self.verb.english_regularly(YOU)} {self.manner.en}"
+        return f"{self.verb.en_request.format(poss=YOU)} {self.manner.en}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Doing(Utterance):
 
     def sentence(self) -> Sentence:
         one, verb = self.person, self.verb
-        doing = english.gerund(verb.english(one.possessive))
+        doing = english.gerund(verb.english(one.owner))
         return Sentence(
             f"{one.zh} 正 在 {self.place.zh} {verb.zh}",
             english.sentence(f"{one.en} {english.be(one.agreement)} {doing} {self.place.en_at}"),
@@ -102,7 +102,7 @@ class Doing(Utterance):
         if one.is_first or one.agreement is english.Agreement.PLURAL:
             return None
         who, ending = ("분", korean.copula_honored) if one.honored else ("사람", korean.copula)
-        doing = english.gerund(verb.english(one.possessive))
+        doing = english.gerund(verb.english(one.owner))
         return Sentence(
             f"在 {self.place.zh} {verb.zh} 的 人 是 {one.zh}",
             english.sentence(f"the one {doing} {self.place.en_at} is {one.en}"),
@@ -139,7 +139,7 @@ class DoingSomehow(Utterance):
 
     def sentence(self) -> Sentence:
         one, verb, manner = self.person, self.verb, self.manner
-        doing = english.gerund(verb.english(one.possessive))
+        doing = english.gerund(verb.english(one.owner))
         return Sentence(
             f"{one.zh} 正在 {manner.describe} {verb.zh}",
             english.sentence(f"{one.en} {english.be(one.agreement)} {doing} {manner.en}"),
@@ -151,7 +151,7 @@ class DoingSomehow(Utterance):
         one, verb, manner = self.person, self.verb, self.manner
         if one.is_first:
             return None
-        doing = english.gerund(verb.english(one.possessive))
+        doing = english.gerund(verb.english(one.owner))
         return Sentence(
             f"你 看 ， {one.zh} {manner.describe} {verb.zh} 呢",
             english.sentence(f"look, {one.en} {english.be(one.agreement)} {doing} {manner.en}"),
@@ -196,7 +196,7 @@ class Together(Utterance):
 
     def sentence(self) -> Sentence:
         one, verb = self.person, self.verb
-        doing = english.gerund(verb.english(one.possessive))
+        doing = english.gerund(verb.english(one.owner))
         return Sentence(
             f"{one.zh} 在 和 {self.companion.zh} 一起 {verb.zh} 呢",
             english.sentence(f"{one.en} {english.be(one.agreement)} {doing} with {COMPANIONS[self.companion.zh]}"),
@@ -277,7 +277,7 @@ class Skilled(Utterance):
 
     def sentence(self) -> Sentence:
         one, verb, grade = self.person, self.verb, self.grade
-        en = ENGLISH_GRADED.get(chinese.hanzi(verb.zh), verb.en_habit).format(poss=one.possessive)
+        en = ENGLISH_GRADED.get(chinese.hanzi(verb.zh), verb.en_habit).format(poss=one.owner)
         judged = f"{verb.ja.dictionary}のがとても{grade.ja_judged}"
         otherwise = f"{verb.ja.complement}とても{grade.ja}{JapaneseVerb('', verb.ja.verb).masu}"
         return Sentence(

@@ -51,7 +51,7 @@ class Want(Utterance):
         want = english.present("want", one.agreement)
         return Sentence(
             f"{one.zh} 想 {verb.zh}",
-            english.sentence(f"{one.en} {want} to {verb.english(one.possessive)}"),
+            english.sentence(f"{one.en} {want} to {verb.english(one.owner)}"),
             f"{one.ja}は{_wish_ja(one, verb)}。",
             f"{one.ko_topic} {_wish_ko(one, verb)}.",
         )
@@ -62,7 +62,7 @@ class Want(Utterance):
         ko = "하고 싶은" if one.is_first else f"하고 싶어 {'하시는' if one.honored else '하는'}"
         return Sentence(
             f"{one.zh} 想 做 的 事 是 {verb.zh}",
-            english.sentence(f"what {one.en} {do} to do is {verb.english(one.possessive)}"),
+            english.sentence(f"what {one.en} {do} to do is {verb.english(one.owner)}"),
             f"{one.ja}がしたいことは、{verb.ja.dictionary}ことです。",
             f"{one.ko_subject} {ko} 일은 {verb.ko.doing} 것이에요.",
         )
@@ -96,7 +96,7 @@ class Likes(Utterance):
         liked = KoreanVerb(f"{verb.ko.doing} 것을 아주", "좋아하").honored(one.honored)
         return Sentence(
             f"{one.zh} 非常 喜欢 {verb.zh}",
-            english.sentence(f"{one.en} {like} {english.gerund(verb.english_habit(one.possessive))}"),
+            english.sentence(f"{one.en} {like} {english.gerund(verb.english_habit(one.owner))}"),
             f"{one.ja}は{verb.ja.dictionary}のが大好きです。",
             f"{one.ko_topic} {liked.polite}.",
         )
@@ -107,7 +107,7 @@ class Likes(Utterance):
         liked = KoreanVerb(f"{verb.ko.doing} 것을 매우", "좋아하").honored(one.honored)
         return Sentence(
             f"{one.zh} 很 爱 {verb.zh}",
-            english.sentence(f"{one.en} really {enjoy} {english.gerund(verb.english_habit(one.possessive))}"),
+            english.sentence(f"{one.en} really {enjoy} {english.gerund(verb.english_habit(one.owner))}"),
             f"{one.ja}は{verb.ja.dictionary}のがとても好きです。",
             f"{one.ko_topic} {liked.polite}.",
         )
@@ -183,21 +183,19 @@ class FeelsSoWants(Utterance):
         be, want = english.be(one.agreement), english.present("want", one.agreement)
         return Sentence(
             f"{one.zh} {feeling.zh} 了 ， 想 {verb.zh}",
-            english.sentence(f"{one.en} {be} {feeling.en} and {want} to {verb.english(one.possessive)}"),
+            english.sentence(f"{one.en} {be} {feeling.en} and {want} to {verb.english(one.owner)}"),
             f"{one.ja}は{feeling.ja_before_node}ので、{_wish_ja(one, verb)}。",
             f"{one.ko_topic} {feeling.ko.honored(one.honored).because} {_wish_ko(one, verb)}.",
         )
 
     def rephrased(self) -> Sentence:
         one, verb, feeling = self.person, self.verb, self.feeling
-        be, want = english.be(one.agreement), english.present("want", one.agreement)
+        be, want = english.be(one.pronoun_agreement), english.present("want", one.agreement)
         ja_wish = verb.ja.stem + ("たい" if one.is_first else "たがっている")
         ko_wish = f"{verb.ko.and_} 싶은" if one.is_first else _wanting(one, verb)
         return Sentence(
             f"{one.zh} 想 {verb.zh} ， 是 因为 {feeling.zh} 了",
-            english.sentence(
-                f"{one.en} {want} to {verb.english(one.possessive)} because {one.pronoun} {be} {feeling.en}"
-            ),
+            english.sentence(f"{one.en} {want} to {verb.english(one.owner)} because {one.pronoun} {be} {feeling.en}"),
             f"{one.ja}が{ja_wish}のは、{feeling.ja}からです。",
             f"{one.ko_subject} {ko_wish} 것은 {feeling.ko.honored(one.honored).nominal} 때문이에요.",
         )

@@ -28,7 +28,7 @@ class Very(Utterance):
     noun: Noun
     adjective: Adjective
     varies: ClassVar[str] = "adjective"
-    weight: ClassVar[int] = 7
+    weight: ClassVar[int] = 9
 
     @classmethod
     def every(cls) -> Iterator[Self]:
@@ -70,7 +70,7 @@ class TooMuch(Utterance):
     noun: Noun
     adjective: Adjective
     varies: ClassVar[str] = "adjective"
-    weight: ClassVar[int] = 4
+    weight: ClassVar[int] = 5
 
     @classmethod
     def every(cls) -> Iterator[Self]:
@@ -101,7 +101,7 @@ class Isnt(Utterance):
     noun: Noun
     adjective: Adjective
     varies: ClassVar[str] = "adjective"
-    weight: ClassVar[int] = 4
+    weight: ClassVar[int] = 5
 
     @classmethod
     def every(cls) -> Iterator[Self]:

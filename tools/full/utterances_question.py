@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from tools.full import english
 from tools.full.lexicon_actions import for_use
 from tools.full.moment import PAST, Moment
+from tools.full.person import YOU
 from tools.full.utterance import Parts, Sentence, Utterance
 from tools.full.verb import VerbPhrase
 
@@ -36,7 +37,7 @@ class AskCan(Utterance):
     def sentence(self) -> Sentence:
         return Sentence(
             f"你 会 {self.verb.zh} 吗",
-            english.sentence(f"can you {self.verb.english_regularly('your')}", "?"),
+            english.sentence(f"can you {self.verb.english_regularly(YOU)}", "?"),
             f"{self.verb.ja.potential.masu}か。",
             f"{self.verb.ko.prospective} 줄 아세요?",
             "？",
@@ -67,7 +68,7 @@ class AskLike(Utterance):
     def sentence(self) -> Sentence:
         return Sentence(
             f"你 喜欢 {self.verb.zh} 吗",
-            english.sentence(f"do you like {english.gerund(self.verb.english_habit('your'))}", "?"),
+            english.sentence(f"do you like {english.gerund(self.verb.english_habit(YOU))}", "?"),
             f"{self.verb.ja.dictionary}のは好きですか。",
             f"{self.verb.ko.doing} 것을 좋아하세요?",
             "？",
@@ -76,7 +77,7 @@ class AskLike(Utterance):
     def rephrased(self) -> Sentence:
         return Sentence(
             f"你 喜 不 喜欢 {self.verb.zh}",
-            english.sentence(f"do you enjoy {english.gerund(self.verb.english_habit('your'))}", "?"),
+            english.sentence(f"do you enjoy {english.gerund(self.verb.english_habit(YOU))}", "?"),
             f"{self.verb.ja.dictionary}ことが好きですか。",
             f"{self.verb.ko.doing} 거 좋아하세요?",
             "？",
@@ -112,7 +113,7 @@ class AskDid(Utterance):
     def sentence(self) -> Sentence:
         return Sentence(
             f"你 {self.moment.zh} {self.verb.zh} 了 吗",
-            english.sentence(f"did you {self.verb.english('your')} {self.moment.en}", "?"),
+            english.sentence(f"did you {self.verb.english(YOU)} {self.moment.en}", "?"),
             f"{self.moment.ja}{self.verb.ja.mashita}か。",
             f"{self.moment.ko} {self.verb.ko.honored().past}?",
             "？",

@@ -104,7 +104,7 @@ class Put(Utterance):
         for name in PUT_ON:
             spot = SPOT[name]
             for noun in nouns(spot.holds):
-                if noun not in ANIMALS or noun.zh == "鱼":
+                if noun not in ANIMALS:
                     yield cls(noun, spot)
 
     def parts(self) -> Parts:
@@ -146,7 +146,7 @@ class IsKind(Utterance):
 
     member: Member
     varies: ClassVar[str] = "member"
-    weight: ClassVar[int] = 2
+    weight: ClassVar[int] = 4
 
     @classmethod
     def every(cls) -> Iterator[Self]:

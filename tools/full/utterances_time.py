@@ -47,7 +47,7 @@ class Did(Utterance):
         one, verb, when = self.person, self.verb, self.moment
         return Sentence(
             f"{one.zh} {when.zh} {verb.zh_with('了')}",
-            english.sentence(f"{one.en} {english.past(verb.english(one.possessive))} {when.en}"),
+            english.sentence(f"{one.en} {english.past(verb.english(one.owner))} {when.en}"),
             f"{one.ja}は{when.ja}{verb.ja.mashita}。",
             f"{one.ko_topic} {when.ko} {verb.ko.honored(one.honored).past}.",
         )
@@ -56,7 +56,7 @@ class Did(Utterance):
         one, verb, when = self.person, self.verb, self.moment
         return Sentence(
             f"{one.zh} 是 {when.zh} {verb.zh_with('的')}",
-            english.sentence(f"it was {when.en} that {one.en} {english.past(verb.english(one.possessive))}"),
+            english.sentence(f"it was {when.en} that {one.en} {english.past(verb.english(one.owner))}"),
             f"{one.ja}が{verb.ja.ta}のは{when.ja_noun}です。",
             f"{one.ko_subject} {verb.ko.honored(one.honored).done} 것은 {korean.copula(when.ko_noun)}.",
         )
@@ -93,7 +93,7 @@ class DidNot(Utterance):
         one, verb, when = self.person, self.verb, self.moment
         return Sentence(
             f"{one.zh} {when.zh} 没有 {verb.zh}",
-            english.sentence(f"{one.en} didn't {verb.english(one.possessive)} {when.en}"),
+            english.sentence(f"{one.en} didn't {verb.english(one.owner)} {when.en}"),
             f"{one.ja}は{when.ja}{verb.ja.masen_deshita}。",
             f"{one.ko_topic} {when.ko} {verb.ko.honored(one.honored).not_past}.",
         )
@@ -129,7 +129,7 @@ class Habitual(Utterance):
 
     def sentence(self) -> Sentence:
         one, verb, often = self.person, self.verb, self.rhythm
-        doing = english.present(verb.english_regularly(one.possessive), one.agreement)
+        doing = english.present(verb.english_regularly(one.owner), one.agreement)
         en = f"{one.en} {doing} {often.en}" if often.every else f"{one.en} {often.en} {doing}"
         return Sentence(
             f"{one.zh} {often.zh} {'都' if often.every else ''} {verb.zh}",
@@ -143,7 +143,7 @@ class Habitual(Utterance):
         if not often.every:
             return None
         have = english.present("have", one.agreement)
-        doing = english.gerund(verb.english_regularly(one.possessive))
+        doing = english.gerund(verb.english_regularly(one.owner))
         ko_have = "습관이 있으세요" if one.honored else "습관이 있어요"
         return Sentence(
             f"{one.zh} 有 {often.zh} {verb.zh} 的 习惯",
@@ -186,7 +186,7 @@ class Errand(Utterance):
         go = KoreanVerb(f"{place.ko}에 {verb.ko.in_order_to}", "가").honored(one.honored)
         return Sentence(
             f"{one.zh} {when.zh} 要 去 {place.zh} {verb.zh}",
-            english.sentence(f"{one.en} will go {place.en_to} to {verb.english(one.possessive)} {when.en}"),
+            english.sentence(f"{one.en} will go {place.en_to} to {verb.english(one.owner)} {when.en}"),
             f"{one.ja}は{when.ja}{place.ja}へ{verb.ja.going}行きます。",
             f"{one.ko_topic} {when.ko} {go.future}.",
         )
@@ -198,7 +198,7 @@ class Errand(Utterance):
         ko_plan = "생각이세요" if one.honored else "생각이에요"
         return Sentence(
             f"{one.zh} 打算 {when.zh} 去 {place.zh} {verb.zh}",
-            english.sentence(f"{one.en} {plan} to go {place.en_to} to {verb.english(one.possessive)} {when.en}"),
+            english.sentence(f"{one.en} {plan} to go {place.en_to} to {verb.english(one.owner)} {when.en}"),
             f"{one.ja}は{when.ja}{place.ja}へ{verb.ja.going}行くつもりです。",
             f"{one.ko_topic} {when.ko} {go.prospective} {ko_plan}.",
         )
@@ -244,8 +244,8 @@ def _pairs(table: str) -> list[tuple[VerbPhrase, VerbPhrase]]:
 
 def _order(person: Person, first: VerbPhrase, then: VerbPhrase) -> Sentence:
     """先…后…: the same for before and after."""
-    en_first = english.present(first.english_regularly(person.possessive), person.agreement)
-    en_then = english.present(then.english_regularly(person.possessive), person.agreement)
+    en_first = english.present(first.english_regularly(person.owner), person.agreement)
+    en_then = english.present(then.english_regularly(person.owner), person.pronoun_agreement)
     return Sentence(
         f"{person.zh} 先 {first.zh} ， 后 {then.zh}",
         english.sentence(f"first {person.en} {en_first}, and then {person.pronoun} {en_then}"),
@@ -282,8 +282,8 @@ class Before(Utterance):
 
     def sentence(self) -> Sentence:
         one, later, earlier = self.person, self.later, self.earlier
-        doing = english.present(earlier.english_regularly(one.possessive), one.agreement)
-        before = english.gerund(later.english_regularly(one.possessive))
+        doing = english.present(earlier.english_regularly(one.owner), one.agreement)
+        before = english.gerund(later.english_regularly(one.owner))
         return Sentence(
             f"{one.zh} {later.zh} 以前 {earlier.zh}",
             english.sentence(f"{one.en} {doing} before {before}"),
@@ -323,8 +323,8 @@ class After(Utterance):
 
     def sentence(self) -> Sentence:
         one, later, earlier = self.person, self.later, self.earlier
-        doing = english.present(later.english_regularly(one.possessive), one.agreement)
-        after = english.gerund(earlier.english_regularly(one.possessive))
+        doing = english.present(later.english_regularly(one.owner), one.agreement)
+        after = english.gerund(earlier.english_regularly(one.owner))
         return Sentence(
             f"{one.zh} {earlier.zh} 以后 {later.zh}",
             english.sentence(f"{one.en} {doing} after {after}"),

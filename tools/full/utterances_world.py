@@ -63,7 +63,7 @@ class CityWeather(Utterance):
     day: Day
     weather: Weather
     varies: ClassVar[str] = "weather"
-    weight: ClassVar[int] = 6
+    weight: ClassVar[int] = 5
 
     @classmethod
     def every(cls) -> Iterator[Self]:

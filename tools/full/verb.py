@@ -11,7 +11,7 @@ from tools.full.lexicon_people import people_of
 from tools.full.lexicon_places import places
 from tools.full.manner import Manner, manners
 from tools.full.moment import Moment
-from tools.full.person import Person
+from tools.full.person import Owner, Person
 from tools.full.place import Place
 
 
@@ -24,7 +24,7 @@ class VerbPhrase:
     """An action such as 洗衣服.
 
     zh: spaced words, the verb first (see chinese.py). en: once ("read a book"); en_habit: in general ("read
-    books"); en_request: the one at hand ("read the book"); ``{poss}`` becomes the subject's possessive.
+    books"); en_request: the one at hand ("read the book"); ``{poss}`` becomes the subject's possessive (see Owner).
     who: groups of people who do it. at: places. how, ask: manners of doing it, and of being asked to. uses: sentence patterns it is natural in
     (past want must habit deny like skill once with). rhythm: day, week or any. parts: parts of the day.
     """
@@ -62,15 +62,15 @@ class VerbPhrase:
         """The Chinese phrase with 了, 过, 着 or 的 behind the verb."""
         return chinese.after_verb(self.zh, particle)
 
-    def english(self, owner: str) -> str:
+    def english(self, owner: Owner) -> str:
         """Once: wash {poss} hands -> wash her hands."""
         return self.en.format(poss=owner)
 
-    def english_habit(self, owner: str) -> str:
+    def english_habit(self, owner: Owner) -> str:
         """In general: read books, take walks."""
         return self.en_habit.format(poss=owner)
 
-    def english_regularly(self, owner: str) -> str:
+    def english_regularly(self, owner: Owner) -> str:
         """With "every day" or "after work": read books, but take a walk, eat an apple."""
         single = self.en.startswith(SINGLE)
         return (self.en if single else self.en_habit).format(poss=owner)

@@ -53,9 +53,7 @@ class ModelAnswerer:
         batch_size: prompts of like length per forward pass.
     """
 
-    def __init__(
-        self, model: APT, tokenizer: DynamicTagTokenizer, max_new_tokens: int, batch_size: int = 256
-    ) -> None:
+    def __init__(self, model: APT, tokenizer: DynamicTagTokenizer, max_new_tokens: int, batch_size: int = 256) -> None:
         self.model = model.float().eval()
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens

@@ -11,6 +11,9 @@ from functools import cached_property
 from tools.verification.answerer import Answer
 from tools.verification.question import Question, Split, normalised
 
+OVERALL = "overall"
+"""Label of all modules together."""
+
 
 class RowSet(StrEnum):
     """Rows whose facts the model has seen in training, or never."""
@@ -49,9 +52,7 @@ class Exam:
 
     def places(self, *splits: Split, module: str | None = None) -> list[int]:
         """Places of the questions of these splits, of one module or of all."""
-        return [
-            i for i, q in enumerate(self.questions) if q.split in splits and (module is None or q.module == module)
-        ]
+        return [i for i, q in enumerate(self.questions) if q.split in splits and (module is None or q.module == module)]
 
     @cached_property
     def test_rows(self) -> dict[Scope, list[int]]:
@@ -85,9 +86,8 @@ class Exam:
 
         Each template is dealt out to both halves in turn.
         """
-        return {
-            i: n % 2 for templates in self.by_template.values() for rows in templates.values() for n, i in enumerate(rows)
-        }
+        templates = [rows for found in self.by_template.values() for rows in found.values()]
+        return {i: n % 2 for rows in templates for n, i in enumerate(rows)}
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,3 @@ class Outcome:
                     yield f"{module} {tag or 'untagged'}", [i for i in places if questions[i].asked_tag == tag]
         if len(self.exam.modules) > 1:
             yield OVERALL, list(range(len(questions)))
-
-
-OVERALL = "overall"

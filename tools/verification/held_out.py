@@ -65,9 +65,7 @@ def load_questions(
     notes: list[str] = []
     chosen_train = _evenly(train, sample, [q.entry for q in train])
     if len(chosen_train) < len(train):
-        notes.append(
-            f"{len(chosen_train):,} of {len(train):,} training questions were asked, evenly chosen (--sample)"
-        )
+        notes.append(f"{len(chosen_train):,} of {len(train):,} training questions were asked, evenly chosen (--sample)")
     asked: list[Question] = []
     counts = [QuestionFile(str(f.path), f.samples, 0) for f in corpus.files]
     entry, tags = corpus.num_entries, corpus.tags
@@ -76,9 +74,7 @@ def load_questions(
         keys = [q.group.partition("\n")[0] or q.entry for q in unseen]
         chosen = _evenly(unseen, sample, keys)
         if len(chosen) < len(unseen):
-            notes.append(
-                f"{len(chosen):,} of {len(unseen):,} held-out questions were asked, evenly chosen (--sample)"
-            )
+            notes.append(f"{len(chosen):,} of {len(unseen):,} held-out questions were asked, evenly chosen (--sample)")
         counts.append(QuestionFile(str(find_dataset(name)), len(unseen), len(chosen)))
         asked += chosen
         tags |= unseen_tags
@@ -165,9 +161,7 @@ def _group(row: dict[str, Any], of_concepts: bool, sample: Sample) -> str:
     return f"{group}\n{probe.tags}"
 
 
-def _unseen_wordings(
-    samples: Iterable[Sample], splits: Sequence[Split], seen: set[str]
-) -> tuple[list[Sample], int]:
+def _unseen_wordings(samples: Iterable[Sample], splits: Sequence[Split], seen: set[str]) -> tuple[list[Sample], int]:
     """Samples whose prompt training never showed, and how many others were left out.
 
     A held-out concept shares its card, emoji or phrase with training concepts, and a paraphrase also its name: such a

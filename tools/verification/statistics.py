@@ -29,7 +29,8 @@ def wilson(hits: float, total: float) -> Interval:
     share, z2 = hits / total, Z_95 * Z_95
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    # Rounding must not put the share itself outside: at 0 and at all hits the limit is exact.
+    return Interval(min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
 def design_effect(outcomes: Sequence[bool], clusters: Sequence[Hashable]) -> float:
@@ -65,9 +66,12 @@ class Share:
     @classmethod
     def of(cls, outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Share | None:
         """The share of true outcomes; None without outcomes. Rows of one cluster count as dependent."""
+        return cls.measure(outcomes, clusters) if outcomes else None
+
+    @classmethod
+    def measure(cls, outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Share:
+        """`of` for one outcome at least."""
         total, hits = len(outcomes), sum(outcomes)
-        if total == 0:
-            return None
         effective = total / (design_effect(outcomes, clusters) if clusters is not None else 1.0)
         rate = hits / total
         return cls(hits, total, rate, *wilson(rate * effective, effective))
@@ -129,9 +133,7 @@ LOST_LIMITS = Interval(-1.0, 2.0)
 """Where the interval of a lost share ends when the data sets no limit."""
 
 
-def lost_share(
-    known: Sequence[bool], new: Sequence[bool], guessed: Sequence[bool]
-) -> tuple[float | None, Interval]:
+def lost_share(known: Sequence[bool], new: Sequence[bool], guessed: Sequence[bool]) -> tuple[float | None, Interval]:
     """Share of the knowledge beyond guessing that does not carry over: (known - new) / (known - guessed).
 
     0: new rows go as well as known ones; 1: no better than a guess. The 95 % interval holds every λ for which

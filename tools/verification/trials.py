@@ -77,6 +77,11 @@ class Evidence:
             return Verdict.FOUND
         return Verdict.NOT_FOUND if any(e.high < e.full for e in self.effects) else Verdict.TOO_LITTLE
 
+    @property
+    def weakest(self) -> Effect:
+        """The effect whose lower limit is the furthest below what would count."""
+        return min(self.effects, key=lambda e: e.low - e.smallest)
+
     def corrected(self, p_value: float) -> Evidence:
         """With the corrected p-value."""
         return replace(self, p_corrected=p_value)
@@ -84,7 +89,8 @@ class Evidence:
 
 SMALLEST, FULL = 0.25, 0.5
 """A shortcut that decides less than a quarter of the answers is a weakness, not the way the model works; one that
-decides half of them must not be missed."""
+decides three quarters must not be missed. (A habit is learned from the other half of the rows. Where that half has a
+single row of the template, a share s of habitual answers shows as s², so 0.75 shows as 0.56.)"""
 
 
 @dataclass

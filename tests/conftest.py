@@ -1,0 +1,168 @@
+"""What all tests share: a tiny data file, tiny settings, a finished run, and the front door in this process or its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    # The tests run in a bare checkout too, in which nothing of ours is installed.
+    sys.path.insert(0, str(ROOT))
+pytest.register_assert_rewrite("tests.contracts.backend_contract")
+
+
+class Outcome(NamedTuple):
+    """What one call of the front door did."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class FrontDoor(Protocol):
+    """`front_door(["--epochs", "1"])`: `training.train.main` in this process."""
+
+    def __call__(self, args: Sequence[str | Path], backend_name: str | None = None) -> Outcome: ...
+
+
+class Train(Protocol):
+    """`train(["--epochs", "1"], cwd=…)`: `python train.py --epochs 1` in a process of its own, on one thread."""
+
+    def __call__(
+        self,
+        args: Sequence[str | Path],
+        cwd: Path | None = None,
+        *,
+        script: str | Path = "train.py",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+class TinyDataset(Protocol):
+    """`tiny_dataset("a.json", rows=12)`: write a small HLBD file of question rows into the test's own folder."""
+
+    def __call__(self, name: str = "tiny.json", rows: int = 12) -> Path: ...
+
+
+def write_tiny_dataset(path: Path, rows: int = 12) -> Path:
+    """Rows of two modules; the questions of two files with different names differ."""
+    made = [{"input": f"{path.stem} {i} + 1 等于几？", "output": str(i + 1)} for i in range(rows)]
+    document = {"metadata": {"name": path.stem}, "data": {"even": made[::2], "odd": made[1::2]}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def enter_front_door(args: Sequence[str | Path], backend_name: str | None = None) -> Outcome:
+    """Call `main` and catch what it prints; an exception goes through, since users must never see one."""
+    from training.train import main
+
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        exit_code = main([str(arg) for arg in args], backend_name)
+    return Outcome(exit_code, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture(scope="session")
+def front_door() -> FrontDoor:
+    """The front door in this process: a hundred times faster than `train`."""
+    return enter_front_door
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """The front door in a process of its own; the working directory is `tmp_path` unless told."""
+
+    def run(
+        args: Sequence[str | Path],
+        cwd: Path | None = None,
+        *,
+        script: str | Path = "train.py",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *map(str, args)],
+            cwd=cwd or tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def tiny_dataset(tmp_path: Path) -> TinyDataset:
+    """A factory of small HLBD files in `tmp_path`."""
+
+    def make(name: str = "tiny.json", rows: int = 12) -> Path:
+        return write_tiny_dataset(tmp_path / name, rows)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_settings() -> dict[str, Any]:
+    """Settings of a model that trains an epoch of a tiny file (two updates) in milliseconds."""
+    return {
+        "d_model": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "d_ff": 16,
+        "batch_size": 8,
+        "answer_samples": 0,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_flags(tiny_settings: dict[str, Any]) -> list[str]:
+    """The same settings as flags."""
+    return [word for name, value in tiny_settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def _a_finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> Path:
+    directory = tmp_path_factory.mktemp("finished")
+    data = write_tiny_dataset(directory / "tiny.json")
+    where = ["--datasets", data, "--run-dir", directory / "run"]
+    done = enter_front_door([*tiny_flags, *where, "--epochs", "2", "--save-interval", "1"])
+    assert done.exit_code == 0, done
+    return directory / "run"
+
+
+@pytest.fixture
+def finished_run(_a_finished_run: Path, tmp_path: Path) -> Path:
+    """`tmp_path/run`: two epochs of two updates, with `checkpoint_epoch_1.pt`, `checkpoint_epoch_2.pt` and the final model.
+
+    Its data is `tiny.json` beside it, as `tiny_dataset()` would write it.
+    """
+    shutil.copytree(_a_finished_run, tmp_path / "run")
+    write_tiny_dataset(tmp_path / "tiny.json")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[], dict[str, bytes | None]]:
+    """Everything in `tmp_path` as it is now: file -> content, directory -> None."""
+
+    def look() -> dict[str, bytes | None]:
+        return {
+            str(p.relative_to(tmp_path)): None if p.is_dir() else p.read_bytes() for p in sorted(tmp_path.rglob("*"))
+        }
+
+    return look

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Write docs/CONFIGURATION.md from the settings' own declarations; `--check` only says whether it is up to date."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from training import registry
+from training.config import TrainingConfig
+from training.layers import aliases, leaves, type_name
+from training.train import with_options
+
+PAGE = ROOT / "docs" / "CONFIGURATION.md"
+HEAD = """# Settings
+
+[中文](zh-CN/CONFIGURATION.md)
+
+This page is written by `python tools/document_settings.py`; a test keeps it up to date.
+
+Settings come in layers, each over the one before: the defaults, the backend's preset in `configs/`, the resumed run's
+own settings, your YAML (`--config FILE`, or the bare name of a preset), your flags. `--explain KEY` says what a setting
+means, its value and which layer set it; `--dry-run` prints them all.
+
+Every name is unique, so `d_model: 256` may stand at the top of a YAML file or in its section (`model: {d_model: 256}`),
+and its flag is `--d-model`. On the command line `none` means None. An unknown key or flag is refused with the nearest
+name. The JSON schema is `TrainingConfig.model_json_schema()`.
+"""
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    built = [name for name in registry.BUILT_IN if registry.entry(name).target is not None]
+    lines = [HEAD]
+    shown: set[str] = set()
+    for name in built:
+        config_class = with_options(registry.load(name))
+        for section, rows in sections(config_class):
+            if section not in shown:
+                shown.add(section)
+                lines += [f"\n## {section}\n", "| setting | type | default | meaning |", "|---|---|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def sections(config_class: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
+    """(section, table rows) in the order of declaration."""
+    tables: dict[str, list[str]] = {}
+    for key, field in leaves(config_class):
+        section, _, name = key.rpartition(".")
+        default = field.get_default(call_default_factory=True)
+        shown = " ".join(default) if isinstance(default, tuple) else str(default).lower()
+        also = "".join(f" (also `--{alias.replace('_', '-')}`)" for alias in aliases(field))
+        kind = type_name(field).replace("|", "\\|")
+        tables.setdefault(section or "launch", []).append(
+            f"| `{name}` | {kind} | `{shown}` | {field.description}{also} |"
+        )
+    yield from tables.items()
+
+
+def main() -> int:
+    """Write or check the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is out of date; write nothing")
+    options = parser.parse_args()
+    wanted = page()
+    if options.check:
+        is_current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == wanted
+        print("docs/CONFIGURATION.md is up to date" if is_current else "out of date: run tools/document_settings.py")
+        return 0 if is_current else 1
+    PAGE.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Calibration: when the model says 90 %, is it right nine times out of ten?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tools.verification.exam import Outcome
+from tools.verification.question import Split
+from tools.verification.statistics import Share
+
+NUM_BINS = 10
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The answers of one tenth of the confidence scale."""
+
+    confidence: float
+    """Mean confidence of the answers in it."""
+    right: Share
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Reliability of the answers to some questions."""
+
+    name: str
+    answers: int
+    mean_confidence: float
+    accuracy: float
+    expected_error: float
+    """Expected calibration error: mean distance of confidence and accuracy over the bins, weighted by answers."""
+    bins: tuple[Bin, ...]
+
+
+def calibrate(outcome: Outcome, name: str, splits: Sequence[Split]) -> Calibration | None:
+    """Bins of equal width over the answers to these splits; None if the answerer states no confidence."""
+    told = [
+        (answer.confidence, right)
+        for answer, right, q in zip(outcome.answers, outcome.right, outcome.exam.questions, strict=True)
+        if q.split in splits and answer.confidence is not None
+    ]
+    if not told:
+        return None
+    columns: list[list[tuple[float, bool]]] = [[] for _ in range(NUM_BINS)]
+    for confidence, right in told:
+        columns[min(NUM_BINS - 1, int(confidence * NUM_BINS))].append((confidence, right))
+    bins = [
+        Bin(sum(c for c, _ in column) / len(column), share)
+        for column in columns
+        if (share := Share.of([right for _, right in column])) is not None
+    ]
+    return Calibration(
+        name,
+        len(told),
+        sum(c for c, _ in told) / len(told),
+        sum(right for _, right in told) / len(told),
+        sum(b.right.total * abs(b.confidence - b.right.rate) for b in bins) / len(told),
+        tuple(bins),
+    )

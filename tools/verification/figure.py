@@ -1,0 +1,200 @@
+"""The report as a picture: accuracy, shortcuts, partial inputs, reliability. Drawn without a display."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import font_manager, rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tools.verification.exam import OVERALL
+from tools.verification.probes import Part
+from tools.verification.report import ModuleReport, Report, write_atomically
+from tools.verification.statistics import Share
+from tools.verification.trials import FULL, SMALLEST, Verdict
+
+CJK_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Heiti SC",
+    "Arial Unicode MS", "Noto Sans CJK JP", "Droid Sans Fallback",
+)  # fmt: skip
+FONT_ADVICE = (
+    "no font with Chinese characters was found, so the figure's labels are in English; "
+    "on Debian and Ubuntu `apt install fonts-noto-cjk` brings one (then delete matplotlib's font cache)"
+)
+_COLOURS = {"train": "#4477aa", "paraphrase": "#66ccee", "new_fact": "#ee6677", "contrast_groups": "#aa3377"}
+_VERDICT_COLOURS = {Verdict.FOUND: "#cc3311", Verdict.NOT_FOUND: "#228833", Verdict.TOO_LITTLE: "#999999"}
+
+
+class Lettering:
+    """Labels in Chinese and English where a font can draw Chinese, else in English."""
+
+    def __init__(self, fonts: Sequence[str] = CJK_FONTS) -> None:
+        there = {font.name for font in font_manager.fontManager.ttflist}
+        self.font = next((name for name in fonts if name in there), None)
+        self.renamed: dict[str, str] = {}
+        """Names of the data that no font here can draw -> what the figure calls them."""
+
+    def label(self, chinese: str, english: str) -> str:
+        """The Chinese text before the English one, or the English one alone."""
+        return f"{chinese} {english}" if self.font else english
+
+    def name(self, text: str) -> str:
+        """A name from the data; a numbered stand-in where it cannot be drawn."""
+        if self.font or text.isascii():
+            return text
+        return self.renamed.setdefault(text, f"module {len(self.renamed) + 1}")
+
+    def families(self) -> list[str]:
+        """Font families in order of preference; Latin letters in matplotlib's own font."""
+        return ["DejaVu Sans", *([self.font] if self.font else [])]
+
+
+def draw(report: Report, path: Path, lettering: Lettering | None = None) -> list[str]:
+    """Write the figure as a PNG; returns notes for the user (a missing font).
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    letters = lettering or Lettering()
+    with rc_context({"font.family": letters.families(), "axes.unicode_minus": False}):
+        figure = Figure(figsize=(15, 10), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(2, 2)
+        figure.suptitle(f"{letters.label('验证', 'Verification')}: {letters.name(Path(report.model).name)}")
+        _accuracy(axes[0, 0], report, letters)
+        _shortcuts(axes[0, 1], report, letters)
+        _probes(axes[1, 0], report, letters)
+        _reliability(axes[1, 1], report, letters)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+    write_atomically(path, buffer.getvalue())
+    notes = [] if letters.font else [FONT_ADVICE]
+    return notes + [f"in the figure, {drawn} is {given}" for given, drawn in letters.renamed.items()]
+
+
+def _points(axes: Axes, shares: Sequence[Share | None], offset: float, colour: str, label: str, shape: str) -> None:
+    """Shares as points with their Wilson intervals."""
+    known = [(x + offset, share) for x, share in enumerate(shares) if share is not None]
+    if not known:
+        return
+    axes.errorbar(
+        [x for x, _ in known],
+        [s.rate for _, s in known],
+        yerr=[[s.rate - s.low for _, s in known], [s.high - s.rate for _, s in known]],
+        fmt=shape, color=colour, capsize=3, label=label, markersize=6,
+    )  # fmt: skip
+
+
+def _ticks(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_xticks(
+        range(len(names)), names, rotation=20 if len(names) > 3 else 0, ha="right" if len(names) > 3 else "center"
+    )
+    axes.set_ylim(-0.03, 1.03)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _shown(report: Report) -> list[ModuleReport]:
+    """Modules and `overall`; of a module's tags as many as have room."""
+    return list(report.modules)[:14]
+
+
+def _accuracy(axes: Axes, report: Report, letters: Lettering) -> None:
+    modules = _shown(report)
+    series = (
+        ("train", letters.label("训练题", "train"), "o", [m.train for m in modules]),
+        ("paraphrase", letters.label("换说法", "paraphrase"), "s", [m.paraphrase for m in modules]),
+        ("new_fact", letters.label("新事实", "new fact"), "D", [m.new_fact for m in modules]),
+        ("contrast_groups", letters.label("对照组全对", "contrast group"), "^", [m.contrast_groups for m in modules]),
+    )
+    for n, (key, label, shape, shares) in enumerate(series):
+        _points(axes, shares, (n - 1.5) * 0.18, _COLOURS[key], label, shape)
+    for x, module in enumerate(modules):
+        if module.majority is not None:
+            label = letters.label("多数答案", "majority answer") if x == 0 else ""
+            axes.hlines(module.majority.rate, x - 0.4, x + 0.4, colors="black", linestyles="dotted", label=label)
+    _ticks(axes, [letters.name(m.label) for m in modules])
+    axes.set_title(letters.label("正确率(95 % Wilson 区间)", "accuracy (95 % Wilson interval)"))
+    axes.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.97), framealpha=0.8)
+
+
+_SHORTCUT_NAMES = {
+    "majority answer": "多数答案",
+    "template only": "只看句式",
+    "number copy": "照抄数字",
+    "lookup": "死记硬背",
+    "ignored tag": "无视标签",
+}
+_VERDICT_NAMES = {Verdict.FOUND: "有", Verdict.NOT_FOUND: "没有", Verdict.TOO_LITTLE: "数据不足"}
+
+
+def _shortcuts(axes: Axes, report: Report, letters: Lettering) -> None:
+    """Each test's weakest effect: a shortcut is found where a whole interval lies in the shaded range."""
+    axes.axvspan(SMALLEST, 1.25, color="#cc3311", alpha=0.06)
+    axes.axvline(FULL, color="black", alpha=0.25, linestyle="dotted")
+    labels: list[str] = []
+    for row, s in enumerate(report.shortcuts):
+        verdict = letters.label(_VERDICT_NAMES[s.verdict], s.verdict.value)
+        labels.append(f"{letters.label(_SHORTCUT_NAMES[s.name], s.name)}\n{verdict}")
+        step = 0.7 / max(1, len(s.evidence))
+        for n, e in enumerate(s.evidence):
+            effect = e.weakest
+            y = row - 0.35 + step * (n + 0.5)
+            colour = _VERDICT_COLOURS[e.verdict]
+            low, high = (min(1.25, max(-0.5, limit)) for limit in (effect.low, effect.high))
+            axes.hlines(y, low, high, colors=colour, linewidth=3 if e.module == OVERALL else 1.2)
+            if effect.value is not None:
+                axes.plot([min(1.25, max(-0.5, effect.value))], [y], "o", color=colour, markersize=4)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlim(-0.5, 1.25)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel(letters.label("效应(0:与对照相同,1:总是)", "effect (0: like the control, 1: always)"))
+    axes.set_title(
+        letters.label("捷径(红:有,绿:没有,灰:数据不足)", "shortcuts (red: found, green: not, grey: too little data)")
+    )
+
+
+def _probes(axes: Axes, report: Report, letters: Lettering) -> None:
+    modules = list(dict.fromkeys(p.module for p in report.probes))
+    by_key = {(p.module, p.part): p for p in report.probes}
+    hidden = {
+        Part.OPERANDS_HIDDEN: (letters.label("遮住数据", "operands hidden"), "#ee6677", "v"),
+        Part.TEMPLATE_HIDDEN: (letters.label("遮住句式", "template hidden"), "#ccbb44", "s"),
+    }
+    whole = [next((p.whole for p in report.probes if p.module == m), None) for m in modules]
+    majority = [next((p.majority for p in report.probes if p.module == m), None) for m in modules]
+    _points(axes, whole, -0.27, "#4477aa", letters.label("完整的题", "whole question"), "o")
+    for n, (part, (label, colour, shape)) in enumerate(hidden.items()):
+        shares = [by_key[m, part].right if (m, part) in by_key else None for m in modules]
+        _points(axes, shares, -0.09 + 0.18 * n, colour, label, shape)
+    _points(axes, majority, 0.27, "black", letters.label("多数答案", "majority answer"), "_")
+    _ticks(axes, [letters.name(m) for m in modules])
+    axes.set_title(letters.label("残缺的题(训练题)", "partial inputs (training questions)"))
+    if modules:
+        axes.legend(fontsize=8, framealpha=0.8)
+
+
+def _reliability(axes: Axes, report: Report, letters: Lettering) -> None:
+    axes.plot([0, 1], [0, 1], color="black", alpha=0.4, linestyle="dotted")
+    names = {"train": letters.label("训练题", "train"), "unseen": letters.label("新事实", "unseen facts")}
+    for c in report.calibration:
+        colour = _COLOURS["train" if c.name == "train" else "new_fact"]
+        axes.errorbar(
+            [b.confidence for b in c.bins],
+            [b.right.rate for b in c.bins],
+            yerr=[[b.right.rate - b.right.low for b in c.bins], [b.right.high - b.right.rate for b in c.bins]],
+            fmt="o-", color=colour, capsize=3, label=f"{names[c.name]} (ECE {c.expected_error:.3f}, n = {c.answers:,})",
+        )  # fmt: skip
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    axes.grid(alpha=0.3)
+    axes.set_xlabel(letters.label("模型自报的把握", "confidence"))
+    axes.set_ylabel(letters.label("实际正确率", "accuracy"))
+    axes.set_title(letters.label("校准", "calibration"))
+    if report.calibration:
+        axes.legend(fontsize=8, loc="upper left")

@@ -1,0 +1,130 @@
+"""Partial inputs: what is answered when the operands are hidden, or when only they are left."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tools.verification.answerer import Answerer
+from tools.verification.exam import OVERALL, Exam, Outcome, RowSet, Scope
+from tools.verification.question import Question
+from tools.verification.statistics import Share, mcnemar
+
+PER_MODULE = 200
+"""Training rows of a module that are probed, evenly chosen."""
+MASKS = ("？", "?", "_", "□", "几")
+"""What may stand for a hidden operand: the first one that the model can read."""
+
+
+class Part(StrEnum):
+    """What is taken away from the question."""
+
+    OPERANDS_HIDDEN = "operands hidden"
+    TEMPLATE_HIDDEN = "template hidden"
+
+    def of(self, question: Question, mask: str) -> str:
+        """What is left of the question: the template with masked operands, or the operands alone."""
+        if self is Part.TEMPLATE_HIDDEN:
+            return " ".join(question.operands)
+        return question.template.replace("□", mask)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a module's rows are answered with a part of the question, and what a guess achieves on the same rows."""
+
+    module: str
+    part: Part
+    right: Share
+    whole: Share
+    """The same rows with the whole question."""
+    majority: Share
+    """The module's most frequent truth as the answer."""
+    template_majority: Share
+    """The most frequent truth of the row's own template, the row itself left out: all that a template can tell."""
+    p_value: float
+    """Exact McNemar test of "better than the majority answer" (one-sided)."""
+
+
+def readable_mask(answerer: Answerer) -> str:
+    """The mask for hidden operands; nothing if the answerer can read none."""
+    return next((mask for mask in MASKS if not answerer.unknown([mask])), "")
+
+
+def majority_guesses(questions: Sequence[Question], places: Sequence[int]) -> list[bool]:
+    """Whether each row's truth is the most frequent truth of these rows."""
+    counts = Counter(questions[i].expected for i in places)
+    guess = min(counts, key=lambda text: (-counts[text], text), default="")
+    return [questions[i].expected == guess for i in places]
+
+
+def template_guesses(questions: Sequence[Question], places: Sequence[int]) -> list[bool]:
+    """Whether each row's truth is the most frequent truth of its template's *other* rows."""
+    by_template: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for i in places:
+        by_template[questions[i].template][questions[i].expected] += 1
+    found: list[bool] = []
+    for i in places:
+        others = by_template[questions[i].template] - Counter([questions[i].expected])
+        guess = min(others, key=lambda text: (-others[text], text), default=None)
+        found.append(guess == questions[i].expected)
+    return found
+
+
+def run_probes(outcome: Outcome, answerer: Answerer) -> list[Probe]:
+    """Ask parts of the training questions, module by module and part by part, `overall` last.
+
+    The figures are shown beside the verdicts and decide none: a masked prompt is a text that training never showed, and
+    what a model makes of it says little about what it does with a whole one.
+    """
+    exam, mask = outcome.exam, readable_mask(answerer)
+    asked: dict[tuple[str, Part], tuple[list[int], list[str]]] = {}
+    for module in exam.modules:
+        rows = _probed(exam, module)
+        for part in Part:
+            texts = [part.of(exam.questions[i], mask) for i in rows]
+            kept = [(i, t) for i, t in zip(rows, texts, strict=True) if t and t != exam.questions[i].prompt]
+            if kept:
+                asked[module, part] = ([i for i, _ in kept], [t for _, t in kept])
+    answers = iter(answerer.answer([t for _, texts in asked.values() for t in texts]))
+    right = {key: [exam.questions[i].is_right(next(answers).text) for i in rows] for key, (rows, _) in asked.items()}
+    guesses = {module: _guesses(exam, module) for module in exam.modules}
+    found: list[Probe] = []
+    for part in Part:
+        columns: list[tuple[bool, bool, bool, bool]] = []
+        modules = [module for module, p in asked if p is part]
+        for module in modules:
+            rows = asked[module, part][0]
+            own = [(r, outcome.right[i], *guesses[module][i]) for r, i in zip(right[module, part], rows, strict=True)]
+            found.append(_probe(module, part, own))
+            columns += own
+        if len(modules) > 1:
+            found.append(_probe(OVERALL, part, columns))
+    return found
+
+
+def _probed(exam: Exam, module: str) -> list[int]:
+    rows = exam.test_rows[Scope(module, RowSet.TRAIN)]
+    return [rows[n * len(rows) // PER_MODULE] for n in range(PER_MODULE)] if len(rows) > PER_MODULE else rows
+
+
+def _guesses(exam: Exam, module: str) -> dict[int, tuple[bool, bool]]:
+    rows = exam.test_rows[Scope(module, RowSet.TRAIN)]
+    pairs = zip(majority_guesses(exam.questions, rows), template_guesses(exam.questions, rows), strict=True)
+    return dict(zip(rows, pairs, strict=True))
+
+
+def _probe(module: str, part: Part, rows: Sequence[tuple[bool, bool, bool, bool]]) -> Probe:
+    right, whole, majority, template_majority = (list(column) for column in zip(*rows, strict=True))
+    only_right = sum(r and not m for r, m in zip(right, majority, strict=True))
+    return Probe(
+        module,
+        part,
+        Share.measure(right),
+        Share.measure(whole),
+        Share.measure(majority),
+        Share.measure(template_majority),
+        mcnemar(only_right, sum(majority) - sum(right) + only_right),
+    )

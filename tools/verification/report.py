@@ -1,0 +1,188 @@
+"""The report: everything that was measured, as plain data with a versioned schema (docs/VERIFIER.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from apt_model.errors import UserError
+from tools.verification.calibration import Calibration, calibrate
+from tools.verification.exam import Outcome, RowSet
+from tools.verification.held_out import QuestionFile, contrast_groups
+from tools.verification.number_copy import copy_share
+from tools.verification.probes import Probe, majority_guesses, template_guesses
+from tools.verification.question import Split
+from tools.verification.shortcuts import Shortcut
+from tools.verification.statistics import Share, entropy
+from tools.verification.trials import FALSE_ALARM_LEVEL, Verdict
+
+SCHEMA_VERSION = 1
+FORMAT = "apt-verification"
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How varied the answers are, beside the truths to the same questions."""
+
+    answers: int
+    """Different answers."""
+    truths: int
+    """Different truths."""
+    answer_entropy: float
+    """In bits."""
+    truth_entropy: float
+    ratio: float | None
+    """Answer entropy over truth entropy: 0 is one answer to everything, about 1 is as varied as the truth."""
+
+    @classmethod
+    def of(cls, answers: Sequence[str], truths: Sequence[str]) -> Diversity | None:
+        """None without questions."""
+        if not truths:
+            return None
+        ours, theirs = entropy(answers), entropy(truths)
+        return cls(len(set(answers)), len(set(truths)), ours, theirs, ours / theirs if theirs else None)
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """The figures of one module, of one tag of it, or of everything. None: no such questions."""
+
+    label: str
+    train: Share | None
+    paraphrase: Share | None
+    new_fact: Share | None
+    contrast: Share | None
+    """Rows of contrast groups, each by itself."""
+    contrast_groups: Share | None
+    """Contrast groups; one counts only when all its rows are right."""
+    majority: Share | None
+    """The training rows whose truth is the most frequent one: what a majority answer achieves."""
+    template_majority: Share | None
+    """The same for the most frequent truth of each template, the row itself left out."""
+    diversity: dict[str, Diversity | None]
+    number_copies: dict[str, Share | None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that one verification measured."""
+
+    model: str
+    num_parameters: int | None
+    files: tuple[QuestionFile, ...]
+    notes: tuple[str, ...]
+    modules: tuple[ModuleReport, ...]
+    probes: tuple[Probe, ...]
+    calibration: tuple[Calibration, ...]
+    shortcuts: tuple[Shortcut, ...]
+    seconds: float
+
+    @property
+    def found(self) -> tuple[Shortcut, ...]:
+        """The shortcuts that the model takes."""
+        return tuple(s for s in self.shortcuts if s.verdict is Verdict.FOUND)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; floats to six digits."""
+        plain: dict[str, Any] = _rounded(asdict(self))
+        for shortcut, told in zip(self.shortcuts, plain["shortcuts"], strict=True):
+            for evidence, item in zip(shortcut.evidence, told["evidence"], strict=True):
+                item["verdict"] = evidence.verdict.value
+        head = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "false_alarm_level": FALSE_ALARM_LEVEL}
+        return {**head, **plain}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def module_reports(outcome: Outcome) -> tuple[ModuleReport, ...]:
+    """The figures of each module, of its tags if it has several, and overall."""
+    groups = contrast_groups(outcome.exam.questions)
+    return tuple(_module_report(outcome, label, places, groups) for label, places in outcome.labelled())
+
+
+def _module_report(outcome: Outcome, label: str, places: Sequence[int], groups: dict[str, list[int]]) -> ModuleReport:
+    questions = outcome.exam.questions
+    of_split = {split: [i for i in places if questions[i].split is split] for split in Split}
+
+    def accuracy(split: Split) -> Share | None:
+        # The questions about one concept, and the rows of one contrast group, stand or fall together.
+        clusters = [questions[i].group.partition("\n")[0] or questions[i].entry for i in of_split[split]]
+        return Share.of([outcome.right[i] for i in of_split[split]], clusters)
+
+    here = set(places)
+    own_groups = [rows for rows in groups.values() if rows[0] in here]
+    whole = [all(outcome.right[i] for i in rows) for rows in own_groups]
+    train = of_split[Split.TRAIN]
+    row_sets = {rows: [i for split in rows.splits for i in of_split[split]] for rows in RowSet}
+    return ModuleReport(
+        label,
+        accuracy(Split.TRAIN),
+        accuracy(Split.PARAPHRASE),
+        accuracy(Split.NEW_FACT),
+        accuracy(Split.CONTRAST),
+        Share.of(whole, [questions[rows[0]].group.partition("\n")[0] for rows in own_groups]),
+        Share.of(majority_guesses(questions, train)),
+        Share.of(template_guesses(questions, train)),
+        {
+            rows.value: Diversity.of([outcome.texts[i] for i in own], [questions[i].expected for i in own])
+            for rows, own in row_sets.items()
+        },
+        {rows.value: copy_share(outcome, own, *rows.splits) for rows, own in row_sets.items()},
+    )
+
+
+def calibrations(outcome: Outcome) -> tuple[Calibration, ...]:
+    """Calibration on seen and on unseen facts, as far as the answerer states its confidence."""
+    found = [calibrate(outcome, rows.value, rows.splits) for rows in RowSet]
+    return tuple(c for c in found if c is not None)
+
+
+def check_writable(flag: str, path: Path) -> None:
+    """Refuse an output path before hours of work, not after.
+
+    Raises:
+        UserError: it is a directory, or its folder is missing or read-only.
+    """
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: this is a directory; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"{flag} {path}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{flag} {path}: the folder {path.parent} cannot be written to; choose another")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        UserError: the disk is full or refuses.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: the file could not be written ({error.strerror}); choose another place") from error
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the report as JSON. Raises UserError if it cannot be written."""
+    text = json.dumps(report.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())

@@ -1,0 +1,95 @@
+"""All shortcuts of a model: five names, each with a verdict and its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tools.verification.exam import OVERALL, Exam, Outcome, RowSet, Scope
+from tools.verification.ignored_tag import NAME as IGNORED_TAG
+from tools.verification.ignored_tag import tag_trials
+from tools.verification.lookup import NAME as LOOKUP
+from tools.verification.lookup import Matched, lookup_evidence, match_difficulty, pool_matches
+from tools.verification.majority import NAME as MAJORITY
+from tools.verification.majority import majority_trials
+from tools.verification.number_copy import NAME as NUMBER_COPY
+from tools.verification.number_copy import copy_trials
+from tools.verification.statistics import holm
+from tools.verification.template_only import NAME as TEMPLATE_ONLY
+from tools.verification.template_only import template_trials
+from tools.verification.trials import Evidence, Trials, Verdict, pooled
+
+_BEHAVIOURS: dict[str, Callable[[Outcome, Scope], Trials]] = {
+    MAJORITY: majority_trials,
+    TEMPLATE_ONLY: template_trials,
+    NUMBER_COPY: copy_trials,
+    IGNORED_TAG: tag_trials,
+}
+SHORTCUTS = (MAJORITY, TEMPLATE_ONLY, NUMBER_COPY, LOOKUP, IGNORED_TAG)
+
+_NOTHING_TO_TEST = {
+    MAJORITY: "no rows",
+    TEMPLATE_ONLY: "no template is asked twice, or there is only one",
+    NUMBER_COPY: "no question has a number that would be wrong to copy",
+    LOOKUP: "no unseen facts (kind new_fact) were given",
+    IGNORED_TAG: "no content is asked under two tags",
+}
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """One shortcut and whether the model takes it."""
+
+    name: str
+    verdict: Verdict
+    summary: str
+    evidence: tuple[Evidence, ...]
+
+
+def find_shortcuts(outcome: Outcome, matches: list[Matched] | None = None) -> list[Shortcut]:
+    """Test every shortcut in every module, on seen and on unseen facts, and in all modules together.
+
+    Found in one module is found: a model may compute the one and look up the other. All tests of the call are
+    corrected together, so that the number of modules does not raise the chance of a false alarm.
+
+    Args:
+        outcome: an answered exam.
+        matches: `matched_rows(outcome.exam)` if it is at hand; it does not depend on the answers.
+    """
+    collected = _lookup(outcome, matches if matches is not None else matched_rows(outcome.exam))
+    for trials_of in _BEHAVIOURS.values():
+        for rows in RowSet:
+            parts = [trials_of(outcome, Scope(module, rows)) for module in outcome.exam.modules]
+            together = pooled(parts, OVERALL)
+            found = [t.evidence() for t in (*parts, *([together] if together else []))]
+            collected += [e for e in found if e is not None]
+    corrected = holm([e.p_value for e in collected])
+    evidence = [e.corrected(p) for e, p in zip(collected, corrected, strict=True)]
+    return [_judge(name, tuple(e for e in evidence if e.shortcut == name)) for name in SHORTCUTS]
+
+
+def matched_rows(exam: Exam) -> list[Matched]:
+    """Training rows and new facts of equal difficulty, module by module."""
+    return [match_difficulty(exam, module) for module in exam.modules]
+
+
+def _lookup(outcome: Outcome, matches: list[Matched]) -> list[Evidence]:
+    together = pool_matches(matches, OVERALL)
+    found = [lookup_evidence(outcome, m) for m in (*matches, *([together] if together else []))]
+    return [e for e in found if e is not None]
+
+
+def _judge(name: str, evidence: tuple[Evidence, ...]) -> Shortcut:
+    """Found where any evidence finds it; not found where all rows together (seen or unseen) rule it out."""
+    if not evidence:
+        return Shortcut(name, Verdict.TOO_LITTLE, _NOTHING_TO_TEST[name], ())
+    guilty = [e for e in evidence if e.verdict is Verdict.FOUND]
+    if guilty:
+        single = [e for e in guilty if e.module != OVERALL] or guilty
+        strongest = max(single, key=lambda e: (e.weakest.low, e.trials))
+        where = ", ".join(dict.fromkeys(e.module for e in single))
+        summary = f"in {where}; e.g. {strongest.module}, {strongest.rows}: {strongest.detail}"
+        return Shortcut(name, Verdict.FOUND, summary, evidence)
+    whole = [e for e in evidence if e.module == OVERALL] or list(evidence)
+    verdict = Verdict.NOT_FOUND if any(e.verdict is Verdict.NOT_FOUND for e in whole) else Verdict.TOO_LITTLE
+    return Shortcut(name, verdict, whole[0].detail, evidence)

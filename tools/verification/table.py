@@ -1,0 +1,187 @@
+"""The report as plain aligned text; Chinese, Japanese and Korean characters and emoji count as two columns."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tools.verification.exam import OVERALL
+from tools.verification.report import Report
+from tools.verification.shortcuts import Shortcut
+from tools.verification.statistics import Share
+from tools.verification.trials import FALSE_ALARM_LEVEL, Evidence, Verdict
+
+_ABSENT = "–"
+
+
+def display_width(text: str) -> int:
+    """Columns that a terminal gives to `text`."""
+    return sum(
+        0 if unicodedata.combining(c) or unicodedata.category(c) in ("Mn", "Me", "Cf")
+        else 2 if unicodedata.east_asian_width(c) in "WF"
+        else 1
+        for c in text
+    )  # fmt: skip
+
+
+def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
+    """Lines with aligned columns: the first to the left, the others to the right."""
+    widths = [max(display_width(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        cells = [" " * (w - display_width(c)) + c for c, w in zip(row, widths, strict=True)]
+        first = row[0] + " " * (widths[0] - display_width(row[0]))
+        yield (indent + "  ".join([first, *cells[1:]])).rstrip()
+
+
+def percent(value: float) -> str:
+    """`88.1 %`."""
+    return f"{100 * value:.1f} %"
+
+
+def share_with_interval(share: Share | None) -> str:
+    """`88.1 % (85.9–90.0)`."""
+    if share is None:
+        return _ABSENT
+    return f"{percent(share.rate)} ({100 * share.low:.1f}–{100 * share.high:.1f})"
+
+
+def rate(share: Share | None) -> str:
+    """`88.1 %`, or a dash where there is nothing to count."""
+    return percent(share.rate) if share else _ABSENT
+
+
+def p_text(value: float) -> str:
+    """`p = 0.03`, `p = 2e-12`, `p < 1e-300`."""
+    if value < 1e-300:
+        return "p < 1e-300"
+    return f"p = {value:.2g}"
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The whole report."""
+    parameters = f", {report.num_parameters:,} parameters" if report.num_parameters else ""
+    yield f"model  {report.model}{parameters}"
+    for f in report.files:
+        asked = f"{f.questions:,}" if f.asked == f.questions else f"{f.asked:,} of {f.questions:,}"
+        yield f"data   {Path(f.path).name}: {asked} questions"
+    yield f"free-running greedy answers, fp32, exact match (NFC); {report.seconds:.1f} s"
+    for note in report.notes:
+        yield f"note   {note}"
+    yield ""
+    yield from _accuracy(report)
+    yield from _behaviour(report)
+    yield from _probes(report)
+    yield from _calibration(report)
+    yield from _shortcuts(report)
+
+
+def _accuracy(report: Report) -> Iterator[str]:
+    yield "accuracy (95 % Wilson interval; a contrast group counts only when all its rows are right)"
+    head = ["module", "train", "paraphrase", "new fact", "contrast groups", "majority answer"]
+    body = [
+        [
+            m.label,
+            *map(share_with_interval, (m.train, m.paraphrase, m.new_fact, m.contrast_groups)),
+            rate(m.majority),
+        ]
+        for m in report.modules
+    ]
+    yield from aligned([head, *body])
+    yield ""
+
+
+def _behaviour(report: Report) -> Iterator[str]:
+    yield "answer diversity (different answers / different truths, entropy ratio) and numbers copied from the question"
+    head = ["module", "train", "entropy", "unseen", "entropy", "copied, train", "copied, unseen"]
+    body: list[list[str]] = []
+    for m in report.modules:
+        row = [m.label]
+        for diversity in m.diversity.values():
+            row.append(f"{diversity.answers} / {diversity.truths}" if diversity else _ABSENT)
+            row.append(f"{diversity.ratio:.2f}" if diversity and diversity.ratio is not None else _ABSENT)
+        body.append([*row, *map(share_with_interval, m.number_copies.values())])
+    yield from aligned([head, *body])
+    yield ""
+
+
+def _probes(report: Report) -> Iterator[str]:
+    if not report.probes:
+        return
+    yield "partial inputs (training questions; test: better than the majority answer?)"
+    head = ["module", "hidden", "right", "whole question", "majority", "template's majority", "test"]
+    body = [
+        [
+            p.module,
+            p.part.value.removesuffix(" hidden"),
+            share_with_interval(p.right),
+            rate(p.whole),
+            rate(p.majority),
+            rate(p.template_majority),
+            p_text(p.p_value),
+        ]
+        for p in report.probes
+    ]
+    yield from aligned([head, *body])
+    yield ""
+
+
+def _calibration(report: Report) -> Iterator[str]:
+    if not report.calibration:
+        return
+    yield "calibration (confidence: the model's own probability of its whole answer)"
+    head = ["rows", "answers", "mean confidence", "accuracy", "expected calibration error"]
+    body = [
+        [c.name, f"{c.answers:,}", percent(c.mean_confidence), percent(c.accuracy), f"{c.expected_error:.3f}"]
+        for c in report.calibration
+    ]
+    yield from aligned([head, *body])
+    yield ""
+
+
+def _shortcuts(report: Report) -> Iterator[str]:
+    yield f"shortcuts (tests on matched rows, Holm-corrected together at {FALSE_ALARM_LEVEL:.0%})"
+    width = max(len(s.name) for s in report.shortcuts)
+    for s in report.shortcuts:
+        verdict = s.verdict.value.upper() if s.verdict is Verdict.FOUND else s.verdict.value
+        yield f"  {s.name:<{width}}  {verdict}{f': {s.summary}' if s.summary else ''}"
+        for example in strongest(s).examples if s.verdict is Verdict.FOUND else ():
+            answer = example.answer or "(nothing)"
+            yield f"  {'':<{width}}    e.g. {example.prompt} → {answer}, expected {example.truth}"
+    yield ""
+    yield "evidence (how often the model does it, beside the controls; effects with 95 % intervals)"
+    body = [_evidence_row(e) for s in report.shortcuts for e in telling(s)]
+    if body:
+        yield from aligned([["shortcut, rows", "trials", "model", "controls", "effect", "p corrected"], *body])
+        yield ""
+    found = ", ".join(s.name for s in report.found)
+    undecided = ", ".join(s.name for s in report.shortcuts if s.verdict is Verdict.TOO_LITTLE)
+    yield f"verdict: {f'shortcuts found: {found}' if found else 'no shortcut found'}" + (
+        f"; too little data for: {undecided}" if undecided else ""
+    )
+
+
+def strongest(shortcut: Shortcut) -> Evidence:
+    """The evidence that speaks most clearly for a shortcut: by verdict, then by its weakest effect."""
+    return max(shortcut.evidence, key=lambda e: (e.verdict is Verdict.FOUND, e.weakest.low, e.trials))
+
+
+def telling(shortcut: Shortcut) -> list[Evidence]:
+    """What is printed of a shortcut's evidence: all that finds it, else all modules together, else each module."""
+    if shortcut.verdict is Verdict.FOUND:
+        return [e for e in shortcut.evidence if e.verdict is Verdict.FOUND]
+    return [e for e in shortcut.evidence if e.module == OVERALL] or list(shortcut.evidence)
+
+
+def _evidence_row(e: Evidence) -> list[str]:
+    effects = [
+        f"{x.name} {_ABSENT if x.value is None else f'{x.value:.2f}'} ({x.low:.2f} to {x.high:.2f})" for x in e.effects
+    ]
+    return [
+        f"{e.shortcut}, {e.module}, {e.rows}",
+        f"{e.trials:,}",
+        f"{e.hits:,}",
+        ", ".join(f"{name} {count:,}" for name, count in e.controls.items()),
+        ", ".join(effects),
+        f"{e.p_corrected:.2g}",
+    ]

@@ -1,0 +1,118 @@
+"""Verify a trained model: what it learned, what it memorised, and which shortcut it took.
+
+    python tools/verify_hlbd_model.py --model runs/default --dataset HLBD_Hardcore_Full_V2.json
+    python tools/verify_hlbd_model.py --model final_model.pt --dataset D.json --json report.json --figure report.png
+
+MODEL is any form of ours: final_model.pt, checkpoint_*.pt, final_model/ or a run directory. The questions of the
+training file show what is known, those of the held-out file what was understood (docs/VERIFIER.md).
+
+Exit code: 0, or 2 for input that cannot be used, or 3 with --fail-on-shortcut when a shortcut was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from apt_model.errors import EXIT_BAD_INPUT, UserError
+
+EXIT_SHORTCUT = 3
+DEFAULT_SAMPLE = 10_000
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=(__doc__ or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", metavar="PATH", type=Path, required=True, help="model file, checkpoint, or directory")
+    add("--dataset", metavar="FILE", nargs="+", required=True, help="the HLBD files that the model was trained on")
+    add(
+        "--held-out",
+        metavar="FILE",
+        nargs="+",
+        help="held-out files (default: the *_Heldout.json beside each dataset, if there is one)",
+    )
+    add(
+        "--sample",
+        metavar="N",
+        default=str(DEFAULT_SAMPLE),
+        help="ask at most about N training and N held-out questions, evenly chosen (default: %(default)s)",
+    )
+    add("--pairs", choices=["levels", "full"], default="levels", help="as in training (default: %(default)s)")
+    add("--json", metavar="FILE", type=Path, help="write the report as JSON")
+    add("--figure", metavar="FILE", type=Path, help="draw the report as a PNG")
+    add("--fail-on-shortcut", action="store_true", help=f"exit with {EXIT_SHORTCUT} when a shortcut was found")
+    add("--batch-size", metavar="N", default="256", help="prompts per forward pass; changes no answer (default: 256)")
+    add("--device", default="auto", help="cpu, cuda or mps (default: the best one here)")
+    return parser
+
+
+def _positive(flag: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UserError(f"{flag} must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError before anything is written."""
+    args = _parser().parse_args(arguments)
+    sample, batch_size = _positive("--sample", args.sample), _positive("--batch-size", args.batch_size)
+    if args.device not in ("auto", "cpu", "cuda", "mps"):
+        raise UserError(f"--device must be auto, cpu, cuda or mps, got {args.device!r}")
+    if args.figure is not None and args.figure.suffix.lower() != ".png":
+        raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")
+
+    # Imported here, so that --help and a misspelt flag do not wait for torch.
+    from tools.verification.answerer import load_answerer
+    from tools.verification.held_out import load_questions
+    from tools.verification.report import check_writable, write_json
+    from tools.verification.table import lines
+    from tools.verification.verification import verify
+    from training.device import pick_device
+
+    for flag, path in (("--json", args.json), ("--figure", args.figure)):
+        if path is not None:
+            check_writable(flag, path)
+    questions = load_questions(args.dataset, args.held_out, sample, args.pairs)
+    longest = max(len(q.truth) for q in (*questions.train, *questions.held_out))
+    answerer = load_answerer(args.model, longest, pick_device(args.device), batch_size)
+    report = verify(answerer, questions, str(args.model))
+    for line in lines(report):
+        print(line)
+    if args.json is not None:
+        write_json(report, args.json)
+        print(f"wrote {args.json}")
+    if args.figure is not None:
+        from tools.verification.figure import draw
+
+        for note in draw(report, args.figure):
+            print(f"note   {note}")
+        print(f"wrote {args.figure}")
+    return EXIT_SHORTCUT if args.fail_on_shortcut and report.found else 0
+
+
+def main() -> int:
+    """Command line entry: see the module's text for exit codes."""
+    try:
+        return run(sys.argv[1:])
+    except UserError as error:
+        print(f"verify_hlbd_model: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
