@@ -1,4 +1,4 @@
-"""What all tests share: a tiny data file, tiny settings, a finished run, and the front door in this process or its own."""
+"""What all tests share: tiny data and settings, a finished run, the front door in this process or in its own."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def tiny_flags(tiny_settings: dict[str, Any]) -> list[str]:
 def _a_finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> Path:
     directory = tmp_path_factory.mktemp("finished")
     data = write_tiny_dataset(directory / "tiny.json")
-    where = ["--datasets", data, "--run-dir", directory / "run"]
+    where: list[str | Path] = ["--datasets", data, "--run-dir", directory / "run"]
     done = enter_front_door([*tiny_flags, *where, "--epochs", "2", "--save-interval", "1"])
     assert done.exit_code == 0, done
     return directory / "run"
@@ -147,7 +147,7 @@ def _a_finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[s
 
 @pytest.fixture
 def finished_run(_a_finished_run: Path, tmp_path: Path) -> Path:
-    """`tmp_path/run`: two epochs of two updates, with `checkpoint_epoch_1.pt`, `checkpoint_epoch_2.pt` and the final model.
+    """`tmp_path/run`: two epochs of two updates, a checkpoint after each, and the final model.
 
     Its data is `tiny.json` beside it, as `tiny_dataset()` would write it.
     """

@@ -112,8 +112,9 @@ def test_an_installed_package_brings_a_backend_that_trains(
     assert "did you mean 'echo'?" in mistyped.stderr
 
     cpu_only = [word for word in tiny_flags if word not in ("--device", "cpu")]
-    settings = ["--datasets", tiny_dataset(), "--max-steps", "2", "--echo-prefix", "echo: "]
-    trained = train(["--backend", "echo", *cpu_only, *settings, "--run-dir", tmp_path / "run"], env=environment)
+    settings = ["--max-steps", "2", "--echo-prefix", "echo: "]
+    where: list[str | Path] = ["--datasets", tiny_dataset(), "--run-dir", tmp_path / "run"]
+    trained = train(["--backend", "echo", *cpu_only, *settings, *where], env=environment)
     assert trained.returncode == 0, trained.stderr
     assert "echo: backend: echo" in trained.stdout.splitlines()
     assert "echo:   max_steps: 2" in trained.stdout.splitlines()

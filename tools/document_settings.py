@@ -29,8 +29,9 @@ own settings, your YAML (`--config FILE`, or the bare name of a preset), your fl
 means, its value and which layer set it; `--dry-run` prints them all.
 
 Every name is unique, so `d_model: 256` may stand at the top of a YAML file or in its section (`model: {d_model: 256}`),
-and its flag is `--d-model`. On the command line `none` means None. An unknown key or flag is refused with the nearest
-name. The JSON schema is `TrainingConfig.model_json_schema()`.
+and its flag is `--d-model`. On the command line `none` means None (in YAML: `null`), and a bool is switched off with
+`--no-…`. `--backend playground` brings `configs/playground.yaml`, which sets `run_dir: hlbd_playground`. An
+unknown key or flag is refused with the nearest name. The JSON schema is `TrainingConfig.model_json_schema()`.
 """
 
 

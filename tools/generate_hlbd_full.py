@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.full import dataset  # noqa: E402 - the import needs the path above
+from tools.full import dataset
+from tools.full.space import space
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"generate_hlbd_full: {error}", file=sys.stderr)
         return 2
-    print(f"{output}: {len(built.training)} concepts of {len(dataset.space())} that the lexicon makes")
+    print(f"{output}: {len(built.training)} concepts of {len(space())} that the lexicon makes")
     print(f"{held_out}: {len(built.held_out)} held-out samples")
     return 0
 

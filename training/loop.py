@@ -294,8 +294,8 @@ class Trainer:
         if self._skipped_in_a_row >= self.config.optimizer.max_skipped_updates:
             raise UserError(
                 f"{self._skipped_in_a_row} updates in a row had a loss or gradient that is not finite "
-                f"(step {self.step}); the weights are those of the last good update: lower --learning-rate, "
-                "raise --warmup-steps, use --precision fp32 or look at the data, then --resume from an earlier checkpoint"
+                f"(step {self.step}); the weights are the last good ones: lower --learning-rate, "
+                "raise --warmup-steps, use --precision fp32 or look at the data, then --resume an earlier checkpoint"
             )
 
     # -- the end of an epoch ---------------------------------------------------------------------------------------

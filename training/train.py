@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ DESCRIPTION = (
     "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
     "the curve stays the same."
 )
-NEXT_TO_DATA = "a checkpoint (.pt), or a run directory; without PATH the newest good checkpoint of --run-dir"
+EXIT_BROKEN_PIPE = 128 + 13
+RESUME_HELP = "a checkpoint (.pt), or a run directory; without PATH the newest good checkpoint of --run-dir"
 
 
 def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> int:
@@ -34,6 +36,9 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # `train.py --help | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
 
 
 def _main(argv: list[str], backend_name: str | None) -> int:
@@ -122,7 +127,7 @@ def _add_launcher_flags(parser: OneLineParser) -> None:
     group.add_argument("--config", metavar="FILE", help="YAML settings: a file, or a preset's name in configs/")
     group.add_argument("--dry-run", action="store_true", help="print the resolved settings and the plan; run nothing")
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
-    group.add_argument("--resume", nargs="?", const=True, metavar="PATH", help=f"go on with a run: {NEXT_TO_DATA}")
+    group.add_argument("--resume", nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
     group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
 
 

@@ -164,7 +164,8 @@ class BackendContract:
         path = tmp_path / "config.yaml"
         text = self.settings().to_yaml(path)
         assert self.config_class.from_yaml(path).to_dict() == self.settings().to_dict()
-        assert flatten(yaml.safe_load(text), self.config_class, "it").keys() == {k for k, _ in leaves(self.config_class)}
+        every_key = {key for key, _ in leaves(self.config_class)}
+        assert flatten(yaml.safe_load(text), self.config_class, "it").keys() == every_key
 
     def test_its_plan_is_pure_and_can_be_pickled(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

@@ -1,7 +1,8 @@
 """Korean conjugation in polite 요-style: vowel harmony, contractions, irregular stems, honorifics.
 
-Irregular classes (names as in Korean school grammar): ㅂ (굽다 구워요), ㄷ (듣다 들어요), ㅅ (짓다 지어요), 르 (부르다 불러요),
-ㅡ (쓰다 써요), ㄹ (만들다 만드는), 하다 (해요) and the copula 이다. Which stems are irregular in ㅂ, ㄷ, ㅅ cannot be seen and is listed.
+Irregular classes (names as in Korean school grammar): ㅂ (굽다 구워요), ㄷ (듣다 들어요), ㅅ (짓다 지어요),
+르 (부르다 불러요), ㅡ (쓰다 써요), ㄹ (만들다 만드는), 하다 (해요) and the copula 이다. Which stems are irregular
+in ㅂ, ㄷ, ㅅ cannot be seen from the stem and is listed.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ THINGS = table("""
     花 | 花 | 🌹 | flower | one | 花 | 꽃 | 朵 | 本 | 송이 | pretty gift small beauty
     铅笔 | 笔 | ✏️ | pencil | one | 鉛筆 | 연필 | 支 | 本 | 자루 | small pen
     钢笔 | 笔 | 🖋️ | fountain pen | one | 万年筆 | 만년필 | 支 | 本 | 자루 | small pen handy gift
-    橡皮 | 橡 | 🧽 | eraser | one | 消しゴム | 지우개 | 块 | 個 | 개 | small
+    橡皮 | 橡 | ✏️ | eraser | one | 消しゴム | 지우개 | 块 | 個 | 개 | small
     尺子 | 尺 | 📏 | ruler | one | 定規 | 자 | 把 | 本 | 개 | small long
     本子 | 本 | 📓 | notebook | one | ノート | 공책 | 个 | 冊 | 권 | small paper
     地图 | 图 | 🗺️ | map | one | 地図 | 지도 | 张 | 枚 | 장 | paper sized

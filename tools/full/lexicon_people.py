@@ -61,6 +61,11 @@ PEOPLE: tuple[Person, ...] = (
 BY_NAME = {one.zh: one for one in PEOPLE}
 
 
+def named(names: str) -> list[Person]:
+    """People by their Chinese names, given as a spaced list."""
+    return [BY_NAME[name] for name in names.split()]
+
+
 def people_of(groups: str) -> list[Person]:
     """Everybody who is in one of the groups (a spaced list), in the order of the table."""
     wanted = frozenset(groups.split())

@@ -29,7 +29,8 @@ class Person:
     """Somebody who can be a subject.
 
     groups: what kind of person, for choosing fitting actions: ``adult elder young child`` are people at home,
-    ``role`` people known by their work (with the work's own group beside it); ``visitor`` is not met in the rooms of the house. Everybody is ``anyone``.
+    ``role`` people known by their work (with the work's own group beside it), ``visitor``s are not
+    met in the rooms of the house; everybody is ``anyone``.
     honored: Korean raises the verb (어른: grandparents, teachers).
     """
 

@@ -23,10 +23,11 @@ from pypinyin import pinyin as readings_of
 
 from tools.full.chinese import PUNCTUATION, bare, words
 
-NAMES = frozenset(
-    "北京 上海 广州 西安 成都 哈尔滨 杭州 南京 香港 台北 东京 大阪 首尔 釜山 纽约 伦敦 巴黎 莫斯科 罗马 悉尼 小明 小红 王 "
-    "汉语 英语 日语 法语".split()
+_NAMES = (
+    "北京 上海 广州 西安 成都 哈尔滨 杭州 南京 香港 台北 东京 大阪 首尔 釜山 纽约 伦敦 巴黎 莫斯科 罗马 悉尼 "
+    "小明 小红 王 汉语 英语 日语 法语"
 )
+NAMES = frozenset(_NAMES.split())
 
 READINGS = {
     # particles and suffixes
@@ -34,12 +35,13 @@ READINGS = {
     # characters whose first reading is another one
     "长": "cháng", "只": "zhī", "脏": "zāng", "切": "qiē", "遛": "liù", "一起": "yīqǐ", "照片": "zhàopiàn",
     # neutral tones
-    "爸爸": "bàba", "妈妈": "māma", "爷爷": "yéye", "奶奶": "nǎinai", "哥哥": "gēge", "姐姐": "jiějie", "妹妹": "mèimei",
-    "叔叔": "shūshu", "丈夫": "zhàngfu", "妻子": "qīzi", "朋友": "péngyou", "学生": "xuésheng", "护士": "hùshi",
-    "小李": "Xiǎo Lǐ", "早上": "zǎoshang", "晚上": "wǎnshang", "有时候": "yǒushíhou", "地上": "dìshang", "下面": "xiàmian",
-    "前面": "qiánmian", "后面": "hòumian", "衣服": "yīfu", "窗户": "chuānghu", "头发": "tóufa", "行李": "xíngli",
-    "东西": "dōngxi", "风筝": "fēngzheng", "故事": "gùshi", "星星": "xīngxing", "抽屉": "chōuti", "葡萄": "pútao",
-    "狐狸": "húli", "清楚": "qīngchu", "漂亮": "piàoliang", "舒服": "shūfu", "喜欢": "xǐhuan", "凉快": "liángkuai",
+    "爸爸": "bàba", "妈妈": "māma", "爷爷": "yéye", "奶奶": "nǎinai", "哥哥": "gēge", "姐姐": "jiějie",
+    "妹妹": "mèimei", "叔叔": "shūshu", "丈夫": "zhàngfu", "妻子": "qīzi", "朋友": "péngyou",
+    "学生": "xuésheng", "护士": "hùshi", "小李": "Xiǎo Lǐ", "早上": "zǎoshang", "晚上": "wǎnshang",
+    "有时候": "yǒushíhou", "地上": "dìshang", "下面": "xiàmian", "前面": "qiánmian", "后面": "hòumian",
+    "衣服": "yīfu", "窗户": "chuānghu", "头发": "tóufa", "行李": "xíngli", "东西": "dōngxi",
+    "风筝": "fēngzheng", "故事": "gùshi", "星星": "xīngxing", "抽屉": "chōuti", "葡萄": "pútao", "狐狸": "húli",
+    "清楚": "qīngchu", "漂亮": "piàoliang", "舒服": "shūfu", "喜欢": "xǐhuan", "凉快": "liángkuai",
     "结实": "jiēshi", "热闹": "rènao", "聪明": "cōngming", "活泼": "huópo", "宽敞": "kuānchang",
 }  # fmt: skip
 

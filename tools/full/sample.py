@@ -8,12 +8,6 @@ from tools.full import chinese
 from tools.full.pinyin import pinyin
 from tools.full.utterance import Sentence, Utterance
 
-LEVELS = (
-    ("level_2", "短语"), ("level_3", "数学"), ("level_4", "拼音"), ("level_5", "英文"), ("level_6", "中文"), ("level_7", "日文"),
-    ("level_8", "韩文"),
-)  # fmt: skip
-"""Levels that hold one line of text; level_1 holds a character and an emoji."""
-
 
 class Sample(TypedDict):
     """One row. kind and group are in the held-out file only."""
@@ -46,6 +40,17 @@ def sample(utterance: Utterance, sentence: Sentence | None = None) -> Sample:
         "level_7": {"日文": said.japanese},
         "level_8": {"韩文": said.korean},
     }
+
+
+def spoken(row: Sample) -> tuple[str, str, str, str]:
+    """The sentence in English, Chinese, Japanese and Korean."""
+    return row["level_5"]["英文"], row["level_6"]["中文"], row["level_7"]["日文"], row["level_8"]["韩文"]
+
+
+def characters(row: Sample) -> set[str]:
+    """Every character that a model must know to read or write the row."""
+    written = [*row["level_1"].values(), row["level_2"]["短语"], row["level_3"]["数学"], row["level_4"]["拼音"]]
+    return set("".join([*written, *spoken(row)]))
 
 
 def longest_line(utterance: Utterance) -> int:

@@ -16,7 +16,6 @@ from tools.full.person import Person
 from tools.full.scale import SCALES, Compared, Contrary
 from tools.full.utterance import Parts, Sentence, Utterance
 
-
 INDOORS = frozenset({"room", "site", "shop", "lively", "hall"})
 """Kinds of nouns that one is in: Japanese and Korean say "here", not "this"."""
 

@@ -12,13 +12,11 @@ from tools.full.color import COLORS, Color
 from tools.full.garment import GARMENTS, Garment
 from tools.full.korean_verb import progressive
 from tools.full.lexicon_nouns import ANIMALS, nouns
-from tools.full.lexicon_people import BY_NAME as PERSON
-from tools.full.lexicon_people import people_of
+from tools.full.lexicon_people import named, people_of
 from tools.full.noun import Noun, Number
 from tools.full.numeral import counted, english_number, hanzi_number, native_korean
 from tools.full.person import Person
-from tools.full.spot import BY_NAME as SPOT
-from tools.full.spot import SPOTS, Spot
+from tools.full.spot import SPOTS, Spot, spots
 from tools.full.utterance import Parts, Sentence, Utterance
 
 
@@ -87,7 +85,7 @@ class Exists(Utterance):
         return f"{korean.subject(self.noun.ko)} {native_korean(self.number)} {self.noun.ko_counter}"
 
 
-PUT_ON = "桌子上 书桌上 沙发上 床上 椅子上 书架上 冰箱里 书包里 盒子里 抽屉里 篮子里".split()
+PUT_ON = spots("桌子上 书桌上 沙发上 床上 椅子上 书架上 冰箱里 书包里 盒子里 抽屉里 篮子里")
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,7 @@ class Put(Utterance):
 
     @classmethod
     def every(cls) -> Iterator[Self]:
-        for name in PUT_ON:
-            spot = SPOT[name]
+        for spot in PUT_ON:
             for noun in nouns(spot.holds):
                 if noun not in ANIMALS:
                     yield cls(noun, spot)
@@ -170,8 +167,16 @@ class IsKind(Utterance):
         )
 
 
-OWNERS = "我 爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 儿子 女儿 小明 小红 朋友 同学 小李 邻居 老师".split()
-OWNED = "自行车 书包 雨伞 杯子 帽子 手套 围巾 手机 汽车 鞋子 外套 毛衣 衬衫 本子 钢笔 椅子 相机 行李 手表 枕头".split()
+CHILDREN_HAVE = ("书包", "玩具", "球")
+"""What only children and students own and are given."""
+
+
+def _fits_age(person: Person, noun: Noun) -> bool:
+    return noun.zh not in CHILDREN_HAVE or bool(person.groups & {"child", "student"})
+
+
+OWNERS = named("我 爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 儿子 女儿 小明 小红 朋友 同学 小李 邻居 老师")
+OWNED = nouns("自行车 书包 雨伞 杯子 帽子 手套 围巾 手机 汽车 鞋子 外套 毛衣 衬衫 本子 钢笔 椅子 相机 行李 手表 枕头")
 
 
 @dataclass(frozen=True)
@@ -186,12 +191,10 @@ class Owned(Utterance):
 
     @classmethod
     def every(cls) -> Iterator[Self]:
-        for name in OWNERS:
-            for noun in nouns(" ".join(OWNED)):
-                groups = PERSON[name].groups
-                if noun.zh == "汽车" and "child" in groups or noun.zh == "书包" and not groups & {"child", "student"}:
-                    continue
-                yield from (cls(PERSON[name], noun, color) for color in COLORS)
+        for person in OWNERS:
+            for noun in OWNED:
+                if not (noun.zh == "汽车" and "child" in person.groups) and _fits_age(person, noun):
+                    yield from (cls(person, noun, color) for color in COLORS)
 
     def parts(self) -> Parts:
         return ("NP", f"{self.person.zh} 的 {self.noun.zh}"), ("VP", f"是 {self.color.zh} 的")
@@ -273,11 +276,8 @@ class Wears(Utterance):
         )
 
 
-GIVERS = "我 爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 小明 小红 朋友 老师 同学".split()
-GIFTS = "手表 雨伞 书包 玩具 花 钢笔 书 词典 帽子 手套 围巾 毛衣 相机 蛋糕 自行车 球 巧克力".split()
-CHILDREN_HAVE = ("书包", "玩具", "球")
-"""What only children and students own and are given."""
-
+GIVERS = named("我 爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 弟弟 妹妹 叔叔 阿姨 小明 小红 朋友 老师 同学")
+GIFTS = nouns("手表 雨伞 书包 玩具 花 钢笔 书 词典 帽子 手套 围巾 毛衣 相机 蛋糕 自行车 球 巧克力")
 RECEIVERS_ENGLISH = {"我": "me", "朋友": "a friend", "同学": "a classmate"}
 
 
@@ -295,12 +295,9 @@ class Gave(Utterance):
     def every(cls) -> Iterator[Self]:
         for giver in GIVERS:
             for receiver in GIVERS:
-                if giver != receiver and {giver, receiver} not in ({"爷爷", "奶奶"}, {"朋友", "同学"}):
-                    one, other = PERSON[giver], PERSON[receiver]
-                    grown = not other.groups & {"child", "student"}
-                    for gift in nouns(" ".join(GIFTS)):
-                        if not (grown and gift.zh in CHILDREN_HAVE):
-                            yield cls(one, other, gift)
+                couple = {giver.zh, receiver.zh}
+                if len(couple) == 2 and couple not in ({"爷爷", "奶奶"}, {"朋友", "同学"}):
+                    yield from (cls(giver, receiver, gift) for gift in GIFTS if _fits_age(receiver, gift))
 
     def parts(self) -> Parts:
         return ("NP", self.giver.zh), ("VP", f"送 {self.receiver.zh} {self._present()}")

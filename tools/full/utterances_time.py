@@ -219,19 +219,23 @@ EVENTS = {
 """Events that order a day, beside the actions of the lexicon."""
 
 BEFORE = """
-    洗手 吃饭 | 洗手 做饭 | 洗手 吃水果 | 刷牙 睡觉 | 洗脸 睡觉 | 洗澡 睡觉 | 写日记 睡觉 | 听音乐 睡觉 | 看书 睡觉 | 关灯 睡觉 | 喝牛奶 睡觉 |
-    看小说 睡觉 | 关窗户 出门 | 关灯 出门 | 吃早饭 上班 | 吃早饭 上学 | 刷牙 上学 | 看报纸 上班 | 喝咖啡 上班 | 遛狗 上班 | 跑步 上班 |
-    喂猫 出门 | 浇花 出门 | 叠被子 上学 | 复习功课 考试 | 背单词 考试 | 整理房间 出门 | 倒垃圾 上班 | 洗脸 出门 | 整理行李 旅行 |
-    做作业 看电视 | 做作业 玩游戏 | 做作业 看漫画 | 买票 看电影 | 买票 看比赛 | 洗头发 睡觉 | 喝水 跑步 | 喝茶 工作 | 写报告 开会
+    洗手 吃饭 | 洗手 做饭 | 洗手 吃水果 | 刷牙 睡觉 | 洗脸 睡觉 | 洗澡 睡觉 | 写日记 睡觉 | 听音乐 睡觉 |
+    看书 睡觉 | 关灯 睡觉 | 喝牛奶 睡觉 | 看小说 睡觉 | 关窗户 出门 | 关灯 出门 | 吃早饭 上班 | 吃早饭 上学 |
+    刷牙 上学 | 看报纸 上班 | 喝咖啡 上班 | 遛狗 上班 | 跑步 上班 | 喂猫 出门 | 浇花 出门 | 叠被子 上学 |
+    复习功课 考试 | 背单词 考试 | 整理房间 出门 | 倒垃圾 上班 | 洗脸 出门 | 整理行李 旅行 | 做作业 看电视 |
+    做作业 玩游戏 | 做作业 看漫画 | 买票 看电影 | 买票 看比赛 | 洗头发 睡觉 | 喝水 跑步 | 喝茶 工作 |
+    写报告 开会
 """
 """What is done first, and what it comes before."""
 
 AFTER = """
-    吃饭 洗碗 | 吃饭 散步 | 吃饭 吃药 | 吃饭 刷牙 | 吃晚饭 看电视 | 吃晚饭 散步 | 吃晚饭 听音乐 | 吃晚饭 倒垃圾 | 吃午饭 睡午觉 | 吃午饭 休息 |
-    吃午饭 喝茶 | 起床 喝水 | 起床 刷牙 | 起床 洗脸 | 起床 跑步 | 起床 叠被子 | 起床 打太极拳 | 起床 浇花 | 起床 喝咖啡 | 运动 洗澡 |
-    运动 喝水 | 跑步 洗澡 | 游泳 洗头发 | 下班 买菜 | 下班 做晚饭 | 下班 喝啤酒 | 下班 打网球 | 下班 看电影 | 下班 跑步 | 洗衣服 晒衣服 |
-    晒衣服 熨衣服 | 买菜 做饭 | 看电影 回家 | 打篮球 回家 | 看比赛 回家 | 打扫房间 休息 | 扫地 擦桌子 | 做作业 踢足球 | 做作业 打篮球 |
-    做作业 看电视 | 做作业 玩游戏 | 上课 复习功课 | 钓鱼 做饭 | 爬山 洗澡 | 切菜 洗手 | 喂猫 洗手 | 看书 写日记 | 遛狗 吃早饭
+    吃饭 洗碗 | 吃饭 散步 | 吃饭 吃药 | 吃饭 刷牙 | 吃晚饭 看电视 | 吃晚饭 散步 | 吃晚饭 听音乐 |
+    吃晚饭 倒垃圾 | 吃午饭 睡午觉 | 吃午饭 休息 | 吃午饭 喝茶 | 起床 喝水 | 起床 刷牙 | 起床 洗脸 | 起床 跑步 |
+    起床 叠被子 | 起床 打太极拳 | 起床 浇花 | 起床 喝咖啡 | 运动 洗澡 | 运动 喝水 | 跑步 洗澡 | 游泳 洗头发 |
+    下班 买菜 | 下班 做晚饭 | 下班 喝啤酒 | 下班 打网球 | 下班 看电影 | 下班 跑步 | 洗衣服 晒衣服 |
+    晒衣服 熨衣服 | 买菜 做饭 | 看电影 回家 | 打篮球 回家 | 看比赛 回家 | 打扫房间 休息 | 扫地 擦桌子 |
+    做作业 踢足球 | 做作业 打篮球 | 做作业 看电视 | 做作业 玩游戏 | 上课 复习功课 | 钓鱼 做饭 | 爬山 洗澡 |
+    切菜 洗手 | 喂猫 洗手 | 看书 写日记 | 遛狗 吃早饭
 """
 """What is done first, and what comes after it."""
 
@@ -245,12 +249,13 @@ def _pairs(table: str) -> list[tuple[VerbPhrase, VerbPhrase]]:
 def _order(person: Person, first: VerbPhrase, then: VerbPhrase) -> Sentence:
     """先…后…: the same for before and after."""
     en_first = english.present(first.english_regularly(person.owner), person.agreement)
+    ko_first = softened(first.ko, person.honored).and_
     en_then = english.present(then.english_regularly(person.owner), person.pronoun_agreement)
     return Sentence(
         f"{person.zh} 先 {first.zh} ， 后 {then.zh}",
         english.sentence(f"first {person.en} {en_first}, and then {person.pronoun} {en_then}"),
         f"{person.ja}はまず{first.ja.te}、それから{then.ja.masu}。",
-        f"{person.ko_topic} 먼저 {softened(first.ko, person.honored).and_} 나서 {then.ko.honored(person.honored).polite}.",
+        f"{person.ko_topic} 먼저 {ko_first} 나서 {then.ko.honored(person.honored).polite}.",
     )
 
 

@@ -14,8 +14,7 @@ from tools.full.job import JOBS, Job
 from tools.full.korean_verb import progressive
 from tools.full.landmark import LANDMARKS, RELATIONS, Landmark, Relation
 from tools.full.lexicon_nouns import BY_NAME as NOUN
-from tools.full.lexicon_people import BY_NAME as PERSON
-from tools.full.lexicon_people import people_of
+from tools.full.lexicon_people import named, people_of
 from tools.full.noun import Noun
 from tools.full.numeral import english_number, hanzi_number, native_korean, sino_korean
 from tools.full.person import Person
@@ -175,7 +174,7 @@ class AnimalAt(Utterance):
         )
 
 
-WORKERS = "爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 叔叔 阿姨 表哥 丈夫 妻子 儿子 女儿 邻居 朋友 小李 室友".split()
+WORKERS = named("爸爸 妈妈 爷爷 奶奶 哥哥 姐姐 叔叔 阿姨 表哥 丈夫 妻子 儿子 女儿 邻居 朋友 小李 室友")
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class HasJob(Utterance):
 
     @classmethod
     def every(cls) -> Iterator[Self]:
-        return (cls(PERSON[name], job) for name in WORKERS for job in JOBS)
+        return (cls(person, job) for person in WORKERS for job in JOBS)
 
     def parts(self) -> Parts:
         return ("NP", self.person.zh), ("VP", f"是 {self.job.zh}")
@@ -217,11 +216,12 @@ class HasJob(Utterance):
         )
 
 
-AGES = {
-    **dict.fromkeys("弟弟 妹妹 儿子 女儿 小明 小红".split(), range(3, 16)),
-    **dict.fromkeys("哥哥 姐姐 表哥".split(), range(16, 30)),
-    **dict.fromkeys("爸爸 妈妈 叔叔 阿姨 丈夫 妻子 小李".split(), range(30, 60)),
-}
+AGES = (
+    (named("弟弟 妹妹 儿子 女儿 小明 小红"), range(3, 16)),
+    (named("哥哥 姐姐 表哥"), range(16, 30)),
+    (named("爸爸 妈妈 叔叔 阿姨 丈夫 妻子 小李"), range(30, 60)),
+)
+"""People, and how old they may be."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class Aged(Utterance):
 
     @classmethod
     def every(cls) -> Iterator[Self]:
-        return (cls(PERSON[name], years) for name, ages in AGES.items() for years in ages)
+        return (cls(person, years) for people, ages in AGES for person in people for years in ages)
 
     def parts(self) -> Parts:
         return ("NP", self.person.zh), ("VP", f"{hanzi_number(self.years)} 岁")
@@ -322,7 +322,7 @@ class Prevented(Utterance):
         for cause in CAUSES:
             for outing in OUTINGS:
                 for person in people_of(outing.who):
-                    if cause.stops & outing.kinds:
+                    if cause.stops & outing.kinds and person.groups & frozenset(cause.who.split()):
                         yield cls(person, cause, outing)
 
     def parts(self) -> Parts:

@@ -14,8 +14,7 @@ from tools.full.moment import Moment
 from tools.full.person import Owner, Person
 from tools.full.place import Place
 
-
-SINGLE = ("take a ", "have a ", "eat a ", "eat an ", "get a ", "ride a ", "row a ", "fly a ")
+SINGLE = ("take a ", "have a ", "eat a ", "eat an ", "get a ", "ride a ", "row a ", "fly a ", "watch a ")
 """English phrases that stay single where others go plural: she takes a walk every day, he can ride a bicycle."""
 
 
@@ -25,8 +24,9 @@ class VerbPhrase:
 
     zh: spaced words, the verb first (see chinese.py). en: once ("read a book"); en_habit: in general ("read
     books"); en_request: the one at hand ("read the book"); ``{poss}`` becomes the subject's possessive (see Owner).
-    who: groups of people who do it. at: places. how, ask: manners of doing it, and of being asked to. uses: sentence patterns it is natural in
-    (past want must habit deny like skill once with). rhythm: day, week or any. parts: parts of the day.
+    who: groups of people who do it. at: places. how, ask: manners of doing it, and of being asked to.
+    uses: sentence patterns it is natural in (past want must habit deny like skill once with).
+    rhythm: day, week or any. parts: parts of the day.
     """
 
     zh: str

@@ -44,7 +44,8 @@ class Weather:
     """Weather in all three tenses.
 
     zh: past, now, future after city and day; en: past, now, future; ja, ko likewise. happens: it falls or
-    strikes there (Korean 에는), else the place itself is so (은); nights: it can be said of a night; snow: it needs a city where snow falls.
+    strikes there (Korean 에는), else the place itself is so (은). nights: it can be said of a night.
+    snow: it needs a city where snow falls.
     """
 
     zh: str

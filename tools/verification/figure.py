@@ -15,7 +15,7 @@ from tools.verification.exam import OVERALL
 from tools.verification.probes import Part
 from tools.verification.report import ModuleReport, Report, write_atomically
 from tools.verification.statistics import Share
-from tools.verification.trials import FULL, SMALLEST, Verdict
+from tools.verification.trials import Verdict
 
 CJK_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei",
@@ -47,7 +47,7 @@ class Lettering:
         """A name from the data; a numbered stand-in where it cannot be drawn."""
         if self.font or text.isascii():
             return text
-        return self.renamed.setdefault(text, f"module {len(self.renamed) + 1}")
+        return self.renamed.setdefault(text, f"name {len(self.renamed) + 1}")
 
     def families(self) -> list[str]:
         """Font families in order of preference; Latin letters in matplotlib's own font."""
@@ -65,7 +65,7 @@ def draw(report: Report, path: Path, lettering: Lettering | None = None) -> list
         figure = Figure(figsize=(15, 10), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2)
-        figure.suptitle(f"{letters.label('验证', 'Verification')}: {letters.name(Path(report.model).name)}")
+        figure.suptitle(f"{letters.label('验证', 'Verification')}: {letters.name(report.model)}")
         _accuracy(axes[0, 0], report, letters)
         _shortcuts(axes[0, 1], report, letters)
         _probes(axes[1, 0], report, letters)
@@ -91,11 +91,17 @@ def _points(axes: Axes, shares: Sequence[Share | None], offset: float, colour: s
 
 
 def _ticks(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_xticks(
-        range(len(names)), names, rotation=20 if len(names) > 3 else 0, ha="right" if len(names) > 3 else "center"
-    )
-    axes.set_ylim(-0.03, 1.03)
+    if len(names) > 3:
+        axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    else:
+        axes.set_xticks(range(len(names)), names)
+    axes.set_ylim(-0.03, 1.27)  # room for the legend above the points
+    axes.set_yticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.grid(axis="y", alpha=0.3)
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    axes.legend(fontsize=8, loc="upper center", ncols=columns, framealpha=0.8, columnspacing=1.0, handletextpad=0.4)
 
 
 def _shown(report: Report) -> list[ModuleReport]:
@@ -118,8 +124,8 @@ def _accuracy(axes: Axes, report: Report, letters: Lettering) -> None:
             label = letters.label("多数答案", "majority answer") if x == 0 else ""
             axes.hlines(module.majority.rate, x - 0.4, x + 0.4, colors="black", linestyles="dotted", label=label)
     _ticks(axes, [letters.name(m.label) for m in modules])
-    axes.set_title(letters.label("正确率(95 % Wilson 区间)", "accuracy (95 % Wilson interval)"))
-    axes.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.97), framealpha=0.8)
+    axes.set_title(letters.label("正确率（95 % Wilson 区间）", "accuracy (95 % Wilson interval)"))
+    _legend(axes, 3)
 
 
 _SHORTCUT_NAMES = {
@@ -129,13 +135,13 @@ _SHORTCUT_NAMES = {
     "lookup": "死记硬背",
     "ignored tag": "无视标签",
 }
+_LEFT, _RIGHT = -0.5, 1.25
+"""Limits of the effects that are shown."""
 _VERDICT_NAMES = {Verdict.FOUND: "有", Verdict.NOT_FOUND: "没有", Verdict.TOO_LITTLE: "数据不足"}
 
 
 def _shortcuts(axes: Axes, report: Report, letters: Lettering) -> None:
     """Each test's weakest effect: a shortcut is found where a whole interval lies in the shaded range."""
-    axes.axvspan(SMALLEST, 1.25, color="#cc3311", alpha=0.06)
-    axes.axvline(FULL, color="black", alpha=0.25, linestyle="dotted")
     labels: list[str] = []
     for row, s in enumerate(report.shortcuts):
         verdict = letters.label(_VERDICT_NAMES[s.verdict], s.verdict.value)
@@ -145,18 +151,20 @@ def _shortcuts(axes: Axes, report: Report, letters: Lettering) -> None:
             effect = e.weakest
             y = row - 0.35 + step * (n + 0.5)
             colour = _VERDICT_COLOURS[e.verdict]
-            low, high = (min(1.25, max(-0.5, limit)) for limit in (effect.low, effect.high))
+            axes.fill_betweenx([y - step / 2, y + step / 2], effect.smallest, _RIGHT, color="#cc3311", alpha=0.06, lw=0)
+            low, high = (min(_RIGHT, max(_LEFT, limit)) for limit in (effect.low, effect.high))
             axes.hlines(y, low, high, colors=colour, linewidth=3 if e.module == OVERALL else 1.2)
             if effect.value is not None:
-                axes.plot([min(1.25, max(-0.5, effect.value))], [y], "o", color=colour, markersize=4)
+                axes.plot([min(_RIGHT, max(_LEFT, effect.value))], [y], "o", color=colour, markersize=4)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlim(-0.5, 1.25)
+    axes.set_xlim(_LEFT, _RIGHT)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel(letters.label("效应(0:与对照相同,1:总是)", "effect (0: like the control, 1: always)"))
-    axes.set_title(
-        letters.label("捷径(红:有,绿:没有,灰:数据不足)", "shortcuts (red: found, green: not, grey: too little data)")
-    )
+    axes.set_xlabel(letters.label("效应（0：与对照相同；1：总是）", "effect (0: like the control, 1: always)"))
+    axes.set_title(letters.label("捷径", "shortcuts"))
+    for verdict, colour in _VERDICT_COLOURS.items():
+        axes.plot([], [], color=colour, label=letters.label(_VERDICT_NAMES[verdict], verdict.value))
+    axes.legend(fontsize=8, loc="lower left", framealpha=0.8)
 
 
 def _probes(axes: Axes, report: Report, letters: Lettering) -> None:
@@ -174,9 +182,9 @@ def _probes(axes: Axes, report: Report, letters: Lettering) -> None:
         _points(axes, shares, -0.09 + 0.18 * n, colour, label, shape)
     _points(axes, majority, 0.27, "black", letters.label("多数答案", "majority answer"), "_")
     _ticks(axes, [letters.name(m) for m in modules])
-    axes.set_title(letters.label("残缺的题(训练题)", "partial inputs (training questions)"))
+    axes.set_title(letters.label("残缺的题（训练题）", "partial inputs (training questions)"))
     if modules:
-        axes.legend(fontsize=8, framealpha=0.8)
+        _legend(axes, 2)
 
 
 def _reliability(axes: Axes, report: Report, letters: Lettering) -> None:
@@ -188,13 +196,14 @@ def _reliability(axes: Axes, report: Report, letters: Lettering) -> None:
             [b.confidence for b in c.bins],
             [b.right.rate for b in c.bins],
             yerr=[[b.right.rate - b.right.low for b in c.bins], [b.right.high - b.right.rate for b in c.bins]],
-            fmt="o-", color=colour, capsize=3, label=f"{names[c.name]} (ECE {c.expected_error:.3f}, n = {c.answers:,})",
+            fmt="o", color=colour, capsize=3, label=f"{names[c.name]} (ECE {c.expected_error:.3f}, n = {c.answers:,})",
         )  # fmt: skip
     axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.27)
+    axes.set_yticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.grid(alpha=0.3)
     axes.set_xlabel(letters.label("模型自报的把握", "confidence"))
     axes.set_ylabel(letters.label("实际正确率", "accuracy"))
     axes.set_title(letters.label("校准", "calibration"))
     if report.calibration:
-        axes.legend(fontsize=8, loc="upper left")
+        _legend(axes, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tools.verification.exam import OVERALL, Exam, Outcome, RowSet, Scope
@@ -42,7 +42,10 @@ class Shortcut:
 
     name: str
     verdict: Verdict
+    where: tuple[str, ...]
+    """The modules in which it was found."""
     summary: str
+    """The clearest evidence in words, or why there is none."""
     evidence: tuple[Evidence, ...]
 
 
@@ -82,14 +85,17 @@ def _lookup(outcome: Outcome, matches: list[Matched]) -> list[Evidence]:
 def _judge(name: str, evidence: tuple[Evidence, ...]) -> Shortcut:
     """Found where any evidence finds it; not found where all rows together (seen or unseen) rule it out."""
     if not evidence:
-        return Shortcut(name, Verdict.TOO_LITTLE, _NOTHING_TO_TEST[name], ())
+        return Shortcut(name, Verdict.TOO_LITTLE, (), _NOTHING_TO_TEST[name], ())
     guilty = [e for e in evidence if e.verdict is Verdict.FOUND]
     if guilty:
         single = [e for e in guilty if e.module != OVERALL] or guilty
-        strongest = max(single, key=lambda e: (e.weakest.low, e.trials))
-        where = ", ".join(dict.fromkeys(e.module for e in single))
-        summary = f"in {where}; e.g. {strongest.module}, {strongest.rows}: {strongest.detail}"
-        return Shortcut(name, Verdict.FOUND, summary, evidence)
+        where = tuple(dict.fromkeys(e.module for e in single))
+        return Shortcut(name, Verdict.FOUND, where, _clearest(single).in_words(), evidence)
     whole = [e for e in evidence if e.module == OVERALL] or list(evidence)
     verdict = Verdict.NOT_FOUND if any(e.verdict is Verdict.NOT_FOUND for e in whole) else Verdict.TOO_LITTLE
-    return Shortcut(name, verdict, whole[0].detail, evidence)
+    return Shortcut(name, verdict, (), _clearest(evidence).in_words(), evidence)
+
+
+def _clearest(evidence: Sequence[Evidence]) -> Evidence:
+    """The evidence whose weakest effect is the surest; of equal ones, that with more trials."""
+    return max(evidence, key=lambda e: (e.weakest.low - e.weakest.smallest, e.trials))

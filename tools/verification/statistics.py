@@ -142,14 +142,15 @@ def lost_share(known: Sequence[bool], new: Sequence[bool], guessed: Sequence[boo
     if not known:
         return None, LOST_LIMITS
     rates = [sum(x) / len(x) for x in (known, new, guessed)]
-    value = (rates[0] - rates[1]) / (rates[0] - rates[2]) if rates[0] > rates[2] else None
+    if rates[0] <= rates[2]:
+        return None, LOST_LIMITS
 
     def contrast(lost: float) -> Interval:
         return _contrast([(1.0 - lost, known), (-1.0, new), (lost, guessed)])
 
     low = _last_true(lambda lost: contrast(lost).low > 0.0)
     high = _last_true(lambda lost: contrast(lost).high >= 0.0)
-    return value, Interval(low, high)
+    return (rates[0] - rates[1]) / (rates[0] - rates[2]), Interval(low, high)
 
 
 def _last_true(holds_at: Callable[[float], bool]) -> float:

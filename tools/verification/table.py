@@ -10,7 +10,7 @@ from tools.verification.exam import OVERALL
 from tools.verification.report import Report
 from tools.verification.shortcuts import Shortcut
 from tools.verification.statistics import Share
-from tools.verification.trials import FALSE_ALARM_LEVEL, Evidence, Verdict
+from tools.verification.trials import FALSE_ALARM_LEVEL, Evidence, Example, Verdict
 
 _ABSENT = "–"
 
@@ -49,6 +49,11 @@ def share_with_interval(share: Share | None) -> str:
 def rate(share: Share | None) -> str:
     """`88.1 %`, or a dash where there is nothing to count."""
     return percent(share.rate) if share else _ABSENT
+
+
+def two_digits(value: float) -> str:
+    """`0.25`; never `-0.00`."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def p_text(value: float) -> str:
@@ -143,9 +148,13 @@ def _shortcuts(report: Report) -> Iterator[str]:
     yield f"shortcuts (tests on matched rows, Holm-corrected together at {FALSE_ALARM_LEVEL:.0%})"
     width = max(len(s.name) for s in report.shortcuts)
     for s in report.shortcuts:
+        where = f" in {', '.join(s.where)}" if s.where else ""
         verdict = s.verdict.value.upper() if s.verdict is Verdict.FOUND else s.verdict.value
-        yield f"  {s.name:<{width}}  {verdict}{f': {s.summary}' if s.summary else ''}"
-        for example in strongest(s).examples if s.verdict is Verdict.FOUND else ():
+        nothing = f": {s.summary}" if not s.evidence else ""
+        yield f"  {s.name:<{width}}  {verdict}{where}{nothing}"
+        if s.verdict is Verdict.FOUND:
+            yield f"  {'':<{width}}    {s.summary}"
+        for example in _examples(s):
             answer = example.answer or "(nothing)"
             yield f"  {'':<{width}}    e.g. {example.prompt} → {answer}, expected {example.truth}"
     yield ""
@@ -161,9 +170,10 @@ def _shortcuts(report: Report) -> Iterator[str]:
     )
 
 
-def strongest(shortcut: Shortcut) -> Evidence:
-    """The evidence that speaks most clearly for a shortcut: by verdict, then by its weakest effect."""
-    return max(shortcut.evidence, key=lambda e: (e.verdict is Verdict.FOUND, e.weakest.low, e.trials))
+def _examples(shortcut: Shortcut) -> list[Example]:
+    """Three rows that show a shortcut that was found, of as many modules as they go."""
+    guilty = [e.examples for e in shortcut.evidence if e.verdict is Verdict.FOUND]
+    return [examples[n] for n in range(3) for examples in guilty if n < len(examples)][:3]
 
 
 def telling(shortcut: Shortcut) -> list[Evidence]:
@@ -175,7 +185,8 @@ def telling(shortcut: Shortcut) -> list[Evidence]:
 
 def _evidence_row(e: Evidence) -> list[str]:
     effects = [
-        f"{x.name} {_ABSENT if x.value is None else f'{x.value:.2f}'} ({x.low:.2f} to {x.high:.2f})" for x in e.effects
+        f"{x.name} {_ABSENT if x.value is None else two_digits(x.value)} ({two_digits(x.low)} to {two_digits(x.high)})"
+        for x in e.effects
     ]
     return [
         f"{e.shortcut}, {e.module}, {e.rows}",

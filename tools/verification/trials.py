@@ -82,6 +82,10 @@ class Evidence:
         """The effect whose lower limit is the furthest below what would count."""
         return min(self.effects, key=lambda e: e.low - e.smallest)
 
+    def in_words(self) -> str:
+        """`arithmetic, unseen: …`, or nothing where there is nothing to add to the figures."""
+        return f"{self.module}, {self.rows}: {self.detail}" if self.detail else ""
+
     def corrected(self, p_value: float) -> Evidence:
         """With the corrected p-value."""
         return replace(self, p_corrected=p_value)

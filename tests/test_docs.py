@@ -1,0 +1,58 @@
+"""The docs are true: generated pages are current, every page has its Chinese twin, every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.document_settings import PAGE, page
+from training.layers import leaf_names
+from training.registry import BUILT_IN, load
+from training.train import with_options
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def twin(path: Path) -> Path:
+    return path.parent / "zh-CN" / path.name if path.parent.name == "docs" else path.with_name("README.zh-CN.md")
+
+
+def test_the_settings_page_is_what_the_declarations_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python tools/document_settings.py"
+
+
+def test_the_chinese_settings_page_explains_every_setting() -> None:
+    text = (ROOT / "docs" / "zh-CN" / "CONFIGURATION.md").read_text(encoding="utf-8")
+    built = [load(name) for name, entry in BUILT_IN.items() if entry.target]
+    names = {name for backend in built for name in leaf_names(with_options(backend))}
+    assert sorted(name for name in names if f"| `{name}` |" not in text) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_page_has_a_chinese_twin_with_the_same_commands(path: Path) -> None:
+    def commands(text: str) -> list[str]:
+        blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+        return [line.split("#")[0].rstrip(" \\") for block in blocks for line in block.splitlines() if line.strip()]
+
+    chinese = twin(path).read_text(encoding="utf-8")
+    assert re.search(r"[一-鿿]{10,}", chinese), "it is written in Chinese"
+    assert commands(chinese) == commands(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *map(twin, PAGES)], ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if not target.startswith(("http:", "https:")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_readme_shows_the_two_commands_first() -> None:
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        first = re.search(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+        assert first is not None
+        assert [line.split()[:2] for line in first.group(1).splitlines()] == [["make", "train"], ["make", "test"]]

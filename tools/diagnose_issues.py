@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Look for what is wrong, and say which command mends it: the machine, the packages, the data files, the runs.
+
+    python tools/diagnose_issues.py                          # all of it; runs are searched below the working directory
+    python tools/diagnose_issues.py runs hlbd_playground     # runs are searched below these directories
+    python tools/diagnose_issues.py --datasets my_data.json  # this data file instead of those in data/
+
+Each finding is ok, a warning (work goes on, but not as you may think) or an error (training, resuming or verifying
+fails, or its result would be wrong). Nothing is changed. See docs/DIAGNOSIS.md.
+
+Exit code: 0 without an error, 1 with one, 2 for arguments that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from apt_model.errors import EXIT_BAD_INPUT, UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=(__doc__ or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("paths", metavar="PATH", nargs="*", help="where runs are searched (default: the working directory)")
+    add("--datasets", metavar="FILE", nargs="+", help="HLBD files to look at (default: every .json file in data/)")
+    add("--json", action="store_true", help="print JSON, with every single case")
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
+    args = _parser().parse_args(arguments)
+    roots = [Path(name) for name in args.paths or ["."]]
+    for root in roots:
+        if not root.is_dir():
+            what = "this is a file" if root.exists() else "there is no such directory"
+            raise UserError(f"{root}: {what}; give a directory with runs in it, and data files with --datasets")
+
+    # Imported here, so that --help and a misspelt flag do not wait.
+    from tools.diagnosis.data_set import data_paths, diagnose_data
+    from tools.diagnosis.dependencies import diagnose_dependencies
+    from tools.diagnosis.environment import diagnose_environment
+    from tools.diagnosis.report import exit_code, lines, to_json
+    from tools.diagnosis.runs import diagnose_runs
+
+    paths = data_paths(args.datasets)
+    findings = [
+        *diagnose_environment(roots),
+        *diagnose_dependencies(),
+        *diagnose_data(paths, complete=args.datasets is None),
+        *diagnose_runs(roots),
+    ]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Data holds characters that an old terminal's encoding lacks. JSON is UTF-8 whoever reads it.
+        sys.stdout.reconfigure(encoding="utf-8" if args.json else None, errors="replace")
+    if args.json:
+        print(to_json(findings))
+    else:
+        for line in lines(findings):
+            print(line)
+    return exit_code(findings)
+
+
+def main() -> int:
+    """Command line entry: see the module's text for exit codes."""
+    try:
+        return run(sys.argv[1:])
+    except UserError as error:
+        print(f"diagnose_issues: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""The data files together: what is missing, and whether what is held out is really unseen and readable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from apt_model.errors import DataError
+from apt_model.hlbd import Sample, find_dataset
+from tools.diagnosis.command import python_command
+from tools.diagnosis.data_file import (
+    COMMITTED,
+    DATA,
+    HELD_OUT_ENDING,
+    DataFile,
+    diagnose_file,
+    is_held_out,
+    remedy,
+    section_of,
+    texts,
+    unreadable,
+)
+from tools.diagnosis.finding import Finding, Status
+from tools.verification.question import Split, normalised
+
+DEFAULT = "HLBD_Hardcore_Full"
+"""What `train.py` reads when no file is named."""
+
+
+def data_paths(names: Sequence[str] | None) -> list[Path]:
+    """The files to look at: those named, else every .json file in data/.
+
+    Raises:
+        DataError: a named file does not exist.
+    """
+    if names is None:
+        return sorted(DATA.glob("*.json"))
+    return [find_dataset(name) for name in names]
+
+
+def diagnose_data(paths: Sequence[Path], complete: bool) -> Iterator[Finding]:
+    """Every file by itself, then every held-out file against the training files.
+
+    Args:
+        paths: the files to look at.
+        complete: these should be all files of the project, so a missing one is a finding.
+    """
+    if complete:
+        yield from _missing(paths)
+    files: dict[Path, DataFile | DataError] = {}
+    for path in paths:
+        files[path.resolve()] = _load(path)
+    training = [f for f in files.values() if isinstance(f, DataFile) and not f.is_held_out]
+    for path in paths:
+        file = files[path.resolve()]
+        if isinstance(file, DataError):
+            yield unreadable(path, file)
+            continue
+        yield from diagnose_file(file)
+        if not file.is_held_out:
+            continue
+        partner = _partner(path)
+        own = files.get(partner.resolve()) or (_load(partner) if partner.is_file() else None)
+        if isinstance(own, DataFile):
+            others = [f for f in training if f.path.resolve() != partner.resolve()]
+            yield _leaks(file, [own, *others])
+            yield _characters(file, own)
+        else:
+            yield _nothing_to_compare(file, partner)
+
+
+def _load(path: Path) -> DataFile | DataError:
+    try:
+        return DataFile.load(path)
+    except DataError as error:
+        return error
+
+
+def _partner(held_out: Path) -> Path:
+    """The training file of a held-out file."""
+    return held_out.with_name(f"{held_out.stem.removesuffix(HELD_OUT_ENDING)}{held_out.suffix}")
+
+
+def _missing(paths: Sequence[Path]) -> Iterator[Finding]:
+    there = {path.stem for path in paths if not is_held_out(path)}
+    for stem, generator in COMMITTED.items():
+        if stem not in there:
+            message = "missing; it is what train.py reads by default" if stem == DEFAULT else "missing"
+            status = Status.ERROR if stem == DEFAULT else Status.WARNING
+            yield Finding(section_of(DATA / f"{stem}.json"), "rows", status, message, python_command(*generator))
+
+
+def _nothing_to_compare(file: DataFile, partner: Path) -> Finding:
+    message = f"not compared: its training file {partner.name} is not beside it or cannot be read"
+    return Finding(file.section, "leaks", Status.WARNING, message, remedy(partner))
+
+
+def _leaks(file: DataFile, training: Sequence[DataFile]) -> Finding:
+    """Held-out questions that stand in a training file, compared as the verifier compares them."""
+    questions = _unseen_by_design(file, training[0])
+    details: list[str] = []
+    leaking: set[str] = set()
+    for other in training:
+        for s in questions:
+            if normalised(s.prompt) in other.questions:
+                leaking.add(s.prompt)
+                details.append(f"{s.prompt!r} ({file.place(s)}) is in {other.path.name}")
+    facts = {"leaks": len(leaking), "compared_with": [other.path.name for other in training]}
+    if not leaking:
+        names = training[0].path.name + (f" and {len(training) - 1} other training files" if training[1:] else "")
+        return Finding(file.section, "leaks", Status.OK, f"none into {names}", facts=facts)
+    message = f"{len(leaking):,} held-out questions stand in a training file: scores on them mean nothing"
+    return Finding(file.section, "leaks", Status.ERROR, message, remedy(file.path), tuple(details), facts)
+
+
+def _unseen_by_design(file: DataFile, training: DataFile) -> list[Sample]:
+    """The samples that training must not have.
+
+    A question row must be new, whatever its kind. A concept that is paraphrased keeps its name, so its prompts are
+    known; what must be new is the way it is told, and it leaks only if training has every one of its answers too.
+    """
+    samples = file.corpus.samples
+    if not file.has_concepts:
+        return samples
+    document = json.loads(file.path.read_text(encoding="utf-8-sig"))  # `load_corpus` has checked it
+    paraphrased = {i for i, item in enumerate(document["samples"]) if item.get("kind") == Split.PARAPHRASE}
+    known = {s[:2] for s in training.corpus.samples}
+    retold = {s.entry for s in samples if s[:2] not in known}
+    return [s for s in samples if s.entry not in paraphrased or s.entry not in retold]
+
+
+def _characters(file: DataFile, training: DataFile) -> Finding:
+    """Characters and tags that a model of the training file cannot read or write."""
+    unknown = training.tokenizer.unknown(texts(file.corpus.samples))
+    new_tags = sorted(set(file.tokenizer.tags) - set(training.tokenizer.tags))
+    facts = {"unknown_characters": dict(sorted(unknown.items())), "unknown_tags": new_tags}
+    if not unknown and not new_tags:
+        return Finding(file.section, "characters", Status.OK, f"all known from {training.path.name}", facts=facts)
+    parts = [f"{len(unknown)} characters ({''.join(sorted(unknown))[:40]})"] if unknown else []
+    parts += [f"tags {' '.join(new_tags)}"] if new_tags else []
+    details = tuple(f"{character!r} {count:,} times" for character, count in sorted(unknown.items()))
+    message = f"{training.path.name} lacks {' and '.join(parts)}: a model trained on it cannot answer these rows"
+    return Finding(file.section, "characters", Status.WARNING, message, remedy(file.path), details, facts)

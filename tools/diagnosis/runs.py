@@ -1,0 +1,215 @@
+"""The runs on disk: how each ended, what it can be resumed from, what is damaged or left over."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from apt_model.errors import CheckpointError
+from tools.diagnosis.command import pip_command, python_command, shown
+from tools.diagnosis.finding import Finding, Status
+from tools.diagnosis.machine import size_text
+from tools.diagnosis.run_search import find_runs
+from training.progress import LOG_NAME, REPORT_NAME, read_events, read_report
+from training.snapshot import Snapshot
+
+SECTION = "runs"
+SILENT_AFTER = 600.0
+"""Seconds without an update after which a run that is at work is suspected to hang."""
+
+
+def diagnose_runs(roots: Sequence[Path]) -> Iterator[Finding]:
+    """Every run below the given directories."""
+    unreadable: list[OSError] = []
+    found = list(find_runs(roots, unreadable))
+    for error in unreadable:
+        where = Path(error.filename)
+        fix = f"chmod u+rx {shlex.quote(shown(where))}"
+        yield Finding(SECTION, "search", Status.WARNING, f"{shown(where)} cannot be read ({error.strerror})", fix)
+    if not found:
+        below = ", ".join(map(shown, roots))
+        yield Finding(
+            SECTION,
+            "search",
+            Status.OK,
+            f"no run below {below}",
+            python_command("train.py", "--config", "playground_cpu"),
+        )
+    for run_dir in found:
+        yield from diagnose_run(run_dir)
+
+
+def diagnose_run(run_dir: Path) -> Iterator[Finding]:
+    """State, checkpoints, final model, leftovers and size of one run."""
+    section = f"run {shown(run_dir)}"
+    report = _record(run_dir)
+    at_work = is_locked(run_dir)
+    yield _state(section, run_dir, report or {}, at_work)
+    if report is not None and read_report(run_dir) is None:
+        message = f"{REPORT_NAME} is missing or damaged; {LOG_NAME} has everything, and resuming writes it again"
+        yield Finding(section, "report", Status.WARNING, message, _resume(run_dir, report))
+    yield from _checkpoints(section, run_dir, report or {}, at_work)
+    if not at_work:
+        yield from _leftovers(section, run_dir)
+    files = [p for p in run_dir.rglob("*") if p.is_file() and not p.is_symlink()]
+    size = sum(_size(p) for p in files)
+    message = f"{size_text(size)} in {len(files)} files"
+    yield Finding(section, "disk use", Status.OK, message, facts={"bytes": size, "files": len(files)})
+
+
+def _record(run_dir: Path) -> dict[str, Any] | None:
+    """The run's snapshot, folded anew from the log where the report cannot be read."""
+    report = read_report(run_dir)
+    if report is None and (run_dir / LOG_NAME).is_file():
+        return Snapshot.of(read_events(run_dir / LOG_NAME)).to_dict()
+    return report
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a run at work has just replaced it
+        return 0
+
+
+def is_locked(run_dir: Path) -> bool:
+    """Whether a process is training in the directory: it holds the lock of its `RunDirectory`.
+
+    The probe takes a shared lock for an instant and changes nothing. A lock held on another computer is seen only
+    where the network file system passes locks on.
+    """
+    try:
+        # As in `RunDirectory`: the file is opened, locked and let go again.
+        with (run_dir / ".lock").open("rb+") as file:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # held by another process
+        return True
+    return False
+
+
+def _resume(run_dir: Path, report: dict[str, Any]) -> str:
+    """The command that goes on with a run. Its own settings come along with its directory."""
+    backend = report.get("backend")
+    named = ["--backend", backend] if isinstance(backend, str) and backend != "playground" else []
+    return python_command("train.py", *named, "--resume", run_dir)
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(0.0, seconds):.0f} s ago"
+
+
+def _progress(report: dict[str, Any]) -> str:
+    """`at step 360 of 360, epoch 20, loss 0.0123`."""
+    latest = report.get("latest") or {}
+    total = report.get("total_steps")
+    told = f"at step {report.get('step', 0)}" + (f" of {total}" if total is not None else "")
+    told += f", epoch {latest['epoch']}" if latest.get("epoch") is not None else ""
+    return told + (f", loss {latest['loss']:.4g}" if latest.get("loss") is not None else "")
+
+
+def _state(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -> Finding:
+    """Finished, stopped, failed, running; or stale: it says running, but nobody works on it."""
+    said = report.get("state", "unknown")
+    updated = report.get("updated_at")
+    age = time.time() - updated if isinstance(updated, int | float) else None
+    when = f", updated {_ago(age)}" if age is not None else ""
+    state, status, fix = said, Status.OK, ""
+    message = f"{said} {_progress(report)}{when}"
+    if said == "running" and not at_work:
+        state, status, fix = "stale", Status.WARNING, _resume(run_dir, report)
+        message = f"stale: its record says running, but no process works on it; {_progress(report)}{when}"
+    elif said == "running" and age is not None and age > SILENT_AFTER:
+        # Stopping it is the user's decision: it may only be slow.
+        state, status, fix = "silent", Status.WARNING, f"tail -n 3 {shlex.quote(shown(run_dir / LOG_NAME))}"
+        message = f"silent: a process works on it and has reported nothing for long; {_progress(report)}{when}"
+    elif said == "failed":
+        status, fix = Status.ERROR, _resume(run_dir, report)
+        error = str(report.get("error", "no reason recorded")).splitlines()[0]
+        message = f"failed {_progress(report)}{when}: {error}"
+    elif said == "stopped":
+        fix = _resume(run_dir, report)
+    elif said == "unknown":
+        status, fix = Status.WARNING, _resume(run_dir, report)
+        message = f"no record: {LOG_NAME} and {REPORT_NAME} are missing or unreadable"
+    facts = {"state": state, "step": report.get("step"), "total_steps": report.get("total_steps"),
+             "updated_at": updated, "run_id": report.get("run_id"), "backend": report.get("backend")}  # fmt: skip
+    return Finding(section, "state", status, message, fix, facts=facts)
+
+
+def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -> Iterator[Finding]:
+    """The newest checkpoint is read whole, the others are opened; the final model is read as the verifier does."""
+    if at_work:
+        names = [c.get("path") for c in report.get("checkpoints", [])]
+        message = f"newest {names[-1]}; not read, because the run is at work" if names else "none yet"
+        yield Finding(section, "checkpoints", Status.OK, message)
+        return
+    try:
+        from training.checkpoint import FINAL_NAME, list_checkpoints, newest_good
+        from training.run_directory import MODEL_DIRECTORY
+        from training.trained_model import load_trained_model
+    except (ImportError, OSError) as error:  # without torch they cannot be read; the environment's section says why
+        yield Finding(section, "checkpoints", Status.WARNING, f"not read: {error}", pip_command())
+        return
+    good, faults = newest_good(run_dir)
+    readable, _ = list_checkpoints(run_dir)
+    damaged = tuple(str(fault).replace(str(run_dir), shown(run_dir)) for fault in faults)
+    facts: dict[str, Any] = {
+        "readable": [path.name for _, path in readable],
+        "damaged": [d.partition(":")[0] for d in damaged],
+    }
+    if good is not None:
+        path, payload = good
+        facts["newest_good"] = path.name
+        older = len(readable) - [p for _, p in readable].index(path) - 1
+        message = f"newest good one {path.name} (step {payload['step']})" + (f", {older} older" if older else "")
+        if damaged:
+            yield Finding(
+                section, "checkpoints", Status.WARNING, f"{len(damaged)} damaged; {message}",
+                f"rm {shlex.join(d.partition(':')[0] for d in damaged)}", damaged, facts,
+            )  # fmt: skip
+        else:
+            yield Finding(section, "checkpoints", Status.OK, message, facts=facts)
+    elif damaged:
+        message = f"all {len(damaged)} are damaged: the run cannot be resumed"
+        fix = python_command("train.py", "--config", run_dir / "config.yaml", "--run-dir", run_dir, "--overwrite")
+        yield Finding(section, "checkpoints", Status.ERROR, message, fix, damaged, facts)
+    else:
+        yield Finding(section, "checkpoints", Status.OK, "none", facts=facts)
+    whole: list[str] = []
+    for name in (FINAL_NAME, MODEL_DIRECTORY):
+        if (run_dir / name).exists():
+            try:
+                load_trained_model(run_dir / name)
+            except CheckpointError as error:
+                message = str(error).replace(str(run_dir), shown(run_dir))
+                yield Finding(section, "final model", Status.ERROR, message, _resume(run_dir, report))
+            else:
+                whole.append(name)
+    if whole:
+        yield Finding(section, "final model", Status.OK, f"good: {', '.join(whole)}", facts={"good": whole})
+
+
+def _leftovers(section: str, run_dir: Path) -> Iterator[Finding]:
+    """Temporary files of a kill. The next resume deletes them; until then they only take room."""
+    found = sorted(run_dir.glob(".*.tmp"))
+    if found:
+        names = ", ".join(p.name for p in found)
+        fix = f"rm -r {shlex.join(shown(p) for p in found)}"
+        yield Finding(section, "leftovers", Status.WARNING, f"temporary files of a kill: {names}", fix)
