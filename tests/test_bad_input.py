@@ -162,7 +162,7 @@ WRONG_FLAGS: list[tuple[list[str | Path], list[str]]] = [
     (["--seed", str(2**63)], ["seed = ", str(2**63), "less than"]),
     (["--optimizer", "sgd"], ["optimizer = 'sgd'", "--optimizer", "'adamw'", "'muon'"]),
     (["--device", "tpu"], ["device = 'tpu'", "--device", "'cpu'"]),
-    (["--explain", "num_headz"], ["num_headz", "did you mean 'num_heads'?"]),
+    (["--explain", "num_headz"], ["--explain num_headz", "did you mean 'num_heads'?"]),
     (["--explain", ""], ["--explain"]),
     (["--backend", "playgroud"], ["--backend playgroud", "did you mean 'playground'?", "deepspeed"]),
     (["--backend", ""], ["--backend"]),
@@ -361,6 +361,7 @@ def test_a_checkpoint_of_another_model_or_curve_is_refused_with_both_values(
 def test_a_checkpoint_of_other_data_is_refused(checkpoint: Path, refused: Refused, tiny_dataset: TinyDataset) -> None:
     tiny_dataset("other.json")
     refused(["--resume", checkpoint, "--datasets", "other.json"], checkpoint.name, "training data", "--datasets")
+    refused(["--resume", "--datasets", "other.json"], "checkpoint_epoch_2.pt", "training data", "--datasets")
 
 
 # -- the run directory ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from training.checkpoint import list_checkpoints
-from training.progress import LOG_NAME, read_events
+from training.progress import LOG_NAME, REPORT_NAME, read_events
 from training.snapshot import Snapshot, without_superseded
 from training.trained_model import load_trained_model
 
@@ -123,7 +123,7 @@ def test_a_run_killed_at_25_random_points_ends_with_the_weights_of_an_uninterrup
         run_dir = tmp_path / f"round_{rounds}"
         while True:
             process = start(run_dir, "--resume")
-            # A resumed run goes back to its checkpoint: wait until it has passed the point of the last kill's checkpoint.
+            # A resumed run goes back to its checkpoint: wait until it has passed that point.
             updates, more = next(points)
             resumed_at = last_step(run_dir) // 5 * 5
             alive = wait_for(lambda r=run_dir, s=resumed_at + updates: last_step(r) >= s, process)  # type: ignore[misc]
@@ -173,6 +173,22 @@ def test_a_stop_signal_writes_a_checkpoint_first_and_says_how_to_go_on(
     assert report["state"] == "stopped"
     assert (run_dir / f"checkpoint_step_{report['step']}.pt").exists() or report["step"] % 18 == 0
     assert f"at step {report['step']} " in finish(run_dir, "--resume")
+    assert_same_weights(run_dir, reference)
+    assert_same_record(run_dir, reference)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(reference: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start(run_dir)
+    assert wait_for(lambda: last_step(run_dir) >= 12, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGINT, output
+    assert "Traceback" not in output
+    finish(run_dir, "--resume")
     assert_same_weights(run_dir, reference)
     assert_same_record(run_dir, reference)
 

@@ -25,6 +25,9 @@ if str(ROOT) not in sys.path:
 
 from apt_model.errors import EXIT_BAD_INPUT, UserError
 
+NEEDED_PYTHON = (3, 11)
+"""As `requires-python` in pyproject.toml. Asked here, because an older one cannot even read the modules below."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -47,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
 def run(arguments: list[str]) -> int:
     """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
     args = _parser().parse_args(arguments)
+    if sys.version_info < NEEDED_PYTHON:
+        needed, here = (".".join(map(str, version[:2])) for version in (NEEDED_PYTHON, sys.version_info))
+        raise UserError(
+            f"Python {here} runs this, and the project needs {needed} or newer: install it and `make setup`"
+        )
     roots = [Path(name) for name in args.paths or ["."]]
     for root in roots:
         if not root.is_dir():

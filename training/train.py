@@ -25,6 +25,7 @@ DESCRIPTION = (
     "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
     "the curve stays the same."
 )
+EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
 RESUME_HELP = "a checkpoint (.pt), or a run directory; without PATH the newest good checkpoint of --run-dir"
 
@@ -36,6 +37,9 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:  # a second Ctrl-C, or one outside of training
+        print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # `train.py --help | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE

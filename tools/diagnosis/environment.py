@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.diagnosis.command import interpreter, pip_command, shown
+from tools.diagnosis.command import ROOT, interpreter, pip_command, shown
 from tools.diagnosis.finding import Finding, Status
 from tools.diagnosis.machine import memory, size_text, usable_cores
 
@@ -24,7 +25,7 @@ _LITTLE_MEMORY = 2**30
 
 def diagnose_environment(paths: Sequence[Path]) -> Iterator[Finding]:
     """Everything below the project: the interpreter, the machine, torch. `paths` say whose disks matter."""
-    yield _ok("python", f"{platform.python_version()} ({shown(Path(sys.executable))}) on {platform.platform()}")
+    yield _python()
     cores = usable_cores()
     yield Finding(SECTION, "cores", Status.OK, f"{cores} for this process", facts={"cores": cores})
     yield _memory()
@@ -32,8 +33,14 @@ def diagnose_environment(paths: Sequence[Path]) -> Iterator[Finding]:
     yield from _torch(cores)
 
 
-def _ok(subject: str, message: str) -> Finding:
-    return Finding(SECTION, subject, Status.OK, message)
+def _python() -> Finding:
+    """The interpreter; a system's own is not the one that `make setup` has installed everything for."""
+    message = f"{platform.python_version()} ({shown(Path(sys.executable))}) on {platform.platform()}"
+    own = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if sys.prefix == sys.base_prefix and own.exists():
+        fix = f"{shlex.quote(shown(own))} {shlex.quote(shown(ROOT / 'tools' / 'diagnose_issues.py'))}"
+        return Finding(SECTION, "python", Status.WARNING, f"{message}; the checkout has its own in .venv", fix)
+    return Finding(SECTION, "python", Status.OK, message)
 
 
 def _memory() -> Finding:

@@ -18,6 +18,8 @@ from training.progress import LOG_NAME, REPORT_NAME, read_events, read_report
 from training.snapshot import Snapshot
 
 SECTION = "runs"
+LOCK_NAME, CONFIG_NAME = ".lock", "config.yaml"
+"""As in `training.run_directory`, which needs torch: the state of a run must be told without it. A test compares."""
 SILENT_AFTER = 600.0
 """Seconds without an update after which a run that is at work is suspected to hang."""
 
@@ -54,6 +56,7 @@ def diagnose_run(run_dir: Path) -> Iterator[Finding]:
         yield Finding(section, "report", Status.WARNING, message, _resume(run_dir, report))
     yield from _checkpoints(section, run_dir, report or {}, at_work)
     if not at_work:
+        yield from _final_model(section, run_dir, report or {})
         yield from _leftovers(section, run_dir)
     files = [p for p in run_dir.rglob("*") if p.is_file() and not p.is_symlink()]
     size = sum(_size(p) for p in files)
@@ -83,8 +86,11 @@ def is_locked(run_dir: Path) -> bool:
     where the network file system passes locks on.
     """
     try:
-        # As in `RunDirectory`: the file is opened, locked and let go again.
-        with (run_dir / ".lock").open("rb+") as file:
+        file = (run_dir / LOCK_NAME).open("rb+" if os.name == "nt" else "rb")
+    except OSError:  # most often: no such file
+        return False
+    with file:
+        try:
             if os.name == "nt":
                 import msvcrt
 
@@ -94,18 +100,29 @@ def is_locked(run_dir: Path) -> bool:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:  # held by another process
-        return True
+        except OSError:  # held by another process
+            return True
     return False
+
+
+def _backend(report: dict[str, Any]) -> list[str]:
+    name = report.get("backend")
+    return ["--backend", name] if isinstance(name, str) and name != "playground" else []
 
 
 def _resume(run_dir: Path, report: dict[str, Any]) -> str:
     """The command that goes on with a run. Its own settings come along with its directory."""
-    backend = report.get("backend")
-    named = ["--backend", backend] if isinstance(backend, str) and backend != "playground" else []
-    return python_command("train.py", *named, "--resume", run_dir)
+    if not (run_dir / CONFIG_NAME).is_file():
+        return "the run's own command with --resume (its settings were not recorded)"
+    return python_command("train.py", *_backend(report), "--resume", run_dir)
+
+
+def _start_anew(run_dir: Path, report: dict[str, Any]) -> str:
+    """The command that deletes a run and starts it again with its own settings."""
+    if not (run_dir / CONFIG_NAME).is_file():
+        return "the run's own command with --overwrite (its settings were not recorded)"
+    own = ("--config", run_dir / CONFIG_NAME, "--run-dir", run_dir)
+    return python_command("train.py", *_backend(report), *own, "--overwrite")
 
 
 def _ago(seconds: float) -> str:
@@ -154,44 +171,55 @@ def _state(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -
 
 
 def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -> Iterator[Finding]:
-    """The newest checkpoint is read whole, the others are opened; the final model is read as the verifier does."""
+    """The newest checkpoint is read whole, the others are opened."""
     if at_work:
         names = [c.get("path") for c in report.get("checkpoints", [])]
         message = f"newest {names[-1]}; not read, because the run is at work" if names else "none yet"
         yield Finding(section, "checkpoints", Status.OK, message)
         return
     try:
-        from training.checkpoint import FINAL_NAME, list_checkpoints, newest_good
-        from training.run_directory import MODEL_DIRECTORY
-        from training.trained_model import load_trained_model
+        from training.checkpoint import list_checkpoints, newest_good
     except (ImportError, OSError) as error:  # without torch they cannot be read; the environment's section says why
         yield Finding(section, "checkpoints", Status.WARNING, f"not read: {error}", pip_command())
         return
+    readable, unreadable = list_checkpoints(run_dir)
     good, faults = newest_good(run_dir)
-    readable, _ = list_checkpoints(run_dir)
-    damaged = tuple(str(fault).replace(str(run_dir), shown(run_dir)) for fault in faults)
+    newest_first = [path for _, path in readable]
+    passed_over = newest_first[: newest_first.index(good[0])] if good else newest_first
+    damaged = [*(path for path, _ in unreadable), *passed_over]
+    details = tuple(str(fault).replace(str(run_dir), shown(run_dir)) for fault in faults)
     facts: dict[str, Any] = {
-        "readable": [path.name for _, path in readable],
-        "damaged": [d.partition(":")[0] for d in damaged],
+        "newest_good": good[0].name if good else None,
+        "older": [path.name for path in newest_first[len(passed_over) + 1 :]],
+        "damaged": [path.name for path in damaged],
     }
-    if good is not None:
-        path, payload = good
-        facts["newest_good"] = path.name
-        older = len(readable) - [p for _, p in readable].index(path) - 1
-        message = f"newest good one {path.name} (step {payload['step']})" + (f", {older} older" if older else "")
-        if damaged:
-            yield Finding(
-                section, "checkpoints", Status.WARNING, f"{len(damaged)} damaged; {message}",
-                f"rm {shlex.join(d.partition(':')[0] for d in damaged)}", damaged, facts,
-            )  # fmt: skip
-        else:
-            yield Finding(section, "checkpoints", Status.OK, message, facts=facts)
-    elif damaged:
-        message = f"all {len(damaged)} are damaged: the run cannot be resumed"
-        fix = python_command("train.py", "--config", run_dir / "config.yaml", "--run-dir", run_dir, "--overwrite")
-        yield Finding(section, "checkpoints", Status.ERROR, message, fix, damaged, facts)
-    else:
+    if good is None and not damaged:
         yield Finding(section, "checkpoints", Status.OK, "none", facts=facts)
+        return
+    if good is None and report.get("state") != "finished":
+        message = f"all {len(damaged)} are damaged: the run cannot be resumed"
+        fix = _start_anew(run_dir, report)
+        yield Finding(section, "checkpoints", Status.ERROR, message, fix, details, facts)
+        return
+    message = (
+        f"newest good one {good[0].name} (step {good[1]['step']})" if good else "none good, and the run is finished"
+    )
+    message += f", {len(facts['older'])} older" if facts["older"] else ""
+    status, fix = Status.OK, ""
+    if damaged:
+        status, fix = Status.WARNING, f"rm {shlex.join(map(shown, damaged))}"
+        message = f"{len(damaged)} damaged; {message}"
+    yield Finding(section, "checkpoints", status, message, fix, details, facts)
+
+
+def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
+    """The finished model in both its forms, read as the verifier does. Resuming a finished run writes them again."""
+    try:
+        from training.checkpoint import FINAL_NAME
+        from training.run_directory import MODEL_DIRECTORY
+        from training.trained_model import load_trained_model
+    except (ImportError, OSError):  # said above
+        return
     whole: list[str] = []
     for name in (FINAL_NAME, MODEL_DIRECTORY):
         if (run_dir / name).exists():
