@@ -3,7 +3,8 @@
 # is diagnosed, and a tiny model is trained, resumed and verified.
 #
 #   ./quick_test.sh               on data/HLBD_Hardcore_Full.json; all of data/ is diagnosed
-#   ./quick_test.sh my_data.json  on this HLBD file alone (or: QUICK_TEST_DATA=my_data.json ./quick_test.sh)
+#   ./quick_test.sh my_data.json  on this HLBD file alone; a bare name is also looked for in data/
+#   QUICK_TEST_DATA=my_data.json ./quick_test.sh    the same
 #
 # Exit code: 0 when all four pass, 1 when one fails, 2 when nothing could be tested. A failing stage shows the command
 # that failed and its last lines; the stages after it still run. Everything is written to a temporary directory that
@@ -38,6 +39,9 @@ if ! command -v "$python" > /dev/null; then
 fi
 
 data=${1:-${QUICK_TEST_DATA:-}}
+if [ -n "$data" ] && [ ! -f "$data" ] && [ -f "$root/data/$data" ]; then
+    data=$root/data/$data
+fi
 if [ -n "$data" ] && [ ! -f "$data" ]; then
     echo "quick_test: $data: no such data file; give an HLBD .json file" >&2
     exit 2
@@ -61,7 +65,7 @@ failing=""
 
 # check COMMAND...: run it; keep its output in $log, and its name in $failing if it fails.
 check() {
-    if "$@" > "$log" 2>&1 < /dev/null; then return 0; fi
+    "$@" > "$log" 2>&1 < /dev/null && return 0
     failing="exit code $?: $*"
     return 1
 }
@@ -115,29 +119,15 @@ $(cat "$log")"
 
 data_diagnosed() {
     mkdir -p "$work/no_runs" # the user's own runs are not what is tested
-    if [ -n "$data" ]; then
-        check "$python" "$root/tools/diagnose_issues.py" "$work/no_runs" --datasets "$data" || return 1
-    else
-        check "$python" "$root/tools/diagnose_issues.py" "$work/no_runs" || return 1
+    set -- "$python" "$root/tools/diagnose_issues.py" "$work/no_runs"
+    if [ -n "$data" ]; then set -- "$@" --datasets "$data"; fi
+    if ! check "$@"; then
+        # The errors may stand far above the last lines. Without one in the output, it is the command that failed.
+        grep -q '^  error ' "$log" && grep -A 3 '^  error ' "$log" > "$work/errors" && mv "$work/errors" "$log"
+        return 1
     fi
     shown=$(tail -n 1 "$log")
 }
-
-# Exit code 0 when two final models have the same weights, bit for bit.
-same_weights='
-import sys
-from pathlib import Path
-
-sys.path.insert(0, sys.argv[1])
-import torch
-
-from training.trained_model import load_trained_model
-
-ours, theirs = (load_trained_model(Path(path)).model.state_dict() for path in sys.argv[2:])
-differing = [name for name in theirs if name not in ours or not torch.equal(ours[name], theirs[name])]
-print(f"{len(theirs)} tensors, {len(differing)} of them differ: {differing[:5]}")
-sys.exit(1 if differing or len(ours) != len(theirs) else 0)
-'
 
 # train RUN_DIR FLAGS...: a model of 70,000 parameters on one thread, so that the same sums come out to the last bit.
 train() {
@@ -155,8 +145,9 @@ trained_resumed_verified() {
         failing="train.py --resume: it did not go on at step 9"
         return 1
     fi
-    check "$python" -c "$same_weights" "$root" "$work/parted/final_model.pt" "$work/whole/final_model.pt" || return 1
-    shown=$(cat "$log")
+    check env PYTHONPATH="$root" "$python" -m tools.diagnosis.same_weights \
+        "$work/parted/final_model.pt" "$work/whole/final_model.pt" || return 1
+    shown="resumed at step 9 of 24: $(cat "$log")"
     check "$python" "$root/tools/verify_hlbd_model.py" --model "$work/parted" --dataset "$learned" --sample 20 \
         --device cpu || return 1
 }

@@ -48,9 +48,10 @@ LEVEL_TAGS = {
     "越南文": "[VI]",
     "泰文": "[TH]",
 }
-# With pairs=full, these are also asked of each other. The rest (a picture, one character, a formula) is told by many
-# concepts alike: it can be an answer, and as a question only where the data happens to give it a single answer.
-_SENTENCE_KEYS_EXCLUDED = frozenset({"字卡", "数学", "emoji"})
+# Levels that tell only a part (a picture, one character, a formula, a phrase). With pairs=full they ask for the Chinese
+# sentence, where the data gives them a single one; the other levels are whole sentences and ask for each other.
+_PARTS = frozenset({"字卡", "数学", "emoji", "短语"})
+_ASKED_PARTS = frozenset({"短语"})
 _CHINESE = "中文"
 
 
@@ -342,10 +343,9 @@ def _directions(concept: str, texts: dict[str, str], pairs: Pairs) -> Iterator[t
     if pairs == "levels":
         return
     if _CHINESE in texts:
-        for key in (k for k in texts if k in _SENTENCE_KEYS_EXCLUDED):
+        for key in (k for k in texts if k in _PARTS):
             yield f"{level_tag(_CHINESE)}{level_tag(key)}{texts[key]}", texts[_CHINESE]
-    sentences = [key for key in texts if key not in _SENTENCE_KEYS_EXCLUDED]
-    for given in sentences:
-        for asked in sentences:
+    for given in (key for key in texts if key not in _PARTS):
+        for asked in (key for key in texts if key not in _PARTS or key in _ASKED_PARTS):
             if asked != given:
                 yield f"{level_tag(asked)}{level_tag(given)}{texts[given]}", texts[asked]

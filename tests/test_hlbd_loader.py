@@ -114,8 +114,8 @@ def test_with_pairs_full_the_sentences_ask_for_each_other(tmp_path: Path) -> Non
     assert full["[EN][ZH]正在下雨。"] == "It is raining."
     assert full["[ZH][EMOJI]🌧️"] == "正在下雨。"
     assert full["[ZH][CARD]雨"] == "正在下雨。"
-    # Nine levels; phrase, pinyin, English, Chinese, Japanese, Korean ask for each other; three more ask for Chinese.
-    assert len(full) == 9 + 6 * 5 + 3
+    # Nine levels; five sentences ask for each other and for the phrase; the four parts ask for the Chinese sentence.
+    assert len(full) == 9 + 5 * 5 + 4
 
 
 def test_a_prompt_with_several_answers_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from training.checkpoint import list_checkpoints
-from training.progress import LOG_NAME, REPORT_NAME, read_events
+from training.progress import LOG_NAME, read_events
 from training.snapshot import Snapshot, without_superseded
 from training.trained_model import load_trained_model
 
@@ -29,7 +29,8 @@ SETTINGS = {
     "d_model": 64, "num_layers": 2, "num_heads": 4, "d_ff": 128, "dropout": 0.1, "optimizer": "muon",
     "stabilizer": "dbc_dac", "dbc_rank": 8, "batch_size": 10, "gradient_accumulation_steps": 3, "epochs": 9,
     "restart_epochs": 2, "validation_split": 0.1, "save_interval": 2, "save_steps": 5, "keep_last": 3,
-    "keep_best": True, "report_batches": 3, "answer_samples": 0, "learning_rate": 1e-3, "num_threads": 1, "device": "cpu",
+    "keep_best": True, "report_batches": 3, "answer_samples": 0, "learning_rate": 1e-3, "num_threads": 1,
+    "device": "cpu",
 }  # fmt: skip
 
 

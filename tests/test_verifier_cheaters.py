@@ -174,7 +174,6 @@ def train(samples: Sequence[Sample], tokenizer: DynamicTagTokenizer, run_dir: Pa
     model = trainer.engine.model()
     assert isinstance(model, APT)
     save_final_model(trainer.directory, model, tokenizer, trainer.config, result.step)
-    trainer.directory.release()
 
 
 @dataclass
