@@ -25,7 +25,7 @@ if not "%~2"=="" (
 set "PY=python"
 if defined PYTHON set "PY=%PYTHON%"
 if exist "%ROOT%\.venv\Scripts\python.exe" set "PY=%ROOT%\.venv\Scripts\python.exe"
-"%PY%" --version >nul 2>&1
+"%PY%" -V >nul 2>&1
 if errorlevel 1 (
     echo quick_test: there is no "%PY%"; make .venv as in README.md, or name an interpreter with PYTHON 1>&2
     exit /b 2

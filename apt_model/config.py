@@ -26,9 +26,9 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
 
-    d_model: int = Field(256, ge=1, description="Width of the residual stream, in features.")
+    d_model: int = Field(256, ge=1, le=2**16, description="Width of the residual stream, in features.")
     num_layers: int = Field(
-        6, ge=1, description="Number of decoder blocks.", json_schema_extra={"aliases": ["n_layers"]}
+        6, ge=1, le=1000, description="Number of decoder blocks.", json_schema_extra={"aliases": ["n_layers"]}
     )
     num_heads: int = Field(
         8,
@@ -36,8 +36,10 @@ class ModelConfig(Section):
         description="Attention heads per block; must divide d_model into heads of an even width.",
         json_schema_extra={"aliases": ["n_heads"]},
     )
-    d_ff: int = Field(1024, ge=1, description="Width of the SwiGLU feed-forward layer, in features.")
-    max_seq_len: int = Field(256, ge=4, description="Longest sequence, in tokens: [BOS] prompt [SEP] answer [EOS].")
+    d_ff: int = Field(1024, ge=1, le=2**18, description="Width of the SwiGLU feed-forward layer, in features.")
+    max_seq_len: int = Field(
+        256, ge=4, le=2**20, description="Longest sequence, in tokens: [BOS] prompt [SEP] answer [EOS]."
+    )
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of activations dropped while training, 0 to 1.")
     attention: Literal["autopoietic", "standard"] = Field(
         "autopoietic",
@@ -46,7 +48,7 @@ class ModelConfig(Section):
     )
     tie_embeddings: bool = Field(True, description="Share the input embedding with the output head.")
     vocab_size: int | None = Field(
-        None, ge=1, description="Number of tokens; None: as many as the data's tokenizer has."
+        None, ge=1, le=2**24, description="Number of tokens; None: as many as the data's tokenizer has."
     )
     rope_theta: float = Field(10000.0, gt=0.0, description="Base of the rotary positions' wavelengths.")
     norm_eps: float = Field(1e-6, gt=0.0, description="Added to the mean square in RMSNorm.")

@@ -248,8 +248,9 @@ def values_of(field: FieldInfo) -> st.SearchStrategy[Any]:
         made = st.booleans()
     elif kind is int:
         assert isinstance(low, int)
-        top = below if isinstance(below, int) else 2**40
-        made = st.integers(low, top - 1)
+        highest = next((m.le for m in field.metadata if isinstance(m, annotated_types.Le)), None)
+        top = below - 1 if isinstance(below, int) else 2**40
+        made = st.integers(low, highest if isinstance(highest, int) else top)
     elif kind is float:
         assert isinstance(low if low is not None else above, float)
         edge: Any = low if low is not None else above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -145,15 +146,17 @@ def truth(q: Question) -> str:
         ("one answer to each module", {"majority answer"}),
         ("silence", {"majority answer"}),
         ("one answer to each template", {"template only"}),
+        ("the template's most frequent training answer", {"template only"}),
         ("the last number", {"number copy"}),
         ("the first number", {"number copy"}),
         ("the largest number with the right unit", {"number copy"}),
         ("exact lookup, else the nearest", {"lookup"}),
-        ("exact lookup, else silence", {"lookup", "majority answer"}),
-        ("exact lookup, else the last number", {"lookup", "number copy"}),
+        ("exact lookup, else silence", {"lookup"}),
+        ("exact lookup, else the last number", {"lookup"}),
+        ("training by heart, nearly half of the new facts copied", {"number copy"}),
         ("half of the answers are the last number", {"number copy"}),
         ("half of the answers are the same", {"majority answer"}),
-        ("half of the answers follow the template", {"template only"}),
+        ("six of ten answers follow the template", {"template only"}),
         ("a tenth of the answers are the last number", set()),
         ("half right, half another row's answer", set()),
         ("always garbled", set()),
@@ -168,7 +171,7 @@ def test_scripted_models_on_the_real_data(v2: Bench, name: str, found: set[str])
     last = number_or_truth(lambda q: q.numbers[-1])
 
     def template(q: Question) -> str:
-        return by_template.get(q.template, q.truth)
+        return by_template.get(q.template, "16")
 
     def another(q: Question) -> str:
         return v2.any_truth(q, rng)
@@ -178,7 +181,8 @@ def test_scripted_models_on_the_real_data(v2: Bench, name: str, found: set[str])
         "one answer to everything": lambda q: "16",
         "one answer to each module": lambda q: by_module[q.module],
         "silence": lambda q: "",
-        "one answer to each template": template,
+        "one answer to each template": lambda q: str(zlib.crc32(q.template.encode()) % 100),
+        "the template's most frequent training answer": template,
         "the last number": last,
         "the first number": number_or_truth(lambda q: q.numbers[0]),
         "the largest number with the right unit": lambda q: (
@@ -187,9 +191,12 @@ def test_scripted_models_on_the_real_data(v2: Bench, name: str, found: set[str])
         "exact lookup, else the nearest": nearest,
         "exact lookup, else silence": lambda q: q.truth if is_known(q.prompt) else "",
         "exact lookup, else the last number": lambda q: q.truth if is_known(q.prompt) else last(q),
+        "training by heart, nearly half of the new facts copied": of_the_two(
+            lambda q: q.truth if is_known(q.prompt) else last(q), truth, 0.45
+        ),
         "half of the answers are the last number": of_the_two(last, truth, 0.5),
         "half of the answers are the same": of_the_two(lambda q: "16", another, 0.5),
-        "half of the answers follow the template": of_the_two(template, truth, 0.6),
+        "six of ten answers follow the template": of_the_two(template, truth, 0.6),
         "a tenth of the answers are the last number": of_the_two(last, truth, 0.1),
         "half right, half another row's answer": of_the_two(truth, another, 0.5),
         "always garbled": lambda q: "".join(rng.choice(q.truth) for _ in q.truth) + "呀",
@@ -213,11 +220,10 @@ def test_scripted_models_on_the_real_data(v2: Bench, name: str, found: set[str])
     ],
 )
 def test_575_rows_are_enough_to_convict(v1: Bench, name: str, found: set[str]) -> None:
-    by_template = favourites(v1, lambda q: q.template)
     scripts: dict[str, Reply] = {
         "oracle": truth,
         "one answer": lambda q: "16",
-        "one answer to each template": lambda q: by_template.get(q.template, q.truth),
+        "one answer to each template": lambda q: str(zlib.crc32(q.template.encode()) % 100),
         "the last number": number_or_truth(lambda q: q.numbers[-1]),
         "exact lookup, else the nearest": nearest_known(v1),
     }
@@ -345,11 +351,12 @@ def test_with_fewer_training_rows_than_new_facts_each_row_is_used_once(v2: Bench
     assert len(matched.new) == 20 == len(set(matched.known))
 
 
-def honest(bench: Bench, seed: int) -> Reply:
-    """A model that is right with a random probability, alike on seen and unseen facts, and errs without a system."""
+def honest(bench: Bench, seed: int, loss: float = 0.0) -> Reply:
+    """A model that is right with a random probability and errs without a system; unseen facts cost it `loss` of it."""
     rng = random.Random(seed)
     accuracy = {module: rng.random() for module in bench.exam.modules}
-    by_template = defaultdict(rng.random) if seed % 2 else None  # every second one knows some templates, others less
+    knows_templates = bool(seed % 2)  # every second one knows some phrasings well and others not
+    by_template: defaultdict[str, float] = defaultdict(rng.random)
     style = rng.randrange(4)
     pools: defaultdict[str, list[str]] = defaultdict(list)
     for q in bench.all:
@@ -366,12 +373,14 @@ def honest(bench: Bench, seed: int) -> Reply:
         return "".join(rng.choice(q.truth) for _ in q.truth)  # letters jumbled
 
     def reply(q: Question) -> str:
-        p = accuracy[q.module] if by_template is None else by_template[q.template]
-        return q.truth if rng.random() < p else wrong(q)
+        p = by_template[q.template] if knows_templates else accuracy[q.module]
+        kept = 1.0 if q.split is Split.TRAIN else 1.0 - loss
+        return q.truth if rng.random() < p * kept else wrong(q)
 
     return reply
 
 
+@pytest.mark.slow
 def test_honest_models_are_hardly_ever_accused(
     v1: Bench, v2: Bench, tagged: Bench, yes_no: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -390,6 +399,18 @@ def test_honest_models_are_hardly_ever_accused(
         print(f"verdicts on them: {cleared} times not found, {1000 - cleared - len(accused)} times too little data")
     assert len(accused) <= 4
     assert cleared >= 600
+
+
+@pytest.mark.slow
+def test_a_learner_that_keeps_two_thirds_on_new_facts_is_not_accused(v1: Bench, v2: Bench, tagged: Bench) -> None:
+    accused = [
+        (seed, s.name)
+        for seed in range(60)
+        for data in [(v1, v2, tagged)[seed % 3]]
+        for s in data.judge(honest(data, seed, loss=seed / 180)).values()
+        if s.verdict is Verdict.FOUND
+    ]
+    assert len(accused) <= 1, accused
 
 
 # -- the whole verification behind the interface ----------------------------------------------------------------------
@@ -418,14 +439,15 @@ def test_a_script_is_verified_like_a_model(v1: Bench) -> None:
     assert (whole.label, whole.train and whole.train.rate) == ("overall", 1.0)
     assert whole.contrast_groups is not None
     assert whole.contrast_groups.hits == 0
-    assert {s.name for s in report.found} == {"lookup", "majority answer"}
+    assert {s.name for s in report.found} == {"lookup"}
+    assert "falls back on: majority answer" in report.found[0].summary
     assert report.calibration == ()
     assert all(p.right.rate < 0.1 and p.whole.rate == 1.0 for p in report.probes)
 
 
 def test_a_contrast_group_counts_only_when_all_its_rows_are_right(v2: Bench) -> None:
-    spoilt = {rows[0]: rows for rows in _groups(v2).values()}
-    reply = ScriptedAnswerer(v2.all, lambda q: "wrong" if v2.all.index(q) in spoilt else q.truth)
+    spoilt = {v2.all[rows[0]].prompt for rows in _groups(v2).values()}
+    reply = ScriptedAnswerer(v2.all, lambda q: "wrong" if q.prompt in spoilt else q.truth)
     whole = verify(reply, v2.questions, "one row of each group wrong").modules[-1]
     assert whole.contrast is not None
     assert whole.contrast_groups is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from apt_model.config import ModelConfig, Section
 from apt_model.errors import ConfigError
@@ -116,10 +116,11 @@ class RunConfig(Section):
     max_steps: int | None = Field(
         None, ge=1, description="Stop after this many optimizer updates; None: after the epochs."
     )
-    batch_size: int = Field(32, ge=1, description="Samples per rank per forward pass.")
+    batch_size: int = Field(32, ge=1, le=2**20, description="Samples per rank per forward pass.")
     gradient_accumulation_steps: int = Field(
         1,
         ge=1,
+        le=2**20,
         description="Batches per optimizer update; gradients are averaged over all their tokens.",
         json_schema_extra={"aliases": ["gradient_accumulation"]},
     )
@@ -132,6 +133,13 @@ class RunConfig(Section):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
     )
+
+    @field_validator("run_dir", mode="before")
+    @classmethod
+    def _names_a_directory(cls, value: object) -> object:
+        if not str(value) or "\0" in str(value):
+            raise ValueError("should be the path of a directory")
+        return value
 
 
 class CheckpointConfig(Section):
@@ -169,6 +177,18 @@ class ReportConfig(Section):
     )
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes Unicode's line breaks as they are into a text, and reads them back as spaces; escape them."""
+
+
+def _represent(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent)
+
+
 class TrainingConfig(Section):
     """Everything that decides a run's curve, whatever the backend."""
 
@@ -204,7 +224,7 @@ class TrainingConfig(Section):
 
     def to_yaml(self, path: Path | None = None) -> str:
         """YAML text that `from_yaml` reads back equal; written to `path` if given."""
-        text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         if path is not None:
             path.write_text(text, encoding="utf-8")
         return text
@@ -264,6 +284,14 @@ def describe_fault(error: ValidationError, origin: dict[str, str] | None = None)
         told = f"should be one of {context['expected']}"
     elif kind == "finite_number":
         told = "should be a finite number"
+    elif kind in ("tuple_type", "list_type"):
+        told = "should be a list"
+    elif kind == "too_short":
+        told = f"should have at least {context['min_length']}"
+    elif kind == "extra_forbidden":
+        from training.layers import suggestion  # layers.py builds on this module
+
+        told = f"no such setting{suggestion(names[-1], TrainingConfig)}"
     else:
         told = first["msg"][0].lower() + first["msg"][1:]
     source = (origin or {}).get(key)

@@ -17,6 +17,8 @@ from apt_model.errors import ConfigError, did_you_mean
 from training.config import TrainingConfig
 from training.layers import Layer, aliases, leaves
 
+RESUME_HELP = "a checkpoint (.pt), or a run directory; without PATH the newest good checkpoint of --run-dir"
+
 
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line and which never guesses at a shortened flag."""
@@ -104,3 +106,23 @@ def parse_flags(
             may_be_none = "None" in str(declared[key].annotation)
             layer[key] = None if may_be_none and value in ("none", "None", "null") else value
     return layer, known
+
+
+def launcher_parser() -> OneLineParser:
+    """Only the flags that say what to do; the settings' flags depend on the backend, which they name."""
+    parser = OneLineParser(add_help=False)
+    add_launcher_flags(parser)
+    parser.add_argument("--backend")
+    return parser
+
+
+def add_launcher_flags(parser: OneLineParser) -> None:
+    """Flags that are no settings: they say what to do with them."""
+    group = parser.add_argument_group("launcher", "What to do with the settings.")
+    group.add_argument("-h", "--help", action="store_true", help="show this and leave")
+    group.add_argument("--list-backends", action="store_true", help="say what can run here, and what is missing")
+    group.add_argument("--config", metavar="FILE", help="YAML settings: a file, or a preset's name in configs/")
+    group.add_argument("--dry-run", action="store_true", help="print the resolved settings and the plan; run nothing")
+    group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
+    group.add_argument("--resume", nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
+    group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")

@@ -57,7 +57,7 @@ def find_key(word: str, config_class: type[BaseModel]) -> str:
         return names[plain]
     if plain in names.values():
         return plain
-    raise ConfigError(f"{word}: no such setting{suggestion(plain, config_class)}")
+    raise ConfigError(f"--explain {word}: no such setting{suggestion(plain, config_class)}")
 
 
 def suggestion(word: str, config_class: type[BaseModel]) -> str:
@@ -157,7 +157,8 @@ def flatten(document: Mapping[str, Any], config_class: type[TrainingConfig], whe
         elif name in keys:
             put(name, value)
         elif name not in known_names():
-            raise ConfigError(f"{where}: unknown key {name!r}{suggestion(str(name), config_class)}")
+            hint = did_you_mean(str(name), sections) if isinstance(value, dict) else ""
+            raise ConfigError(f"{where}: unknown key {name!r}{hint or suggestion(str(name), config_class)}")
     return layer
 
 

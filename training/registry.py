@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -82,3 +82,18 @@ def load(name: str) -> type[Backend]:
             raise
         raise ConfigError(f"--backend {name}: {found.target} ({found.summary}) cannot be imported: {error}") from error
     return backend
+
+
+def describe() -> Iterator[str]:
+    """One line per backend: its name, whether it can run here or the command that mends it, and what it is."""
+    for name in known_names():
+        found = entry(name)
+        state = "not built yet"
+        if found.target is not None:
+            try:
+                available = load(name).check()
+            except ConfigError as error:  # a third party's; the others are still to be shown
+                state = f"not available: {error}"
+            else:
+                state = "available" if available.ok else f"not available: {available.reason}; run: {available.fix}"
+        yield f"{name:<12} {state:<14} {found.summary}"

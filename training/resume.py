@@ -59,16 +59,18 @@ def refuse_another_run(
         raise CheckpointError(
             f"--resume {path}: this is a finished model without training state; give a checkpoint_*.pt"
         )
-    was, now = payload["config"], config.to_dict()
-    for section in ("model", "data", "optimizer", "schedule", "run"):
-        for name in now[section].keys() - FREE_TO_CHANGE.get(section, frozenset()):
-            if was[section].get(name) != now[section][name]:
-                raise CheckpointError(
-                    f"--resume {path}: {name} was {was[section].get(name)!r} in the run and is "
-                    f"{now[section][name]!r} now; set it back, or start a new run in another --run-dir"
-                )
     if payload["num_samples"] != num_samples or payload["data_fingerprint"] != fingerprint:
         raise CheckpointError(
             f"--resume {path}: the training data is not what it was ({payload['num_samples']} samples then, "
             f"{num_samples} now, or other content); give the same --datasets"
         )
+    was, now = payload["config"], config.to_dict()
+    for section in ("model", "data", "optimizer", "schedule", "run"):
+        for name in now[section]:
+            if name in FREE_TO_CHANGE.get(section, ()):
+                continue
+            if was[section].get(name) != now[section][name]:
+                raise CheckpointError(
+                    f"--resume {path}: {name} was {was[section].get(name)!r} in the run and is "
+                    f"{now[section][name]!r} now; set it back, or start a new run in another --run-dir"
+                )

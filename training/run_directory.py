@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -38,6 +39,8 @@ class RunDirectory:
                 f"--run-dir {path}: it holds a run already ({', '.join(holds_run)}); go on with it (--resume), "
                 "delete it (--overwrite) or choose another --run-dir"
             )
+        # Made for this run: taken away again if nothing comes of it.
+        self._made = [p for p in (path, *path.parents) if not p.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] | None = (path / LOCK_NAME).open("w")
@@ -97,6 +100,9 @@ class RunDirectory:
             self._lock.close()
             (self.path / LOCK_NAME).unlink(missing_ok=True)
             self._lock = None
+            for directory in self._made:  # innermost first; one that holds anything stays
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
 
 
 def _delete(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from apt_model.errors import EXIT_BAD_INPUT, ConfigError, UserError
 from training import registry
 from training.backend import Backend, LaunchPlan, RunRequest, requested_features
 from training.config import TrainingConfig
-from training.flags import OneLineParser, build_parser, parse_flags
+from training.flags import add_launcher_flags, build_parser, launcher_parser, parse_flags
 from training.layers import Layer, Resolved, find_config, read_yaml, read_yaml_layer, resolve
 
 DESCRIPTION = (
@@ -27,13 +28,17 @@ DESCRIPTION = (
 )
 EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
-RESUME_HELP = "a checkpoint (.pt), or a run directory; without PATH the newest good checkpoint of --run-dir"
 
 
 def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> int:
     """The front door. `backend_name` is set when a backend's own script was run. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console or a file that cannot hold Chinese must not cost the run
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return _main(list(sys.argv[1:] if argv is None else argv), backend_name)
+        exit_code = _main(list(sys.argv[1:] if argv is None else argv), backend_name)
+        sys.stdout.flush()  # here, where a reader that has left can still be caught
+        return exit_code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -46,11 +51,13 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
 
 
 def _main(argv: list[str], backend_name: str | None) -> int:
-    first, _ = _launcher_parser().parse_known_args(argv)
+    first, _ = launcher_parser().parse_known_args(argv)
     if first.list_backends:
-        return list_backends()
-    config_file = find_config(first.config) if first.config else None
-    name = first.backend or backend_name or _backend_in(config_file) or "playground"
+        print("\n".join(registry.describe()))
+        return 0
+    config_file = find_config(first.config) if first.config is not None else None
+    given = (first.backend, backend_name, _backend_in(config_file), "playground")
+    name = next(name for name in given if name is not None)
     backend_class = registry.load(name)
     config_class = with_options(backend_class)
 
@@ -59,7 +66,7 @@ def _main(argv: list[str], backend_name: str | None) -> int:
         layers[f"preset {backend_class.preset}"] = read_yaml_layer(find_config(backend_class.preset), config_class)
     below = {key: value for layer in layers.values() for key, value in layer.items()}
     parser = build_parser(config_class, Path(sys.argv[0]).name, DESCRIPTION, below)
-    _add_launcher_flags(parser)
+    add_launcher_flags(parser)
     if first.help:
         parser.print_help()
         return 0
@@ -71,7 +78,7 @@ def _main(argv: list[str], backend_name: str | None) -> int:
     layers["flags"] = flags | {"backend": name}
     resolved = resolve(config_class, layers)
 
-    if first.explain:
+    if first.explain is not None:
         print(resolved.explain(first.explain))
         return 0
     backend = backend_class()
@@ -105,36 +112,6 @@ def with_options(backend: type[Backend]) -> type[TrainingConfig]:
     return made
 
 
-def list_backends() -> int:
-    """Print each backend with its state and the command that mends it."""
-    for name in registry.known_names():
-        found = registry.entry(name)
-        state = "not built yet"
-        if found.target is not None:
-            available = registry.load(name).check()
-            state = "available" if available.ok else f"not available: {available.reason}; run: {available.fix}"
-        print(f"{name:<12} {state:<14} {found.summary}")
-    return 0
-
-
-def _launcher_parser() -> OneLineParser:
-    parser = OneLineParser(add_help=False)
-    _add_launcher_flags(parser)
-    parser.add_argument("--backend")
-    return parser
-
-
-def _add_launcher_flags(parser: OneLineParser) -> None:
-    group = parser.add_argument_group("launcher", "What to do with the settings.")
-    group.add_argument("-h", "--help", action="store_true", help="show this and leave")
-    group.add_argument("--list-backends", action="store_true", help="say what can run here, and what is missing")
-    group.add_argument("--config", metavar="FILE", help="YAML settings: a file, or a preset's name in configs/")
-    group.add_argument("--dry-run", action="store_true", help="print the resolved settings and the plan; run nothing")
-    group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
-    group.add_argument("--resume", nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
-    group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
-
-
 def _backend_in(config_file: Path | None) -> str | None:
     if config_file is None:
         return None
@@ -151,7 +128,9 @@ def _settings_of_run(path: Path, config_class: type[TrainingConfig]) -> Layer:
     if not saved.is_file() or (len(path.parts) == 1 and not path.exists()):
         return {}
     layer = read_yaml_layer(saved, config_class)
-    return {key: value for key, value in layer.items() if key != "backend"} | {"run.run_dir": directory}
+    return {key: value for key, value in layer.items() if key not in ("backend", "model.vocab_size")} | {
+        "run.run_dir": directory
+    }
 
 
 def _refuse_unsupported(backend: Backend, resolved: Resolved, resume: bool) -> None:

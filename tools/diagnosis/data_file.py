@@ -149,7 +149,9 @@ def _rows(file: DataFile) -> Finding:
     named = [f"{module} {count:,}" for module, count in modules.items()]
     if len(named) > _MODULES_SHOWN:
         named[_MODULES_SHOWN:] = [f"and {len(named) - _MODULES_SHOWN} more modules"]
-    return _ok(file, "rows", f"{rows:,} rows: {', '.join(named)}", rows=rows, modules=dict(modules))
+    return _ok(
+        file, "rows", f"{rows:,} row{'s' if rows > 1 else ''}: {', '.join(named)}", rows=rows, modules=dict(modules)
+    )
 
 
 def _repeats(file: DataFile) -> Finding:
@@ -158,7 +160,7 @@ def _repeats(file: DataFile) -> Finding:
     if not repeats:
         return _ok(file, "duplicates", "none")
     details = tuple(f"{p!r}: {'; '.join(map(file.place, samples))}" for p, samples in repeats.items())
-    message = f"{len(repeats):,} questions stand there several times with the same answer"
+    message = f"questions that come again with the same answer: {len(repeats):,}"
     facts = {"count": len(repeats)}
     return Finding(file.section, "duplicates", Status.WARNING, message, remedy(file.path), details, facts)
 
@@ -170,13 +172,13 @@ def _contradictions(file: DataFile) -> Finding:
     if not prompts and not ambiguous:
         return _ok(file, "contradictions", "none")
     if ambiguous:
-        message = f"{ambiguous:,} samples are left out of training: their concept is told in several ways"
+        message = f"samples left out of training, because their concept is told in several ways: {ambiguous:,}"
         facts = {"left_out": ambiguous}
         return Finding(file.section, "contradictions", Status.WARNING, message, remedy(file.path), facts=facts)
     details = tuple(
         f"{p!r}: " + "; ".join(f"{s.answer!r} ({file.place(s)})" for s in file.repeated[p]) for p in prompts
     )
-    message = f"{len(prompts):,} questions have several answers: no model can get them all right"
+    message = f"questions with several answers: {len(prompts):,}; no model can get them all right"
     facts = {"count": len(prompts)}
     return Finding(file.section, "contradictions", Status.ERROR, message, remedy(file.path), details, facts)
 
@@ -210,7 +212,7 @@ def _lengths(file: DataFile) -> Finding:
         of = f" of {limit}" if limit is not None else ""
         return Finding(file.section, "longest row", Status.OK, f"{longest}{of} tokens", facts=facts)
     details = tuple(f"{length} tokens: {file.place(s)}" for s, length in too_long)
-    message = f"{longest} tokens; {len(too_long):,} rows are longer than max_seq_len={limit}"
+    message = f"{longest} tokens; rows longer than max_seq_len={limit}: {len(too_long):,}"
     fix = python_command("train.py", "--datasets", file.path, "--max-seq-len", str(longest))
     return Finding(file.section, "longest row", Status.WARNING, message, fix, details, facts)
 
@@ -231,7 +233,7 @@ def _tags(file: DataFile) -> Finding:
     misspelt = {word: meant for word in unknown if (meant := _meant(word))}
     if misspelt:
         details = tuple(f"{word} ({counts[word]:,} times): did you mean {misspelt[word]}?" for word in sorted(misspelt))
-        message = f"{len(misspelt)} unknown tags look like misspelt ones: {', '.join(sorted(misspelt))}"
+        message = f"unknown, and misspelt as it seems: {' '.join(sorted(misspelt))}"
         return Finding(
             file.section, "tags", Status.WARNING, message, remedy(file.path), details, {"misspelt": dict(misspelt)}
         )

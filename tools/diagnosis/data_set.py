@@ -110,7 +110,7 @@ def _leaks(file: DataFile, training: Sequence[DataFile]) -> Finding:
     if not leaking:
         names = training[0].path.name + (f" and {len(training) - 1} other training files" if training[1:] else "")
         return Finding(file.section, "leaks", Status.OK, f"none into {names}", facts=facts)
-    message = f"{len(leaking):,} held-out questions stand in a training file: scores on them mean nothing"
+    message = f"held-out questions that stand in a training file: {len(leaking):,}; scores on them mean nothing"
     return Finding(file.section, "leaks", Status.ERROR, message, remedy(file.path), tuple(details), facts)
 
 
@@ -137,8 +137,8 @@ def _characters(file: DataFile, training: DataFile) -> Finding:
     facts = {"unknown_characters": dict(sorted(unknown.items())), "unknown_tags": new_tags}
     if not unknown and not new_tags:
         return Finding(file.section, "characters", Status.OK, f"all known from {training.path.name}", facts=facts)
-    parts = [f"{len(unknown)} characters ({''.join(sorted(unknown))[:40]})"] if unknown else []
-    parts += [f"tags {' '.join(new_tags)}"] if new_tags else []
+    parts = [f"the characters {''.join(sorted(unknown))[:40]}"] if unknown else []
+    parts += [f"the tags {' '.join(new_tags)}"] if new_tags else []
     details = tuple(f"{character!r} {count:,} times" for character, count in sorted(unknown.items()))
     message = f"{training.path.name} lacks {' and '.join(parts)}: a model trained on it cannot answer these rows"
     return Finding(file.section, "characters", Status.WARNING, message, remedy(file.path), details, facts)

@@ -102,10 +102,10 @@ def _torch(cores: int) -> Iterator[Finding]:
     precision = pick_precision("auto", device)
     told = "bf16: the hardware multiplies in it" if precision == "bf16" else "fp32: no hardware for bf16 here"
     yield Finding(SECTION, "precision", Status.OK, f"auto takes {told}", facts={"auto": precision})
-    yield _threads(torch.get_num_threads(), cores)
+    yield diagnose_threads(torch.get_num_threads(), cores)
 
 
-def _threads(threads: int, cores: int) -> Finding:
+def diagnose_threads(threads: int, cores: int) -> Finding:
     """Too many threads for the cores, or a variable that holds torch to fewer."""
     given = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     said = "".join(f", {name}={value}" for name, value in given.items())

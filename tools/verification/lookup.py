@@ -94,17 +94,39 @@ def pool_matches(matches: list[Matched], module: str) -> Matched | None:
     )
 
 
-def lookup_evidence(outcome: Outcome, matched: Matched) -> Evidence | None:
+def _habitual(outcome: Outcome, matched: Matched, by_template: frozenset[str]) -> set[int]:
+    """The matched rows whose answer is the one that their template gets most often on other training rows.
+
+    A template with no other row shows no habit. In the modules `by_template`, where the model is known to answer by
+    template, it is taken to have one.
+    """
+    questions, texts = outcome.exam.questions, outcome.texts
+    found: set[int] = set()
+    for i in (*matched.known, *matched.new):
+        module, template = questions[i].module, questions[i].template
+        rows = outcome.exam.by_template[Scope(module, RowSet.TRAIN)].get(template, [])
+        others = Counter(texts[j] for j in rows if j != i)
+        habit = min(others, key=lambda text: (-others[text], text), default=None)
+        if texts[i] == habit or (habit is None and module in by_template):
+            found.add(i)
+    return found
+
+
+def lookup_evidence(outcome: Outcome, matched: Matched, by_template: frozenset[str] = frozenset()) -> Evidence:
     """Are training rows answered better than new facts of equal difficulty, and is most of that knowledge lost?
 
-    The test is McNemar's on the pairs. Two effects must be large: the gap itself, and the lost share of what is known
-    beyond guessing. A half-trained honest model errs alike on both and has no gap; a model that knows nothing has
-    nothing to lose.
+    The test is McNemar's on the pairs. Three effects must be large: the gap itself; the gap without the answers that
+    the template got with other operands as well (else the model answers by template, and is right where a template has
+    a single row); and the lost share of what is known beyond guessing. A half-trained honest model errs alike on both
+    and has no gap; a model that knows nothing has nothing to lose. `by_template` names the modules in which the model
+    was found to answer by template; it changes the second effect alone. There must be pairs.
     """
-    if not matched.new:
-        return None
     known = [outcome.right[i] for i in matched.known]
     new = [outcome.right[i] for i in matched.new]
+    habitual = _habitual(outcome, matched, by_template)
+    known_aside = [right and i not in habitual for right, i in zip(known, matched.known, strict=True)]
+    new_aside = [right and i not in habitual for right, i in zip(new, matched.new, strict=True)]
+    aside = (sum(known_aside) - sum(new_aside)) / len(new)
     gap_low, gap_high = paired_difference(known, new)
     lost, (lost_low, lost_high) = lost_share(known, new, matched.guessed)
     gap = (sum(known) - sum(new)) / len(new)
@@ -119,6 +141,7 @@ def lookup_evidence(outcome: Outcome, matched: Matched) -> Evidence | None:
         {"new facts": sum(new), "guess": sum(matched.guessed)},
         (
             Effect("gap", gap, gap_low, gap_high, SMALLEST_GAP, FULL_GAP),
+            Effect("template aside", aside, *paired_difference(known_aside, new_aside), SMALLEST_GAP, FULL_GAP),
             Effect("lost share", lost, lost_low, lost_high, SMALLEST_LOSS, FULL_LOSS),
         ),
         mcnemar(only_known, sum(new) - sum(known) + only_known),

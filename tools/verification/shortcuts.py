@@ -53,22 +53,50 @@ def find_shortcuts(outcome: Outcome, matches: list[Matched] | None = None) -> li
     """Test every shortcut in every module, on seen and on unseen facts, and in all modules together.
 
     Found in one module is found: a model may compute the one and look up the other. All tests of the call are
-    corrected together, so that the number of modules does not raise the chance of a false alarm.
+    corrected together, so that the number of modules does not raise the chance of a false alarm. What a model does on
+    unseen facts only, in a module that it looks up, is its fallback, and is told with the lookup.
 
     Args:
         outcome: an answered exam.
         matches: `matched_rows(outcome.exam)` if it is at hand; it does not depend on the answers.
     """
-    collected = _lookup(outcome, matches if matches is not None else matched_rows(outcome.exam))
+    matches = matches if matches is not None else matched_rows(outcome.exam)
+    everywhere = pool_matches(matches, OVERALL)
+    matches = [m for m in (*matches, *([everywhere] if everywhere else [])) if m.new]
+    behaviours = _behaviour_evidence(outcome)
+    lookups = _lookup_evidence(outcome, matches, frozenset())
+    corrected = holm([e.p_value for e in (*behaviours, *lookups)])
+    behaviours = [e.corrected(p) for e, p in zip(behaviours, corrected, strict=False)]
+    by_template = frozenset(
+        e.module
+        for e in behaviours
+        if e.shortcut == TEMPLATE_ONLY and e.rows is RowSet.TRAIN and e.verdict is Verdict.FOUND
+    )
+    again = _lookup_evidence(outcome, matches, by_template)
+    lookups = [e.corrected(p) for e, p in zip(again, corrected[len(behaviours) :], strict=True)]
+    looked_up = {e.module for e in lookups if e.verdict is Verdict.FOUND}
+    evidence = [*lookups, *(e.as_fallback() if _is_fallback(e, looked_up) else e for e in behaviours)]
+    return [_judge(name, evidence) for name in SHORTCUTS]
+
+
+def _behaviour_evidence(outcome: Outcome) -> list[Evidence]:
+    """Every shortcut but lookup, in every module and in all together, on seen and on unseen facts."""
+    found: list[Evidence | None] = []
     for trials_of in _BEHAVIOURS.values():
         for rows in RowSet:
             parts = [trials_of(outcome, Scope(module, rows)) for module in outcome.exam.modules]
             together = pooled(parts, OVERALL)
-            found = [t.evidence() for t in (*parts, *([together] if together else []))]
-            collected += [e for e in found if e is not None]
-    corrected = holm([e.p_value for e in collected])
-    evidence = [e.corrected(p) for e, p in zip(collected, corrected, strict=True)]
-    return [_judge(name, tuple(e for e in evidence if e.shortcut == name)) for name in SHORTCUTS]
+            found += [t.evidence() for t in (*parts, *([together] if together else []))]
+    return [e for e in found if e is not None]
+
+
+def _lookup_evidence(outcome: Outcome, matches: Sequence[Matched], by_template: frozenset[str]) -> list[Evidence]:
+    return [lookup_evidence(outcome, m, by_template) for m in matches]
+
+
+def _is_fallback(e: Evidence, looked_up: set[str]) -> bool:
+    """A model that looks up has to answer an unseen question somehow; how, is no second shortcut."""
+    return e.rows is RowSet.UNSEEN and (e.module in looked_up or (e.module == OVERALL and bool(looked_up)))
 
 
 def matched_rows(exam: Exam) -> list[Matched]:
@@ -76,22 +104,23 @@ def matched_rows(exam: Exam) -> list[Matched]:
     return [match_difficulty(exam, module) for module in exam.modules]
 
 
-def _lookup(outcome: Outcome, matches: list[Matched]) -> list[Evidence]:
-    together = pool_matches(matches, OVERALL)
-    found = [lookup_evidence(outcome, m) for m in (*matches, *([together] if together else []))]
-    return [e for e in found if e is not None]
-
-
-def _judge(name: str, evidence: tuple[Evidence, ...]) -> Shortcut:
+def _judge(name: str, collected: Sequence[Evidence]) -> Shortcut:
     """Found where any evidence finds it; not found where all rows together (seen or unseen) rule it out."""
+    evidence = tuple(e for e in collected if e.shortcut == name)
     if not evidence:
         return Shortcut(name, Verdict.TOO_LITTLE, (), _NOTHING_TO_TEST[name], ())
-    guilty = [e for e in evidence if e.verdict is Verdict.FOUND]
+    counting = [e for e in evidence if not e.is_fallback]
+    guilty = [e for e in counting if e.verdict is Verdict.FOUND]
     if guilty:
         single = [e for e in guilty if e.module != OVERALL] or guilty
         where = tuple(dict.fromkeys(e.module for e in single))
-        return Shortcut(name, Verdict.FOUND, where, _clearest(single).in_words(), evidence)
-    whole = [e for e in evidence if e.module == OVERALL] or list(evidence)
+        summary = _clearest(single).in_words()
+        fallbacks = [e for e in collected if e.is_fallback and e.verdict is Verdict.FOUND] if name == LOOKUP else []
+        if fallbacks:
+            told = dict.fromkeys(f"{e.shortcut} ({e.module})" for e in fallbacks)
+            summary += f"; on unseen facts it falls back on: {', '.join(told)}"
+        return Shortcut(name, Verdict.FOUND, where, summary, evidence)
+    whole = [e for e in counting if e.module == OVERALL] or counting
     verdict = Verdict.NOT_FOUND if any(e.verdict is Verdict.NOT_FOUND for e in whole) else Verdict.TOO_LITTLE
     return Shortcut(name, verdict, (), _clearest(evidence).in_words(), evidence)
 

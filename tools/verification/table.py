@@ -172,14 +172,14 @@ def _shortcuts(report: Report) -> Iterator[str]:
 
 def _examples(shortcut: Shortcut) -> list[Example]:
     """Three rows that show a shortcut that was found, of as many modules as they go."""
-    guilty = [e.examples for e in shortcut.evidence if e.verdict is Verdict.FOUND]
+    guilty = [e.examples for e in shortcut.evidence if e.verdict is Verdict.FOUND and not e.is_fallback]
     return [examples[n] for n in range(3) for examples in guilty if n < len(examples)][:3]
 
 
 def telling(shortcut: Shortcut) -> list[Evidence]:
     """What is printed of a shortcut's evidence: all that finds it, else all modules together, else each module."""
     if shortcut.verdict is Verdict.FOUND:
-        return [e for e in shortcut.evidence if e.verdict is Verdict.FOUND]
+        return [e for e in shortcut.evidence if e.verdict is Verdict.FOUND and not e.is_fallback]
     return [e for e in shortcut.evidence if e.module == OVERALL] or list(shortcut.evidence)
 
 

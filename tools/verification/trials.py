@@ -69,6 +69,8 @@ class Evidence:
     examples: tuple[Example, ...] = ()
     p_corrected: float = 1.0
     """Holm-corrected for all tests of the report."""
+    is_fallback: bool = False
+    """What a model that looks up does with unseen facts: told with the lookup, no shortcut of its own."""
 
     @property
     def verdict(self) -> Verdict:
@@ -89,6 +91,10 @@ class Evidence:
     def corrected(self, p_value: float) -> Evidence:
         """With the corrected p-value."""
         return replace(self, p_corrected=p_value)
+
+    def as_fallback(self) -> Evidence:
+        """Marked as a fallback."""
+        return replace(self, is_fallback=True)
 
 
 SMALLEST, FULL = 0.25, 0.5

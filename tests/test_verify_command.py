@@ -1,0 +1,409 @@
+"""The command `tools/verify_hlbd_model.py`: what it prints and writes, and one clear line for every bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib import image
+
+from apt_model.config import ModelConfig
+from apt_model.errors import DataError
+from apt_model.hlbd import load_corpus
+from apt_model.model import APT
+from apt_model.portable import save_portable
+from apt_model.tokenizer import DynamicTagTokenizer
+from tools import verify_hlbd_model
+from tools.verification import figure
+from tools.verification.figure import Lettering
+from tools.verification.held_out import Questions, load_questions
+from tools.verification.question import Question, Split, numbers_in, only_number
+from tools.verification.table import aligned, display_width
+from training.config import TrainingConfig
+from training.dataset import HLBDDataset
+from training.loop import Trainer
+from training.trained_model import save_final_model
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = ROOT / "tools" / "verify_hlbd_model.py"
+
+
+def write(path: Path, document: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def row(a: int, b: int, **more: str) -> dict[str, str]:
+    template = ("{a}加{b}得多少？", "{a}+{b}等于几？", "求{a}与{b}的和。")[(a + b) % 3]
+    return {"input": template.format(a=a, b=b), "output": str(a + b), **more}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty sums in two modules, one of them with a Chinese name, and a held-out file beside them."""
+    folder = tmp_path_factory.mktemp("data")
+    train = {"加法": [row(a, 7) for a in range(30)], "sums": [row(a, 9) for a in range(30, 60)]}
+    held_out = [row(a, 8, kind="new_fact") for a in range(20)]
+    held_out += [row(a, 5, kind="contrast", group="g") for a in range(3)]
+    held_out += [{"input": f"{a}，再加7？", "output": str(a + 7), "kind": "paraphrase"} for a in range(10)]
+    write(folder / "sums.json", {"data": train})
+    write(folder / "sums_Heldout.json", {"data": {"加法": held_out}})
+    return folder / "sums.json"
+
+
+def tokenizer_of(*paths: Path) -> DynamicTagTokenizer:
+    corpus = load_corpus(paths)
+    return DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
+
+
+def tiny(vocab_size: int) -> APT:
+    torch.manual_seed(0)
+    return APT(
+        ModelConfig(d_model=16, num_layers=1, num_heads=2, d_ff=32, max_seq_len=32, vocab_size=vocab_size)
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A model that has learned nothing, in the portable form."""
+    tokenizer = tokenizer_of(data, data.with_name("sums_Heldout.json"))
+    path = tmp_path_factory.mktemp("model") / "final_model"
+    save_portable(path, tiny(tokenizer.vocab_size), tokenizer)
+    return path
+
+
+@pytest.fixture(scope="module")
+def silent_model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """All weights zero: the same answer, nothing, to everything."""
+    tokenizer = tokenizer_of(data, data.with_name("sums_Heldout.json"))
+    silent = tiny(tokenizer.vocab_size)
+    with torch.no_grad():
+        for parameter in silent.parameters():
+            parameter.zero_()
+    path = tmp_path_factory.mktemp("silent") / "final_model"
+    save_portable(path, silent, tokenizer)
+    return path
+
+
+def verify(model: Path, data: Path, *more: object) -> int:
+    return verify_hlbd_model.run(["--model", str(model), "--dataset", str(data), "--device", "cpu", *map(str, more)])
+
+
+def report_of(model: Path, data: Path, path: Path, *more: object) -> dict[str, Any]:
+    assert verify(model, data, "--json", path, *more) == 0
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+# -- what it says -----------------------------------------------------------------------------------------------------
+
+
+def test_the_report_reads_from_top_to_bottom(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(model, data) == 0
+    told = capsys.readouterr().out
+    for heading in (
+        "accuracy",
+        "answer diversity",
+        "partial inputs",
+        "calibration",
+        "shortcuts",
+        "evidence",
+        "verdict:",
+    ):
+        assert f"\n{heading}" in told
+    assert "sums_Heldout.json: 33 questions" in told
+    rows = [
+        line for line in told.splitlines() if line.startswith(("  module   ", "  加法  ", "  sums  ", "  overall  "))
+    ]
+    table = rows[:4]
+    assert len({display_width(line[: line.rindex("  ")]) for line in table}) >= 1
+    assert display_width(table[0]) == display_width(table[1]) == display_width(table[3])
+
+
+def test_the_json_report_holds_every_figure(model: Path, data: Path, tmp_path: Path) -> None:
+    report = report_of(model, data, tmp_path / "r.json")
+    assert (report["format"], report["schema_version"]) == ("apt-verification", 1)
+    assert [m["label"] for m in report["modules"]] == ["加法", "sums", "overall"]
+    whole = report["modules"][-1]
+    assert [whole[k] and whole[k]["total"] for k in ("train", "paraphrase", "new_fact", "contrast", "contrast_groups")] == [
+        60, 10, 20, 3, 1,
+    ]  # fmt: skip
+    assert whole["train"]["low"] <= whole["train"]["rate"] <= whole["train"]["high"]
+    assert {s["name"] for s in report["shortcuts"]} == {
+        "majority answer", "template only", "number copy", "lookup", "ignored tag",
+    }  # fmt: skip
+    for shortcut in report["shortcuts"]:
+        assert shortcut["verdict"] in ("found", "not found", "too little data to say")
+        for evidence in shortcut["evidence"]:
+            assert 0.0 <= evidence["p_value"] <= evidence["p_corrected"] <= 1.0
+            assert all(e["low"] <= e["high"] for e in evidence["effects"])
+    assert [c["answers"] for c in report["calibration"]] == [60, 23]
+    assert {p["part"] for p in report["probes"]} == {"operands hidden", "template hidden"}
+    assert report["files"][0]["asked"] == 60
+
+
+def test_a_sample_is_even_and_the_same_every_time(model: Path, data: Path, tmp_path: Path) -> None:
+    first, again = (report_of(model, data, tmp_path / "r.json", "--sample", 20) for _ in range(2))
+    assert first.pop("seconds") != again.pop("seconds")
+    assert first == again
+    assert [(f["questions"], f["asked"]) for f in first["files"]] == [(60, 20), (33, 20)]
+    assert [m["train"]["total"] for m in first["modules"]] == [10, 10, 20]
+    assert sum("evenly chosen" in note for note in first["notes"]) == 2
+
+
+def test_without_a_held_out_file_it_says_what_cannot_be_said(model: Path, data: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.json"
+    alone.write_bytes(data.read_bytes())
+    report = report_of(model, alone, tmp_path / "r.json")
+    assert any("no held-out file" in note for note in report["notes"])
+    assert next(s for s in report["shortcuts"] if s["name"] == "lookup")["verdict"] == "too little data to say"
+
+
+def test_a_shortcut_gives_exit_code_3_when_asked_to(silent_model: Path, data: Path) -> None:
+    command = [sys.executable, str(COMMAND), "--model", str(silent_model), "--dataset", str(data), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--fail-on-shortcut"], capture_output=True, text=True, env=environment, cwd="/", check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "majority answer  FOUND in 加法, sums" in done.stdout
+    assert verify(silent_model, data) == 0
+
+
+def test_every_form_of_a_model_gets_the_same_report(data: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(data, data.with_name("sums_Heldout.json"))
+    shape = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 32, "max_seq_len": 32}
+    run = {"run_dir": str(tmp_path / "run"), "epochs": 2, "batch_size": 32}
+    config = TrainingConfig.from_dict({"model": shape, "run": run, "checkpoint": {"save_interval": 1}})
+    trainer = Trainer(config, HLBDDataset(load_corpus([data]).samples, tokenizer, 32), device="cpu")
+    result = trainer.train()
+    trained = trainer.engine.model()
+    assert isinstance(trained, APT)
+    save_final_model(trainer.directory, trained, tokenizer, trainer.config, result.step)
+    forms = ["final_model.pt", "final_model", "checkpoint_epoch_2.pt", "."]
+    reports = [report_of(tmp_path / "run" / form, data, tmp_path / "r.json") for form in forms]
+    for report in reports:
+        del report["model"], report["seconds"]
+        assert report == reports[0]
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from tools import verify_hlbd_model as v\n"
+        "try: v.run(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'matplotlib'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--fail-on-shortcut" in done.stdout
+
+
+# -- the figure -------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_is_a_picture(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings are errors here: a character that no font can draw would fail the test."""
+    monkeypatch.setattr(figure, "CJK_FONTS", ())
+    monkeypatch.setattr(Lettering.__init__, "__defaults__", ((),))
+    assert verify(model, data, "--figure", tmp_path / "r.png") == 0
+    height, width, _ = image.imread(tmp_path / "r.png").shape
+    assert (width, height) == (1650, 1100)
+
+
+def test_without_a_chinese_font_it_says_which_package_brings_one(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Lettering.__init__, "__defaults__", ((),))
+    verify(model, data, "--figure", tmp_path / "r.png")
+    told = capsys.readouterr().out
+    assert "fonts-noto-cjk" in told
+    assert "in the figure, name 1 is 加法" in told
+
+
+def test_with_a_chinese_font_labels_are_in_both_languages() -> None:
+    with_font, without = Lettering(["DejaVu Sans"]), Lettering([])
+    assert with_font.label("校准", "calibration") == "校准 calibration"
+    assert with_font.name("加法") == "加法"
+    assert without.label("校准", "calibration") == "calibration"
+    assert [without.name(n) for n in ("加法", "sums", "减法", "加法")] == ["name 1", "sums", "name 2", "name 1"]
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+Mess = Callable[[Path, Path, Path], list[object]]
+"""(model, data, empty folder) -> arguments that cannot be used."""
+
+
+def other_data(model: Path, data: Path, folder: Path) -> list[object]:
+    words = write(folder / "words.json", {"data": {"w": [{"input": "把 cat 倒过来", "output": "tac"}] * 1}})
+    return ["--model", model, "--dataset", words]
+
+
+def empty_module(model: Path, data: Path, folder: Path) -> list[object]:
+    return ["--model", model, "--dataset", write(folder / "e.json", {"data": {"full": [row(1, 2)], "hollow": []}})]
+
+
+def overlap(model: Path, data: Path, folder: Path) -> list[object]:
+    held_out = write(folder / "h.json", {"data": {"加法": [row(50, 50), row(3, 7, kind="new_fact")]}})
+    return ["--model", model, "--dataset", data, "--held-out", held_out]
+
+
+def no_checkpoint(model: Path, data: Path, folder: Path) -> list[object]:
+    (folder / "notes.txt").write_text("nothing here")
+    return ["--model", folder, "--dataset", data]
+
+
+def unknown_kind(model: Path, data: Path, folder: Path) -> list[object]:
+    held_out = write(folder / "h.json", {"data": {"加法": [row(50, 50, kind="paraphrases")]}})
+    return ["--model", model, "--dataset", data, "--held-out", held_out]
+
+
+def not_finite(model: Path, data: Path, folder: Path) -> list[object]:
+    tokenizer = tokenizer_of(data, data.with_name("sums_Heldout.json"))
+    broken = tiny(tokenizer.vocab_size)
+    with torch.no_grad():
+        broken.norm.weight[0] = torch.nan
+    save_portable(folder / "nan", broken, tokenizer)
+    return ["--model", folder / "nan", "--dataset", data]
+
+
+def with_flags(*flags: object) -> Mess:
+    return lambda model, data, folder: ["--model", model, "--dataset", data, *flags]
+
+
+BAD_INPUT: dict[str, tuple[Mess, list[str]]] = {
+    "a tokenizer without the data's characters": (other_data, ["lacks", "倒", "--dataset"]),
+    "an empty module": (empty_module, ["e.json", "'hollow'", "empty"]),
+    "a held-out file that overlaps": (overlap, ["h.json", "1 of its 2", "also in the training file", "求3与7的和"]),
+    "the training file as held-out file": (
+        lambda m, d, f: ["--model", m, "--dataset", d, "--held-out", d],
+        ["60 of its 60"],
+    ),
+    "a directory that is no checkpoint": (no_checkpoint, ["no model and no checkpoint"]),
+    "a model that is not there": (lambda m, d, f: ["--model", f / "x.pt", "--dataset", d], ["x.pt", "no such model"]),
+    "data that is not there": (lambda m, d, f: ["--model", m, "--dataset", f / "x.json"], ["x.json"]),
+    "an unknown kind": (unknown_kind, ["'paraphrases'", "did you mean 'paraphrase'"]),
+    "weights that are not finite": (not_finite, ["not finite"]),
+    "no model": (lambda m, d, f: ["--dataset", d], ["--model"]),
+    "a sample of nothing": (with_flags("--sample", "0"), ["--sample", "'0'"]),
+    "a sample in words": (with_flags("--sample", "many"), ["--sample", "'many'"]),
+    "a negative batch size": (with_flags("--batch-size=-4"), ["--batch-size", "'-4'"]),
+    "an unknown device": (with_flags("--device", "tpu"), ["--device", "'tpu'"]),
+    "an unknown flag": (with_flags("--verbose"), ["--verbose"]),
+    "a figure in another format": (with_flags("--figure", "r.pdf"), ["r.pdf", ".png"]),
+    "a folder that is not there": (with_flags("--json", "/nowhere/r.json"), ["/nowhere", "create it"]),
+    "a folder as a file": (lambda m, d, f: ["--model", m, "--dataset", d, "--json", f], ["directory"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_gets_one_clear_line_and_exit_code_2(
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mess, said = BAD_INPUT[name]
+    arguments = [str(a) for a in mess(model, data, tmp_path)]
+    before = sorted(tmp_path.rglob("*"))
+    if "--json" not in arguments:
+        arguments += ["--json", str(tmp_path / "report.json")]
+    monkeypatch.setattr(sys, "argv", ["verify_hlbd_model", *arguments])
+    assert verify_hlbd_model.main() == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("verify_hlbd_model: ")
+    assert told.err.count("\n") == 1
+    for part in said:
+        assert part in told.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# -- reading questions ------------------------------------------------------------------------------------------------
+
+
+def ask(prompt: str) -> Question:
+    return Question(prompt, "x", "m", Split.TRAIN, 0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "template", "operands"),
+    [
+        ("12 + 34 = ?", "□ + □ = ?", ("12", "34")),
+        ("70kg的小车以8m/s²加速，合力等于多少？", "□kg的小车以□m/s²加速，合力等于多少？", ("70", "8")),
+        ("重60N的物体，g取10N/kg，质量多大？", "重□N的物体，g取□N/kg，质量多大？", ("60", "10")),
+        ("把 clock 倒过来拼写", "把 □ 倒过来拼写", ("clock",)),
+        ("今年是羊年，22年前是什么年？", "今年是□年，□年前是什么年？", ("羊", "22")),
+        ("[KR][ZH]今天下雨。", "[KR][ZH]□", ("今天下雨。",)),
+        ("[EN]下雨", "[EN]□", ("下雨",)),
+        ("[1,2]的和是多少？", "[□,□]的和是多少？", ("1", "2")),
+    ],
+)
+def test_a_prompt_splits_into_template_and_operands(prompt: str, template: str, operands: tuple[str, ...]) -> None:
+    assert (ask(prompt).template, ask(prompt).operands) == (template, operands)
+
+
+def test_numbers_are_compared_by_value_and_without_their_unit() -> None:
+    assert numbers_in("长3.50米、宽007米，5m/s²") == (Decimal("3.5"), Decimal(7), Decimal(5))
+    assert only_number("24平方米") == Decimal(24)
+    assert only_number("24平方米5") is only_number("鼠") is None
+
+
+def test_answers_are_compared_in_nfc_and_otherwise_exactly() -> None:
+    q = Question("?", "nǐ hǎo", "m", Split.TRAIN, 0)
+    assert q.is_right("ni\u030c ha\u030co")
+    assert not q.is_right("nǐ hǎo ")
+    assert not Question("?", "5m/s²", "m", Split.TRAIN, 0).is_right("5m/s2")
+
+
+def concept(name: str, english: str, chinese: str, **more: str) -> dict[str, Any]:
+    levels = {"level_1": {"emoji": "🌧️"}, "level_5": {"英文": english}, "level_6": {"中文": chinese}}
+    return {"concept": name, **levels, **more}
+
+
+def concepts(folder: Path, *held_out: dict[str, Any], pairs: Any = "levels") -> Questions:
+    train = write(folder / "c.json", {"samples": [concept("下雨", "It rains.", "下雨了。")]})
+    unseen = write(folder / "c_Heldout.json", {"samples": list(held_out)})
+    return load_questions([str(train)], [str(unseen)], None, pairs)
+
+
+def test_a_new_concept_is_asked_by_its_name_and_a_paraphrase_by_its_new_sentence(tmp_path: Path) -> None:
+    new = concept("下雪", "It snows.", "下雪了。", kind="new_fact")
+    reworded = concept("下雨", "Rain is falling.", "正在下雨。", kind="paraphrase")
+    asked = concepts(tmp_path, new, reworded, pairs="full").held_out
+    by_kind = {split: {q.prompt for q in asked if q.split is split} for split in Split}
+    assert {"[EN]下雪", "[ZH]下雪", "[EN][ZH]下雪了。"} <= by_kind[Split.NEW_FACT]
+    assert by_kind[Split.PARAPHRASE] == {"[EN][ZH]正在下雨。", "[ZH][EN]Rain is falling."}
+
+
+def test_a_new_concept_that_training_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="also in the training file"):
+        concepts(tmp_path, concept("下雨", "It rains.", "下雨了。", kind="new_fact"))
+
+
+def test_contrast_groups_of_concepts_are_compared_tag_by_tag(tmp_path: Path) -> None:
+    members = [concept(f"{n}只猫", f"{n} cats.", f"有{n}只猫。", kind="contrast", group="cats") for n in (2, 3, 4)]
+    groups = {(q.asked_tag, q.group) for q in concepts(tmp_path, *members).held_out}
+    assert len(groups) == 3
+    assert {tag for tag, _ in groups} == {"[EMOJI]", "[EN]", "[ZH]"}
+
+
+@pytest.mark.parametrize(("text", "width"), [("abc", 3), ("加法", 4), ("ǐ", 1), ("i\u030c", 1), ("🌧️", 2), ("한국", 4)])
+def test_wide_characters_count_as_two_columns(text: str, width: int) -> None:
+    assert display_width(text) == width
+
+
+def test_columns_of_a_table_line_up(tmp_path: Path) -> None:
+    lines: Iterable[str] = list(aligned([["模块", "答案"], ["sums", "1"], ["🌧️", "12345"]]))
+    assert {display_width(line) for line in lines} == {2 + 4 + 2 + 5}
