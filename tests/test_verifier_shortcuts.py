@@ -15,11 +15,10 @@ import pytest
 from tools.verification.answerer import Answer
 from tools.verification.exam import Exam, Outcome
 from tools.verification.held_out import Questions, load_questions
-from tools.verification.lookup import Matched, match_difficulty
+from tools.verification.lookup import match_difficulty
 from tools.verification.question import Question, Split
 from tools.verification.shortcuts import SHORTCUTS, Shortcut, find_shortcuts, matched_rows
 from tools.verification.trials import FALSE_ALARM_LEVEL, Verdict
-from tools.verification.verification import verify
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 Reply = Callable[[Question], str]
@@ -283,16 +282,11 @@ def test_the_evidence_holds_rows_and_figures(v2: Bench) -> None:
 # -- too little to say ------------------------------------------------------------------------------------------------
 
 
-def test_a_handful_of_rows_convicts_nobody_and_clears_nobody(v2: Bench) -> None:
+def test_a_handful_of_rows_convicts_nobody_and_does_not_clear_a_cheater(v2: Bench) -> None:
     few = bench([q for q in v2.questions.train if q.module == "arithmetic"][:8])
-    for reply in (truth, lambda q: "16", number_or_truth(lambda q: q.numbers[-1])):
-        verdicts = few.judge(reply)
-        assert {s.verdict for s in verdicts.values() if s.name != "majority answer"} <= {
-            Verdict.TOO_LITTLE,
-            Verdict.NOT_FOUND,
-        }
-        assert verdicts["lookup"].verdict is Verdict.TOO_LITTLE
+    assert few.found(lambda q: "16") == few.found(number_or_truth(lambda q: q.numbers[-1])) == set()
     assert few.judge(lambda q: "16")["majority answer"].verdict is Verdict.TOO_LITTLE
+    assert few.judge(number_or_truth(lambda q: q.numbers[-1]))["number copy"].verdict is Verdict.TOO_LITTLE
 
 
 def test_without_unseen_facts_lookup_cannot_be_judged(v2: Bench) -> None:
@@ -329,12 +323,9 @@ def test_harder_new_facts_do_not_make_a_lookup() -> None:
         return q.truth if rng.random() < (0.95 if len(q.truth) < 3 else 0.3) else str(rng.randrange(10_000))
 
     outcome = Outcome(hard.exam, [Answer(reply(q)) for q in hard.all])
-    raw = [sum(outcome.right[i] for i in hard.exam.places(s)) / len(hard.exam.places(s)) for s in hard_splits]
-    assert raw[0] - raw[1] > 0.35
+    known, unseen = ([outcome.right[i] for i in hard.exam.places(s)] for s in (Split.TRAIN, Split.NEW_FACT))
+    assert sum(known) / len(known) - sum(unseen) / len(unseen) > 0.35
     assert {s.name: s.verdict for s in find_shortcuts(outcome)}["lookup"] is Verdict.NOT_FOUND
-
-
-hard_splits = (Split.TRAIN, Split.NEW_FACT)
 
 
 def test_new_facts_are_matched_with_like_training_rows(v2: Bench) -> None:
@@ -347,7 +338,7 @@ def test_new_facts_are_matched_with_like_training_rows(v2: Bench) -> None:
 
 def test_with_fewer_training_rows_than_new_facts_each_row_is_used_once(v2: Bench) -> None:
     few = bench([q for q in v2.questions.train if q.module == "zodiac"][:20], v2.questions.held_out)
-    matched: Matched = match_difficulty(few.exam, "zodiac")
+    matched = match_difficulty(few.exam, "zodiac")
     assert len(matched.new) == 20 == len(set(matched.known))
 
 
@@ -390,9 +381,8 @@ def test_honest_models_are_hardly_ever_accused(
     for seed in range(200):
         data = (v1, v2, tagged, yes_no)[seed % 4]
         verdicts = data.judge(honest(data, seed)).values()
-        accused += [f"model {seed}: {s.name} in {', '.join(s.where)}" for s in verdicts if s.verdict is Verdict.FOUND][
-            :1
-        ]
+        found = [s for s in verdicts if s.verdict is Verdict.FOUND]
+        accused += [f"model {seed}: {s.name}" for s in found[:1]]
         cleared += sum(s.verdict is Verdict.NOT_FOUND for s in verdicts)
     with capsys.disabled():
         print(f"\nfalse alarms: {len(accused)} of 200 honest models ({len(accused) / 200:.1%}) {accused}")
@@ -403,62 +393,6 @@ def test_honest_models_are_hardly_ever_accused(
 
 @pytest.mark.slow
 def test_a_learner_that_keeps_two_thirds_on_new_facts_is_not_accused(v1: Bench, v2: Bench, tagged: Bench) -> None:
-    accused = [
-        (seed, s.name)
-        for seed in range(60)
-        for data in [(v1, v2, tagged)[seed % 3]]
-        for s in data.judge(honest(data, seed, loss=seed / 180)).values()
-        if s.verdict is Verdict.FOUND
-    ]
-    assert len(accused) <= 1, accused
-
-
-# -- the whole verification behind the interface ----------------------------------------------------------------------
-
-
-class ScriptedAnswerer:
-    """A script behind the interface of a model. It is asked parts of questions too, and then has only the text."""
-
-    def __init__(self, questions: Sequence[Question], reply: Reply) -> None:
-        self._known = {q.prompt: q for q in questions}
-        self._reply = reply
-
-    def answer(self, prompts: Sequence[str]) -> list[Answer]:
-        bare = (Question(p, "？", "unknown", Split.TRAIN, 0) for p in prompts)
-        return [Answer(self._reply(self._known.get(q.prompt, q))) for q in bare]
-
-    def unknown(self, texts: Iterable[str]) -> Counter[str]:
-        return Counter()
-
-
-def test_a_script_is_verified_like_a_model(v1: Bench) -> None:
-    known = {q.prompt: q.truth for q in v1.questions.train}
-    scripted = ScriptedAnswerer(v1.all, lambda q: known.get(q.prompt, "16"))
-    report = verify(scripted, v1.questions, "exact lookup")
-    whole = report.modules[-1]
-    assert (whole.label, whole.train and whole.train.rate) == ("overall", 1.0)
-    assert whole.contrast_groups is not None
-    assert whole.contrast_groups.hits == 0
-    assert {s.name for s in report.found} == {"lookup"}
-    assert "falls back on: majority answer" in report.found[0].summary
-    assert report.calibration == ()
-    assert all(p.right.rate < 0.1 and p.whole.rate == 1.0 for p in report.probes)
-
-
-def test_a_contrast_group_counts_only_when_all_its_rows_are_right(v2: Bench) -> None:
-    spoilt = {v2.all[rows[0]].prompt for rows in _groups(v2).values()}
-    reply = ScriptedAnswerer(v2.all, lambda q: "wrong" if q.prompt in spoilt else q.truth)
-    whole = verify(reply, v2.questions, "one row of each group wrong").modules[-1]
-    assert whole.contrast is not None
-    assert whole.contrast_groups is not None
-    assert whole.contrast.rate > 0.6
-    assert whole.contrast_groups.hits == 0
-    assert whole.contrast_groups.total == len(spoilt)
-
-
-def _groups(v2: Bench) -> dict[str, list[int]]:
-    groups: defaultdict[str, list[int]] = defaultdict(list)
-    for place, q in enumerate(v2.all):
-        if q.split is Split.CONTRAST:
-            groups[q.group].append(place)
-    return groups
+    benches = (v1, v2, tagged)
+    accused = [benches[n % 3].found(honest(benches[n % 3], n, loss=n / 180)) for n in range(60)]
+    assert sum(map(bool, accused)) <= 1, accused

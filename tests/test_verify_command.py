@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch
 from matplotlib import image
 
 from apt_model.config import ModelConfig
-from apt_model.errors import DataError
 from apt_model.hlbd import load_corpus
 from apt_model.model import APT
 from apt_model.portable import save_portable
@@ -24,8 +22,6 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from tools import verify_hlbd_model
 from tools.verification import figure
 from tools.verification.figure import Lettering
-from tools.verification.held_out import Questions, load_questions
-from tools.verification.question import Question, Split, numbers_in, only_number
 from tools.verification.table import aligned, display_width
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
@@ -109,23 +105,14 @@ def report_of(model: Path, data: Path, path: Path, *more: object) -> dict[str, A
 def test_the_report_reads_from_top_to_bottom(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(model, data) == 0
     told = capsys.readouterr().out
-    for heading in (
-        "accuracy",
-        "answer diversity",
-        "partial inputs",
-        "calibration",
-        "shortcuts",
-        "evidence",
-        "verdict:",
-    ):
-        assert f"\n{heading}" in told
+    headings = ("accuracy", "answer diversity", "partial inputs", "calibration", "shortcuts", "evidence", "verdict:")
+    assert [heading for heading in headings if f"\n{heading}" not in told] == []
     assert "sums_Heldout.json: 33 questions" in told
-    rows = [
-        line for line in told.splitlines() if line.startswith(("  module   ", "  加法  ", "  sums  ", "  overall  "))
-    ]
-    table = rows[:4]
-    assert len({display_width(line[: line.rindex("  ")]) for line in table}) >= 1
-    assert display_width(table[0]) == display_width(table[1]) == display_width(table[3])
+    lines = told.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("accuracy")) + 1
+    head, chinese, _, overall = lines[start : start + 4]
+    assert "majority answer" in head
+    assert display_width(head) == display_width(chinese) == display_width(overall)
 
 
 def test_the_json_report_holds_every_figure(model: Path, data: Path, tmp_path: Path) -> None:
@@ -133,9 +120,8 @@ def test_the_json_report_holds_every_figure(model: Path, data: Path, tmp_path: P
     assert (report["format"], report["schema_version"]) == ("apt-verification", 1)
     assert [m["label"] for m in report["modules"]] == ["加法", "sums", "overall"]
     whole = report["modules"][-1]
-    assert [whole[k] and whole[k]["total"] for k in ("train", "paraphrase", "new_fact", "contrast", "contrast_groups")] == [
-        60, 10, 20, 3, 1,
-    ]  # fmt: skip
+    splits = {"train": 60, "paraphrase": 10, "new_fact": 20, "contrast": 3, "contrast_groups": 1}
+    assert {name: whole[name]["total"] for name in splits} == splits
     assert whole["train"]["low"] <= whole["train"]["rate"] <= whole["train"]["high"]
     assert {s["name"] for s in report["shortcuts"]} == {
         "majority answer", "template only", "number copy", "lookup", "ignored tag",
@@ -181,6 +167,7 @@ def test_a_shortcut_gives_exit_code_3_when_asked_to(silent_model: Path, data: Pa
 def test_every_form_of_a_model_gets_the_same_report(data: Path, tmp_path: Path) -> None:
     tokenizer = tokenizer_of(data, data.with_name("sums_Heldout.json"))
     shape = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 32, "max_seq_len": 32}
+    shape["vocab_size"] = tokenizer.vocab_size
     run = {"run_dir": str(tmp_path / "run"), "epochs": 2, "batch_size": 32}
     config = TrainingConfig.from_dict({"model": shape, "run": run, "checkpoint": {"save_interval": 1}})
     trainer = Trainer(config, HLBDDataset(load_corpus([data]).samples, tokenizer, 32), device="cpu")
@@ -283,7 +270,7 @@ def with_flags(*flags: object) -> Mess:
 BAD_INPUT: dict[str, tuple[Mess, list[str]]] = {
     "a tokenizer without the data's characters": (other_data, ["lacks", "倒", "--dataset"]),
     "an empty module": (empty_module, ["e.json", "'hollow'", "empty"]),
-    "a held-out file that overlaps": (overlap, ["h.json", "1 of its 2", "also in the training file", "求3与7的和"]),
+    "a held-out file that overlaps": (overlap, ["h.json", "1 of its 2", "also in the training file", "3+7等于几？"]),
     "the training file as held-out file": (
         lambda m, d, f: ["--model", m, "--dataset", d, "--held-out", d],
         ["60 of its 60"],
@@ -330,73 +317,7 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-# -- reading questions ------------------------------------------------------------------------------------------------
-
-
-def ask(prompt: str) -> Question:
-    return Question(prompt, "x", "m", Split.TRAIN, 0)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "template", "operands"),
-    [
-        ("12 + 34 = ?", "□ + □ = ?", ("12", "34")),
-        ("70kg的小车以8m/s²加速，合力等于多少？", "□kg的小车以□m/s²加速，合力等于多少？", ("70", "8")),
-        ("重60N的物体，g取10N/kg，质量多大？", "重□N的物体，g取□N/kg，质量多大？", ("60", "10")),
-        ("把 clock 倒过来拼写", "把 □ 倒过来拼写", ("clock",)),
-        ("今年是羊年，22年前是什么年？", "今年是□年，□年前是什么年？", ("羊", "22")),
-        ("[KR][ZH]今天下雨。", "[KR][ZH]□", ("今天下雨。",)),
-        ("[EN]下雨", "[EN]□", ("下雨",)),
-        ("[1,2]的和是多少？", "[□,□]的和是多少？", ("1", "2")),
-    ],
-)
-def test_a_prompt_splits_into_template_and_operands(prompt: str, template: str, operands: tuple[str, ...]) -> None:
-    assert (ask(prompt).template, ask(prompt).operands) == (template, operands)
-
-
-def test_numbers_are_compared_by_value_and_without_their_unit() -> None:
-    assert numbers_in("长3.50米、宽007米，5m/s²") == (Decimal("3.5"), Decimal(7), Decimal(5))
-    assert only_number("24平方米") == Decimal(24)
-    assert only_number("24平方米5") is only_number("鼠") is None
-
-
-def test_answers_are_compared_in_nfc_and_otherwise_exactly() -> None:
-    q = Question("?", "nǐ hǎo", "m", Split.TRAIN, 0)
-    assert q.is_right("ni\u030c ha\u030co")
-    assert not q.is_right("nǐ hǎo ")
-    assert not Question("?", "5m/s²", "m", Split.TRAIN, 0).is_right("5m/s2")
-
-
-def concept(name: str, english: str, chinese: str, **more: str) -> dict[str, Any]:
-    levels = {"level_1": {"emoji": "🌧️"}, "level_5": {"英文": english}, "level_6": {"中文": chinese}}
-    return {"concept": name, **levels, **more}
-
-
-def concepts(folder: Path, *held_out: dict[str, Any], pairs: Any = "levels") -> Questions:
-    train = write(folder / "c.json", {"samples": [concept("下雨", "It rains.", "下雨了。")]})
-    unseen = write(folder / "c_Heldout.json", {"samples": list(held_out)})
-    return load_questions([str(train)], [str(unseen)], None, pairs)
-
-
-def test_a_new_concept_is_asked_by_its_name_and_a_paraphrase_by_its_new_sentence(tmp_path: Path) -> None:
-    new = concept("下雪", "It snows.", "下雪了。", kind="new_fact")
-    reworded = concept("下雨", "Rain is falling.", "正在下雨。", kind="paraphrase")
-    asked = concepts(tmp_path, new, reworded, pairs="full").held_out
-    by_kind = {split: {q.prompt for q in asked if q.split is split} for split in Split}
-    assert {"[EN]下雪", "[ZH]下雪", "[EN][ZH]下雪了。"} <= by_kind[Split.NEW_FACT]
-    assert by_kind[Split.PARAPHRASE] == {"[EN][ZH]正在下雨。", "[ZH][EN]Rain is falling."}
-
-
-def test_a_new_concept_that_training_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="also in the training file"):
-        concepts(tmp_path, concept("下雨", "It rains.", "下雨了。", kind="new_fact"))
-
-
-def test_contrast_groups_of_concepts_are_compared_tag_by_tag(tmp_path: Path) -> None:
-    members = [concept(f"{n}只猫", f"{n} cats.", f"有{n}只猫。", kind="contrast", group="cats") for n in (2, 3, 4)]
-    groups = {(q.asked_tag, q.group) for q in concepts(tmp_path, *members).held_out}
-    assert len(groups) == 3
-    assert {tag for tag, _ in groups} == {"[EMOJI]", "[EN]", "[ZH]"}
+# -- columns ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("text", "width"), [("abc", 3), ("加法", 4), ("ǐ", 1), ("i\u030c", 1), ("🌧️", 2), ("한국", 4)])

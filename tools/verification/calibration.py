@@ -35,7 +35,10 @@ class Calibration:
 
 
 def calibrate(outcome: Outcome, name: str, splits: Sequence[Split]) -> Calibration | None:
-    """Bins of equal width over the answers to these splits; None if the answerer states no confidence."""
+    """Bins of equal width over the answers to these splits; None if the answerer states no confidence.
+
+    Confidences are given to three digits: the sixth depends on the batch size, through rounding.
+    """
     told = [
         (answer.confidence, right)
         for answer, right, q in zip(outcome.answers, outcome.right, outcome.exam.questions, strict=True)
@@ -47,15 +50,15 @@ def calibrate(outcome: Outcome, name: str, splits: Sequence[Split]) -> Calibrati
     for confidence, right in told:
         columns[min(NUM_BINS - 1, int(confidence * NUM_BINS))].append((confidence, right))
     bins = [
-        Bin(sum(c for c, _ in column) / len(column), share)
+        Bin(round(sum(c for c, _ in column) / len(column), 3), share)
         for column in columns
         if (share := Share.of([right for _, right in column])) is not None
     ]
     return Calibration(
         name,
         len(told),
-        sum(c for c, _ in told) / len(told),
+        round(sum(c for c, _ in told) / len(told), 3),
         sum(right for _, right in told) / len(told),
-        sum(b.right.total * abs(b.confidence - b.right.rate) for b in bins) / len(told),
+        round(sum(b.right.total * abs(b.confidence - b.right.rate) for b in bins) / len(told), 3),
         tuple(bins),
     )

@@ -13,16 +13,21 @@ from tools.verification.statistics import Share
 from tools.verification.trials import FALSE_ALARM_LEVEL, Evidence, Example, Verdict
 
 _ABSENT = "–"
+_EMOJI_STYLE = "\ufe0f"
 
 
 def display_width(text: str) -> int:
     """Columns that a terminal gives to `text`."""
-    return sum(
-        0 if unicodedata.combining(c) or unicodedata.category(c) in ("Mn", "Me", "Cf")
-        else 2 if unicodedata.east_asian_width(c) in "WF"
-        else 1
-        for c in text
-    )  # fmt: skip
+    width = last = 0
+    for c in text:
+        if c == _EMOJI_STYLE:  # turns a narrow sign into a wide picture
+            own = 2 - last
+        elif unicodedata.category(c) in ("Mn", "Me", "Cf"):
+            own = 0
+        else:
+            own = last = 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        width += own
+    return width
 
 
 def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
@@ -158,10 +163,10 @@ def _shortcuts(report: Report) -> Iterator[str]:
             answer = example.answer or "(nothing)"
             yield f"  {'':<{width}}    e.g. {example.prompt} → {answer}, expected {example.truth}"
     yield ""
-    yield "evidence (how often the model does it, beside the controls; effects with 95 % intervals)"
+    yield "evidence (how often the model does it, beside the controls; the weakest effect with its 95 % interval)"
     body = [_evidence_row(e) for s in report.shortcuts for e in telling(s)]
     if body:
-        yield from aligned([["shortcut, rows", "trials", "model", "controls", "effect", "p corrected"], *body])
+        yield from aligned([["shortcut, rows", "trials", "model", "controls", "weakest effect", "p corrected"], *body])
         yield ""
     found = ", ".join(s.name for s in report.found)
     undecided = ", ".join(s.name for s in report.shortcuts if s.verdict is Verdict.TOO_LITTLE)
@@ -184,15 +189,13 @@ def telling(shortcut: Shortcut) -> list[Evidence]:
 
 
 def _evidence_row(e: Evidence) -> list[str]:
-    effects = [
-        f"{x.name} {_ABSENT if x.value is None else two_digits(x.value)} ({two_digits(x.low)} to {two_digits(x.high)})"
-        for x in e.effects
-    ]
+    x = e.weakest
+    value = _ABSENT if x.value is None else two_digits(x.value)
     return [
         f"{e.shortcut}, {e.module}, {e.rows}",
         f"{e.trials:,}",
         f"{e.hits:,}",
         ", ".join(f"{name} {count:,}" for name, count in e.controls.items()),
-        ", ".join(effects),
+        f"{x.name} {value} ({two_digits(x.low)} to {two_digits(x.high)})",
         f"{e.p_corrected:.2g}",
     ]
