@@ -5,8 +5,9 @@
 
 Real tokens are counted (prompt and answer, never padding). The bare loop has the same model, batches, loss, optimizer
 and clipping, and nothing else. The Trainer has a GPT-2 of as many parameters, the same rows and batch size, padding to
-the longest of the batch and a loss on the answer's tokens, as its users have it. Each figure is the median of the
-rounds; the ratios are of rounds that ran next to each other. Run it on an idle machine.
+the longest of the batch and a loss on the answer's tokens, as its users have it. Our loop and the bare one train the
+very same batches, a step of one and a step of the other in turns; their ratio is the median over the steps. The other
+ratios are of rounds that ran next to each other. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -29,11 +30,9 @@ from torch import nn
 from apt_model.hlbd import load_corpus
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.batches import BatchPlan
-from training.callbacks import Callback
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_precision
-from training.engine import UpdateResult
 from training.layers import flatten, nest
 from training.loop import Trainer
 from training.optimizers import build_optimizers
@@ -41,25 +40,6 @@ from training.progress import ProgressReporter
 from training.task import LanguageModeling
 
 WARMUP_STEPS = 5
-
-
-class Clock(Callback):
-    """Time and tokens from the end of the warm-up to the last step."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.started = self.ended = 0.0
-
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
-        self.ended = time.perf_counter()
-        if trainer.step == WARMUP_STEPS:
-            self.started = self.ended
-        elif trainer.step > WARMUP_STEPS:
-            self.tokens += result.tokens
-
-    @property
-    def rate(self) -> float:
-        return self.tokens / (self.ended - self.started)
 
 
 def make_config(steps: int, precision: str, run_dir: str) -> TrainingConfig:
@@ -81,46 +61,70 @@ class TimedReporter(ProgressReporter):
         self.seconds += time.perf_counter() - start
 
 
-def run_ours(dataset: HLBDDataset, steps: int, precision: str) -> tuple[float, float]:
-    """(tokens/s, share of the time spent in the reporter) of the product's loop with its reporter on disk."""
-    with tempfile.TemporaryDirectory() as folder:
-        clock = Clock()
-        config = make_config(steps, precision, str(Path(folder) / "run"))
-        trainer = Trainer(config, dataset, device="cpu", callbacks=[clock])
-        trainer.reporter.__class__ = TimedReporter
-        trainer._save = lambda path: None  # type: ignore[method-assign]  # the loop is measured, not the disk
+class Ours:
+    """The product's loop with its reporter on disk, one step at a time."""
+
+    def __init__(self, dataset: HLBDDataset, steps: int, precision: str, folder: str) -> None:
+        self.trainer = Trainer(make_config(steps, precision, folder), dataset, device="cpu")
+        self.trainer.reporter.__class__ = TimedReporter
+
+    def step(self, number: int) -> float:
+        """Seconds of one pass through the loop's body."""
         started = time.perf_counter()
-        trainer.train()
-        reporter = trainer.reporter
+        self.trainer._update(*divmod(number, self.trainer.plan.steps_per_epoch))
+        return time.perf_counter() - started
+
+    def reporter_seconds(self) -> float:
+        reporter = self.trainer.reporter
         assert isinstance(reporter, TimedReporter)
-        return clock.rate, reporter.seconds / (time.perf_counter() - started)
+        return reporter.seconds
 
 
-def run_bare(dataset: HLBDDataset, steps: int, precision: str) -> float:
-    """Tokens/s of the shortest loop that trains the same model on the same batches."""
-    config = make_config(steps, precision, "unused")
-    model_config = config.model.model_copy(update={"vocab_size": dataset.tokenizer.vocab_size})
-    torch.manual_seed(config.run.seed)
-    task = LanguageModeling(model_config)
-    model = task.build_model()
-    optimizers = build_optimizers(model, config.optimizer, torch.device("cpu")).optimizers.values()
-    plan = BatchPlan(dataset.lengths, config.run.batch_size, config.run.seed, config.data.length_window)
-    tokens = 0
-    started = 0.0
-    for step in range(WARMUP_STEPS + steps):
-        if step == WARMUP_STEPS:
-            started = time.perf_counter()
-        batch = task.collate([dataset[int(i)] for i in plan.indices(*divmod(step, plan.steps_per_epoch))])
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = task.loss(model, batch).loss / batch.weight
+class Bare:
+    """The shortest loop that trains the same model on the same batches."""
+
+    def __init__(self, dataset: HLBDDataset, steps: int, precision: str) -> None:
+        config = make_config(steps, precision, "unused")
+        torch.manual_seed(config.run.seed)
+        self.dataset, self.precision = dataset, precision
+        vocab_size = dataset.tokenizer.vocab_size
+        self.task = LanguageModeling(config.model.model_copy(update={"vocab_size": vocab_size}))
+        self.model = self.task.build_model()
+        self.optimizers = build_optimizers(self.model, config.optimizer, torch.device("cpu")).optimizers.values()
+        self.plan = BatchPlan(dataset.lengths, config.run.batch_size, config.run.seed, config.data.length_window)
+
+    def step(self, number: int) -> tuple[float, int]:
+        """(seconds, tokens) of one step."""
+        started = time.perf_counter()
+        indices = self.plan.indices(*divmod(number, self.plan.steps_per_epoch))
+        batch = self.task.collate([self.dataset[int(i)] for i in indices])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            loss = self.task.loss(self.model, batch).loss / batch.weight
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        tokens += batch.tokens if step >= WARMUP_STEPS else 0
         loss.item()
-    return tokens / (time.perf_counter() - started)
+        return time.perf_counter() - started, batch.tokens
+
+
+def run_both(dataset: HLBDDataset, steps: int, precision: str) -> tuple[list[float], list[float], int, float]:
+    """(our seconds, the bare loop's seconds, tokens of each, our seconds in the reporter), the steps in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, bare = Ours(dataset, steps, precision, str(Path(folder) / "run")), Bare(dataset, steps, precision)
+        own: list[float] = []
+        theirs: list[float] = []
+        tokens = 0
+        for number in range(WARMUP_STEPS + steps):
+            if number % 2:  # neither is always the one that comes after the other
+                own.append(ours.step(number))
+            seconds, read = bare.step(number)
+            theirs.append(seconds)
+            if number % 2 == 0:
+                own.append(ours.step(number))
+            tokens += read if number >= WARMUP_STEPS else 0
+        return own[WARMUP_STEPS:], theirs[WARMUP_STEPS:], tokens, ours.reporter_seconds()
 
 
 def run_transformers(dataset: HLBDDataset, steps: int) -> tuple[float, int]:
@@ -193,26 +197,29 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, default model (256 x 6), batch 32, {precision}"
     )
-    rows: list[tuple[float, float, float, float, float]] = []
+    rows: list[tuple[float, float, float, float]] = []
+    steps: list[float] = []
     for number in range(options.rounds):
-        ours, reporter = run_ours(dataset, options.steps, precision)
-        bare = run_bare(dataset, options.steps, precision)
-        ours_fp32, _ = run_ours(dataset, options.steps, "fp32")
+        own, bare, tokens, reporter = run_both(dataset, options.steps, precision)
+        steps += [b / o for o, b in zip(own, bare, strict=True)]
+        in_fp32 = tokens / sum(run_both(dataset, options.steps, "fp32")[0])
         theirs, size = run_transformers(dataset, options.steps)
-        rows.append((ours, bare, ours_fp32, theirs, reporter))
+        rows.append((tokens / sum(own), in_fp32, theirs, reporter / sum(own)))
         print(
-            f"round {number + 1}: ours {ours:,.0f} tokens/s, bare loop {bare:,.0f}, ours in fp32 {ours_fp32:,.0f}, "
-            f"transformers' Trainer {theirs:,.0f} ({size:,} parameters)",
+            f"round {number + 1}: ours {rows[-1][0]:,.0f} tokens/s, bare loop {tokens / sum(bare):,.0f}, "
+            f"ours in fp32 {in_fp32:,.0f}, transformers' Trainer {theirs:,.0f} ({size:,} parameters)",
             flush=True,
         )
 
     def middle(values: list[float]) -> str:
         return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
-    print(f"ours / bare loop:                        {middle([r[0] / r[1] for r in rows])}   goal 0.97")
-    print(f"ours / transformers' Trainer:            {middle([r[0] / r[3] for r in rows])}   goal 2")
-    print(f"ours in fp32 / transformers' Trainer:    {middle([r[2] / r[3] for r in rows])}")
-    print(f"share of the time in the reporter:       {middle([r[4] for r in rows])}   goal 0.01")
+    quarters = statistics.quantiles(steps, n=4)
+    half = f"{quarters[1]:.3f} ({quarters[0]:.3f} to {quarters[2]:.3f}, the middle half)"
+    print(f"ours / bare loop, step by step:          {half}   goal 0.97")
+    print(f"ours / transformers' Trainer:            {middle([r[0] / r[2] for r in rows])}   goal 2")
+    print(f"ours in fp32 / transformers' Trainer:    {middle([r[1] / r[2] for r in rows])}")
+    print(f"share of the time in the reporter:       {middle([r[3] for r in rows])}   goal 0.01")
 
 
 if __name__ == "__main__":

@@ -153,6 +153,15 @@ def test_without_a_held_out_file_it_says_what_cannot_be_said(model: Path, data: 
     assert next(s for s in report["shortcuts"] if s["name"] == "lookup")["verdict"] == "too little data to say"
 
 
+def test_a_question_too_long_for_the_model_is_counted_and_told(model: Path, data: Path, tmp_path: Path) -> None:
+    document = json.loads(data.read_text(encoding="utf-8"))
+    document["data"]["sums"].append({"input": "3" * 40 + "加4得多少？", "output": "7"})
+    longer = write(tmp_path / "longer.json", document)
+    report = report_of(model, longer, tmp_path / "r.json")
+    assert any("max_seq_len=32 tokens: 1;" in note for note in report["notes"])
+    assert report["modules"][-1]["train"]["total"] == 61
+
+
 def test_a_shortcut_gives_exit_code_3_when_asked_to(silent_model: Path, data: Path) -> None:
     command = [sys.executable, str(COMMAND), "--model", str(silent_model), "--dataset", str(data), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -90,7 +90,8 @@ class Trainer:
                     "a dataset of another kind than HLBDDataset needs a task (see training.task.ModuleTask)"
                 )
             vocab_size = config.model.vocab_size or train_dataset.tokenizer.vocab_size
-            task = LanguageModeling(config.model.model_copy(update={"vocab_size": vocab_size}))
+            config = config.model_copy(update={"model": config.model.model_copy(update={"vocab_size": vocab_size})})
+            task = LanguageModeling(config.model)
             portable = portable or {"tokenizer": train_dataset.tokenizer.to_dict()}
         on = pick_device(device) if engine is None else engine.device
         precision = pick_precision(config.run.precision, on)

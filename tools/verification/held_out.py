@@ -7,11 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from apt_model.errors import DataError, did_you_mean
 from apt_model.hlbd import Corpus, Pairs, Sample, find_dataset, load_corpus
 from tools.verification.question import Question, Split, normalised
+
+T = TypeVar("T")
 
 _HELD_OUT_KINDS = [split.value for split in Split if split is not Split.TRAIN]
 
@@ -61,11 +63,13 @@ def load_questions(
     corpus = load_corpus(datasets, pairs)
     files = held_out if held_out is not None else _found_beside(corpus)
     seen = {normalised(s.prompt) for s in corpus.samples}
-    train = [Question(s.prompt, s.answer, s.module, Split.TRAIN, s.entry) for s in corpus.samples]
     notes: list[str] = []
-    chosen_train = _evenly(train, sample, [q.entry for q in train])
-    if len(chosen_train) < len(train):
-        notes.append(f"{len(chosen_train):,} of {len(train):,} training questions were asked, evenly chosen (--sample)")
+    chosen_samples = _evenly(corpus.samples, sample, [s.entry for s in corpus.samples])
+    train = [Question(s.prompt, s.answer, s.module, Split.TRAIN, s.entry) for s in chosen_samples]
+    if len(train) < len(corpus.samples):
+        notes.append(
+            f"{len(train):,} of {len(corpus.samples):,} training questions were asked, evenly chosen (--sample)"
+        )
     asked: list[Question] = []
     counts = [QuestionFile(str(f.path), f.samples, 0) for f in corpus.files]
     entry, tags = corpus.num_entries, corpus.tags
@@ -81,11 +85,11 @@ def load_questions(
     if not files:
         notes.append("no held-out file: nothing can be said about unseen facts (give one with --held-out)")
     in_file = _files_of(corpus)
-    per_file = Counter(in_file[q.entry] for q in chosen_train)
+    per_file = Counter(in_file[q.entry] for q in train)
     counts[: len(corpus.files)] = [
         QuestionFile(c.path, c.questions, per_file[i]) for i, c in enumerate(counts[: len(corpus.files)])
     ]
-    return Questions(chosen_train, asked, counts, tags, notes)
+    return Questions(train, asked, counts, tags, notes)
 
 
 def _found_beside(corpus: Corpus) -> list[str]:
@@ -97,7 +101,7 @@ def _files_of(corpus: Corpus) -> list[int]:
     return [number for number, f in enumerate(corpus.files) for _ in range(f.entries)]
 
 
-def _evenly(questions: list[Question], limit: int | None, keys: Sequence[Hashable]) -> list[Question]:
+def _evenly(questions: list[T], limit: int | None, keys: Sequence[Hashable]) -> list[T]:
     """At most `limit` questions, those of a key together, keys spread evenly over the list."""
     if limit is None or len(questions) <= limit:
         return questions
@@ -127,6 +131,8 @@ def _read_held_out(
                 f"{path.name}: {left_out:,} questions about its concepts stand word for word in the training data "
                 "and were left out (a card, an emoji or a phrase that several concepts share; a seen concept's name)"
             )
+        if pairs == "levels" and Split.PARAPHRASE in splits:
+            notes.append(f"{path.name}: paraphrases of concepts are asked sentence to sentence, with --pairs full")
         if not samples:
             raise DataError(f"{path}: all of its questions stand in the training file; give another --held-out")
     else:

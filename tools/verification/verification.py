@@ -30,16 +30,16 @@ def verify(answerer: Answerer, questions: Questions, name: str) -> Report:
     refuse_unknown_characters(answerer, [*questions.train, *questions.held_out], questions.tags)
     exam = Exam([*questions.train, *questions.held_out])
     outcome = Outcome(exam, answerer.answer([q.prompt for q in exam.questions]))
-    probes = run_probes(outcome, answerer)
     notes = list(questions.notes)
     num_parameters = None
     if isinstance(answerer, ModelAnswerer):
         num_parameters = answerer.model.num_parameters()
         if answerer.num_too_long:
             notes.append(
-                f"{answerer.num_too_long:,} prompts are longer than the model's max_seq_len="
-                f"{answerer.model.config.max_seq_len} tokens; they count as answered wrongly, with nothing"
+                f"prompts longer than the model's max_seq_len={answerer.model.config.max_seq_len} tokens: "
+                f"{answerer.num_too_long:,}; they count as answered wrongly, with nothing"
             )
+    probes = run_probes(outcome, answerer)
     return Report(
         name,
         num_parameters,
