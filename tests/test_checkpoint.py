@@ -134,6 +134,29 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_checkpoint_before_it_intac
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+FILL_DISK_WHILE_TRAINING = """
+import resource, signal, sys
+sys.path.insert(0, {root!r})
+from training.train import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(main([
+    "--run-dir", {run_dir!r}, "--d-model", "8", "--num-heads", "1", "--num-layers", "1", "--d-ff", "8", "--epochs", "9",
+    "--save-interval", "none", "--num-threads", "1", "--device", "cpu",
+]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="file size limits are POSIX")
+def test_a_disk_that_fills_up_under_the_progress_record_stops_the_run_with_one_clear_line(tmp_path: Path) -> None:
+    script = FILL_DISK_WHILE_TRAINING.format(root=str(ROOT), run_dir=str(tmp_path / "run"))
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "the progress record could not be written (File too large)" in result.stderr
+
+
 def test_a_run_directory_belongs_to_one_run_and_one_process(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path / "run")
     with pytest.raises(UserError, match="another process is training in it"):

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from apt_model.errors import UserError
 from training.snapshot import Snapshot
 
 LOG_NAME = "progress.jsonl"
@@ -170,8 +171,9 @@ class ProgressReporter:
         }
         try:
             self.emit("run_failed", facts, durable=True)
-        except OSError as second:
-            print(f"the failure could not be recorded in {self.run_dir}: {second}", file=sys.stderr)
+        except UserError as second:
+            if not isinstance(error, UserError):
+                print(f"the failure could not be recorded: {second}", file=sys.stderr)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -191,18 +193,31 @@ class ProgressReporter:
             self.flush(durable=True)
 
     def flush(self, durable: bool = False) -> None:
-        """Append the kept events to the log and replace the snapshot; `durable` waits for the disk."""
+        """Append the kept events to the log and replace the snapshot; `durable` waits for the disk.
+
+        Raises:
+            UserError: the disk is full or refuses. A record with a gap would be no record, so the run stops.
+        """
         if self.run_dir is None:
             return
+        try:
+            self._write(self.run_dir, durable)
+        except OSError as error:
+            raise UserError(
+                f"{self.run_dir}: the progress record could not be written ({error.strerror}); the checkpoints are "
+                "intact: make room and go on with --resume"
+            ) from error
+
+    def _write(self, run_dir: Path, durable: bool) -> None:
         if self._lines:
-            with (self.run_dir / LOG_NAME).open("ab") as file:
+            with (run_dir / LOG_NAME).open("ab") as file:
                 file.write(("\n".join(self._lines) + "\n").encode())
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
             self._lines.clear()
         report = json.dumps(self.snapshot.to_dict(), ensure_ascii=False)
-        write_atomically(self.run_dir / REPORT_NAME, report.encode(), durable)
+        write_atomically(run_dir / REPORT_NAME, report.encode(), durable)
 
     def close(self) -> None:
         """Let the sinks finish."""
