@@ -176,3 +176,15 @@ def test_a_dataset_of_another_kind_needs_a_task(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ModuleTask"):
         Trainer(make_config(tmp_path / "run"), ROWS, device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_that_is_stretched_by_a_resume_says_so_in_the_report(tmp_path: Path) -> None:
+    def config(epochs: int) -> TrainingConfig:
+        made = make_config(tmp_path / "run", epochs=epochs)
+        return made.model_copy(update={"schedule": made.schedule.model_copy(update={"schedule": "cosine"})})
+
+    Trainer(config(2), ROWS, task=TASK, device="cpu").train()
+    Trainer(config(4), ROWS, task=TASK, device="cpu", resume=True).train()
+    report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
+    assert "the cosine schedule now ends at step 16, it was planned to end at 8" in report["warnings"][0]["message"]
+    assert report["step"] == 16

@@ -161,6 +161,7 @@ class Trainer:
             self._load(*checkpoint)
             facts["run_id"] = self._run_id
             self.reporter.run_resumed(self.step, **facts)
+            self._warn_of_another_length(checkpoint[1])
         elif resume and self.directory.holds_run():
             self.reporter.run_resumed(0, **facts)
         else:
@@ -173,13 +174,16 @@ class Trainer:
             self.engine.load_state_dict(payload["engine"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"--resume {path}: the state does not fit this model and optimizer ({error})"
+                f"--resume {path}: the state does not fit this model and optimizer ({str(error).splitlines()[0]})"
             ) from error
         loop = payload["loop"]
         self.step, self.batch, self._run_id = payload["step"], loop["batch"], payload["run_id"]
         self._best, self._epochs_without_gain = loop["best"], loop["epochs_without_gain"]
         self._skipped_in_a_row, self._epoch_loss = loop["skipped_in_a_row"], list(loop["epoch_loss"])
         self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
+        print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
+
+    def _warn_of_another_length(self, payload: dict[str, Any]) -> None:
         if payload["total_steps"] != self.total_steps and self.config.schedule.schedule in (
             "cosine",
             "linear",
@@ -189,7 +193,6 @@ class Trainer:
                 f"end at {payload['total_steps']}: the curve goes on, but differs from an uninterrupted run's",
                 step=self.step,
             )
-        print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
