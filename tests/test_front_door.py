@@ -28,14 +28,15 @@ SCRIPTS = ("train.py", "training/train.py", "training/train_hlbd_playground.py")
 FLAGS = """
     --adam-beta1 --adam-beta2 --adam-eps --answer-samples --attention --backend --batch-size --compile --config --d-ff
     --d-model --dataset --datasets --dbc-rank --dbc-spike-factor --device --dropout --dry-run
-    --early-stopping-patience --epochs --explain --gradient-accumulation --gradient-accumulation-steps
-    --gradient-checkpointing --help --keep-best --keep-last --learning-rate --length-window --list-backends --loss-on
-    --lr --max-grad-norm --max-seq-len --max-skipped-updates --max-steps --min-lr --muon-momentum --n-heads --n-layers
-    --no-compile --no-gradient-checkpointing --no-keep-best --no-tie-embeddings --no-truncate --norm-eps --num-heads
-    --num-layers --num-threads --optimizer --output-dir --overwrite --pairs --precision --report-batches
+    --early-stopping-patience --epochs --explain --fingerprints --global-batch-size --gradient-accumulation
+    --gradient-accumulation-steps --gradient-checkpointing --help --keep-best --keep-last --learning-rate
+    --length-window --list-backends --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates --max-steps
+    --min-lr --muon-momentum --n-heads --n-layers --nnodes --no-compile --no-fingerprints --no-gradient-checkpointing
+    --no-keep-best --no-tie-embeddings --no-truncate --norm-eps --num-gpus --num-heads --num-layers --num-processes
+    --num-threads --optimizer --output-dir --overwrite --pairs --precision --rdzv-endpoint --rdzv-id --report-batches
     --restart-epochs --restart-mult --resume --rope-theta --run-dir --save-dir --save-interval --save-steps
-    --save-total-limit --schedule --seed --stabilizer --t-0 --t-mult --tie-embeddings --truncate --validation-split
-    --vocab-size --warmup-steps --weight-decay -h
+    --save-total-limit --schedule --seed --stabilizer --t-0 --t-mult --tie-embeddings --train-batch-size --truncate
+    --validation-split --vocab-size --warmup-steps --weight-decay -h
 """
 """Every flag of `--backend playground`. A flag that users' scripts may hold is taken away only on purpose: change this
 list with it, and tell of it in CHANGELOG.md."""
@@ -63,7 +64,7 @@ def test_the_help_has_a_group_for_each_section_and_one_for_the_chosen_backend(fr
     shown = front_door(["--help"])
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert re.findall(r"^(\w+) options:$", shown.stdout, re.MULTILINE) == [
-        *("model", "data", "optimizer", "schedule", "run", "checkpoint", "report"),
+        *("model", "data", "optimizer", "schedule", "run", "launch", "checkpoint", "report"),
         "playground",
     ]
     own = shown.stdout.partition("\nplayground options:\n  Options of --backend playground.\n")[2]

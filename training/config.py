@@ -116,13 +116,22 @@ class RunConfig(Section):
     max_steps: int | None = Field(
         None, ge=1, description="Stop after this many optimizer updates; None: after the epochs."
     )
-    batch_size: int = Field(32, ge=1, le=2**20, description="Samples per rank per forward pass.")
-    gradient_accumulation_steps: int = Field(
-        1,
+    batch_size: int = Field(32, ge=1, le=2**20, description="Samples per rank per forward pass, at most.")
+    gradient_accumulation_steps: int | None = Field(
+        None,
         ge=1,
         le=2**20,
-        description="Batches per optimizer update; gradients are averaged over all their tokens.",
+        description="Batches per optimizer update; gradients are averaged over all their tokens. None: as many as "
+        "global_batch_size needs, else 1.",
         json_schema_extra={"aliases": ["gradient_accumulation"]},
+    )
+    global_batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=2**31,
+        description="Samples per optimizer update, over all ranks and accumulated batches; it alone decides the curve. "
+        "None: batch_size times gradient_accumulation_steps, however many ranks share them.",
+        json_schema_extra={"aliases": ["train_batch_size"]},
     )
     precision: Precision = Field(
         "fp32",
@@ -134,12 +143,38 @@ class RunConfig(Section):
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
     )
 
+    @property
+    def samples_per_update(self) -> int:
+        """The global batch size, given or derived. It does not depend on the number of ranks, so the curve does not."""
+        return self.global_batch_size or self.batch_size * (self.gradient_accumulation_steps or 1)
+
     @field_validator("run_dir", mode="before")
     @classmethod
     def _names_a_directory(cls, value: object) -> object:
         if not str(value) or "\0" in str(value):
             raise ValueError("should be the path of a directory")
         return value
+
+
+class LaunchConfig(Section):
+    """How many processes share the work. None of these settings changes the curve."""
+
+    num_processes: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Processes (ranks) on this machine; they share each global batch. None: one for each of num_gpus.",
+    )
+    num_gpus: int | None = Field(
+        None, ge=1, le=1024, description="GPUs of this machine to train on, a process each. None: as the device says."
+    )
+    nnodes: int = Field(
+        1, ge=1, le=4096, description="Machines (nodes) that share the work; the same command runs on each."
+    )
+    rdzv_endpoint: str | None = Field(
+        None, description="host:port at which several machines meet (torchrun's rendezvous). None: one machine."
+    )
+    rdzv_id: str = Field("apt", min_length=1, description="Name of the meeting, for several runs at one endpoint.")
 
 
 class CheckpointConfig(Section):
@@ -175,6 +210,11 @@ class ReportConfig(Section):
         ge=0,
         description="Training samples answered freely after training, to show what was learned; 0: none.",
     )
+    fingerprints: bool = Field(
+        False,
+        description="Record a fingerprint of batch, gradient and weights at each update, by which "
+        "tools/check_training_backends.py finds where two runs part.",
+    )
 
 
 class _Dumper(yaml.SafeDumper):
@@ -198,6 +238,7 @@ class TrainingConfig(Section):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     run: RunConfig = Field(default_factory=RunConfig)
+    launch: LaunchConfig = Field(default_factory=LaunchConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
 
@@ -212,6 +253,21 @@ class TrainingConfig(Section):
                 f"min_lr={self.schedule.min_lr:g} is above learning_rate={self.optimizer.learning_rate:g}; "
                 "a schedule falls from the base rate to min_lr, so lower --min-lr"
             )
+        run, launch = self.run, self.launch
+        if launch.num_processes and launch.num_gpus and launch.num_processes != launch.num_gpus:
+            raise ConfigError(
+                f"num_processes={launch.num_processes} and num_gpus={launch.num_gpus}: a process drives one GPU; "
+                "give one of the two, or the same number"
+            )
+        if launch.nnodes > 1 and launch.rdzv_endpoint is None:
+            raise ConfigError(
+                f"nnodes={launch.nnodes} needs a place to meet; give --rdzv-endpoint HOST:PORT, the same on each"
+            )
+        if run.global_batch_size is not None and run.gradient_accumulation_steps is not None:
+            ranks = launch.nnodes * (launch.num_processes or launch.num_gpus or 1)
+            product = run.batch_size * run.gradient_accumulation_steps * ranks
+            if product != run.global_batch_size:
+                raise ConfigError(_does_not_multiply_out(run, ranks, product))
         if self.checkpoint.early_stopping_patience and self.data.validation_split == 0.0:
             raise ConfigError(
                 f"early_stopping_patience={self.checkpoint.early_stopping_patience} needs validation data; "
@@ -260,9 +316,25 @@ class TrainingConfig(Section):
         values.pop("backend")
         values.pop("checkpoint")
         values.pop("report")
-        for name in ("run_dir", "epochs", "max_steps"):
+        values.pop("launch")
+        for name in ("run_dir", "epochs", "max_steps", "batch_size", "gradient_accumulation_steps"):
             values["run"].pop(name)
+        values["run"]["global_batch_size"] = self.run.samples_per_update
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _does_not_multiply_out(run: RunConfig, ranks: int, product: int) -> str:
+    steps, wanted = run.gradient_accumulation_steps or 1, run.global_batch_size or 0
+    ways = [f"--global-batch-size {product}"]
+    if wanted % (steps * ranks) == 0:
+        ways.append(f"--batch-size {wanted // (steps * ranks)}")
+    if wanted % (run.batch_size * ranks) == 0:
+        ways.append(f"--gradient-accumulation-steps {wanted // (run.batch_size * ranks)}")
+    return (
+        f"global_batch_size={wanted} is not batch_size={run.batch_size} × gradient_accumulation_steps={steps} × "
+        f"{ranks} rank{'s' if ranks > 1 else ''} = {product}; set {' or '.join(ways)}, or leave "
+        "--gradient-accumulation-steps out"
+    )
 
 
 def describe_fault(error: ValidationError, origin: dict[str, str] | None = None) -> str:

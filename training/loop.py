@@ -102,7 +102,7 @@ class Trainer:
         run = config.run
         self.plan = BatchPlan(
             task.lengths(train_dataset),
-            run.batch_size * run.gradient_accumulation_steps,
+            run.samples_per_update,
             run.seed,
             config.data.length_window,
         )

@@ -8,10 +8,20 @@ from typing import Any
 
 from apt_model.errors import CheckpointError
 from training.checkpoint import load_checkpoint, newest_good
-from training.config import TrainingConfig
+from training.config import RunConfig, TrainingConfig
 
 FREE_TO_CHANGE: Mapping[str, frozenset[str]] = {
-    "run": frozenset({"run_dir", "epochs", "max_steps", "gradient_checkpointing"}),
+    "run": frozenset(
+        {
+            "run_dir",
+            "epochs",
+            "max_steps",
+            "gradient_checkpointing",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "global_batch_size",  # their product is compared
+        }
+    ),
     "data": frozenset({"datasets", "truncate"}),  # what they hold is compared by its fingerprint
 }
 """Settings that a resumed run may change; every other one of these sections decides the curve."""
@@ -63,6 +73,12 @@ def refuse_another_run(
         raise CheckpointError(
             f"--resume {path}: the training data is not what it was ({payload['num_samples']} samples then, "
             f"{num_samples} now, or other content); give the same --datasets"
+        )
+    samples_then = RunConfig.model_validate(payload["config"]["run"]).samples_per_update
+    if samples_then != config.run.samples_per_update:
+        raise CheckpointError(
+            f"--resume {path}: the global batch had {samples_then} samples and has {config.run.samples_per_update} "
+            f"now; set --global-batch-size {samples_then}, or start a new run in another --run-dir"
         )
     was, now = payload["config"], config.to_dict()
     for section in ("model", "data", "optimizer", "schedule", "run"):
