@@ -21,11 +21,11 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) -e ".[dev,deepspeed]"
 	touch $@
 
 $(VENV)/.benchmark: $(VENV)/.dev
-	$(INSTALL) -e ".[dev,huggingface]"
+	$(INSTALL) -e ".[dev,deepspeed,huggingface]"
 	touch $@
 
 setup: $(VENV)/.dev  ## make .venv and install the pinned packages

@@ -32,7 +32,7 @@ def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -
     save_file(_weights(model), fresh / WEIGHTS, metadata={"format": "pt"})
     tokenizer.save(fresh / TOKENIZER)
     for path in fresh.iterdir():
-        with path.open("rb") as file:
+        with path.open("rb+") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
     old = directory.with_name(f".{directory.name}.old.tmp")
     shutil.rmtree(old, ignore_errors=True)

@@ -29,13 +29,14 @@ from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_precision
 from training.engine import TorchEngine
+from training.ranks import Ranks
 from training.task import LanguageModeling
 
 
 def make_engine(attention: str, config: TrainingConfig, vocab_size: int) -> TorchEngine:
     torch.manual_seed(0)
     model_config = ModelConfig.model_validate({"attention": attention, "vocab_size": vocab_size})
-    return TorchEngine(LanguageModeling(model_config).build_model(), config, torch.device("cpu"))
+    return TorchEngine(LanguageModeling(model_config).build_model(), config, Ranks(torch.device("cpu")))
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def main() -> None:
     def seconds(name: str) -> float:
         started = time.perf_counter()
         for batch in batches:
-            engines[name].update([batch], task.loss, 1e-4)
+            engines[name].update([batch], task.loss, 1e-4, batch.weight)
         return time.perf_counter() - started
 
     for name in engines:

@@ -36,6 +36,7 @@ from training.dataset import HLBDDataset
 from training.engine import TorchEngine, UpdateResult
 from training.layers import flatten, nest
 from training.loop import Trainer
+from training.ranks import Ranks
 from training.task import LanguageModeling
 
 FACTOR = 1e4
@@ -96,12 +97,12 @@ def step_cost(dataset: HLBDDataset, optimizer: str) -> list[float]:
         config = TrainingConfig.from_dict({
             "run": {"precision": "bf16"}, "optimizer": {"stabilizer": stabilizer, "optimizer": optimizer},
         })  # fmt: skip
-        engines.append(TorchEngine(task.build_model(), config, torch.device("cpu")))
+        engines.append(TorchEngine(task.build_model(), config, Ranks(torch.device("cpu"))))
 
     def seconds(engine: TorchEngine) -> float:
         started = time.perf_counter()
         for _ in range(10):
-            engine.update([batch], task.loss, 1e-4)
+            engine.update([batch], task.loss, 1e-4, batch.weight)
         return time.perf_counter() - started
 
     for engine in engines:

@@ -118,7 +118,7 @@ def test_imports_are_found_where_they_run_and_where_they_do_not() -> None:
 def test_the_known_arrows_are_found() -> None:
     assert ("training.loop", "training.batches") in arrows()
     assert ("training.task", "apt_model.model") in arrows()
-    assert ("training.train_hlbd_playground", "training.loop") in arrows()
+    assert ("training.train_hlbd_playground", "training.hlbd_run") in arrows()
     assert "training.loop" not in imports("training.train_hlbd_playground", everywhere=False)
     assert "torch" in reached_on_import("training.loop")
 

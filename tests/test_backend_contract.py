@@ -32,6 +32,10 @@ class TestPlayground(BackendContract):
     name: ClassVar[str] = "playground"
 
 
+class TestDeepSpeed(BackendContract):
+    name: ClassVar[str] = "deepspeed"
+
+
 class TestEcho(BackendContract):
     """The example of a third party keeps the contract that it is judged by."""
 

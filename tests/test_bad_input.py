@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,6 @@ import pytest
 import torch
 
 from apt_model.errors import ConfigError
-from training.checkpoint import FORMAT
 from training.device import pick_precision
 from training.run_directory import RunDirectory
 
@@ -280,64 +280,63 @@ def test_a_config_file_that_cannot_be_read_is_named(refused: Refused, tmp_path: 
 @pytest.fixture
 def checkpoint(finished_run: Path) -> Path:
     """A good checkpoint in `run/`, the run directory that `refused` asks for."""
-    return finished_run / "checkpoint_epoch_1.pt"
+    return finished_run / "checkpoint_epoch_1"
 
 
-def spoil(path: Path, how: str) -> None:
-    """Make a checkpoint into something that is none."""
-    good = path.read_bytes()
-    match how:
-        case "empty":
-            path.write_bytes(b"")
-        case "text":
-            path.write_text("these are not the weights you are looking for\n" * 50, encoding="utf-8")
-        case "cut short":
-            path.write_bytes(good[: len(good) // 2])
-        case "cut by a byte":
-            path.write_bytes(good[:-1])
-        case "one bit flipped":
-            path.write_bytes(good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 0x10]) + good[len(good) // 2 + 1 :])
-        case "somebody's tensors":
-            torch.save({"weight": torch.zeros(3)}, path)
-        case "somebody's objects":
-            torch.save(torch.nn.Linear(2, 2), path)
-        case "a later version":
-            torch.save({"format": FORMAT, "version": 99}, path)
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
 
 
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        ("empty", "damaged"),
-        ("text", "damaged"),
-        ("cut short", "damaged"),
-        ("cut by a byte", "damaged"),
-        ("one bit flipped", "damaged"),
-        ("somebody's tensors", "not a checkpoint of ours"),
-        ("somebody's objects", "not a checkpoint of ours"),
-        ("a later version", "version 99"),
-    ],
-)
-def test_a_checkpoint_that_is_none_is_named(how: str, told: str, checkpoint: Path, refused: Refused) -> None:
-    spoil(checkpoint, how)
-    refused(["--resume", checkpoint], str(checkpoint), told)
-    refused(["--resume", checkpoint, "--run-dir", "another"], str(checkpoint), told)
+def change_a_digit(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+
+
+def replace(path: Path, content: object) -> None:
+    shutil.rmtree(path)
+    torch.save(content, path)
+
+
+LATER_VERSION = '{"format": "apt-checkpoint", "version": 99}'
+WRONG_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "no manifest": (lambda p: (p / "manifest.json").unlink(), ["no manifest.json"]),
+    "somebody's manifest": (
+        lambda p: (p / "manifest.json").write_text('{"format": "x"}'),
+        ["not a checkpoint of ours"],
+    ),
+    "a later version": (lambda p: (p / "manifest.json").write_text(LATER_VERSION), ["version 99", "reads 2"]),
+    "a file missing": (lambda p: (p / "optimizer.safetensors").unlink(), ["optimizer.safetensors is missing"]),
+    "weights cut short": (lambda p: cut(p / "model.safetensors", 99), ["model.safetensors: cut short", "99 bytes"]),
+    "state cut by a byte": (lambda p: cut(p / "state.json", -1), ["state.json: cut short"]),
+    "one digit changed": (lambda p: change_a_digit(p / "state.json"), ["state.json: damaged"]),
+    "somebody's tensors": (lambda p: replace(p, {"w": torch.zeros(3)}), ["not a checkpoint of ours"]),
+    "somebody's objects": (lambda p: replace(p, torch.nn.Linear(2, 2)), ["not a checkpoint of ours"]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "told"), WRONG_CHECKPOINTS.values(), ids=WRONG_CHECKPOINTS.keys())
+def test_a_checkpoint_that_is_none_is_named(
+    spoil: Callable[[Path], object], told: list[str], checkpoint: Path, refused: Refused
+) -> None:
+    spoil(checkpoint)
+    refused(["--resume", checkpoint], str(checkpoint), *told)
+    refused(["--resume", checkpoint, "--run-dir", "another"], str(checkpoint), *told)
 
 
 def test_a_missing_checkpoint_is_named_and_no_directory_is_made_for_its_run(refused: Refused, tmp_path: Path) -> None:
     refused(["--resume", "no_such.pt"], "no_such.pt", "no such checkpoint")
+    refused(["--resume", "checkpoint_epoch_7"], "run/checkpoint_epoch_7", "no such checkpoint")
     (tmp_path / "empty").mkdir()
-    refused(["--resume", tmp_path / "empty"], "empty", "no checkpoint")
+    refused(["--resume", tmp_path / "empty"], "empty", "no checkpoint", "manifest.json", "run directory")
 
 
 def test_a_run_without_one_readable_checkpoint_is_not_quietly_begun_anew(finished_run: Path, refused: Refused) -> None:
-    for path in finished_run.glob("checkpoint_*.pt"):
-        spoil(path, "cut short")
+    for path in finished_run.glob("checkpoint_*"):
+        cut(path / "model.safetensors", 99)
     refused(["--resume"], "run", "no checkpoint can be read", "--overwrite")
 
 
 def test_a_finished_model_is_not_a_checkpoint(finished_run: Path, refused: Refused) -> None:
-    refused(["--resume", finished_run / "final_model.pt"], "final_model.pt", "finished model", "checkpoint_*.pt")
+    refused(["--resume", finished_run / "final_model.pt"], "final_model.pt", "finished model", "checkpoint_*")
 
 
 @pytest.mark.parametrize(
@@ -348,20 +347,20 @@ def test_a_finished_model_is_not_a_checkpoint(finished_run: Path, refused: Refus
         ("--attention", "standard", ["attention was 'autopoietic'", "is 'standard'"]),
         ("--seed", "7", ["seed was 42", "is 7"]),
         ("--optimizer", "muon", ["optimizer was 'adamw'", "is 'muon'"]),
-        ("--batch-size", "4", ["batch_size was 8", "is 4"]),
+        ("--batch-size", "4", ["global batch had 8 samples", "has 4 now"]),
     ],
 )
 def test_a_checkpoint_of_another_model_or_curve_is_refused_with_both_values(
     flag: str, value: str, parts: list[str], checkpoint: Path, refused: Refused
 ) -> None:
     refused(["--resume", checkpoint, flag, value], checkpoint.name, *parts, "--run-dir")
-    refused(["--resume", flag, value], "checkpoint_epoch_2.pt", *parts)
+    refused(["--resume", flag, value], "checkpoint_epoch_2", *parts)
 
 
 def test_a_checkpoint_of_other_data_is_refused(checkpoint: Path, refused: Refused, tiny_dataset: TinyDataset) -> None:
     tiny_dataset("other.json")
     refused(["--resume", checkpoint, "--datasets", "other.json"], checkpoint.name, "training data", "--datasets")
-    refused(["--resume", "--datasets", "other.json"], "checkpoint_epoch_2.pt", "training data", "--datasets")
+    refused(["--resume", "--datasets", "other.json"], "checkpoint_epoch_2", "training data", "--datasets")
 
 
 # -- the run directory ---------------------------------------------------------------------------------------------
@@ -383,7 +382,7 @@ def test_a_directory_that_holds_another_run_is_not_written_over(finished_run: Pa
     refused([], "--run-dir run", "holds a run", "--resume", "--overwrite")
     for name in ("final_model.pt", "experiment_report.json", "progress.jsonl"):
         (finished_run / name).unlink()
-    refused([], "checkpoint_epoch_1.pt", "holds a run")
+    refused([], "checkpoint_epoch_1", "holds a run")
 
 
 def test_a_directory_in_which_another_process_trains_is_left_alone(finished_run: Path, refused: Refused) -> None:

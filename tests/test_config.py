@@ -271,6 +271,12 @@ def configs(draw: st.DrawFn) -> TrainingConfig:
     values["schedule.min_lr"] = values["optimizer.learning_rate"] * draw(st.floats(0.0, 1.0))
     if values["data.validation_split"] == 0.0:
         values["checkpoint.early_stopping_patience"] = None
+    if values["launch.num_gpus"] is not None:
+        values["launch.num_processes"] = draw(st.sampled_from([None, values["launch.num_gpus"]]))
+    if values["launch.nnodes"] > 1:
+        values["launch.rdzv_endpoint"] = "somewhere:29400"
+    if values["run.gradient_accumulation_steps"] is not None:
+        values["run.global_batch_size"] = None
     return CONFIG.model_validate(nest(values))
 
 

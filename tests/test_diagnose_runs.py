@@ -13,7 +13,6 @@ from tests.conftest import FrontDoor
 from tests.findings import do, the, worst, write
 from tools.diagnosis import runs
 from tools.diagnosis.finding import Status
-from training import run_directory
 from training.progress import ProgressReporter
 from training.run_directory import RunDirectory
 
@@ -29,7 +28,7 @@ def recorded(tmp_path: Path) -> Callable[..., Path]:
         reporter._clock = lambda: time.time() - seconds_ago
         reporter.run_started(backend="playground", total_steps=40, epochs=4, steps_per_epoch=10)
         reporter.step(step=7, epoch=1, batch=7, loss=0.25)
-        reporter.checkpoint(run_dir / "checkpoint_step_5.pt", step=5)
+        reporter.checkpoint(run_dir / "checkpoint_step_5", step=5)
         if end == "failed":
             reporter.run_failed(RuntimeError("the disk is gone"))
         elif end == "stopped":
@@ -53,8 +52,8 @@ def test_a_finished_run_is_ok_and_its_newest_checkpoint_and_models_are_read(fini
     assert worst(findings) == []
     assert the(findings, "state").facts["state"] == "finished"
     assert the(findings, "checkpoints").facts == {
-        "newest_good": "checkpoint_epoch_2.pt",
-        "older": ["checkpoint_epoch_1.pt"],
+        "newest_good": "checkpoint_epoch_2",
+        "older": ["checkpoint_epoch_1"],
         "damaged": [],
     }
     assert the(findings, "final model").facts["good"] == ["final_model.pt", "final_model"]
@@ -85,13 +84,13 @@ def test_a_run_whose_lock_is_held_is_running_and_its_checkpoints_are_left_alone(
     seconds: float, state: str, status: Status, recorded: Callable[..., Path]
 ) -> None:
     run_dir = recorded(seconds_ago=seconds)
-    (run_dir / "checkpoint_step_5.pt").write_bytes(b"would not read")
+    (run_dir / "checkpoint_step_5").mkdir()  # empty: would not read
     claimed = RunDirectory(run_dir, resume=True)
-    (run_dir / ".checkpoint_step_10.pt.tmp").write_bytes(b"half written")
+    (run_dir / ".checkpoint_step_10.tmp").mkdir()
     findings = list(runs.diagnose_run(run_dir))
     claimed.release()
     assert (the(findings, "state").facts["state"], the(findings, "state").status) == (state, status)
-    assert the(findings, "checkpoints").message == "newest checkpoint_step_5.pt; not read, because the run is at work"
+    assert the(findings, "checkpoints").message == "newest checkpoint_step_5; not read, because the run is at work"
     assert not [f for f in findings if f.subject == "leftovers"]
     assert the(runs.diagnose_run(run_dir), "state").facts["state"] == "stale"
 
@@ -100,43 +99,47 @@ def test_the_lock_probe_never_takes_the_place_of_a_run(recorded: Callable[..., P
     run_dir = recorded()
     assert runs.is_locked(run_dir) is False
     assert not (run_dir / ".lock").exists()
-    RunDirectory(run_dir, resume=True).release()
-    assert (runs.LOCK_NAME, runs.CONFIG_NAME) == (run_directory.LOCK_NAME, run_directory.CONFIG_NAME)
+    claimed = RunDirectory(run_dir, resume=True)
+    assert runs.is_locked(run_dir) is True
+    claimed.release()
 
 
 def test_a_damaged_newest_checkpoint_is_named_beside_the_good_one_and_the_fix_takes_it_away(
     finished_run: Path, front_door: FrontDoor
 ) -> None:
-    flip_a_byte(finished_run / "checkpoint_epoch_2.pt")
+    flip_a_byte(finished_run / "checkpoint_epoch_2" / "optimizer.safetensors")
     found = the(runs.diagnose_run(finished_run), "checkpoints")
     assert found.status is Status.WARNING
     assert found.facts == {
-        "newest_good": "checkpoint_epoch_1.pt",
+        "newest_good": "checkpoint_epoch_1",
         "older": [],
-        "damaged": ["checkpoint_epoch_2.pt"],
+        "damaged": ["checkpoint_epoch_2"],
     }
-    assert "checkpoint_epoch_2.pt" in found.details[0]
+    assert "checkpoint_epoch_2/optimizer.safetensors: damaged" in found.details[0]
     do(found.fix, front_door)
     assert worst(runs.diagnose_run(finished_run)) == []
 
 
-def test_a_checkpoint_cut_short_is_damaged_too(finished_run: Path) -> None:
-    newest = finished_run / "checkpoint_epoch_2.pt"
-    newest.write_bytes(newest.read_bytes()[:1000])
-    assert the(runs.diagnose_run(finished_run), "checkpoints").facts["damaged"] == ["checkpoint_epoch_2.pt"]
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "state.json", "tokenizer.json"])
+def test_a_checkpoint_with_a_file_cut_short_or_lost_is_damaged_too(name: str, finished_run: Path) -> None:
+    path = finished_run / "checkpoint_epoch_2" / name
+    path.write_bytes(path.read_bytes()[:100])
+    assert the(runs.diagnose_run(finished_run), "checkpoints").facts["damaged"] == ["checkpoint_epoch_2"]
+    path.unlink()
+    assert the(runs.diagnose_run(finished_run), "checkpoints").facts["damaged"] == ["checkpoint_epoch_2"]
 
 
 def test_an_unfinished_run_without_a_good_checkpoint_is_an_error_and_can_be_started_anew(
     finished_run: Path, front_door: FrontDoor
 ) -> None:
-    for path in finished_run.glob("checkpoint_*.pt"):
-        flip_a_byte(path)
+    for path in finished_run.glob("checkpoint_*"):
+        flip_a_byte(path / "model.safetensors")
     assert worst(runs.diagnose_run(finished_run)) == [("checkpoints", Status.WARNING)], "its model is there"
     report = json.loads((finished_run / "experiment_report.json").read_text(encoding="utf-8"))
     write(finished_run / "experiment_report.json", report | {"state": "stopped"})
     found = the(runs.diagnose_run(finished_run), "checkpoints")
     assert found.status is Status.ERROR
-    assert found.facts["damaged"] == ["checkpoint_epoch_2.pt", "checkpoint_epoch_1.pt"]
+    assert found.facts["damaged"] == ["checkpoint_epoch_2", "checkpoint_epoch_1"]
     do(found.fix, front_door)
     assert worst(runs.diagnose_run(finished_run)) == []
 
@@ -157,11 +160,23 @@ def test_a_damaged_final_model_is_an_error_and_resuming_writes_it_again(
 def test_temporary_files_of_a_kill_are_named_and_the_fix_deletes_them(
     finished_run: Path, front_door: FrontDoor
 ) -> None:
-    (finished_run / ".checkpoint_epoch_3.pt.tmp").write_bytes(b"half")
-    (finished_run / ".final_model.tmp").mkdir()
+    (finished_run / ".checkpoint_epoch_3.tmp").mkdir()
+    (finished_run / ".checkpoint_epoch_2.old").mkdir()  # replaced, and not yet deleted
+    (finished_run / ".final_model.pt.tmp").write_bytes(b"half")
     found = the(runs.diagnose_run(finished_run), "leftovers")
     assert found.status is Status.WARNING
     do(found.fix, front_door)
+    assert worst(runs.diagnose_run(finished_run)) == []
+
+
+def test_a_checkpoint_that_a_kill_left_aside_is_no_rubbish_and_resuming_puts_it_back(
+    finished_run: Path, front_door: FrontDoor
+) -> None:
+    (finished_run / "checkpoint_epoch_2").rename(finished_run / ".checkpoint_epoch_2.old")
+    found = the(runs.diagnose_run(finished_run), "leftovers")
+    assert "checkpoint_epoch_2 was being replaced" in found.message
+    do(found.fix, front_door)
+    assert the(runs.diagnose_run(finished_run), "checkpoints").facts["newest_good"] == "checkpoint_epoch_2"
     assert worst(runs.diagnose_run(finished_run)) == []
 
 

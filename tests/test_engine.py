@@ -18,10 +18,12 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_device, pick_precision
-from training.engine import TorchEngine
-from training.task import Batch, LanguageModeling, LossSum
+from training.engine import TorchEngine, UpdateResult
+from training.ranks import Ranks
+from training.task import Batch, LanguageModeling, LossFunction, LossSum
 
 CPU = torch.device("cpu")
+ALONE = Ranks(CPU)
 SAMPLES = [Sample(f"问题{n}" * (1 + n % 3), "答" * (1 + n * n % 7), "m", n) for n in range(12)]
 TOKENIZER = DynamicTagTokenizer.from_texts(t for s in SAMPLES for t in s[:2])
 DATASET = HLBDDataset(SAMPLES, TOKENIZER, 64)
@@ -32,7 +34,7 @@ TASK = LanguageModeling(MODEL)
 def make_engine(**optimizer: object) -> TorchEngine:
     torch.manual_seed(0)
     config = TrainingConfig.from_dict({"optimizer": {"learning_rate": 0.01, "weight_decay": 0.0, **optimizer}})
-    return TorchEngine(TASK.build_model(), config, CPU)
+    return TorchEngine(TASK.build_model(), config, ALONE)
 
 
 def batches(*sizes: int) -> list[Batch]:
@@ -42,6 +44,10 @@ def batches(*sizes: int) -> list[Batch]:
         cut.append(TASK.collate([DATASET[i] for i in range(start, start + size)]))
         start += size
     return cut
+
+
+def update(engine: TorchEngine, parts: list[Batch], loss: LossFunction = TASK.loss) -> UpdateResult:
+    return engine.update(parts, loss, 0.01, sum(part.weight for part in parts))
 
 
 def weights(engine: TorchEngine) -> list[torch.Tensor]:
@@ -54,7 +60,7 @@ def test_accumulated_batches_give_the_update_of_one_big_batch_whatever_their_tok
     """transformers #34191: a mean of means weighs tokens of short batches too much."""
     split, whole = make_engine(), make_engine()
     parts, big = batches(*sizes), batches(sum(sizes))
-    a, b = split.update(parts, TASK.loss, 0.01), whole.update(big, TASK.loss, 0.01)
+    a, b = update(split, parts, TASK.loss), update(whole, big, TASK.loss)
     assert a.weight == b.weight
     assert a.loss == pytest.approx(b.loss, rel=1e-5)
     assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
@@ -65,7 +71,7 @@ def test_the_reported_loss_is_the_real_one_before_any_division_by_accumulation()
     parts = batches(3, 3, 3, 3)
     with torch.no_grad():
         expected = sum(float(TASK.loss(engine.model(), b).loss) for b in parts) / sum(b.weight for b in parts)
-    assert engine.update(parts, TASK.loss, 0.01).loss == pytest.approx(expected, rel=1e-6)
+    assert update(engine, parts, TASK.loss).loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_accuracy_counts_answer_tokens_only_and_never_padding() -> None:
@@ -76,7 +82,7 @@ def test_accuracy_counts_answer_tokens_only_and_never_padding() -> None:
         result = TASK.loss(model, batch)
         return LossSum(result.loss, torch.tensor(float(len(batch.tensors["targets"]))))
 
-    result = make_engine().update(parts, all_right, 0.01)
+    result = update(make_engine(), parts, all_right)
     assert result.weight == answer_tokens
     assert result.accuracy == 1.0
     assert result.tokens == sum(len(DATASET[i].tokens) - 1 for i in range(12)), "padding is no token"
@@ -86,18 +92,18 @@ def test_accuracy_counts_answer_tokens_only_and_never_padding() -> None:
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_never_reaches_the_weights(optimizer: str, poison: float) -> None:
     engine = make_engine(optimizer=optimizer, stabilizer="dbc_dac", dbc_rank=4)
-    engine.update(batches(6), TASK.loss, 0.01)
+    update(engine, batches(6), TASK.loss)
     before, state = weights(engine), str(engine.state_dict()["optimizers"])
 
     def poisoned(model: nn.Module, batch: Batch) -> LossSum:
         result = TASK.loss(model, batch)
         return LossSum(result.loss * poison, result.correct)
 
-    result = engine.update(batches(6), poisoned, 0.01)
+    result = update(engine, batches(6), poisoned)
     assert result.skipped
     assert all(torch.equal(a, b) for a, b in zip(before, weights(engine), strict=True))
     assert str(engine.state_dict()["optimizers"]) == state
-    assert not engine.update(batches(6), TASK.loss, 0.01).skipped, "the next good batch trains again"
+    assert not update(engine, batches(6), TASK.loss).skipped, "the next good batch trains again"
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is_finite() -> None:
@@ -105,7 +111,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is_finite() ->
     parameter = next(engine.model().parameters())
     handle = parameter.register_hook(lambda g: g * math.nan)  # type: ignore[no-untyped-call]
     before = weights(engine)
-    result = engine.update(batches(6), TASK.loss, 0.01)
+    result = update(engine, batches(6), TASK.loss)
     handle.remove()
     assert math.isfinite(result.loss)
     assert result.skipped
@@ -114,28 +120,29 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is_finite() ->
 
 def test_clipping_limits_the_update_and_reports_the_norm_before_it() -> None:
     free, clipped = make_engine(max_grad_norm=None), make_engine(max_grad_norm=1e-3)
-    a, b = free.update(batches(12), TASK.loss, 0.01), clipped.update(batches(12), TASK.loss, 0.01)
+    a, b = update(free, batches(12), TASK.loss), update(clipped, batches(12), TASK.loss)
     assert a.grad_norm == b.grad_norm > 1e-3
     assert (a.clipped, b.clipped) == (False, True)
 
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest() -> None:
     engine = make_engine(optimizer="muon")
-    groups = engine.state_dict()["optimizers"]
-    assert set(groups) == {"muon", "adamw"}
+    update(engine, batches(6), TASK.loss)
+    states = engine.state_dict()["optimizers"]
+    assert set(states) == {"muon", "adamw"}
     # Two blocks with qkv, out, gate, up and down each; the two self_control matrices have one row per head.
-    assert sum(len(g["params"]) for g in groups["muon"]["param_groups"]) == 10
+    assert len(states["muon"]) == 10
     names = [n for n, p in engine.model().named_parameters() if p.ndim == 2]
     assert len(names) == 10 + 2 + 1, "the rest of the matrices: the controls and the (tied) embedding"
 
 
 def test_the_same_state_gives_the_same_next_update_bit_for_bit() -> None:
     first = make_engine(optimizer="muon", stabilizer="dbc_dac", dbc_rank=4)
-    first.update(batches(6), TASK.loss, 0.01)
+    update(first, batches(6), TASK.loss)
     second = make_engine(optimizer="muon", stabilizer="dbc_dac", dbc_rank=4)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for engine in (first, second):
-        engine.update(batches(5, 6), TASK.loss, 0.01)
+        update(engine, batches(5, 6), TASK.loss)
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
 
 
@@ -151,8 +158,8 @@ def test_evaluation_neither_trains_nor_depends_on_how_it_is_cut() -> None:
 def test_bf16_stays_close_to_fp32_and_keeps_fp32_weights() -> None:
     torch.manual_seed(0)
     config = TrainingConfig.from_dict({"run": {"precision": "bf16"}})
-    low = TorchEngine(TASK.build_model(), config, CPU)
-    result, exact = low.update(batches(12), TASK.loss, 0.01), make_engine().update(batches(12), TASK.loss, 0.01)
+    low = TorchEngine(TASK.build_model(), config, ALONE)
+    result, exact = update(low, batches(12), TASK.loss), update(make_engine(), batches(12), TASK.loss)
     assert result.loss == pytest.approx(exact.loss, rel=0.02)
     assert {p.dtype for p in low.model().parameters()} == {torch.float32}
 
@@ -178,7 +185,7 @@ def test_a_compiled_forward_pass_gives_the_same_figures() -> None:
     engines = []
     for compiled in (True, False):
         torch.manual_seed(0)
-        engines.append(TorchEngine(task.build_model(), config, CPU, compile_model=compiled))
+        engines.append(TorchEngine(task.build_model(), config, ALONE, compile_model=compiled))
     for part in (batches(4), batches(4, 5)):
-        a, b = (engine.update(part, task.loss, 0.01) for engine in engines)
+        a, b = (update(engine, part, task.loss) for engine in engines)
         assert a.loss == pytest.approx(b.loss, rel=1e-5)

@@ -87,7 +87,7 @@ def test_callbacks_hear_of_everything_in_order(tmp_path: Path) -> None:
     # Twenty rows in batches of six: four updates an epoch, the last one with two rows.
     assert diary.lines == [
         "start", "step 1", "step 2", "step 3", "step 4", "evaluation", "epoch 1",
-        "step 5", "step 6", "step 7", "step 8", "evaluation", "epoch 2", "checkpoint_epoch_2.pt", "end",
+        "step 5", "step 6", "step 7", "step 8", "evaluation", "epoch 2", "checkpoint_epoch_2", "end",
     ]  # fmt: skip
 
 
@@ -147,10 +147,10 @@ def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
         }
     )
     Trainer(config, ROWS, task=TASK, device="cpu").train()
-    kept = sorted(p.name for p in (tmp_path / "run").glob("checkpoint_*.pt"))
-    assert kept == ["checkpoint_best.pt", "checkpoint_epoch_5.pt", "checkpoint_epoch_6.pt"]
+    kept = sorted(p.name for p in (tmp_path / "run").glob("checkpoint_*"))
+    assert kept == ["checkpoint_best", "checkpoint_epoch_5", "checkpoint_epoch_6"]
     report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
-    assert load_checkpoint(tmp_path / "run" / "checkpoint_best.pt")["step"] == report["best"]["step"]
+    assert load_checkpoint(tmp_path / "run" / "checkpoint_best")["step"] == report["best"]["step"]
 
 
 def test_updates_that_stay_not_finite_stop_the_run_with_advice_and_good_weights(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     python tools/verify_hlbd_model.py --model runs/default --dataset HLBD_Hardcore_Full_V2.json
     python tools/verify_hlbd_model.py --model final_model.pt --dataset D.json --json report.json --figure report.png
 
-MODEL is any form of ours: final_model.pt, checkpoint_*.pt, final_model/ or a run directory. The questions of the
+MODEL is any form of ours: final_model.pt, checkpoint_*, final_model/ or a run directory. The questions of the
 training file show what is known, those of the held-out file what was understood (docs/VERIFIER.md).
 
 Exit code: 0, or 2 for input that cannot be used, or 3 with --fail-on-shortcut when a shortcut was found.

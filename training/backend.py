@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from apt_model.config import Section
 from training.config import TrainingConfig
@@ -47,13 +47,30 @@ def requested_features(config: TrainingConfig, resume: bool) -> frozenset[Featur
     return frozenset(feature for feature, is_wanted in wanted.items() if is_wanted)
 
 
+LAUNCH_DIR = "LAUNCH_DIR"
+"""In a plan's command: the directory made when it is carried out, alone or before a `/`."""
+LOCAL_ADDRESS = "LOCAL_ADDRESS"
+"""In a plan's command: this machine's address on the way to `LaunchPlan.endpoint`."""
+
+
 @dataclass(frozen=True)
 class LaunchPlan:
-    """A command that the front door starts for the backend; the workers re-enter the front door."""
+    """Processes to start for a backend. Pure data: `--dry-run` prints it, `training.launch` carries it out.
+
+    The workers re-enter the front door: the arguments that name the resolved config file are added to the command.
+    """
 
     command: tuple[str, ...]
+    """A launcher with its options, and last the script that every worker runs."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Only what the launcher itself needs (ranks, threads); settings travel in the resolved config file."""
+    """Only what the launcher needs (threads, accelerator); what the user has set in the environment wins. Settings
+    travel in the resolved config file."""
+    processes: int = 1
+    """Workers on this machine."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What each of them computes on. cuda: there must be a GPU for each; auto: if the machine has any GPU."""
+    endpoint: str | None = None
+    """host:port where the launchers of several machines meet; no other program may listen there."""
 
 
 @dataclass(frozen=True)

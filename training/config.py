@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -181,10 +182,10 @@ class CheckpointConfig(Section):
     """What is kept on disk."""
 
     save_interval: int | None = Field(
-        25, ge=1, description="Epochs between checkpoints (checkpoint_epoch_N.pt); None: none by epoch."
+        25, ge=1, description="Epochs between checkpoints (checkpoint_epoch_N); None: none by epoch."
     )
     save_steps: int | None = Field(
-        None, ge=1, description="Updates between checkpoints (checkpoint_step_N.pt); None: none by step."
+        None, ge=1, description="Updates between checkpoints (checkpoint_step_N); None: none by step."
     )
     keep_last: int | None = Field(
         None,
@@ -194,7 +195,7 @@ class CheckpointConfig(Section):
     )
     keep_best: bool = Field(
         False,
-        description="Also keep checkpoint_best.pt, by validation loss (without validation: the epoch's loss).",
+        description="Also keep checkpoint_best, by validation loss (without validation: the epoch's loss).",
     )
     early_stopping_patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation loss; None: never."
@@ -264,7 +265,9 @@ class TrainingConfig(Section):
                 f"nnodes={launch.nnodes} needs a place to meet; give --rdzv-endpoint HOST:PORT, the same on each"
             )
         if run.global_batch_size is not None and run.gradient_accumulation_steps is not None:
-            ranks = launch.nnodes * (launch.num_processes or launch.num_gpus or 1)
+            # In a worker that was started by hand only the launcher knows how many ranks there are.
+            planned = launch.nnodes * (launch.num_processes or launch.num_gpus or 1)
+            ranks = int(os.environ.get("WORLD_SIZE", planned))
             product = run.batch_size * run.gradient_accumulation_steps * ranks
             if product != run.global_batch_size:
                 raise ConfigError(_does_not_multiply_out(run, ranks, product))
@@ -311,12 +314,9 @@ class TrainingConfig(Section):
         return config
 
     def curve_hash(self) -> str:
-        """Hash of everything that decides the curve, without where, how long and how often."""
-        values = self.to_dict()
-        values.pop("backend")
-        values.pop("checkpoint")
-        values.pop("report")
-        values.pop("launch")
+        """Hash of everything that decides the curve, without where, how long and in which portions."""
+        sections = self.to_dict()
+        values = {name: sections[name] for name in ("model", "data", "optimizer", "schedule", "run")}
         for name in ("run_dir", "epochs", "max_steps", "batch_size", "gradient_accumulation_steps"):
             values["run"].pop(name)
         values["run"]["global_batch_size"] = self.run.samples_per_update

@@ -22,7 +22,9 @@ class EncodedSample(NamedTuple):
 
 
 class HLBDDataset:
-    """Encoded samples: `dataset[i]` is an `EncodedSample`, `dataset.lengths` all their lengths in tokens.
+    """Encoded samples: `dataset[i]` is an `EncodedSample`.
+
+    `dataset.lengths` are their lengths in tokens, `dataset.weights` how many of these have a loss; int64 (N,) both.
 
     Args:
         samples: prompts and answers.
@@ -74,6 +76,7 @@ class HLBDDataset:
         self._tokens = np.concatenate(pieces)
         self.num_unknown = int((self._tokens == tokenizer.unk_id).sum())
         self._starts = np.array(starts, dtype=np.int32)
+        self.weights = self.lengths - self._starts
 
     def __len__(self) -> int:
         return len(self.lengths)

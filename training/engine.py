@@ -1,6 +1,7 @@
 """One whole optimizer update: forward and backward over the micro-batches, normalisation, clipping, step.
 
-The loop says *what* (batches, loss, learning rate), an engine *how* (plain torch here; DDP and DeepSpeed later).
+The loop says *what* (batches, loss, learning rate), an engine *how*: plain torch in one or several processes here,
+DeepSpeed in `deepspeed_engine.py`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from training.config import TrainingConfig
 from training.optimizers import build_optimizers
+from training.ranks import Ranks
 from training.stabilizer import DBCDAC
 from training.task import Batch, LossFunction
 
@@ -50,29 +54,46 @@ class EvaluationResult:
 
 
 class Engine(Protocol):
-    """How one update is done. `state_dict` and `load_state_dict` are collective: every rank calls them."""
+    """How one update is done. Every method is collective: all ranks call it, in the same order."""
 
-    is_main: bool
-    device: torch.device
+    ranks: Ranks
 
-    def update(self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float) -> UpdateResult:
-        """Train on the micro-batches as on one batch: gradients are normalised by their total weight."""
+    def update(
+        self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
+    ) -> UpdateResult:
+        """Train on one global batch.
+
+        Args:
+            micro_batches: this rank's share, as many on each rank. A batch of weight 0 takes part in every forward and
+                backward pass and adds nothing.
+            loss: summed loss of one micro-batch.
+            learning_rate: of this update.
+            weight: of the whole global batch, over all ranks: gradients are normalised by it.
+        """
         ...
 
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
-        """Measure without training."""
+        """Measure without training; each rank brings its own batches, the result is of all."""
         ...
 
     def model(self) -> nn.Module:
-        """The bare module, unwrapped."""
+        """The bare module with all weights, on rank 0 at least."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on, as plain data and tensors."""
+        """Everything that the next update depends on, as plain data and whole tensors by parameter name.
+
+        `{"model": …, "optimizers": {"adamw": {name: {…}}, …}, …}`: the same form whatever the engine, so that any
+        engine with any number of ranks goes on from it. Complete on rank 0; other ranks may get an empty one.
+        """
         ...
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state, which every rank brings whole."""
+        ...
+
+    def save_extra(self, directory: Path) -> None:
+        """Write what else the engine's own tools want to find in a checkpoint directory."""
         ...
 
 
@@ -106,24 +127,29 @@ class Stopwatch:
 
 
 class TorchEngine:
-    """Plain PyTorch in one process, on CPU, CUDA or MPS.
+    """Plain PyTorch on CPU, CUDA or MPS: one process, or several that average their gradients (DDP).
 
     Args:
-        model: fresh or loaded; it is moved to the device.
+        model: fresh or loaded, the same on every rank; it is moved to the device.
         config: optimizer, precision, clipping, stabilizer.
-        device: where to compute.
+        ranks: the processes of the run, and the device of this one.
         compile_model: run the forward pass through `torch.compile`.
     """
 
-    is_main = True
-
-    def __init__(
-        self, model: nn.Module, config: TrainingConfig, device: torch.device, compile_model: bool = False
-    ) -> None:
-        self.device = device
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, compile_model: bool = False) -> None:
+        self.ranks = ranks
+        device = ranks.device
         self._model = model.to(device)
-        # Batches are as long as their longest sample, so shapes vary.
-        self._forward = cast(nn.Module, torch.compile(self._model, dynamic=True)) if compile_model else self._model
+        self._ddp = (
+            DistributedDataParallel(
+                self._model, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
+            )
+            if ranks.world_size > 1
+            else None
+        )
+        self._forward: nn.Module = self._ddp or self._model
+        if compile_model:  # batches are as long as their longest sample, so shapes vary
+            self._forward = cast(nn.Module, torch.compile(self._forward, dynamic=True))
         self._optimizers = build_optimizers(self._model, config.optimizer, device)
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
         self._max_grad_norm = config.optimizer.max_grad_norm
@@ -148,37 +174,48 @@ class TorchEngine:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self._precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16 if self._precision == "bf16" else torch.float16)
+        return torch.autocast(self.ranks.device.type, torch.bfloat16 if self._precision == "bf16" else torch.float16)
 
-    def update(self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float) -> UpdateResult:
+    def update(
+        self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
+    ) -> UpdateResult:
         """See `Engine.update`."""
         self._model.train()
-        weight = sum(batch.weight for batch in micro_batches)
         losses: list[Tensor] = []
         right: list[Tensor] = []
-        for batch in micro_batches:
+        for number, batch in enumerate(micro_batches):
             torch.manual_seed(batch.seed)
-            on_device = batch.to(self.device)
+            on_device = batch.to(self.ranks.device)
+            is_last = number == len(micro_batches) - 1
             start = self._stopwatch.mark()
-            with self._autocast():
-                result = loss(self._forward, on_device)
-            middle = self._stopwatch.mark()
-            # Tokens of the whole global batch, not of this micro-batch: a mean of means would weigh tokens unequally.
-            share = result.loss / weight
-            torch.autograd.backward(self._scaler.scale(share) if self._scaler else share)
+            with self._ddp.no_sync() if self._ddp and not is_last else contextlib.nullcontext():
+                with self._autocast():
+                    result = loss(self._forward, on_device)
+                middle = self._stopwatch.mark()
+                # Tokens of the whole global batch, not of this micro-batch or rank: a mean of means would weigh tokens
+                # unequally. DDP divides by the number of ranks, which is taken back here.
+                share = result.loss / (weight / self.ranks.world_size) if batch.weight else result.loss * 0.0
+                torch.autograd.backward(self._scaler.scale(share) if self._scaler else share)
             self._stopwatch.add(start, middle, self._stopwatch.mark())
-            losses.append(result.loss.detach())
-            right.append(result.correct.detach())
+            if batch.weight:
+                losses.append(result.loss.detach())
+                right.append(result.correct.detach())
         if self._scaler:
             for optimizer in self._optimizers.optimizers.values():
                 self._scaler.unscale_(optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         # The only wait for the device in an update: the bar's figures and the decision to skip come in one transfer.
-        figures = torch.stack([torch.stack(losses).sum().float(), torch.stack(right).sum().float(), norm.float()])
-        loss_sum, num_right, grad_norm = figures.tolist()
+        zero = torch.zeros((), device=self.ranks.device)
+        figures = torch.stack([sum(losses, zero).float(), sum(right, zero).float(), norm.float()])
+        own_loss, own_right, grad_norm = figures.tolist()
+        own_tokens = sum(batch.tokens for batch in micro_batches)
+        # The norm is of the averaged gradient and the same on each rank; the sum still makes all skip where one would.
+        loss_sum, num_right, tokens, not_finite = self.ranks.total([
+            own_loss, own_right, own_tokens, float(not math.isfinite(grad_norm)),
+        ])  # fmt: skip
         forward_ms, backward_ms = self._stopwatch.read()
-        finite = math.isfinite(loss_sum) and math.isfinite(grad_norm)
+        finite = math.isfinite(loss_sum) and not not_finite
         clipped = False
         if finite:
             clipped = self._apply(norm, grad_norm, learning_rate)
@@ -191,7 +228,7 @@ class TorchEngine:
             accuracy=num_right / weight,
             grad_norm=grad_norm,
             weight=weight,
-            tokens=sum(batch.tokens for batch in micro_batches),
+            tokens=int(tokens),
             forward_ms=forward_ms,
             backward_ms=backward_ms,
             skipped=not finite,
@@ -220,14 +257,15 @@ class TorchEngine:
         """See `Engine.evaluate`."""
         self._model.eval()
         sums = torch.zeros(2, dtype=torch.float64)
-        weight = 0
+        own_weight = 0
         for batch in batches:
             with self._autocast():
-                result = loss(self._model, batch.to(self.device))
-            sums += torch.stack([result.loss.double(), result.correct.double()]).cpu()
-            weight += batch.weight
-        loss_sum, num_right = sums.tolist()
-        return EvaluationResult(loss_sum / max(1, weight), num_right / max(1, weight), weight)
+                result = loss(self._model, batch.to(self.ranks.device))
+            if batch.weight:
+                sums += torch.stack([result.loss.double(), result.correct.double()]).cpu()
+            own_weight += batch.weight
+        loss_sum, num_right, weight = self.ranks.total([*sums.tolist(), own_weight])
+        return EvaluationResult(loss_sum / max(1.0, weight), num_right / max(1.0, weight), int(weight))
 
     def state_dict(self) -> dict[str, Any]:
         """Model, optimizers, loss scale and stabilizer, on the CPU."""
@@ -241,11 +279,15 @@ class TorchEngine:
             state["stabilizer"] = self._stabilizer.state_dict()
         return state
 
+    def save_extra(self, directory: Path) -> None:
+        """Nothing: the portable state is all there is."""
+
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """See `Engine.load_state_dict`."""
         self._model.load_state_dict(saved["model"])
         self._optimizers.load_state_dict(saved["optimizers"])
-        if self._scaler:
+        # What another backend had no state for starts anew; resuming says so.
+        if self._scaler and "scaler" in saved:
             self._scaler.load_state_dict(saved["scaler"])
-        if self._stabilizer:
+        if self._stabilizer and "stabilizer" in saved:
             self._stabilizer.load_state_dict(saved["stabilizer"])

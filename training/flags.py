@@ -17,7 +17,12 @@ from apt_model.errors import ConfigError, did_you_mean
 from training.config import TrainingConfig
 from training.layers import Layer, aliases, leaves
 
-RESUME_HELP = "a checkpoint (.pt), or a run directory; without PATH the newest good checkpoint of --run-dir"
+RESUME_HELP = (
+    "a checkpoint (checkpoint_epoch_N), or a run directory; without PATH the newest good checkpoint of --run-dir"
+)
+
+PRECISION_SHORTCUTS = ("fp32", "bf16", "fp16")
+_SHORTCUT = "precision shortcuts"  # no setting has a space in its name
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -66,6 +71,12 @@ def build_parser(config_class: type[TrainingConfig], prog: str, description: str
         leaf = dest.rpartition(".")[2]
         group.add_argument(*(flag(name) for name in (leaf, *aliases(field))), dest=dest, **options)
 
+    shortcuts = parser.add_argument_group("shortcuts", "Other ways to write a setting.")
+    for precision in PRECISION_SHORTCUTS:
+        shortcuts.add_argument(
+            f"--{precision}", dest=_SHORTCUT, action="append_const", const=precision, help=f"--precision {precision}"
+        )
+
     flags_class = type("Settings", (config_class, BaseSettings), {})
     CliSettingsSource(
         flags_class,
@@ -105,7 +116,19 @@ def parse_flags(
         if key in declared:
             may_be_none = "None" in str(declared[key].annotation)
             layer[key] = None if may_be_none and value in ("none", "None", "null") else value
+    _apply_shortcuts(layer, getattr(known, _SHORTCUT, None) or [])
     return layer, known
+
+
+def _apply_shortcuts(layer: Layer, shortcuts: list[str]) -> None:
+    """`--fp16` means `--precision fp16`."""
+    given = [f"--{precision}" for precision in dict.fromkeys(shortcuts)]
+    if "run.precision" in layer and set(shortcuts) - {layer["run.precision"]}:
+        given.append(f"--precision {layer['run.precision']}")
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} contradict each other; give one precision")
+    if shortcuts:
+        layer["run.precision"] = shortcuts[0]
 
 
 def launcher_parser() -> OneLineParser:
@@ -123,6 +146,14 @@ def add_launcher_flags(parser: OneLineParser) -> None:
     group.add_argument("--list-backends", action="store_true", help="say what can run here, and what is missing")
     group.add_argument("--config", metavar="FILE", help="YAML settings: a file, or a preset's name in configs/")
     group.add_argument("--dry-run", action="store_true", help="print the resolved settings and the plan; run nothing")
+    group.add_argument(
+        "--estimate",
+        action="store_true",
+        help="train a few updates in a temporary directory and say what the run would need: memory, time, disk",
+    )
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
     group.add_argument("--resume", nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
     group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
+    # Not for users: what the front door tells its workers, and what deepspeed's launcher adds to their arguments.
+    group.add_argument("--launch-dir", help=argparse.SUPPRESS)
+    group.add_argument("--local_rank", help=argparse.SUPPRESS)

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from apt_model.errors import ConfigError, did_you_mean
 from training.config import TrainingConfig, describe_fault
+from training.manifest import existing_form, is_checkpoint
 from training.registry import known_names
 
 Layer = dict[str, Any]
@@ -160,6 +161,29 @@ def flatten(document: Mapping[str, Any], config_class: type[TrainingConfig], whe
             hint = did_you_mean(str(name), sections) if isinstance(value, dict) else ""
             raise ConfigError(f"{where}: unknown key {name!r}{hint or suggestion(str(name), config_class)}")
     return layer
+
+
+def backend_in(config_file: Path | None) -> str | None:
+    """The backend that a config file names, before its settings can be read: they depend on it."""
+    if config_file is None:
+        return None
+    name = read_yaml(config_file).get("backend")
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"{config_file}: backend = {name!r} should be a backend's name")
+    return name
+
+
+def settings_of_run(path: Path, config_class: type[TrainingConfig]) -> Layer:
+    """Settings of the run that a checkpoint belongs to, so that `--resume PATH` alone is enough."""
+    path = existing_form(path)
+    directory = path.parent if is_checkpoint(path) or not path.is_dir() else path
+    saved = directory / "config.yaml"
+    if not saved.is_file() or (len(path.parts) == 1 and not path.exists()):
+        return {}
+    layer = read_yaml_layer(saved, config_class)
+    return {key: value for key, value in layer.items() if key not in ("backend", "model.vocab_size")} | {
+        "run.run_dir": directory
+    }
 
 
 def nest(layer: Mapping[str, Any]) -> dict[str, Any]:

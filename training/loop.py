@@ -2,8 +2,8 @@
 
     for each epoch:
         for each global batch of the epoch:            # a pure function of (seed, epoch, index)
-            cut it into micro-batches, seed each
-            engine.update(micro-batches, lr(step))     # one optimizer update, or a skip
+            cut this rank's share into micro-batches, seed each
+            engine.update(micro-batches, lr(step))     # one optimizer update of all ranks, or a skip
             report the figures
             at the epoch's end: validate, remember the best, count patience
             save a checkpoint if one is due
@@ -18,28 +18,36 @@ from __future__ import annotations
 import signal
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from apt_model.errors import CheckpointError, ConfigError, UserError
+from apt_model.errors import CheckpointError, ConfigError
 from training.backend import RunResult
 from training.batches import BatchPlan, mix
 from training.callbacks import Callback
-from training.checkpoint import save_checkpoint
+from training.collective_checkpoint import save_together
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_device, pick_precision
-from training.engine import Engine, EvaluationResult, TorchEngine, UpdateResult
+from training.engine import Engine, EvaluationResult, TorchEngine
+from training.feed import Feed
+from training.fingerprint import batch_hash, halves, weights_fingerprint
+from training.peak_memory import peak_of_each
 from training.progress import ProgressReporter
-from training.resume import find_checkpoint, refuse_another_run
+from training.ranks import Ranks
+from training.resume import find_checkpoint, refuse_another_run, what_does_not_carry_over
 from training.rotation import delete_superseded
 from training.run_directory import RunDirectory
+from training.run_forecast import RunForecast
 from training.schedules import learning_rate_at
+from training.skips import Skips
 from training.stop_signals import StopSignals
 from training.task import Batch, LanguageModeling, Task, seed_everything
+
+_CALLBACK = 1 << 16  # what ranks agree on when a callback asks for a stop; above every signal's number
 
 
 class Trainer:
@@ -50,9 +58,9 @@ class Trainer:
         train_dataset: something with a length and items; for HLBD an `HLBDDataset`.
         val_dataset: measured after each epoch; None: no validation.
         task: model, batching and loss; None: HLBD language modelling with the dataset's tokenizer.
-        engine: how an update is done; None: plain torch on `device`.
-        device: None: CUDA, else MPS, else the CPU. Not used when an engine is given.
-        compile_model: run the forward pass through `torch.compile`.
+        make_engine: (seeded model, resolved config) -> how an update is done; None: plain torch.
+        ranks: the processes of the run; None: those that a launcher started, each on `device`, or this one alone.
+        device: None: CUDA, else MPS, else the CPU. Not used when ranks are given.
         callbacks: see `training.callbacks`.
         sinks: further readers of the progress events, such as a progress bar.
         resume: go on from the run directory's newest good checkpoint, or from the start where there is none yet.
@@ -72,9 +80,9 @@ class Trainer:
         val_dataset: Any = None,
         *,
         task: Task | None = None,
-        engine: Engine | None = None,
+        make_engine: Callable[[torch.nn.Module, TrainingConfig], Engine] | None = None,
+        ranks: Ranks | None = None,
         device: torch.device | str | None = None,
-        compile_model: bool = False,
         callbacks: Sequence[Callback] = (),
         sinks: Sequence[Any] = (),
         resume: bool = False,
@@ -93,13 +101,14 @@ class Trainer:
             config = config.model_copy(update={"model": config.model.model_copy(update={"vocab_size": vocab_size})})
             task = LanguageModeling(config.model)
             portable = portable or {"tokenizer": train_dataset.tokenizer.to_dict()}
-        on = pick_device(device) if engine is None else engine.device
-        precision = pick_precision(config.run.precision, on)
+        self.ranks = ranks or Ranks.join(pick_device(device))
+        precision = pick_precision(config.run.precision, self.ranks.device)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.task = task
-        self.callbacks = list(callbacks)
+        self.callbacks = [RunForecast(task, train_dataset), *callbacks]
         self._train, self._val = train_dataset, val_dataset
         run = config.run
+        self._feed = Feed(task, train_dataset, self.ranks, run.batch_size)
         self.plan = BatchPlan(
             task.lengths(train_dataset),
             run.samples_per_update,
@@ -113,17 +122,25 @@ class Trainer:
             config.schedule, config.optimizer.learning_rate, self.plan.steps_per_epoch, self.total_steps
         )
         seed_everything(run.seed)
-        self.engine = engine or TorchEngine(self._build_model(), config, on, compile_model)
-        self.directory = RunDirectory(run.run_dir, resume=resume or resume_from is not None, overwrite=overwrite)
-        self.reporter = ProgressReporter(run.run_dir, config.report.report_batches, sinks)
+        model = self._build_model()
+        self.num_parameters = sum(p.numel() for p in model.parameters())
+        self.engine = (make_engine or self._torch_engine)(model, config)
+        is_main = self.ranks.is_main
+        self.directory = RunDirectory(
+            run.run_dir, resume=resume or resume_from is not None, overwrite=overwrite, claim=is_main
+        )
+        # The others keep the same counts and decide alike, but tell nobody.
+        self.reporter = ProgressReporter(
+            run.run_dir if is_main else None, config.report.report_batches, sinks if is_main else ()
+        )
         self.step = 0
         self.batch = 0
-        self._facts = {"backend": config.backend, **(facts or {})}
+        self._facts = {"backend": config.backend, "world_size": self.ranks.world_size, **(facts or {})}
         self._portable = portable or {}
         self._run_id = uuid.uuid4().hex[:12]
         self._best: float | None = None
         self._epochs_without_gain = 0
-        self._skipped_in_a_row = 0
+        self._skips = Skips(config.optimizer.max_skipped_updates)
         self._stop_asked = False
         self._saved_step = -1
         self._epoch_loss = [0.0, 0]
@@ -132,6 +149,9 @@ class Trainer:
         except BaseException:
             self.directory.release()
             raise
+
+    def _torch_engine(self, model: torch.nn.Module, config: TrainingConfig) -> Engine:
+        return TorchEngine(model, config, self.ranks)
 
     def _build_model(self) -> torch.nn.Module:
         model = self.task.build_model()
@@ -144,12 +164,13 @@ class Trainer:
     # -- start and resume ------------------------------------------------------------------------------------------
 
     def _start(self, resume: bool, resume_from: Path | None) -> None:
-        checkpoint = find_checkpoint(self.directory.path, resume, resume_from)
-        model = self.engine.model()
+        checkpoint = self.ranks.broadcast(
+            find_checkpoint(self.directory.path, resume, resume_from) if self.ranks.is_main else None
+        )
         facts = {
             "run_id": self._run_id,
-            "device": str(self.engine.device),
-            "num_parameters": sum(p.numel() for p in model.parameters()),
+            "device": str(self.ranks.device),
+            "num_parameters": self.num_parameters,
             "num_train_samples": len(self._train),
             "steps_per_epoch": self.plan.steps_per_epoch,
             "total_steps": self.total_steps,
@@ -160,13 +181,17 @@ class Trainer:
         if checkpoint is not None:
             self._load(*checkpoint)
             facts["run_id"] = self._run_id
+        if self.config.report.fingerprints:
+            facts["weights_fingerprint"] = weights_fingerprint(self.engine.model())
+        if checkpoint is not None:
             self.reporter.run_resumed(self.step, **facts)
             self._warn_of_another_length(checkpoint[1])
         elif resume and self.directory.holds_run():
             self.reporter.run_resumed(0, **facts)
         else:
             self.reporter.run_started(**facts)
-        self.config.to_yaml(self.directory.config)
+        if self.ranks.is_main:
+            self.config.to_yaml(self.directory.config)
 
     def _load(self, path: Path, payload: dict[str, Any]) -> None:
         refuse_another_run(path, payload, self.config, len(self._train), self._facts.get("data_fingerprint"))
@@ -179,9 +204,16 @@ class Trainer:
         loop = payload["loop"]
         self.step, self.batch, self._run_id = payload["step"], loop["batch"], payload["run_id"]
         self._best, self._epochs_without_gain = loop["best"], loop["epochs_without_gain"]
-        self._skipped_in_a_row, self._epoch_loss = loop["skipped_in_a_row"], list(loop["epoch_loss"])
+        self._skips.in_a_row, self._epoch_loss = loop["skipped_in_a_row"], list(loop["epoch_loss"])
         self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
+        if not self.ranks.is_main:
+            return
         print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
+        differences = what_does_not_carry_over(
+            payload, self.config, world_size=self.ranks.world_size, device=self.ranks.device.type
+        )
+        if differences:
+            print(f"not bit for bit as it would have gone on: {'; '.join(differences)}", flush=True)
 
     def _warn_of_another_length(self, payload: dict[str, Any]) -> None:
         if payload["total_steps"] != self.total_steps and self.config.schedule.schedule in (
@@ -225,8 +257,8 @@ class Trainer:
                 if self._patience_ran_out():
                     break
             self._save_if_due()
-            if signals.received is not None or self._stop_asked:
-                return self._stopped(signals.received)
+            if stop := self.ranks.agree(signals.received or (_CALLBACK if self._stop_asked else 0)):
+                return self._stopped(None if stop == _CALLBACK else signal.Signals(stop))
         if self.step % self.plan.steps_per_epoch:
             self._evaluate(epoch=self.step // self.plan.steps_per_epoch + 1)
         if self._saved_step != self.step:
@@ -246,22 +278,13 @@ class Trainer:
         self._call("on_run_end", {"reason": reason})
         return RunResult("stopped", self.step, exit_code=128 + received if received else 0)
 
-    def _micro_batches(self, epoch: int, index: int) -> Iterator[Batch]:
-        indices = self.plan.indices(epoch, index)
-        size = self.config.run.batch_size
-        for number, start in enumerate(range(0, len(indices), size)):
-            # Every draw made for a batch is a function of (seed, step, number): nothing has to be saved to resume.
-            seed = mix(self.config.run.seed, epoch, index, number) >> 1
-            seed_everything(seed)
-            samples = [self._train[int(i)] for i in indices[start : start + size]]
-            batch = self.task.collate(samples)
-            yield Batch(batch.tensors, batch.weight, batch.tokens, batch.num_samples, seed)
-
     def _update(self, epoch: int, index: int) -> None:
         started = time.perf_counter()
-        batches = list(self._micro_batches(epoch, index))
+        indices, seed = self.plan.indices(epoch, index), self.config.run.seed
+        # Every draw made for a batch is a function of (seed, step, number): nothing has to be saved to resume.
+        batches = list(self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1))
         learning_rate = self.learning_rate(self.step)
-        result = self.engine.update(batches, self.task.loss, learning_rate)
+        result = self.engine.update(batches, self.task.loss, learning_rate, self._feed.weight(indices))
         self.step += 1
         self.batch += len(batches)
         if not result.skipped:
@@ -282,25 +305,19 @@ class Trainer:
             backward_ms=round(result.backward_ms, 3),
             **({"clipped": True} if result.clipped else {}),
             **({"skipped": True} if result.skipped else {}),
+            **(self._fingerprints(batches) if self.config.report.fingerprints else {}),
         )
-        self._watch_skips(result)
+        if skipped := self._skips.note(result, self.step):
+            self.reporter.warning(skipped, step=self.step)
+            self._skips.refuse_too_many(self.step)
         self._call("on_step", result)
 
-    def _watch_skips(self, result: UpdateResult) -> None:
-        if not result.skipped:
-            self._skipped_in_a_row = 0
-            return
-        self._skipped_in_a_row += 1
-        self.reporter.warning(
-            f"update {self.step} skipped: loss {result.loss:g}, gradient norm {result.grad_norm:g}",
-            step=self.step,
-        )
-        if self._skipped_in_a_row >= self.config.optimizer.max_skipped_updates:
-            raise UserError(
-                f"{self._skipped_in_a_row} updates in a row had a loss or gradient that is not finite "
-                f"(step {self.step}); the weights are the last good ones: lower --learning-rate, "
-                "raise --warmup-steps, use --precision fp32 or look at the data, then --resume an earlier checkpoint"
-            )
+    def _fingerprints(self, batches: list[Batch]) -> dict[str, Any]:
+        low, high = self.ranks.total(halves(h for b in batches if b.weight for h in self.task.hashes(b)))
+        return {
+            "batch_hash": batch_hash(low, high),
+            "weights_fingerprint": weights_fingerprint(self.engine.model()),
+        }
 
     # -- the end of an epoch ---------------------------------------------------------------------------------------
 
@@ -326,12 +343,8 @@ class Trainer:
     def _evaluate(self, epoch: int) -> EvaluationResult | None:
         if self._val is None:
             return None
-        size = self.config.run.batch_size
         order = sorted(range(len(self._val)), key=self.task.lengths(self._val).__getitem__)
-        batches = (
-            self.task.collate([self._val[i] for i in order[start : start + size]])
-            for start in range(0, len(order), size)
-        )
+        batches = Feed(self.task, self._val, self.ranks, self.config.run.batch_size).batches(order)
         result = self.engine.evaluate(batches, self.task.loss)
         self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, accuracy=result.accuracy)
         self._call("on_evaluation", result)
@@ -352,34 +365,35 @@ class Trainer:
             self._save(self._checkpoint_path() if by_epoch else self.directory.step_checkpoint(self.step))
 
     def _save(self, path: Path) -> None:
-        self.reporter.flush(
-            durable=True
-        )  # the record must never lag behind a checkpoint, or a resume would leave a gap
-        state = self.engine.state_dict()
-        save_checkpoint(path, {
+        # The record must never lag behind a checkpoint, or a resume would leave a gap.
+        self.reporter.flush(durable=True)
+        save_together(path, self.ranks, self.engine, {
             "kind": "checkpoint",
             "step": self.step,
             "total_steps": self.total_steps,
             "run_id": self._run_id,
+            "backend": self.config.backend,
             "config": self.config.to_dict(),
+            "config_hash": self.config.curve_hash(),
             "num_samples": len(self._train),
             "data_fingerprint": self._facts.get("data_fingerprint"),
-            "engine": state,
             "loop": {
                 "batch": self.batch,
                 "best": self._best,
                 "epochs_without_gain": self._epochs_without_gain,
-                "skipped_in_a_row": self._skipped_in_a_row,
+                "skipped_in_a_row": self._skips.in_a_row,
                 "epoch_loss": list(self._epoch_loss),
             },
             **self._portable,
         })  # fmt: skip
         if path != self.directory.best_checkpoint:
             self._saved_step = self.step
+        self.reporter.memory(self.step, *peak_of_each(self.ranks))
         self.reporter.checkpoint(path, self.step)
-        delete_superseded(self.directory.path, self.config.checkpoint.keep_last)
+        if self.ranks.is_main:
+            delete_superseded(self.directory.path, self.config.checkpoint.keep_last)
         self._call("on_checkpoint", path)
 
     def _call(self, name: str, *arguments: Any) -> None:
-        for callback in self.callbacks:
+        for callback in self.callbacks if self.ranks.is_main else ():
             getattr(callback, name)(self, *arguments)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.config import OptimizerConfig
 
 
 class OptimizerSet:
-    """One or two torch optimizers that share a learning rate."""
+    """One or two torch optimizers that share a learning rate.
 
-    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+    Args:
+        optimizers: by name.
+        named_parameters: the names under which the state of their parameters is saved.
+    """
+
+    def __init__(
+        self, optimizers: Mapping[str, torch.optim.Optimizer], named_parameters: Iterable[tuple[str, nn.Parameter]]
+    ) -> None:
         self.optimizers = dict(optimizers)
+        self._names = {parameter: name for name, parameter in named_parameters}
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """For every group of every optimizer."""
@@ -28,14 +36,54 @@ class OptimizerSet:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        """State of each optimizer by name."""
-        return {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+    def state_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """`{"adamw": {parameter's name: {"step": …, "exp_avg": …, "exp_avg_sq": …}}, …}`; the tensors are not copied.
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from a saved state. Raises KeyError if it is another optimizer's."""
+        Keyed by name, it fits any order and grouping of the parameters, and so any engine. A parameter that had no
+        gradient yet has no entry. Hyper-parameters are not in it: they come from the config.
+        """
+        return {
+            name: {self._names[p]: dict(optimizer.state[p]) for p in _parameters(optimizer) if p in optimizer.state}
+            for name, optimizer in self.optimizers.items()
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        """Go on from a saved state, of which nothing is shared.
+
+        Raises:
+            ValueError: it is another optimizer's, of other parameters, or of another shape.
+        """
+        if saved.keys() != self.optimizers.keys():
+            raise ValueError(f"it is a state of {_listed(saved)}, the optimizer here is {_listed(self.optimizers)}")
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(saved[name])
+            states = dict(saved[name])
+            by_index: dict[int, dict[str, Any]] = {}
+            for index, parameter in enumerate(_parameters(optimizer)):
+                of_parameter = states.pop(self._names[parameter], None)
+                if of_parameter is not None:
+                    by_index[index] = {key: self._copied(parameter, value) for key, value in of_parameter.items()}
+            if states:
+                raise ValueError(f"{name} has a state for {min(states)}, which it does not train here")
+            # torch numbers the parameters in the order of its groups, and knows each state's dtype and device.
+            optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _copied(self, parameter: nn.Parameter, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if value.ndim and value.shape != parameter.shape:
+            name, was, now = self._names[parameter], tuple(value.shape), tuple(parameter.shape)
+            raise ValueError(f"the optimizer's state of {name} has the shape {was}, the parameter has {now}")
+        return value.clone()
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names)) or "none"
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+    """In torch's own numbering."""
+    for group in optimizer.param_groups:
+        yield from group["params"]
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig, device: torch.device) -> OptimizerSet:
@@ -74,4 +122,4 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig, device: torch.de
             eps=config.adam_eps,
             fused=device.type in ("cpu", "cuda"),
         )
-    return OptimizerSet(optimizers)
+    return OptimizerSet(optimizers, model.named_parameters())

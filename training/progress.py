@@ -1,9 +1,9 @@
 """The JSON progress record of a run: an append-only event log and the bounded snapshot folded from it. No torch.
 
-`progress.jsonl` has one event a line: run_started, run_resumed, step, eval, best, checkpoint, warning, run_finished,
-run_stopped, run_failed, recitation. All times come from one clock (`time`, Unix seconds); units are in the key names; a
-number that is not finite is written as null and named in the event's `nonfinite` list. A resumed run rewinds the
-record: the fold drops what lies after `run_resumed.step`, so no point is there twice.
+`progress.jsonl` has one event a line: run_started, run_resumed, step, eval, best, checkpoint, estimate, memory,
+warning, run_finished, run_stopped, run_failed, recitation. All times come from one clock (`time`, Unix seconds); units
+are in the key names; a number that is not finite is written as null and named in the event's `nonfinite` list. A
+resumed run rewinds the record: the fold drops what lies after `run_resumed.step`, so no point is there twice.
 
 `experiment_report.json` is the snapshot that every viewer reads, replaced atomically. This module is the only one that
 knows either schema.
@@ -146,7 +146,23 @@ class ProgressReporter:
 
     def checkpoint(self, path: Path, step: int) -> None:
         """A checkpoint is safely on disk."""
-        self.emit("checkpoint", {"path": path.name, "step": step}, durable=True)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        self.emit("checkpoint", {"path": path.name, "step": step, "bytes": size}, durable=True)
+
+    def estimate(self, step: int, figures: Mapping[str, float]) -> None:
+        """What the run expects of itself (`training.run_forecast`). Figures may come one after the other."""
+        if figures:
+            self.emit("estimate", {"step": step, **figures})
+
+    def memory(self, step: int, kind: str, peak_bytes: Sequence[int]) -> None:
+        """The most that each rank has held so far.
+
+        Args:
+            step: updates done.
+            kind: `resident` (the process) or `cuda_tensors`.
+            peak_bytes: by rank; empty on ranks that tell nobody.
+        """
+        self.emit("memory", {"step": step, "kind": kind, "peak_bytes": list(peak_bytes)})
 
     def warning(self, message: str, **facts: Any) -> None:
         """Something that the user should know and that did not stop the run."""

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from training.snapshot import perplexity
+from training.worker import terminal_size
 
 SECONDS_BETWEEN_LINES = 10.0
 BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
@@ -30,6 +31,11 @@ def six_figures(event: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
+def _columns_behind(*_: object) -> tuple[int, int]:
+    size = terminal_size()
+    return (size.columns - 1, size.lines - 1) if size else (79, 23)
+
+
 class ProgressBar:
     """Reads the progress events. On a terminal it draws a bar; elsewhere it prints a line every ten seconds."""
 
@@ -38,7 +44,7 @@ class ProgressBar:
         self._total = self._epochs = 0
         self._last_line = 0.0
         self._last: dict[str, Any] | None = None
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty() or terminal_size() is not None
 
     def event(self, event: dict[str, Any]) -> None:
         """Show one event."""
@@ -50,6 +56,10 @@ class ProgressBar:
                         total=self._total, initial=event.get("step", 0), unit="step", dynamic_ncols=True,
                         bar_format=BAR,
                     )  # fmt: skip
+                    if terminal_size() is not None:
+                        # tqdm asks its own stream, which is a file here; the terminal is behind the front door.
+                        self._bar.dynamic_ncols = _columns_behind  # type: ignore[assignment]  # as tqdm's own is
+                        self._bar.ncols = _columns_behind()[0]
             case "step":
                 self._step(event)
             case "eval":

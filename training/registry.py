@@ -28,7 +28,7 @@ class Entry:
 
 BUILT_IN: Mapping[str, Entry] = MappingProxyType({
     "playground": Entry("training.train_hlbd_playground:PlaygroundBackend", "in this process: CPU, one GPU, or MPS"),
-    "deepspeed": Entry(None, "several GPUs with DeepSpeed ZeRO"),
+    "deepspeed": Entry("training.train_deepspeed:DeepSpeedBackend", "several GPUs with DeepSpeed ZeRO"),
     "huggingface": Entry(None, "transformers.Trainer, with the Hugging Face ecosystem around it"),
     "azure": Entry(None, "the same run as an Azure ML job"),
 })  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 from apt_model.errors import CheckpointError
 from training.checkpoint import load_checkpoint, newest_good
 from training.config import RunConfig, TrainingConfig
+from training.manifest import existing_form, is_checkpoint
 
 FREE_TO_CHANGE: Mapping[str, frozenset[str]] = {
     "run": frozenset(
@@ -33,14 +34,16 @@ def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tu
     Args:
         run_dir: searched for its newest good checkpoint; damaged ones are named and passed over.
         resume: the user asked to go on.
-        resume_from: this checkpoint or run directory instead; a bare file name is also looked for in `run_dir`.
+        resume_from: this checkpoint or run directory instead; a bare name is also looked for in `run_dir`.
 
     Raises:
         CheckpointError: the one asked for is missing or damaged, or all that are there are damaged.
     """
     if resume_from is not None:
-        path = resume_from if resume_from.exists() else run_dir / resume_from
-        if not path.is_dir():
+        path = existing_form(resume_from)
+        if not path.exists():
+            path = existing_form(run_dir / resume_from)
+        if is_checkpoint(path) or not path.is_dir():
             return path, load_checkpoint(path)
         run_dir = path
     elif not resume:
@@ -51,10 +54,48 @@ def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tu
     if found is None and faults:
         raise CheckpointError(f"{run_dir}: no checkpoint can be read ({faults[0]}); start anew with --overwrite")
     if found is None and resume_from is not None:
-        raise CheckpointError(f"--resume {resume_from}: no checkpoint in this directory")
+        raise CheckpointError(
+            f"--resume {resume_from}: no checkpoint in this directory, and it is none itself (no manifest.json in it); "
+            "give a run directory or a checkpoint_* of one"
+        )
     if found is None:
         print(f"{run_dir}: no checkpoint yet, training starts from the beginning", flush=True)
     return found
+
+
+def what_does_not_carry_over(
+    payload: Mapping[str, Any], config: TrainingConfig, *, world_size: int, device: str
+) -> list[str]:
+    """Why the resumed run will not be bit for bit the one that was interrupted; empty where it will.
+
+    Args:
+        payload: of the checkpoint, which `refuse_another_run` let through.
+        config: of the resumed run.
+        world_size: its number of ranks.
+        device: the type of its device, such as `cuda`.
+    """
+    sums: list[str] = []
+    for name, now in (("backend", config.backend), ("world_size", world_size), ("device", device)):
+        was = payload.get(name, now)
+        if was != now:
+            sums.append(f"{name} {was} -> {now}")
+    options_then, options = payload["config"].get("deepspeed") or {}, getattr(config, "deepspeed", None)
+    for name in ("zero_stage", "cpu_offload", "param_offload"):
+        if options is not None and name in options_then and options_then[name] != getattr(options, name):
+            sums.append(f"{name} {options_then[name]} -> {getattr(options, name)}")
+    batch_size_then = payload["config"]["run"]["batch_size"]
+    if batch_size_then != config.run.batch_size:
+        sums.append(f"batch_size {batch_size_then} -> {config.run.batch_size}")
+    told = []
+    if sums:
+        told.append(f"{', '.join(sums)} sums in another order: the curve goes on within the parity tolerance")
+        if config.model.dropout > 0.0:
+            told.append("dropout may draw other masks")
+    if config.run.precision == "fp16" and "scaler" not in payload["engine"]:
+        told.append("the loss scale starts anew")
+    if config.optimizer.stabilizer != "none" and "stabilizer" not in payload["engine"]:
+        told.append(f"the stabilizer ({config.optimizer.stabilizer}) starts anew")
+    return told
 
 
 def refuse_another_run(
@@ -66,9 +107,7 @@ def refuse_another_run(
         CheckpointError: a finished model, another setting or other data; names what differs.
     """
     if payload.get("kind") != "checkpoint":
-        raise CheckpointError(
-            f"--resume {path}: this is a finished model without training state; give a checkpoint_*.pt"
-        )
+        raise CheckpointError(f"--resume {path}: this is a finished model without training state; give a checkpoint_*")
     if payload["num_samples"] != num_samples or payload["data_fingerprint"] != fingerprint:
         raise CheckpointError(
             f"--resume {path}: the training data is not what it was ({payload['num_samples']} samples then, "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.checkpoint import BEST_NAME, list_checkpoints
+from training.atomic_directory import delete_whole
+from training.checkpoint import list_checkpoints
+from training.run_directory import BEST_NAME
 
 
 def delete_superseded(directory: Path, keep_last: int | None) -> None:
@@ -17,4 +19,4 @@ def delete_superseded(directory: Path, keep_last: int | None) -> None:
     found, _ = list_checkpoints(directory)
     regular = [path for _, path in found if path.name != BEST_NAME]
     for path in regular[keep_last:]:
-        path.unlink()
+        delete_whole(path)

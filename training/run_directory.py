@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import IO
 
 from apt_model.errors import UserError
-from training.checkpoint import BEST_NAME, FINAL_NAME
+from training.atomic_directory import delete, put_back
+from training.manifest import checkpoint_directories
 from training.progress import LOG_NAME, REPORT_NAME
 
 CONFIG_NAME = "config.yaml"
+BEST_NAME = "checkpoint_best"
+FINAL_NAME = "final_model.pt"
 MODEL_DIRECTORY = "final_model"
 LOCK_NAME = ".lock"
+DEEPSPEED_NAMES = ("deepspeed_config.json", "zero_to_fp32.py", "zero_to_torch.py")
+"""What its backend and DeepSpeed itself write beside the checkpoints."""
 
 
 class RunDirectory:
@@ -24,13 +28,21 @@ class RunDirectory:
         path: created if it is missing.
         resume: the run in it goes on.
         overwrite: delete the run in it. Only what a run writes is deleted, never a user's other files.
+        claim: False: only know what is called what (the ranks other than 0).
 
     Raises:
         UserError: it cannot be written to, holds another run, or another process is training in it.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False, claim: bool = True) -> None:
         self.path = path
+        self._made: list[Path] = []
+        self._lock: IO[str] | None = None
+        if claim:
+            self._claim(resume, overwrite)
+
+    def _claim(self, resume: bool, overwrite: bool) -> None:
+        path = self.path
         if path.exists() and not path.is_dir():
             raise UserError(f"--run-dir {path}: this is a file, not a directory; choose another")
         holds_run = self.holds_run()
@@ -43,14 +55,16 @@ class RunDirectory:
         self._made = [p for p in (path, *path.parents) if not p.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] | None = (path / LOCK_NAME).open("w")
+            self._lock = (path / LOCK_NAME).open("w")
         except OSError as error:
             raise UserError(f"--run-dir {path}: it cannot be written to ({error.strerror}); choose another") from error
         if not _try_lock(self._lock):
             self._lock.close()
             raise UserError(f"--run-dir {path}: another process is training in it; wait for it or choose another")
+        for aside in path.glob(".checkpoint_*.old"):  # what a kill left
+            put_back(aside)
         for leftover in path.glob(".*.tmp"):
-            _delete(leftover)
+            delete(leftover)
         if overwrite:
             self._delete_run()
 
@@ -58,21 +72,21 @@ class RunDirectory:
         """Names of the files that show a run was here."""
         names = [LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY]
         found = [name for name in names if (self.path / name).exists()]
-        return found + sorted(p.name for p in self.path.glob("checkpoint_*.pt"))[:3]
+        return found + [p.name for p in checkpoint_directories(self.path)][:3]
 
     def _delete_run(self) -> None:
-        for name in (LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, CONFIG_NAME):
-            _delete(self.path / name)
-        for path in self.path.glob("checkpoint_*.pt"):
-            _delete(path)
+        for name in (LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, CONFIG_NAME, *DEEPSPEED_NAMES):
+            delete(self.path / name)
+        for path in checkpoint_directories(self.path):
+            delete(path)
 
     def epoch_checkpoint(self, epoch: int) -> Path:
         """Checkpoint at the end of an epoch, counted from 1."""
-        return self.path / f"checkpoint_epoch_{epoch}.pt"
+        return self.path / f"checkpoint_epoch_{epoch}"
 
     def step_checkpoint(self, step: int) -> Path:
         """Checkpoint after an update, counted from 1."""
-        return self.path / f"checkpoint_step_{step}.pt"
+        return self.path / f"checkpoint_step_{step}"
 
     @property
     def best_checkpoint(self) -> Path:
@@ -103,13 +117,6 @@ class RunDirectory:
             for directory in self._made:  # innermost first; one that holds anything stays
                 with contextlib.suppress(OSError):
                     directory.rmdir()
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -16,6 +16,8 @@ MAX_POINTS = 1000
 MAX_EPOCHS = 500
 MAX_REMEMBERED = 50
 """Checkpoints and warnings that are listed; all are counted."""
+MAX_RANKS = 64
+"""Ranks whose memory is listed."""
 
 CURVE_KEYS = (
     "step", "epoch", "loss", "perplexity", "accuracy", "grad_norm", "learning_rate",
@@ -94,6 +96,8 @@ class Snapshot:
         self._open_epoch: EpochSums | None = None
         self._best: dict[str, Any] | None = None
         self._checkpoints: list[dict[str, Any]] = []
+        self._estimate: dict[str, Any] = {}
+        self._memory: dict[str, Any] | None = None
         self._warnings: list[dict[str, Any]] = []
         self._num_warnings = 0
         self._num_skipped = 0
@@ -133,11 +137,23 @@ class Snapshot:
             "epochs": epochs,
             "evaluations": list(self._evals),
             "checkpoints": list(self._checkpoints),
+            "estimate": self._estimate_beside_fact(),
+            "memory": self._memory,
             "warnings": list(self._warnings),
             "num_warnings": self._num_warnings,
             "num_skipped_updates": self._num_skipped,
             **self.outcome,
         }
+
+    def _estimate_beside_fact(self) -> dict[str, dict[str, float | None]]:
+        """What was expected, and what came true; None: not yet known."""
+        ended = self.state == "finished" and self.step == self.facts.get("total_steps")
+        facts = {
+            "peak_memory_bytes": max(self._memory["peak_bytes"]) if self._memory else None,
+            "checkpoint_bytes": self._checkpoints[-1].get("bytes") if self._checkpoints else None,
+            "training_seconds": round(self.seconds, 3) if ended else None,
+        }
+        return {key: {"expected": self._estimate[key], "actual": facts[key]} for key in facts if key in self._estimate}
 
     # -- one method an event ---------------------------------------------------------------------------------------
 
@@ -197,6 +213,18 @@ class Snapshot:
     def _on_checkpoint(self, event: dict[str, Any]) -> None:
         self._checkpoints = [*self._checkpoints, _without(event, "event", "time")][-MAX_REMEMBERED:]
         self._last_time = event["time"]
+
+    def _on_estimate(self, event: dict[str, Any]) -> None:
+        self._estimate.update(_without(event, "event", "time", "step"))
+
+    def _on_memory(self, event: dict[str, Any]) -> None:
+        peaks, before = event["peak_bytes"][:MAX_RANKS], self._memory
+        if not peaks:
+            return  # not rank 0
+        if before is not None and before["kind"] == event["kind"] and len(before["peak_bytes"]) == len(peaks):
+            # A resumed run's processes begin anew; the run's peak is the highest of all.
+            peaks = [max(pair) for pair in zip(before["peak_bytes"], peaks, strict=True)]
+        self._memory = {"kind": event["kind"], "peak_bytes": peaks}
 
     def _on_recitation(self, event: dict[str, Any]) -> None:
         self.outcome["recitation"] = event["modules"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from apt_model.config import ModelConfig
 from apt_model.model import APT
 from training.dataset import EncodedSample
+from training.fingerprint import hash_of_row
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,16 @@ class Task(Protocol):
         """Length of each sample, for batches with little padding; zeros where lengths do not matter."""
         ...
 
+    def weights(self, dataset: Any) -> NDArray[np.int64]:
+        """What each sample adds to `Batch.weight`: every rank knows the weight of a whole global batch by it."""
+        ...
+
     def collate(self, samples: Sequence[Any]) -> Batch:
         """Samples to one batch on the CPU."""
+        ...
+
+    def hashes(self, batch: Batch) -> Iterator[int]:
+        """64 bits for each sample of a batch on the CPU, the same whatever other samples are in the batch."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
@@ -84,6 +93,11 @@ class LanguageModeling:
         """Tokens of each sample."""
         lengths: NDArray[np.int64] = dataset.lengths
         return lengths
+
+    def weights(self, dataset: Any) -> NDArray[np.int64]:
+        """Tokens of each sample that have a loss."""
+        weights: NDArray[np.int64] = dataset.weights
+        return weights
 
     def collate(self, samples: Sequence[EncodedSample]) -> Batch:
         """Pad on the right and list the positions that have a loss.
@@ -113,6 +127,17 @@ class LanguageModeling:
             tokens=read,
             num_samples=len(samples),
         )
+
+    def hashes(self, batch: Batch) -> Iterator[int]:
+        """Of each sample's tokens, of where a loss is taken and of what is to be predicted there."""
+        tokens_BT, positions_N = batch.tensors["tokens"], batch.tensors["positions"]
+        width = tokens_BT.shape[1]
+        rows_N = positions_N // width
+        for row, tokens_T in enumerate(tokens_BT):
+            mine = rows_N == row
+            places, targets = positions_N[mine] - row * width, batch.tensors["targets"][mine]
+            read = tokens_T[: int(places[-1]) + 1]  # padding begins where nothing more is predicted
+            yield hash_of_row(*(tensor.numpy().tobytes() for tensor in (read, places, targets)))
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
         """Cross-entropy summed over the positions that count, in fp32; logits are made at those positions only."""
@@ -149,9 +174,20 @@ class ModuleTask:
         """Zeros: samples are taken as equally long."""
         return np.zeros(len(dataset), dtype=np.int64)
 
+    def weights(self, dataset: Any) -> NDArray[np.int64]:
+        """Ones."""
+        return np.ones(len(dataset), dtype=np.int64)
+
     def collate(self, samples: Sequence[Any]) -> Batch:
         """The user's collation; every sample weighs one."""
         return Batch(self._collate(list(samples)), len(samples), len(samples), len(samples))
+
+    def hashes(self, batch: Batch) -> Iterator[int]:
+        """Of each sample's row in every tensor; the user's collation decides what a row is."""
+        names = sorted(batch.tensors)
+        for row in range(batch.num_samples):
+            rows = (batch.tensors[name][row].contiguous().reshape(-1).view(torch.uint8) for name in names)
+            yield hash_of_row(*(row_of_one.numpy().tobytes() for row_of_one in rows))
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
         """The user's loss, with no accuracy where it gives none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import sys
@@ -20,7 +21,17 @@ from training import registry
 from training.backend import Backend, LaunchPlan, RunRequest, requested_features
 from training.config import TrainingConfig
 from training.flags import add_launcher_flags, build_parser, launcher_parser, parse_flags
-from training.layers import Layer, Resolved, find_config, read_yaml, read_yaml_layer, resolve
+from training.launch import describe, launch
+from training.layers import (
+    Layer,
+    Resolved,
+    backend_in,
+    find_config,
+    read_yaml_layer,
+    resolve,
+    settings_of_run,
+)
+from training.worker import is_worker, work
 
 DESCRIPTION = (
     "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
@@ -36,7 +47,11 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
         if isinstance(stream, io.TextIOWrapper):  # a console or a file that cannot hold Chinese must not cost the run
             stream.reconfigure(errors="backslashreplace")
     try:
-        exit_code = _main(list(sys.argv[1:] if argv is None else argv), backend_name)
+        words = list(sys.argv[1:] if argv is None else argv)
+        first, _ = launcher_parser().parse_known_args(words)
+        if first.launch_dir is not None:
+            work(Path(first.launch_dir), lambda: _main(words, first, backend_name))  # ends the process
+        exit_code = _main(words, first, backend_name)
         sys.stdout.flush()  # here, where a reader that has left can still be caught
         return exit_code
     except UserError as error:
@@ -50,13 +65,12 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
         return EXIT_BROKEN_PIPE
 
 
-def _main(argv: list[str], backend_name: str | None) -> int:
-    first, _ = launcher_parser().parse_known_args(argv)
+def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) -> int:
     if first.list_backends:
         print("\n".join(registry.describe()))
         return 0
     config_file = find_config(first.config) if first.config is not None else None
-    given = (first.backend, backend_name, _backend_in(config_file), "playground")
+    given = (first.backend, backend_name, backend_in(config_file), "playground")
     name = next(name for name in given if name is not None)
     backend_class = registry.load(name)
     config_class = with_options(backend_class)
@@ -72,7 +86,7 @@ def _main(argv: list[str], backend_name: str | None) -> int:
         return 0
     flags, _ = parse_flags(parser, argv, config_class)
     if isinstance(first.resume, str):
-        layers[f"the resumed run ({first.resume})"] = _settings_of_run(Path(first.resume), config_class)
+        layers[f"the resumed run ({first.resume})"] = settings_of_run(Path(first.resume), config_class)
     if config_file:
         layers[str(config_file)] = read_yaml_layer(config_file, config_class)
     layers["flags"] = flags | {"backend": name}
@@ -88,12 +102,6 @@ def _main(argv: list[str], backend_name: str | None) -> int:
     _refuse_unsupported(backend, resolved, resume)
     backend.validate(resolved.config)
     plan = backend.plan(resolved.config)
-    if first.dry_run:
-        _print_plan(resolved, plan)
-        return 0
-    available = backend.check()
-    if not available.ok:
-        raise ConfigError(f"--backend {name}: {available.reason}; run: {available.fix}")
     request = RunRequest(
         config=resolved.config,
         resume=resume,
@@ -101,6 +109,14 @@ def _main(argv: list[str], backend_name: str | None) -> int:
         overwrite=first.overwrite,
         origins=resolved.origins,
     )
+    if first.dry_run:
+        _print_plan(request, plan)
+        return 0
+    available = backend.check()
+    if not available.ok:
+        raise ConfigError(f"--backend {name}: {available.reason}; run: {available.fix}")
+    if plan is not None and not is_worker():
+        return launch(plan, request)
     return backend.run(request).exit_code
 
 
@@ -112,40 +128,15 @@ def with_options(backend: type[Backend]) -> type[TrainingConfig]:
     return made
 
 
-def _backend_in(config_file: Path | None) -> str | None:
-    if config_file is None:
-        return None
-    name = read_yaml(config_file).get("backend")
-    if name is not None and not isinstance(name, str):
-        raise ConfigError(f"{config_file}: backend = {name!r} should be a backend's name")
-    return name
-
-
-def _settings_of_run(path: Path, config_class: type[TrainingConfig]) -> Layer:
-    """Settings of the run that a checkpoint belongs to, so that `--resume PATH` alone is enough."""
-    directory = path if path.is_dir() else path.parent
-    saved = directory / "config.yaml"
-    if not saved.is_file() or (len(path.parts) == 1 and not path.exists()):
-        return {}
-    layer = read_yaml_layer(saved, config_class)
-    return {key: value for key, value in layer.items() if key not in ("backend", "model.vocab_size")} | {
-        "run.run_dir": directory
-    }
-
-
 def _refuse_unsupported(backend: Backend, resolved: Resolved, resume: bool) -> None:
     for feature in sorted(requested_features(resolved.config, resume), key=lambda f: f.name):
         if feature in backend.unsupported:
             raise ConfigError(f"--backend {backend.name} cannot do {feature.value}: {backend.unsupported[feature]}")
 
 
-def _print_plan(resolved: Resolved, plan: LaunchPlan | None) -> None:
-    print(resolved.config.to_yaml(), end="")
-    if plan is None:
-        print("# plan: runs in this process")
-        return
-    variables = "".join(f"{key}={value} " for key, value in plan.environment.items())
-    print(f"# plan: {variables}{' '.join(plan.command)}")
+def _print_plan(request: RunRequest, plan: LaunchPlan | None) -> None:
+    print(request.config.to_yaml(), end="")
+    print(f"# plan: {'runs in this process' if plan is None else describe(plan, request)}")
 
 
 if __name__ == "__main__":

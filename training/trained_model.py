@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,9 +12,11 @@ from apt_model.errors import CheckpointError, UserError
 from apt_model.model import APT
 from apt_model.portable import CONFIG, build_from_weights, load_portable, save_portable
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.checkpoint import FINAL_NAME, load_checkpoint, newest_good, save_checkpoint
+from training.checkpoint import load_checkpoint, newest_good
 from training.config import TrainingConfig
-from training.run_directory import MODEL_DIRECTORY, RunDirectory
+from training.manifest import existing_form, is_checkpoint
+from training.run_directory import FINAL_NAME, MODEL_DIRECTORY, RunDirectory
+from training.single_file import save_single_file
 
 
 class TrainedModel(NamedTuple):
@@ -34,7 +36,7 @@ def save_final_model(
     Raises:
         UserError: the disk is full or refuses.
     """
-    save_checkpoint(directory.final_model, {
+    save_single_file(directory.final_model, {
         "kind": "final_model",
         "step": step,
         "config": config.to_dict(),
@@ -49,16 +51,20 @@ def save_final_model(
 
 
 def load_trained_model(path: Path) -> TrainedModel:
-    """The model in `final_model.pt`, `checkpoint_*.pt`, `final_model/`, or the best that a run directory has.
+    """The model in `final_model.pt`, `final_model/`, a checkpoint, or the best that a run directory has.
 
     Raises:
         CheckpointError: nothing of ours is there, or it is damaged.
     """
+    path = existing_form(path)
     if not path.exists():
-        raise CheckpointError(f"{path}: no such model; give a final_model.pt, a checkpoint_*.pt or a run directory")
-    if path.is_dir():
+        raise CheckpointError(f"{path}: no such model; give a final_model.pt, a checkpoint_* or a run directory")
+    if path.is_dir() and not is_checkpoint(path):
         return _from_directory(path)
-    payload = load_checkpoint(path)
+    return _from_payload(path, load_checkpoint(path))
+
+
+def _from_payload(path: Path, payload: dict[str, Any]) -> TrainedModel:
     try:
         if payload["kind"] == "final_model":
             config = ModelConfig.model_validate(payload["model_config"])
@@ -84,4 +90,4 @@ def _from_directory(path: Path) -> TrainedModel:
     found, faults = newest_good(path)
     if found is None:
         raise (faults[0] if faults else CheckpointError(f"{path}: no model and no checkpoint in this directory"))
-    return load_trained_model(found[0])
+    return _from_payload(*found)

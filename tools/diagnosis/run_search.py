@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from training.manifest import is_checkpoint_name
 from training.progress import LOG_NAME, REPORT_NAME
 
-CHECKPOINTS = "checkpoint_*.pt"
 _NEVER_ENTERED = frozenset({"node_modules", "__pycache__"})
 _ENVIRONMENT_MARK = "pyvenv.cfg"
 
@@ -17,8 +16,8 @@ _ENVIRONMENT_MARK = "pyvenv.cfg"
 def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path]:
     """Run directories below the given ones, each once, in order of path.
 
-    Hidden directories, virtual environments and links are not entered. A directory that may not be read is added to
-    `unreadable`.
+    Hidden directories, virtual environments, checkpoints and links are not entered. A directory that may not be read
+    is added to `unreadable`.
     """
     seen: set[Path] = set()
     for root in roots:
@@ -27,11 +26,12 @@ def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path
             if _ENVIRONMENT_MARK in files:
                 subfolders.clear()
                 continue
-            subfolders[:] = sorted(d for d in subfolders if not d.startswith(".") and d not in _NEVER_ENTERED)
-            if _is_run(files) and path.resolve() not in seen:
+            is_run = LOG_NAME in files or REPORT_NAME in files or any(map(is_checkpoint_name, subfolders))
+            subfolders[:] = sorted(d for d in subfolders if _is_entered(d))
+            if is_run and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path
 
 
-def _is_run(files: Sequence[str]) -> bool:
-    return LOG_NAME in files or REPORT_NAME in files or bool(fnmatch.filter(files, CHECKPOINTS))
+def _is_entered(folder: str) -> bool:
+    return not (folder.startswith(".") or folder in _NEVER_ENTERED or is_checkpoint_name(folder))

@@ -14,12 +14,12 @@ from tools.diagnosis.command import pip_command, python_command, shown
 from tools.diagnosis.finding import Finding, Status
 from tools.diagnosis.machine import size_text
 from tools.diagnosis.run_search import find_runs
+from training.atomic_directory import name_of_aside
 from training.progress import LOG_NAME, REPORT_NAME, read_events, read_report
+from training.run_directory import CONFIG_NAME, FINAL_NAME, LOCK_NAME, MODEL_DIRECTORY
 from training.snapshot import Snapshot
 
 SECTION = "runs"
-LOCK_NAME, CONFIG_NAME = ".lock", "config.yaml"
-"""As in `training.run_directory`, which needs torch: the state of a run must be told without it. A test compares."""
 SILENT_AFTER = 600.0
 """Seconds without an update after which a run that is at work is suspected to hang."""
 
@@ -57,7 +57,7 @@ def diagnose_run(run_dir: Path) -> Iterator[Finding]:
     yield from _checkpoints(section, run_dir, report or {}, at_work)
     if not at_work:
         yield from _final_model(section, run_dir, report or {})
-        yield from _leftovers(section, run_dir)
+        yield from _leftovers(section, run_dir, report or {})
     files = [p for p in run_dir.rglob("*") if p.is_file() and not p.is_symlink()]
     size = sum(_size(p) for p in files)
     message = f"{size_text(size)} in {len(files)} files"
@@ -171,7 +171,7 @@ def _state(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -
 
 
 def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -> Iterator[Finding]:
-    """The newest checkpoint is read whole, the others are opened."""
+    """The newest checkpoint is read whole; of the others only the manifests."""
     if at_work:
         names = [c.get("path") for c in report.get("checkpoints", [])]
         message = f"newest {names[-1]}; not read, because the run is at work" if names else "none yet"
@@ -207,7 +207,7 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
     message += f", {len(facts['older'])} older" if facts["older"] else ""
     status, fix = Status.OK, ""
     if damaged:
-        status, fix = Status.WARNING, f"rm {shlex.join(map(shown, damaged))}"
+        status, fix = Status.WARNING, f"rm -r {shlex.join(map(shown, damaged))}"
         message = f"{len(damaged)} damaged; {message}"
     yield Finding(section, "checkpoints", status, message, fix, details, facts)
 
@@ -215,8 +215,6 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
 def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
     """The finished model in both its forms, read as the verifier does. Resuming a finished run writes them again."""
     try:
-        from training.checkpoint import FINAL_NAME
-        from training.run_directory import MODEL_DIRECTORY
         from training.trained_model import load_trained_model
     except (ImportError, OSError):  # said above
         return
@@ -234,9 +232,15 @@ def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterato
         yield Finding(section, "final model", Status.OK, f"good: {', '.join(whole)}", facts={"good": whole})
 
 
-def _leftovers(section: str, run_dir: Path) -> Iterator[Finding]:
-    """Temporary files of a kill. The next resume deletes them; until then they only take room."""
-    found = sorted(run_dir.glob(".*.tmp"))
+def _leftovers(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
+    """What a kill left behind. The next resume tidies up; until then it only takes room."""
+    asides = sorted(run_dir.glob(".checkpoint_*.old"))
+    only_copies = [p for p in asides if not name_of_aside(p).exists()]
+    found = sorted({*run_dir.glob(".*.tmp"), *asides} - {*only_copies})
+    if only_copies:
+        names = ", ".join(name_of_aside(p).name for p in only_copies)
+        message = f"a kill came while {names} was being replaced; resuming puts it back from {only_copies[0].name}"
+        yield Finding(section, "leftovers", Status.WARNING, message, _resume(run_dir, report))
     if found:
         names = ", ".join(p.name for p in found)
         fix = f"rm -r {shlex.join(shown(p) for p in found)}"

@@ -30,7 +30,7 @@ def differing_tensors(ours: Path, theirs: Path) -> tuple[int, list[str]]:
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0: the same; 1: not the same; 2: cannot be compared."""
     if len(arguments) != 2:
-        print("same_weights: give two models: final_model.pt, checkpoint_*.pt or run directories", file=sys.stderr)
+        print("same_weights: give two models: final_model.pt, checkpoint_* or run directories", file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
         count, differing = differing_tensors(Path(arguments[0]), Path(arguments[1]))

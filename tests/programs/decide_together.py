@@ -1,0 +1,102 @@
+"""Run by torchrun in tests/test_ranks.py: what one rank alone sees is decided by all. Prints one JSON line a rank.
+
+python -m torch.distributed.run --nproc-per-node 2 tests/programs/decide_together.py WHAT RUN_DIR
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torch import Tensor, nn
+
+from training.callbacks import Callback
+from training.config import TrainingConfig
+from training.engine import UpdateResult
+from training.loop import Trainer
+from training.ranks import Ranks
+from training.task import ModuleTask
+
+
+class Points:
+    """Eight points of a line; one of them is so far out that its loss overflows."""
+
+    def __init__(self, outlier: int | None) -> None:
+        self.x = torch.arange(8.0)[:, None] / 8
+        if outlier is not None:
+            self.x[outlier] = float("inf")
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"x": self.x[index]}
+
+
+class AskToStop(Callback):
+    """Only rank 0 has callbacks that are called."""
+
+    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        if trainer.step == 3:
+            trainer.stop()
+
+
+class SignalRank1(Callback):
+    """A signal reaches one rank only."""
+
+    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        if trainer.step == 3:
+            pid = int(Path(os.environ["PID_FILE"]).read_text())
+            os.kill(pid, signal.SIGTERM)
+
+
+def loss(module: nn.Module, tensors: dict[str, Tensor]) -> Tensor:
+    summed: Tensor = (module(tensors["x"]) ** 2).sum()
+    return summed
+
+
+def main() -> None:
+    what, run_dir = sys.argv[1], Path(sys.argv[2])
+    torch.set_num_threads(1)
+    ranks = Ranks.join(torch.device("cpu"))
+    os.environ["PID_FILE"] = str(run_dir.with_suffix(".pid"))
+    if ranks.rank == 1:
+        Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
+    ranks.barrier()
+    settings: dict[str, dict[str, object]] = {
+        "optimizer": {"learning_rate": 0.01},
+        "run": {"run_dir": str(run_dir), "epochs": 5, "batch_size": 4},
+        "schedule": {"schedule": "constant"},
+    }
+    if what == "patience":
+        # With this rate the validation loss only grows, so patience runs out.
+        settings["optimizer"] = {"learning_rate": 50.0, "max_grad_norm": None}
+        settings["schedule"] = {"schedule": "constant", "min_lr": 0.0}
+        settings["checkpoint"] = {"early_stopping_patience": 2}
+        settings["data"] = {"validation_split": 0.5}
+        settings["run"]["epochs"] = 50
+    callbacks: dict[str, list[Callback]] = {"callback": [AskToStop()], "signal": [SignalRank1()]}
+    trainer = Trainer(
+        TrainingConfig.from_dict(settings),
+        Points(5 if what == "skip" else None),
+        Points(None) if what == "patience" else None,
+        task=ModuleTask(lambda: nn.Linear(1, 1), loss),
+        ranks=ranks,
+        callbacks=callbacks.get(what, []),
+    )
+    result = trainer.train()
+    weights = [p.tolist() for p in trainer.engine.model().parameters()]
+    told = ranks.gather({"rank": ranks.rank, "state": result.state, "step": trainer.step, "weights": weights})
+    if ranks.is_main:
+        print(json.dumps(told))
+    ranks.leave()
+
+
+if __name__ == "__main__":
+    main()

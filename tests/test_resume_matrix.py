@@ -1,0 +1,94 @@
+"""A run stopped anywhere goes on anywhere: {playground, DDP on two ranks, ZeRO 1, 2 and 3}², really trained."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.programs.resume_matrix import HALF, KINDS, WHOLE
+from training.checkpoint import load_checkpoint
+from training.progress import Event, read_events
+from training.trained_model import load_trained_model
+
+ROOT = Path(__file__).resolve().parents[1]
+TOLERANCE = 1e-5
+"""Relative, in fp32; measured differences are below 1e-6."""
+
+pytestmark = pytest.mark.slow
+
+
+def launch(ranks: int, folder: Path, *what: str) -> None:
+    """Carry out `what` of tests/programs/resume_matrix.py on so many ranks."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    done = subprocess.run(
+        [*launcher, str(ROOT / "tests/programs/resume_matrix.py"), str(folder), *what],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`KIND/`: 40 uninterrupted steps with a checkpoint after 20. `A-B/`: A's checkpoint, 20 more steps as B."""
+    folder = tmp_path_factory.mktemp("matrix")
+    launch(1, folder, "whole", "playground")
+    launch(2, folder, "whole", "ddp", "zero1", "zero2", "zero3")
+    launch(1, folder, "rest", "playground")
+    launch(2, folder, "rest", "ddp", "zero1", "zero2", "zero3")
+    return folder
+
+
+def steps(run_dir: Path, after: int = 0) -> list[Event]:
+    """Step events of a run's record."""
+    events = (e for e in read_events(run_dir / "progress.jsonl") if e["event"] == "step")
+    return [e for e in events if e["step"] > after]
+
+
+def difference(a: list[Event], b: list[Event], key: str) -> float:
+    """Largest relative difference of a figure, step by step."""
+    return float(max(np.max(np.abs(np.subtract(x[key], y[key])) / np.abs(x[key])) for x, y in zip(a, b, strict=True)))
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_a_run_stopped_here_goes_on_there_on_the_same_curve(matrix: Path, source: str, target: str) -> None:
+    uninterrupted, resumed = steps(matrix / "playground", HALF), steps(matrix / f"{source}-{target}")
+    assert [e["step"] for e in resumed] == list(range(HALF + 1, WHOLE + 1))
+    assert [e["batch_hash"] for e in resumed] == [e["batch_hash"] for e in uninterrupted]
+    assert [e["learning_rate"] for e in resumed] == [e["learning_rate"] for e in uninterrupted]
+    for key in ("loss", "grad_norm", "weights_fingerprint"):
+        assert difference(uninterrupted, resumed, key) <= TOLERANCE, key
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_the_same_backend_it_goes_on_bit_for_bit(matrix: Path, kind: str) -> None:
+    whole, resumed = (load_trained_model(matrix / name).model.state_dict() for name in (kind, f"{kind}-{kind}"))
+    assert all(torch.equal(weights, resumed[name]) for name, weights in whole.items())
+    assert [e["loss"] for e in steps(matrix / kind, HALF)] == [e["loss"] for e in steps(matrix / f"{kind}-{kind}")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_checkpoint_has_the_same_form_and_is_read_by_the_tools(matrix: Path, kind: str) -> None:
+    reference = load_checkpoint(matrix / "playground" / f"checkpoint_step_{HALF}")["engine"]
+    path = matrix / kind / f"checkpoint_step_{HALF}"
+    engine = load_checkpoint(path)["engine"]
+    assert engine.keys() == reference.keys()
+    assert engine["model"].keys() == reference["model"].keys()
+    assert engine["optimizers"]["adamw"].keys() == reference["optimizers"]["adamw"].keys()
+    for name, state in engine["optimizers"]["adamw"].items():
+        expected = reference["optimizers"]["adamw"][name]
+        assert state.keys() == expected.keys()
+        assert float(state["step"]) == float(expected["step"]) == HALF
+        assert state["exp_avg"].shape == expected["exp_avg"].shape
+    trained = load_trained_model(path)
+    assert all(torch.equal(weights, engine["model"][name]) for name, weights in trained.model.state_dict().items())

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Prove that the backend does not change the curve: really run each one, and compare them step by step.
+
+    python tools/check_training_backends.py                                # every backend that is available here
+    python tools/check_training_backends.py --backends deepspeed:zero_stage=3,num_processes=2 playground
+    python tools/check_training_backends.py --config my.yaml --steps 50 --json parity.json --figure parity.png
+
+The reference (playground, one process) writes a seed checkpoint; it and each variant then run on from it, through
+train.py, in a directory of its own. Of a run that leaves the reference's curve, the first step that differs is named,
+and what differs there: data, loss, gradient, schedule or update. See docs/TRAINING_BACKENDS.md.
+
+A backend alone stands for all the ways in which it is usually run; `backend:setting=value,setting=value` is one way.
+
+Exit code: 0 if every variant that ran passed, 1 if one failed, 2 for input that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from apt_model.errors import EXIT_BAD_INPUT, UserError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 128 + 2
+MOST_STEPS = 1000
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=(__doc__ or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--steps", metavar="N", default="30", help="updates to compare (default: 30)")
+    add("--backends", metavar="VARIANT", nargs="+", default=[], help="what to compare (default: every backend)")
+    add("--config", metavar="FILE", help="what to train, a YAML file or preset (default: a tiny model on HLBD)")
+    add("--json", metavar="FILE", type=Path, help="write the certificate as JSON")
+    add("--figure", metavar="FILE", type=Path, help="draw the differences as a PNG")
+    add("--runs", metavar="DIR", type=Path, help="keep the runs and their logs here (default: they are deleted)")
+    add("--timeout", metavar="SECONDS", default="600", help="longest that one run may take (default: 600)")
+    return parser
+
+
+def _whole_number(flag: str, text: str, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise UserError(f"{flag} must be a whole number from 1 to {most}, got {text!r}")
+    return int(text)
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    """Refuse output paths before minutes of work, not after."""
+    from tools.verification.report import check_writable
+
+    if args.figure is not None and args.figure.suffix.lower() != ".png":
+        raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")
+    for flag, path in (("--json", args.json), ("--figure", args.figure)):
+        if path is not None:
+            check_writable(flag, path)
+    if args.runs is not None:
+        if args.runs.exists() and (not args.runs.is_dir() or any(args.runs.iterdir())):
+            raise UserError(f"--runs {args.runs}: it is there already and not an empty directory; choose another")
+        try:
+            args.runs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--runs {args.runs}: it cannot be made ({error.strerror}); choose another") from error
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
+    args = _parser().parse_args(arguments)
+    steps = _whole_number("--steps", args.steps, MOST_STEPS)
+    timeout = _whole_number("--timeout", args.timeout, 24 * 3600)
+
+    # Imported here, so that --help and a misspelt flag do not wait.
+    from tools.parity.certificate import write_json
+    from tools.parity.examination import Examination, candidate, refuse_other_curves
+    from tools.parity.settings import resolved
+    from tools.parity.surroundings import ranks_here
+    from tools.parity.table import availability_lines, lines
+    from tools.parity.variant import REFERENCE, Variant, expand
+
+    _check_output(args)
+    variants = expand(args.backends, ranks_here())
+    for line in availability_lines([variant.backend for variant in variants]):
+        print(line)
+    print(flush=True)
+    reference = resolved(Variant(REFERENCE), args.config, steps)
+    candidates = [candidate(v, args.config, steps, is_asked_for=bool(args.backends)) for v in variants]
+    refuse_other_curves(reference, candidates)
+    with nullcontext(args.runs) if args.runs else tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        examination = Examination(reference, candidates, steps, Path(folder).resolve(), timeout, _tell)
+        certificate = examination.run()
+    print()
+    for line in lines(certificate):
+        print(line)
+    if args.json is not None:
+        write_json(certificate, args.json)
+        print(f"wrote {args.json}")
+    if args.figure is not None:
+        from tools.parity.figure import draw
+
+        for note in draw(certificate, args.figure):
+            print(f"note   {note}")
+        print(f"wrote {args.figure}")
+    return 0 if certificate.passed else EXIT_FAILED
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> int:
+    """Command line entry: see the module's text for exit codes."""
+    try:
+        return run(sys.argv[1:])
+    except UserError as error:
+        print(f"check_training_backends: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:  # the run in progress has been ended
+        print("check_training_backends: stopped; there is no certificate", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

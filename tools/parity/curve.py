@@ -1,0 +1,97 @@
+"""The curve of a run, update by update, as its progress record tells it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.progress import LOG_NAME, read_events
+from training.snapshot import without_superseded
+
+Fingerprint = tuple[float, ...]
+"""The norm of all weights, then projections of them onto fixed directions, in fp64 (`training.fingerprint`)."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimizer update. NaN stands for a number that was not finite, None for one that was not recorded."""
+
+    step: int
+    loss: float
+    """Mean over the answer tokens of the global batch, before the update."""
+    grad_norm: float
+    """Of the whole gradient, before clipping."""
+    learning_rate: float | None
+    loss_tokens: int | None
+    batch_hash: str | None
+    """Of the samples in the global batch, whatever their order."""
+    weights: Fingerprint | None
+    """Fingerprint of the weights after the update."""
+    clipped: bool = False
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All updates of a run, oldest first, and what it said of itself."""
+
+    updates: tuple[Update, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    weights_at_start: Fingerprint | None = None
+    """Before the first update, as this run saw them; None where they were not recorded."""
+    earlier: tuple[Update, ...] = ()
+    """Updates before the first one: those of the run whose checkpoint this one went on from."""
+
+    def at(self, step: int) -> Update:
+        """The update with this number. Raises StopIteration where there is none."""
+        return next(update for update in self.updates if update.step == step)
+
+    def weights_before(self, step: int) -> Fingerprint | None:
+        """Fingerprint that update `step` started from."""
+        first = self.weights_at_start or (self.earlier[-1].weights if self.earlier else None)
+        return next((u.weights for u in reversed(self.updates) if u.step < step), first)
+
+
+def read_curve(run_dir: Path) -> Curve:
+    """The curve in a run directory; an empty one where there is no record."""
+    log = run_dir / LOG_NAME
+    return curve_of(read_events(log)) if log.is_file() else Curve()
+
+
+def curve_of(events: Iterable[Mapping[str, Any]]) -> Curve:
+    """The curve that a run's events tell; what a resumed run did again counts once."""
+    facts: dict[str, Any] = {}
+    updates: list[Update] = []
+    for event in without_superseded(dict(event) for event in events):
+        match event["event"]:
+            case "run_started" | "run_resumed":
+                facts.update({key: value for key, value in event.items() if key not in ("event", "time", "step")})
+            case "step":
+                updates.append(_update(event))
+    return Curve(tuple(updates), facts, _floats(facts.pop("weights_fingerprint", None)))
+
+
+def _update(event: Mapping[str, Any]) -> Update:
+    return Update(
+        step=event["step"],
+        loss=_number(event["loss"]),
+        grad_norm=_number(event["grad_norm"]),
+        learning_rate=event.get("learning_rate"),
+        loss_tokens=event.get("loss_tokens"),
+        batch_hash=event.get("batch_hash"),
+        weights=_floats(event.get("weights_fingerprint")),
+        clipped=bool(event.get("clipped")),
+        skipped=bool(event.get("skipped")),
+    )
+
+
+def _number(value: float | None) -> float:
+    """The record writes a number that is not finite as null."""
+    return math.nan if value is None else float(value)
+
+
+def _floats(values: Iterable[float | None] | None) -> Fingerprint | None:
+    return None if values is None else tuple(map(_number, values))

@@ -1,0 +1,80 @@
+"""The certificate as a picture: differences step by step, on a log scale. Drawn without a display."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tools.parity.certificate import Certificate, Result
+from tools.parity.tolerance import BY_PRECISION
+from tools.verification.figure import FONT_ADVICE, Lettering
+from tools.verification.report import write_atomically
+
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
+_SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*")
+_ZERO = 1e-10
+"""Where identical bits are drawn: below anything that fp32 can tell apart."""
+
+
+def draw(certificate: Certificate, path: Path, lettering: Lettering | None = None) -> list[str]:
+    """Write the figure as a PNG; returns notes for the user (a missing font).
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    letters = lettering or Lettering()
+    with rc_context({"font.family": letters.families(), "axes.unicode_minus": False}):
+        figure = Figure(figsize=(12, 8.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        verdict = letters.label("通过", "PASS") if certificate.passed else letters.label("未通过", "FAIL")
+        title = letters.label("各后端与参考曲线之差", "backends against the reference")
+        figure.suptitle(f"{title} · {certificate.precision} · {certificate.hardware['device']} · {verdict}")
+        ran = [result for result in certificate.results if result.differences]
+        limits = BY_PRECISION[certificate.precision]
+        _panel(upper, ran, "loss", limits.loss, letters.label("损失的相对差", "loss, relative difference"), letters)
+        label = letters.label("梯度范数的相对差", "gradient norm, relative difference")
+        _panel(lower, ran, "grad_norm", limits.grad_norm, label, letters)
+        lower.set_xlabel(letters.label("步", "step"))
+        if ran:
+            handles, labels = upper.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=90)
+    write_atomically(path, buffer.getvalue())
+    return [] if letters.font else [FONT_ADVICE]
+
+
+def _panel(axes: Axes, ran: Sequence[Result], quantity: str, limit: float, label: str, letters: Lettering) -> None:
+    finite = [limit]
+    for n, result in enumerate(ran):
+        steps = [d.step for d in result.differences]
+        values = [getattr(d, quantity) for d in result.differences]
+        finite += [value for value in values if math.isfinite(value)]
+        name = result.variant.name
+        if result.is_bitwise:
+            name = f"{name} ({letters.label('逐位相同', 'bitwise')})"
+        # A difference that is not finite leaves a gap in the line.
+        axes.plot(
+            steps, [max(value, _ZERO) if math.isfinite(value) else math.nan for value in values],
+            color=_COLOURS[n % len(_COLOURS)], marker=_SHAPES[n % len(_SHAPES)], markersize=4, linewidth=1, label=name,
+        )  # fmt: skip
+        if result.divergence is not None:
+            axes.axvline(result.divergence.step, color=_COLOURS[n % len(_COLOURS)], linestyle="dotted", alpha=0.7)
+    axes.axhline(limit, color="black", linestyle="dashed", linewidth=1, label=letters.label("容差", "tolerance"))
+    axes.set_yscale("log")
+    axes.set_ylim(_ZERO / 2, 10 * max(finite))
+    exponents = range(math.ceil(math.log10(_ZERO)) + 1, math.floor(math.log10(10 * max(finite))) + 1)
+    axes.set_yticks([_ZERO, *(10.0**e for e in exponents)], ["0", *(f"$10^{{{e}}}$" for e in exponents)])
+    axes.minorticks_off()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.set_ylabel(label)

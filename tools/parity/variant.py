@@ -1,0 +1,106 @@
+"""One way to run the config: a backend, and settings that say how, such as `deepspeed:zero_stage=2,num_processes=2`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from apt_model.errors import ConfigError
+from training import registry
+from training.backend import Availability
+
+REFERENCE = "playground"
+"""The backend whose curve is right by definition: one process, plain torch."""
+ZERO_STAGES = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A backend and the settings in which it differs from the config."""
+
+    backend: str
+    settings: tuple[tuple[str, Any], ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """As it is written after `--backends`."""
+        told = ",".join(f"{key}={_plain(value)}" for key, value in self.settings)
+        return f"{self.backend}:{told}" if told else self.backend
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        """Read `backend` or `backend:setting=value,setting=value`; the values are YAML.
+
+        Raises:
+            ConfigError: unknown backend, or not of this form.
+        """
+        backend, colon, rest = text.partition(":")
+        registry.entry(backend)
+        settings: list[tuple[str, Any]] = []
+        for part in rest.split(",") if colon else ():
+            key, equals, value = part.partition("=")
+            if not (key and equals):
+                example = f"{backend}:num_processes=2"
+                raise ConfigError(f"--backends {text}: {part!r} should be setting=value, as in {example}")
+            try:
+                settings.append((key.replace("-", "_"), _scalar(value)))
+            except ValueError:
+                raise ConfigError(f"--backends {text}: {value!r} is not a single value") from None
+        return cls(backend, tuple(settings))
+
+
+def _scalar(text: str) -> Any:
+    """A number, a word, true or false, as YAML reads them; ValueError for anything else."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(text) from error
+    if isinstance(value, list | dict):
+        raise ValueError(text)
+    return value
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def expand(words: Sequence[str], ranks: int) -> tuple[Variant, ...]:
+    """The variants meant by `--backends`: a backend alone stands for all the ways in which it is usually run.
+
+    Args:
+        words: as given; none: every backend that there is.
+        ranks: processes that runs of several are tried with; 1 where this machine has a single GPU.
+
+    Raises:
+        ConfigError: unknown backend, or a malformed setting.
+    """
+    named = [Variant.parse(word) for word in words] or [Variant(name) for name in registry.known_names()]
+    found = [v for variant in named for v in ([variant] if variant.settings else usual(variant.backend, ranks))]
+    return tuple(dict.fromkeys(found))
+
+
+def usual(backend: str, ranks: int) -> Iterator[Variant]:
+    """The ways in which a backend is tried where nothing else is asked."""
+    several = (("num_processes", ranks),)
+    match backend:
+        case "playground":
+            yield Variant(backend)
+            if ranks > 1:
+                yield Variant(backend, several)
+        case "deepspeed":
+            yield from (Variant(backend, (("zero_stage", stage), *several)) for stage in ZERO_STAGES)
+        case _:
+            yield Variant(backend)
+
+
+def availability(backend: str) -> Availability:
+    """Whether a backend can run here; also for one that is not built yet or that cannot be imported."""
+    if registry.entry(backend).target is None:
+        return Availability(False, "not built yet")
+    try:
+        return registry.load(backend).check()
+    except ConfigError as error:  # a third party's that cannot be imported
+        return Availability(False, str(error))

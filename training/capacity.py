@@ -1,0 +1,84 @@
+"""How much memory there is for a run, on the host or on a GPU. No torch; every answer may be None: not known here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+_NO_LIMIT = 1 << 60  # cgroup v1 writes "no limit" as a huge number
+
+
+def host_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that programs on this machine could still get: free memory and caches, within this process's cgroups.
+
+    Args:
+        root: where `proc` and `sys` are.
+    """
+    found = [amount for amount in (_mem_available(root), *_cgroup_room(root)) if amount is not None]
+    if found:
+        return max(0, min(found))
+    try:  # macOS: all there is; what others use is not told
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _mem_available(root: Path) -> int | None:
+    for line in _lines(root / "proc" / "meminfo"):
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _cgroup_room(root: Path) -> Iterator[int | None]:
+    """What each limit on the way from this process's memory cgroup to the top leaves."""
+    for line in _lines(root / "proc" / "self" / "cgroup"):
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and not controllers:
+            top, limit, usage, cache = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = "total_inactive_file"
+        else:
+            continue
+        place = top / path.lstrip("/")
+        # In a container the path is the host's, and the container's own cgroup is mounted at the top.
+        for directory in (*(p for p in (place, *place.parents) if p.is_relative_to(top)),):
+            yield _room(directory, limit, usage, cache)
+
+
+def _room(directory: Path, limit: str, usage: str, cache: str) -> int | None:
+    try:
+        most = int((directory / limit).read_text())
+        used = int((directory / usage).read_text())
+    except (OSError, ValueError):  # not there, or `max`
+        return None
+    if most >= _NO_LIMIT:
+        return None
+    given_back = [int(line.split()[1]) for line in _lines(directory / "memory.stat") if line.split()[0] == cache]
+    return most - used + sum(given_back)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def gpu_memory() -> int | None:
+    """Free bytes of the first GPU that this process would see, as nvidia-smi tells; None without it."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
+    command = [program, f"--id={visible}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        return int(told.stdout.split()[0]) << 20
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
+        return None

@@ -1,0 +1,238 @@
+"""What a run would need, before it starts: `--estimate` trains a few of its updates and computes the rest.
+
+What is measured and what is computed is told apart in what is printed. Nothing that is written stays.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from training.activations import FP32, BatchShape
+from training.batches import BatchPlan
+from training.capacity import host_memory
+from training.config import TrainingConfig
+from training.forecast import fit_lines, memory_line, micro_batches
+from training.memory import DeviceKind, RankMemory, Sharing, checkpoint_bytes, rank_memory, sharing
+from training.model_size import count_parameters
+from training.pace import Mix, Pace, fit_pace, largest_of, work_of
+from training.units import as_duration, as_size
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Figures of a whole run. Times in seconds."""
+
+    config: TrainingConfig
+    device: DeviceKind
+    spread: Sharing
+    num_samples: int
+    num_tokens: int
+    """Read in an epoch."""
+    longest: int
+    """Tokens of the longest sample."""
+    steps_per_epoch: int
+    total_steps: int
+    num_measured: int
+    update_seconds: float
+    """Mean over the real mix of batch lengths."""
+    uncertainty: float
+    """Two standard errors of that mean, as a share of it: what the updates' scatter says, not what the machine will
+    do later."""
+    start_seconds: float
+    """Until the first update: libraries, data, model."""
+    num_evaluations: int
+    evaluation_seconds: float
+    """Each."""
+    num_checkpoints: int
+    """Written in all."""
+    num_kept: int
+    """On disk at the end."""
+    checkpoint_seconds: float
+    """Each."""
+    checkpoint_bytes: int
+    """Each."""
+    computed: RankMemory
+    peak_bytes: int
+    """Of each rank: measured, and what the calibrated process had not."""
+    batch: BatchShape
+    """The micro-batch that needs most."""
+    available: int | None
+    was_stopped: int = 0
+    """Exit code where a signal stopped the calibration; 0: none did."""
+
+    @property
+    def training_seconds(self) -> float:
+        """All updates."""
+        return self.total_steps * self.update_seconds
+
+    @property
+    def total_seconds(self) -> float:
+        """From the command to the end of training."""
+        evaluations = self.num_evaluations * self.evaluation_seconds
+        return self.start_seconds + self.training_seconds + evaluations + self.num_checkpoints * self.checkpoint_seconds
+
+    def needed(self, other: TrainingConfig) -> int:
+        """Bytes of a rank with other settings: what is computed for them, moved by as much as it was off for these."""
+        share = -(-other.run.samples_per_update // sharing(other).ranks)
+        size = min(other.run.batch_size, share)
+        batch = BatchShape(size, self.batch.width, -(-self.batch.positions * size // self.batch.samples))
+        computed = rank_memory(other, batch, micro_batches(other), self.device).peak
+        return self.peak_bytes + computed - self.computed.peak
+
+
+def estimate(config: TrainingConfig) -> Estimate:
+    """Train a few updates in this process and work out what the whole run needs.
+
+    Raises:
+        UserError: data, settings or device that the run itself would refuse.
+    """
+    started = time.perf_counter()
+    import torch
+
+    from training.calibration import Rehearsal
+
+    spread = sharing(config)
+    rehearsal = Rehearsal(config, spread)
+    config, dataset = rehearsal.config, rehearsal.train
+    device = cast(DeviceKind, rehearsal.device.type)
+    available = torch.cuda.mem_get_info()[0] if device == "cuda" else host_memory()
+    ready = time.perf_counter()
+    trainer, measured = rehearsal.calibrate()
+
+    model, run = config.model, config.run
+    # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
+    stand_in = Mix(trainer.plan, dataset.weights, run.batch_size, ranks=1)
+    tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
+    pace = fit_pace([work_of(model, shapes) for shapes in tried], measured.seconds)
+    plan = BatchPlan(dataset.lengths, run.samples_per_update, run.seed, config.data.length_window)
+    updates = Mix(plan, dataset.weights, run.batch_size, spread.ranks).updates()
+    steps = plan.steps_per_epoch
+    total = min(run.epochs * steps, run.max_steps or run.epochs * steps)
+
+    largest = largest_of(updates)
+    computed = rank_memory(config, largest, micro_batches(config), device)
+    instead = rank_memory(config, largest_of(tried), max(map(len, tried)), device, Sharing())
+    return Estimate(
+        config=config,
+        device=device,
+        spread=spread,
+        num_samples=len(dataset),
+        num_tokens=int((dataset.lengths - 1).sum()),
+        longest=int(dataset.lengths.max()),
+        steps_per_epoch=steps,
+        total_steps=total,
+        num_measured=len(measured.seconds),
+        update_seconds=statistics.fmean(pace.seconds(work_of(model, shapes)) for shapes in updates),
+        uncertainty=_uncertainty(pace, [work_of(model, shapes) for shapes in tried], measured.seconds),
+        start_seconds=ready - started + measured.build_seconds,
+        num_evaluations=-(-total // steps) if rehearsal.validation is not None else 0,
+        evaluation_seconds=measured.evaluation_seconds,
+        num_checkpoints=(saves := count_checkpoints(config, steps, total)).written,
+        num_kept=saves.kept,
+        checkpoint_seconds=measured.checkpoint_seconds,
+        checkpoint_bytes=measured.checkpoint_bytes if spread.zero_stage is None else checkpoint_bytes(config),
+        computed=computed,
+        peak_bytes=max(0, measured.peak_bytes + computed.peak - instead.peak),
+        batch=largest,
+        available=available,
+        was_stopped=measured.was_stopped,
+    )
+
+
+class Saves(NamedTuple):
+    """Checkpoints of a run."""
+
+    written: int
+    kept: int
+
+
+def count_checkpoints(config: TrainingConfig, steps_per_epoch: int, total_steps: int) -> Saves:
+    """How many a run writes. Every epoch may be the best so far: no one knows before."""
+    settings = config.checkpoint
+    at = {total_steps}
+    if settings.save_interval is not None:
+        every = settings.save_interval * steps_per_epoch
+        at.update(range(every, total_steps + 1, every))
+    if settings.save_steps is not None:
+        at.update(range(settings.save_steps, total_steps + 1, settings.save_steps))
+    best = total_steps // steps_per_epoch if settings.keep_best else 0
+    return Saves(len(at) + best, min(len(at), settings.keep_last or len(at)) + min(1, best))
+
+
+def _uncertainty(pace: Pace, amounts: list[float], seconds: list[float]) -> float:
+    scatter = [took - pace.seconds(amount) for amount, took in zip(amounts, seconds, strict=True)]
+    return float(2.0 * statistics.pstdev(scatter) / math.sqrt(len(scatter)) / statistics.fmean(seconds))
+
+
+def lines(found: Estimate) -> Iterator[str]:
+    """The estimate as a person reads it."""
+    config, spread = found.config, found.spread
+    ranks = f" by {spread.ranks} ranks" if spread.ranks > 1 else ""
+    yield (
+        f"data        {found.num_samples:,} samples and {found.num_tokens:,} tokens an epoch, the longest of "
+        f"{found.longest} tokens"
+    )
+    yield (
+        f"steps       {found.steps_per_epoch:,} an epoch, {found.total_steps:,} in all, "
+        f"{config.run.samples_per_update} samples each{ranks}"
+    )
+    yield f"model       {count_parameters(config.model).total:,} parameters, {config.run.precision}"
+    kind = "tensors on the GPU" if found.device == "cuda" else "resident set"
+    yield (
+        f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
+        f"{found.num_measured} timed updates" + (" of one rank's share in one process" if ranks else "")
+    )
+    yield f"            computed alone: {memory_line(found.computed, found.batch, 'about ')}"
+    yield (
+        f"time        {found.update_seconds * 1e3:.1f} ms an update over the epoch's mix of lengths "
+        f"(± {found.uncertainty:.0%} by their scatter), {as_duration(found.update_seconds * found.steps_per_epoch)} "
+        "an epoch"
+    )
+    parts = [f"start {as_duration(found.start_seconds)}", f"updates {as_duration(found.training_seconds)}"]
+    if found.num_evaluations:
+        seconds = found.num_evaluations * found.evaluation_seconds
+        parts.append(f"{found.num_evaluations} evaluations {as_duration(seconds)}")
+    parts.append(f"{found.num_checkpoints} checkpoints {as_duration(found.num_checkpoints * found.checkpoint_seconds)}")
+    yield f"            {as_duration(found.total_seconds)} in all: {', '.join(parts)}"
+    kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count_parameters(config.model).total
+    yield (
+        f"disk        {as_size(found.checkpoint_bytes)} a checkpoint, {as_size(kept)} in all, and {as_size(model)} of "
+        "final model in its two forms"
+    )
+    missing = _not_counted(found)
+    if missing:
+        yield f"not counted {'; '.join(missing)}"
+    for line in fit_lines(config, found.device, found.needed, found.available):
+        head, _, rest = line.partition(": ")
+        yield f"{head + ':':<12}{rest}"
+
+
+def _not_counted(found: Estimate) -> list[str]:
+    spread, missing = found.spread, []
+    if found.config.report.answer_samples:
+        missing.append("the answers to training questions after the end")
+    if spread.ranks > 1:
+        missing.append(f"what {spread.ranks} ranks spend on communication")
+    if spread.zero_stage is not None:
+        missing.append("DeepSpeed's own time; what ZeRO spreads is computed, not measured")
+    return missing
+
+
+def print_estimate(config: TrainingConfig) -> int:
+    """Estimate a run and say what was found. Returns the exit code.
+
+    Raises:
+        UserError: as `estimate`.
+    """
+    found = estimate(config)
+    if found.was_stopped:
+        print("the estimate was stopped; nothing is kept of it")
+        return found.was_stopped
+    for line in lines(found):
+        print(line)
+    return 0

@@ -1,0 +1,156 @@
+"""A whole run on HLBD data, as every backend with our own loop does it: data, training, finished model.
+
+The backend brings the ranks and the engine; what is trained, and what is said about it, is the same for all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from apt_model.errors import ConfigError
+from apt_model.hlbd import Corpus, Sample, load_corpus, split_corpus
+from apt_model.model import APT
+from apt_model.tokenizer import DynamicTagTokenizer
+from training.backend import RunRequest, RunResult
+from training.config import TrainingConfig
+from training.dataset import HLBDDataset
+from training.engine import Engine
+from training.loop import Trainer
+from training.progress_bar import ProgressBar
+from training.ranks import Ranks
+from training.recitation import accuracy_by_module, evenly_chosen, recite, table
+from training.trained_model import save_final_model
+
+
+def train_hlbd(
+    request: RunRequest, ranks: Ranks, make_engine: Callable[[nn.Module, TrainingConfig], Engine]
+) -> RunResult:
+    """Train, write the final model and show what it answers. Every rank calls it; rank 0 writes and tells.
+
+    Args:
+        request: the config, and what is asked of the run directory.
+        ranks: the processes of the run.
+        make_engine: (seeded model, resolved config) -> how an update is done.
+
+    Raises:
+        UserError: data, settings or run directory cannot be used.
+    """
+    config = request.config
+    corpus = load_corpus(config.data.datasets, config.data.pairs)
+    train, validation = split_corpus(corpus, config.data.validation_split, config.run.seed)
+    tokenizer = DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
+    config = with_vocab_size(config, tokenizer.vocab_size)
+
+    def encode(samples: list[Sample]) -> HLBDDataset:
+        return HLBDDataset(samples, tokenizer, config.model.max_seq_len, config.data.loss_on, config.data.truncate)
+
+    train_dataset = encode(train)
+    trainer = Trainer(
+        config,
+        train_dataset,
+        encode(validation) if validation else None,
+        make_engine=make_engine,
+        ranks=ranks,
+        sinks=[ProgressBar()] if ranks.is_main else (),
+        resume=request.resume,
+        resume_from=request.resume_from,
+        overwrite=request.overwrite,
+        facts=_facts(corpus, tokenizer),
+    )
+    if ranks.is_main:
+        _introduce(trainer, corpus, train_dataset, tokenizer)
+    started, first_step = time.perf_counter(), trainer.step
+    result = trainer.train()
+    seconds = time.perf_counter() - started
+    model = trainer.engine.model()  # collective where the weights are spread over the ranks
+    if not ranks.is_main:
+        return result
+    print(f"{result.state} at step {result.step} after {seconds:.1f} s of training ({result.step - first_step} steps)")
+    if result.state != "finished":
+        print(f"go on with: the same command and --resume (run directory {config.run.run_dir})")
+        return result
+    assert isinstance(model, APT)
+    return _conclude(trainer, model, tokenizer, train, result)
+
+
+def with_vocab_size(config: TrainingConfig, vocab_size: int) -> TrainingConfig:
+    """The config with the data's vocabulary size, which a larger given one may exceed.
+
+    Raises:
+        ConfigError: the given size is too small for the data.
+    """
+    given = config.model.vocab_size
+    if given is not None and given < vocab_size:
+        raise ConfigError(f"vocab_size={given} is too small: the data has {vocab_size} tokens; leave vocab_size out")
+    model = config.model.model_copy(update={"vocab_size": given or vocab_size})
+    return config.model_copy(update={"model": model})
+
+
+def _introduce(trainer: Trainer, corpus: Corpus, dataset: HLBDDataset, tokenizer: DynamicTagTokenizer) -> None:
+    """Say what is about to be trained, on what and where."""
+    config, ranks = trainer.config, trainer.ranks
+    for line in corpus.describe():
+        print(f"data    {line}")
+    if contradictions := corpus.contradictions():
+        print(
+            f"warning: {len(contradictions)} questions are given with several answers, the first is "
+            f"{contradictions[0]!r}; tools/diagnose_issues.py lists them"
+        )
+    if dataset.num_unknown:
+        print(f"warning: {dataset.num_unknown} characters have no token and are read as [UNK]")
+    if dataset.num_truncated:
+        print(f"data    {dataset.num_truncated} samples cut, {dataset.num_left_out} of them whole")
+    num_parameters = trainer.num_parameters
+    print(
+        f"model   APT {num_parameters:,} parameters ({config.model.attention} attention), "
+        f"{tokenizer.vocab_size} tokens in the vocabulary"
+    )
+    shared = f", {ranks.world_size} ranks sharing {config.run.samples_per_update} samples an update"
+    print(
+        f"run     {config.run.run_dir} on {ranks.device}, {config.run.precision}, {trainer.total_steps} steps"
+        f"{shared if ranks.world_size > 1 else ''}",
+        flush=True,
+    )
+
+
+def _conclude(
+    trainer: Trainer, model: APT, tokenizer: DynamicTagTokenizer, train: list[Sample], result: RunResult
+) -> RunResult:
+    """Write the final model and show what it answers to its own training questions."""
+    save_final_model(trainer.directory, model, tokenizer, trainer.config, result.step)
+    print(f"saved   {trainer.directory.final_model} and {trainer.directory.portable_model}/")
+    asked = evenly_chosen(train, trainer.config.report.answer_samples)
+    if not asked:
+        return result
+    started = time.perf_counter()
+    answered = recite(model, tokenizer, asked)
+    print(
+        f"answers to {len(asked)} of {len(train)} training questions, generated freely "
+        f"({time.perf_counter() - started:.1f} s):"
+    )
+    for line in table(answered):
+        print(line)
+    counts = accuracy_by_module(answered)
+    trainer.reporter.recitation({module: {"right": r, "asked": n} for module, (r, n) in counts.items()})
+    return RunResult(result.state, result.step, result.exit_code, {"recitation": counts})
+
+
+def _facts(corpus: Corpus, tokenizer: DynamicTagTokenizer) -> dict[str, Any]:
+    total = max(1, corpus.num_entries)
+    return {
+        "data": [
+            {
+                "file": f.path.name,
+                "entries": f.entries,
+                "samples": f.samples,
+                "share": round(f.entries / total, 4),
+            }
+            for f in corpus.files
+        ],
+        "data_fingerprint": corpus.fingerprint(),
+        "vocab_size": tokenizer.vocab_size,
+    }

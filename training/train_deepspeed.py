@@ -1,0 +1,182 @@
+"""The DeepSpeed backend: our own loop on one or many ranks, with ZeRO spreading what it holds over them.
+
+python train.py --backend deepspeed --num-gpus 2 --zero-stage 2 --epochs 100
+deepspeed --num_gpus 2 training/train_deepspeed.py --dataset HLBD_Hardcore_Full.json --epochs 100 --zero-stage 2
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+
+from apt_model.config import Section
+from apt_model.errors import ConfigError
+from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.config import TrainingConfig
+from training.deepspeed_config import DeepSpeedOptions, deepspeed_json, options_of
+from training.machine import count_cores
+from training.torchrun import check_ranks, ranks_here
+from training.worker import is_worker
+
+
+class DeepSpeedBackend:
+    """Our own loop on ranks that DeepSpeed's launcher starts; its engine does the updates."""
+
+    name: ClassVar[str] = "deepspeed"
+    Options: ClassVar[type[Section]] = DeepSpeedOptions
+    unsupported: ClassVar[Mapping[Feature, str]] = {
+        Feature.MUON: "ZeRO cuts the weights into flat slices, and Muon needs whole matrices; use --optimizer adamw",
+        Feature.STABILIZER: "ZeRO cuts the gradients into flat slices, and DBC-DAC needs the rows and the rank of "
+        "whole matrices; use --stabilizer none, or --backend playground",
+    }
+    preset: ClassVar[str | None] = "deepspeed"
+
+    @classmethod
+    def check(cls) -> Availability:
+        """torch and deepspeed."""
+        for module in ("torch", "deepspeed"):
+            if importlib.util.find_spec(module) is None:
+                return Availability(
+                    False, f"{module} is not installed", "pip install -e '.[deepspeed]' -c constraints.txt"
+                )
+        return Availability(True)
+
+    def validate(self, config: TrainingConfig) -> None:
+        """See `Backend.validate`."""
+        options, launch = options_of(config), config.launch
+        if launch.nnodes > 1 or launch.rdzv_endpoint is not None:
+            raise ConfigError(
+                f"nnodes={launch.nnodes}: DeepSpeed's launcher takes its machines from a file; use --hostfile FILE "
+                "instead of --nnodes and --rdzv-endpoint"
+            )
+        check_ranks(launch, options.device)
+        if config.run.precision == "fp16" and options.device == "cpu":
+            raise ConfigError("precision=fp16 needs a GPU, and device=cpu was asked for; use --precision bf16 or fp32")
+        if options.cpu_offload and options.zero_stage == 0:
+            raise ConfigError("cpu_offload needs ZeRO, and zero_stage=0 is none; use --zero-stage 1, 2 or 3")
+        if options.param_offload and options.zero_stage != 3:
+            raise ConfigError(f"param_offload needs --zero-stage 3, and zero_stage={options.zero_stage}")
+        deepspeed_json(config, _world_size(config))
+
+    def plan(self, config: TrainingConfig) -> LaunchPlan | None:
+        """DeepSpeed's launcher for several ranks; one runs in this process."""
+        options, launch = options_of(config), config.launch
+        ranks = ranks_here(launch)
+        if ranks == 1 and options.hostfile is None:
+            return None
+        environment = {"OMP_NUM_THREADS": str(options.num_threads or max(1, count_cores() // ranks))}
+        if options.device == "cpu":
+            environment["DS_ACCELERATOR"] = "cpu"
+        count: tuple[str, ...] = ()
+        if launch.num_gpus is not None:
+            count = ("--num_gpus", str(launch.num_gpus))
+        elif launch.num_processes is not None:
+            count = ("--num_accelerators", str(launch.num_processes))
+        hosts = ("--hostfile", str(options.hostfile)) if options.hostfile is not None else ()
+        return LaunchPlan(
+            command=(
+                *(sys.executable, "-m", "deepspeed.launcher.runner", *count, *hosts),
+                *("--master_port", str(_port(config.run.run_dir)), "--no_local_rank", str(Path(__file__).resolve())),
+            ),
+            environment=environment,
+            processes=ranks,
+            device="cuda" if launch.num_gpus is not None else options.device,
+        )
+
+    def run(self, request: RunRequest) -> RunResult:
+        """See `Backend.run`."""
+        import torch
+
+        from training.deepspeed_engine import DeepSpeedEngine
+        from training.device import pick_device, pick_precision
+        from training.hlbd_run import train_hlbd
+        from training.ranks import Ranks
+
+        options = options_of(request.config)
+        if options.num_threads is not None:
+            torch.set_num_threads(options.num_threads)
+        elif "OMP_NUM_THREADS" not in os.environ and "LOCAL_SIZE" in os.environ:  # the deepspeed command, by hand
+            torch.set_num_threads(max(1, count_cores() // int(os.environ["LOCAL_SIZE"])))
+        device = pick_device(options.device)
+        pick_precision(request.config.run.precision, device)  # refuse before the ranks meet and the data is read
+        try:
+            ranks = Ranks.join(device)
+        except torch.distributed.DistNetworkError as error:
+            if "EADDRINUSE" not in str(error):
+                raise
+            raise ConfigError(
+                f"port {os.environ['MASTER_PORT']}, where the ranks meet, is in use by another program; give "
+                "DeepSpeed's launcher another --master_port, or the front door another --run-dir, which decides it"
+            ) from error
+        result = train_hlbd(request, ranks, lambda model, config: DeepSpeedEngine(model, config, ranks))
+        ranks.barrier()
+        ranks.leave()  # not after an error: the other ranks may never come
+        return result
+
+
+def _port(run_dir: Path) -> int:
+    """Where the ranks meet, 20000 to 29999: two runs of one machine have different directories, and so different ports.
+
+    DeepSpeed's launcher cannot look for a free port, and its own 29500 is everybody's.
+    """
+    digest = hashlib.blake2b(str(run_dir.absolute()).encode(), digest_size=4).digest()
+    return 20000 + int.from_bytes(digest, "big") % 10000
+
+
+def _world_size(config: TrainingConfig) -> int:
+    """Ranks that the run will have, over all machines."""
+    if is_worker():
+        return int(os.environ["WORLD_SIZE"])
+    hostfile, launch = options_of(config).hostfile, config.launch
+    if hostfile is None:
+        return ranks_here(launch)
+    wanted = launch.num_gpus or launch.num_processes
+    return sum(min(slots, wanted or slots) for slots in read_hostfile(hostfile).values())
+
+
+def read_hostfile(path: Path) -> dict[str, int]:
+    """Machine -> number of its GPUs (slots), from lines `HOST slots=N`; `#` begins a comment.
+
+    Raises:
+        ConfigError: it cannot be read, or a line is of another form.
+    """
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--hostfile {path}: the file cannot be read ({error})") from error
+    hosts: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        entry = line.partition("#")[0].strip()
+        if not entry:
+            continue
+        found = re.fullmatch(r"(\S+)\s+slots=([1-9]\d*)", entry)
+        if found is None:
+            raise ConfigError(f"--hostfile {path}: line {number} is {entry!r}; each line is `HOST slots=GPUS`")
+        if found[1] in hosts:
+            raise ConfigError(f"--hostfile {path}: line {number} names {found[1]} again; give each machine one line")
+        hosts[found[1]] = int(found[2])
+    if not hosts:
+        raise ConfigError(f"--hostfile {path}: it names no machine; each line is `HOST slots=GPUS`")
+    return hosts
+
+
+if __name__ == "__main__":
+    from training.train import main
+
+    exit_code = main(backend_name="deepspeed")
+    if is_worker():
+        # Once DeepSpeed has run, the interpreter's own way out now and then aborts (SIGABRT, one run in twenty).
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
