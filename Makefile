@@ -52,6 +52,8 @@ benchmark: $(VENV)/.benchmark  ## print speed ratios against peers measured in t
 	$(PY) benchmarks/throughput.py
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/stabilizer.py
+	$(PY) benchmarks/monitor.py
+	$(PY) benchmarks/estimate.py
 
 data: setup  ## write the data files anew (they come out byte for byte the same)
 	$(PY) tools/generate_hlbd_hardcore.py --version 1

@@ -144,9 +144,9 @@ class Launched:
         """Whether no process of the launch is left after that time, at most."""
         return happens(lambda: not self.left(), seconds)
 
-    def kept(self) -> list[str]:
-        """Names of what is left among its temporary files."""
-        return sorted(path.name for path in self.temporary.iterdir())
+    def kept(self) -> list[Path]:
+        """Directories of launches that are left."""
+        return sorted(self.temporary.glob("apt-launch-*"))
 
     def pid_of_launcher(self) -> int:
         """The launcher's process id."""

@@ -156,7 +156,7 @@ def test_importing_a_package_costs_nothing() -> None:
     "module",
     [
         *("progress", "snapshot", "config", "layers", "registry", "flags", "batches", "dataset"),
-        *("backend", "callbacks", "schedules", "stop_signals", "train"),
+        *("backend", "callbacks", "schedules", "stop_signals", "train", "progress_follower", "launch", "worker"),
     ],
 )
 def test_a_module_of_the_front_door_or_the_record_brings_in_no_torch(module: str) -> None:

@@ -26,7 +26,7 @@ def recorded(tmp_path: Path) -> Callable[..., Path]:
         run_dir.mkdir(parents=True)
         reporter = ProgressReporter(run_dir)
         reporter._clock = lambda: time.time() - seconds_ago
-        reporter.run_started(backend="playground", total_steps=40, epochs=4, steps_per_epoch=10)
+        reporter.run_started(backend="playground", total_steps=40, num_epochs=4, steps_per_epoch=10)
         reporter.step(step=7, epoch=1, batch=7, loss=0.25)
         reporter.checkpoint(run_dir / "checkpoint_step_5", step=5)
         if end == "failed":

@@ -30,12 +30,12 @@ FLAGS = """
     --d-ff --d-model --dataset --datasets --dbc-rank --dbc-spike-factor --device --dropout --dry-run
     --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16 --fp32 --global-batch-size
     --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help --keep-best --keep-last
-    --learning-rate --length-window --list-backends --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates
-    --max-steps --min-lr --muon-momentum --n-heads --n-layers --nnodes --no-compile --no-fingerprints
-    --no-gradient-checkpointing --no-keep-best --no-tie-embeddings --no-truncate --norm-eps --num-gpus --num-heads
-    --num-layers --num-processes --num-threads --optimizer --output-dir --overwrite --pairs --precision
-    --rdzv-endpoint --rdzv-id --report-batches --restart-epochs --restart-mult --resume --rope-theta --run-dir
-    --save-dir --save-interval --save-steps --save-total-limit --schedule --seed --stabilizer --t-0 --t-mult
+    --learning-rate --length-window --list-backends --load-checkpoint --loss-on --lr --max-grad-norm --max-seq-len
+    --max-skipped-updates --max-steps --min-lr --muon-momentum --n-heads --n-layers --nnodes --no-compile
+    --no-fingerprints --no-gradient-checkpointing --no-keep-best --no-tie-embeddings --no-truncate --norm-eps
+    --num-gpus --num-heads --num-layers --num-processes --num-threads --optimizer --output-dir --overwrite --pairs
+    --precision --rdzv-endpoint --rdzv-id --report-batches --restart-epochs --restart-mult --resume --rope-theta
+    --run-dir --save-dir --save-interval --save-steps --save-total-limit --schedule --seed --stabilizer --t-0 --t-mult
     --tie-embeddings --train-batch-size --truncate --validation-split --vocab-size --warmup-steps --weight-decay -h
 """
 """Every flag of `--backend playground`. A flag that users' scripts may hold is taken away only on purpose: change this

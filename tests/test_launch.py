@@ -128,7 +128,7 @@ def test_a_crash_shows_the_traceback_of_the_rank_that_crashed_and_keeps_the_logs
     last = launched.stderr.splitlines()[-1]
     assert without_directory(last) == "error: rank 1: ZeroDivisionError: division by zero; the logs are kept in DIR"
     assert launched.left() == []
-    (kept,) = launched.temporary.iterdir()
+    (kept,) = launched.kept()
     assert last.endswith(str(kept))
     assert (kept / "rank_1.log").read_bytes() == b"last words of a library"
 

@@ -225,7 +225,7 @@ def test_two_machines_train_the_run_that_one_process_trains(
     main, other = launched[mains[0]], launched[1 - mains[0]]
     assert "4 ranks sharing 8 samples an update" in main.stdout
     assert "finished at step 6" in main.stdout
-    assert other.stdout == "here are ranks 2 and up of 4; rank 0 reports on another machine\n"
+    assert other.stdout == "ranks 2 to 3 of 4 are on this machine; rank 0's reports the run\n"
     assert [one.left() for one in launched] == [[], []]
     assert starts("--epochs", "3", *FOUR_SHARE_IT).end() == 0
     assert losses(tmp_path / str(mains[0]) / "run") == pytest.approx(losses(tmp_path / "run"), rel=1e-5)

@@ -20,7 +20,7 @@ def begin(run_dir: Path | None, steps_per_epoch: int = 10, report_batches: int =
     if run_dir is not None:
         run_dir.mkdir(exist_ok=True)
     reporter = ProgressReporter(run_dir, report_batches)
-    reporter.run_started(run_id="r", steps_per_epoch=steps_per_epoch, total_steps=1000, epochs=100)
+    reporter.run_started(run_id="r", steps_per_epoch=steps_per_epoch, total_steps=1000, num_epochs=100)
     return reporter
 
 
@@ -153,7 +153,7 @@ def test_a_sink_that_fails_is_dropped_and_the_run_goes_on(tmp_path: Path, capsys
             raise AssertionError("a dropped sink is not closed")
 
     reporter = ProgressReporter(tmp_path, 10, [Broken()])
-    reporter.run_started(steps_per_epoch=10, total_steps=10, epochs=1)
+    reporter.run_started(steps_per_epoch=10, total_steps=10, num_epochs=1)
     take_step(reporter, 1)
     reporter.close()
     assert capsys.readouterr().err.count("Broken failed and is switched off (no network)") == 1

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from apt_model.errors import ConfigError
 from training import launch, machine
-from training.backend import LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan
+from training.backend import IS_ENDPOINT, LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan
 from training.config import LaunchConfig
 from training.torchrun import Device, check_ranks, parse_endpoint, torchrun_plan
 
@@ -63,7 +63,7 @@ def test_several_machines_meet_at_the_endpoint() -> None:
     plan = planned(num_gpus=2, nnodes=4, rdzv_endpoint="10.0.0.1:29500", rdzv_id="mine", device="auto")
     words = " ".join(plan.command)
     assert "--nproc-per-node 2 --nnodes 4 --rdzv-backend c10d --rdzv-endpoint 10.0.0.1:29500 --rdzv-id mine" in words
-    assert f"--local-addr {LOCAL_ADDRESS}" in words
+    assert f"--local-addr {LOCAL_ADDRESS} --rdzv-conf is_host={IS_ENDPOINT}" in words
     assert (plan.endpoint, plan.processes, plan.device) == ("10.0.0.1:29500", 2, "cuda")
     assert planned(nnodes=2, rdzv_endpoint="a:1").processes == 1
 
@@ -181,10 +181,10 @@ def test_more_ranks_than_gpus_are_refused_before_anything_starts(
     plan = torchrun_plan(config, device)
     assert plan is not None
     if words is None:
-        launch.check_machine(plan, config)
+        launch.check_gpus(plan, config)
         return
     with pytest.raises(ConfigError) as refused:
-        launch.check_machine(plan, config)
+        launch.check_gpus(plan, config)
     assert str(refused.value).startswith(words)
 
 
@@ -241,20 +241,20 @@ def test_the_meeting_of_another_torchrun_is_no_port_in_use() -> None:
     ) as store:
         assert store.stdout is not None
         port = int(store.stdout.readline())
-        machine.refuse_foreign_listener("127.0.0.1", port)
+        assert not machine.opens_meeting("127.0.0.1", port), "it is joined, not opened"
         store.communicate("\n")
 
 
-def test_an_endpoint_elsewhere_or_free_is_let_be() -> None:
+def test_the_machine_that_the_endpoint_names_opens_the_meeting() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
-    machine.refuse_foreign_listener("127.0.0.1", free)
-    machine.refuse_foreign_listener("203.0.113.7", 29500)  # an address for documentation: nobody's
+    assert machine.opens_meeting("127.0.0.1", free)
+    assert not machine.opens_meeting("203.0.113.7", 29500)  # an address for documentation: nobody's
 
 
 def test_a_host_without_an_address_is_refused() -> None:
-    for ask in (machine.refuse_foreign_listener, machine.address_towards):
+    for ask in (machine.opens_meeting, machine.address_towards):
         with pytest.raises(ConfigError, match=r"rdzv_endpoint=no-such-host\.invalid:29500: the host name"):
             ask("no-such-host.invalid", 29500)
 

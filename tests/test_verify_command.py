@@ -19,9 +19,8 @@ from apt_model.hlbd import load_corpus
 from apt_model.model import APT
 from apt_model.portable import save_portable
 from apt_model.tokenizer import DynamicTagTokenizer
-from tools import verify_hlbd_model
-from tools.verification import figure
-from tools.verification.figure import Lettering
+from tools import lettering, verify_hlbd_model
+from tools.lettering import Lettering
 from tools.verification.table import aligned, display_width
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
@@ -208,7 +207,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 def test_the_figure_is_a_picture(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Warnings are errors here: a character that no font can draw would fail the test."""
-    monkeypatch.setattr(figure, "CJK_FONTS", ())
+    monkeypatch.setattr(lettering, "CJK_FONTS", ())
     monkeypatch.setattr(Lettering.__init__, "__defaults__", ((),))
     assert verify(model, data, "--figure", tmp_path / "r.png") == 0
     height, width, _ = image.imread(tmp_path / "r.png").shape

@@ -64,7 +64,7 @@ def _whole_number(flag: str, text: str, most: int) -> int:
 
 def _check_output(args: argparse.Namespace) -> None:
     """Refuse output paths before minutes of work, not after."""
-    from tools.verification.report import check_writable
+    from tools.output_file import check_writable
 
     if args.figure is not None and args.figure.suffix.lower() != ".png":
         raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")

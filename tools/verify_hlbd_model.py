@@ -77,9 +77,10 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
+    from tools.output_file import check_writable
     from tools.verification.answerer import load_answerer
     from tools.verification.held_out import load_questions
-    from tools.verification.report import check_writable, write_json
+    from tools.verification.report import write_json
     from tools.verification.table import lines
     from tools.verification.verification import verify
     from training.device import pick_device

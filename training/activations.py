@@ -101,10 +101,10 @@ def _attention_bytes(config: ModelConfig, narrow: int, on_cuda: bool) -> int:
     size += D * narrow  # the normed input, as the projection reads it
     size += 2 * D * attends_in  # queries and keys
     size += H * FP32  # log-sum-exp
-    if on_cuda or not (half or dropout):
+    if on_cuda or not (half or (dropout and H > 1)):
         size += 3 * D * narrow  # values: a view that keeps queries and keys before the rotation alive
     else:
-        size += D * FP32  # values, converted or copied on their own
+        size += D * FP32  # values, converted, or copied head by head
     if config.attention == "autopoietic":
         size += D * FP32  # queries before their temperature
         size += 2 * (2 * H * narrow)  # sigmoid and its double

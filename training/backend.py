@@ -51,6 +51,11 @@ LAUNCH_DIR = "LAUNCH_DIR"
 """In a plan's command: the directory made when it is carried out, alone or before a `/`."""
 LOCAL_ADDRESS = "LOCAL_ADDRESS"
 """In a plan's command: this machine's address on the way to `LaunchPlan.endpoint`."""
+IS_ENDPOINT = "IS_ENDPOINT"
+"""In a plan's command: `true` on the machine that the endpoint names and that opens the meeting, `false` on others."""
+
+FREE_PORT = "FREE_PORT"
+"""In a plan's command: a port of this machine on which nothing listens."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,9 @@ class LaunchPlan:
     """What each of them computes on. cuda: there must be a GPU for each; auto: if the machine has any GPU."""
     endpoint: str | None = None
     """host:port where the launchers of several machines meet; no other program may listen there."""
+    directory: str | None = None
+    """Where `LAUNCH_DIR` is made: a place that all machines share, if this one starts workers on others. None: among
+    the temporary files."""
 
 
 @dataclass(frozen=True)

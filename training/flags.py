@@ -152,7 +152,8 @@ def add_launcher_flags(parser: OneLineParser) -> None:
         help="train a few updates in a temporary directory and say what the run would need: memory, time, disk",
     )
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
-    group.add_argument("--resume", nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
+    resume = ("--resume", "--load-checkpoint")
+    group.add_argument(*resume, nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
     group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
     # Not for users: what the front door tells its workers, and what deepspeed's launcher adds to their arguments.
     group.add_argument("--launch-dir", help=argparse.SUPPRESS)

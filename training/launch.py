@@ -26,15 +26,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from apt_model.errors import ConfigError, UserError
-from training.backend import LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan, RunRequest
-from training.config import LaunchConfig
+from training.backend import FREE_PORT, IS_ENDPOINT, LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan, RunRequest
+from training.config import LaunchConfig, TrainingConfig
 from training.launch_directory import FrontDoorFacts, LaunchDirectory, RankProcess, is_alive
-from training.machine import address_towards, count_gpus, refuse_foreign_listener
+from training.machine import address_towards, count_gpus, free_port, opens_meeting
 from training.stop_signals import StopSignals
 from training.torchrun import parse_endpoint
 from training.verdict import Verdict, exit_codes, judge
@@ -73,11 +74,12 @@ def launch(plan: LaunchPlan, request: RunRequest) -> int:
         UserError: this machine cannot carry out the plan; nothing was started.
         KeyboardInterrupt: a second Ctrl-C; all processes were killed.
     """
-    check_machine(plan, request.config.launch)
-    directory = LaunchDirectory.create()
+    check_gpus(plan, request.config.launch)
+    command = _on_this_machine(full_command(plan, request), plan.endpoint)
+    directory = LaunchDirectory.create(plan.directory)
     verdict = None
     try:
-        with StopSignals() as signals, Launch(plan, request, directory) as launched:
+        with StopSignals() as signals, Launch(command, plan, request.config, directory) as launched:
             verdict = launched.watch(signals)
         if verdict.message:
             _tell(verdict, directory)
@@ -94,11 +96,11 @@ def _tell(verdict: Verdict, directory: LaunchDirectory) -> None:
     print(f"{'error: ' if verdict.is_error else ''}{verdict.message}{kept}", file=sys.stderr)
 
 
-def check_machine(plan: LaunchPlan, settings: LaunchConfig) -> None:
-    """Whether this machine has what a plan needs.
+def check_gpus(plan: LaunchPlan, settings: LaunchConfig) -> None:
+    """Whether this machine has the GPUs that a plan needs.
 
     Raises:
-        ConfigError: fewer GPUs than ranks that need one; the meeting's port is another program's.
+        ConfigError: fewer than ranks that need one.
     """
     asked = f"num_gpus={settings.num_gpus}" if settings.num_gpus else f"num_processes={plan.processes}"
     gpus = count_gpus() if plan.device in ("auto", "cuda") else None
@@ -106,18 +108,41 @@ def check_machine(plan: LaunchPlan, settings: LaunchConfig) -> None:
         has = f"this machine has {gpus} GPU{'' if gpus == 1 else 's'}"
         on_cpu = f"--num-processes {plan.processes} {'--device cpu ' if gpus else ''}for ranks on the CPU"
         raise ConfigError(f"{asked}: {has}; use {f'--num-gpus {gpus} or ' if gpus else ''}{on_cpu}")
-    if plan.endpoint is not None:
-        refuse_foreign_listener(*parse_endpoint(plan.endpoint))
+
+
+def _on_this_machine(command: Sequence[str], endpoint: str | None) -> list[str]:
+    """The command with the words filled in that depend on this machine."""
+    words = [str(free_port()) if word == FREE_PORT else word for word in command]
+    if endpoint is None:
+        return words
+    place = parse_endpoint(endpoint)
+    opens = str(opens_meeting(*place)).lower()
+    address = address_towards(*place)
+    return [address if word == LOCAL_ADDRESS else word.replace(f"={IS_ENDPOINT}", f"={opens}") for word in words]
 
 
 class Launch:
-    """One launcher and its workers. Leaving the context leaves no process behind."""
+    """One launcher and its workers. Leaving the context leaves no process behind.
 
-    def __init__(self, plan: LaunchPlan, request: RunRequest, directory: LaunchDirectory) -> None:
+    Args:
+        command: the launcher's, with nothing but `LAUNCH_DIR` to be filled in.
+        plan: where the command comes from.
+        config: what the workers read.
+        directory: empty.
+
+    Raises:
+        UserError: the launcher cannot be started.
+    """
+
+    def __init__(
+        self, command: Sequence[str], plan: LaunchPlan, config: TrainingConfig, directory: LaunchDirectory
+    ) -> None:
         self._directory = directory
-        words = [_fill_in(word, plan, directory) for word in full_command(plan, request)]
-        self._name = _name_of_launcher(plan)
-        request.config.to_yaml(directory.config)
+        words = [_in_directory(word, directory.path) for word in command]
+        modules = {"torch.distributed.run": "torchrun", "deepspeed.launcher.runner": "deepspeed"}
+        self._name = next((name for module, name in modules.items() if module in command), Path(words[0]).name)
+        self._processes = plan.processes
+        config.to_yaml(directory.config)
         stdin, self._lifeline = os.pipe()
         joined = _is_same_place(sys.stdout, sys.stderr)
         try:
@@ -197,15 +222,17 @@ class Launch:
             self._failed_at = time.monotonic()
         if signals.received is not None:
             self._ask_to_stop(ranks)
-        if ranks and not self._is_introduced:
+        if len(ranks) >= self._processes and not self._is_introduced:
             self._introduce(ranks)
 
     def _introduce(self, ranks: dict[int, RankProcess]) -> None:
+        """Where rank 0 is on another machine, nothing else would show that this one takes part."""
         self._is_introduced = True
-        first = next(iter(ranks.values()))
-        if first.rank != 0 and 0 not in self._directory.ranks():
+        if 0 not in self._directory.ranks():
+            world_size = next(iter(ranks.values())).world_size
             print(
-                f"this machine has ranks from {first.rank} of {first.world_size}; rank 0 reports on another", flush=True
+                f"ranks {min(ranks)} to {max(ranks)} of {world_size} are on this machine; rank 0's reports the run",
+                flush=True,
             )
 
     def _ranks_here(self) -> dict[int, RankProcess]:
@@ -285,15 +312,9 @@ class _Shown:
         self._file.close()
 
 
-def _fill_in(word: str, plan: LaunchPlan, directory: LaunchDirectory) -> str:
-    if word == LOCAL_ADDRESS and plan.endpoint is not None:
-        return address_towards(*parse_endpoint(plan.endpoint))
+def _in_directory(word: str, path: Path) -> str:
     first, slash, rest = word.partition("/")
-    return f"{directory.path}{slash}{rest}" if first == LAUNCH_DIR else word
-
-
-def _name_of_launcher(plan: LaunchPlan) -> str:
-    return "torchrun" if "torch.distributed.run" in plan.command else Path(plan.command[0]).name
+    return f"{path}{slash}{rest}" if first == LAUNCH_DIR else word
 
 
 def _facts(stdin: int, joined: bool) -> FrontDoorFacts:

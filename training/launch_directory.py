@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from apt_model.errors import UserError
 from training.progress import write_atomically
 
 
@@ -79,9 +80,19 @@ class LaunchDirectory:
         self._facts = path / "launch.json"
 
     @classmethod
-    def create(cls) -> LaunchDirectory:
-        """A new one among the temporary files, for this user's eyes only."""
-        return cls(Path(tempfile.mkdtemp(prefix="apt-launch-")))
+    def create(cls, parent: str | None = None) -> LaunchDirectory:
+        """A new one, for this user's eyes only, in `parent`; None: among the temporary files.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        try:
+            if parent is not None:
+                Path(parent).mkdir(parents=True, exist_ok=True)
+            return cls(Path(tempfile.mkdtemp(prefix="apt-launch-", dir=parent)))
+        except OSError as error:
+            where = parent or tempfile.gettempdir()
+            raise UserError(f"{where}: the directory of the launch cannot be made there ({error.strerror})") from error
 
     def delete(self) -> None:
         """Delete it, whatever is still in it."""

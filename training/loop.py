@@ -174,7 +174,7 @@ class Trainer:
             "num_train_samples": len(self._train),
             "steps_per_epoch": self.plan.steps_per_epoch,
             "total_steps": self.total_steps,
-            "epochs": self.config.run.epochs,
+            "num_epochs": self.config.run.epochs,
             "curve_hash": self.config.curve_hash(),
             **self._facts,
         }

@@ -58,12 +58,22 @@ def address_towards(host: str, port: int) -> str:
     raise ConfigError(f"rdzv_endpoint={host}:{port}: this machine has no way to that address; check the network")
 
 
-def refuse_foreign_listener(host: str, port: int) -> None:
-    """Check that nothing but a meeting of torchruns listens at an endpoint, if it is this machine's.
+def free_port() -> int:
+    """A TCP port of this machine on which nothing listens at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def opens_meeting(host: str, port: int) -> bool:
+    """Whether the endpoint where machines meet is this one, and free for torchrun to open.
+
+    False where it is another machine's, or where another torchrun of this machine has opened it.
 
     Raises:
         ConfigError: another program has the port, or it may not be used.
     """
+    is_here = False
     for family, kind, protocol, _, address in _resolve(host, port, socket.SOCK_STREAM):
         everywhere = ("::" if family == socket.AF_INET6 else "0.0.0.0", port)  # where torchrun will listen
         try:
@@ -71,17 +81,21 @@ def refuse_foreign_listener(host: str, port: int) -> None:
                 with socket.socket(family, kind, protocol) as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(wanted)
+            is_here = True
         except PermissionError:
             raise ConfigError(
                 f"rdzv_endpoint={host}:{port}: this user may not use port {port}; choose one above 1023"
             ) from None
         except OSError as error:
-            # Any other error: not an address of this machine, so the endpoint is on another one.
-            if error.errno == errno.EADDRINUSE and not _is_meeting(host, port):
-                raise ConfigError(
-                    f"rdzv_endpoint={host}:{port}: port {port} is in use by another program; choose another, the "
-                    "same on every machine"
-                ) from None
+            if error.errno != errno.EADDRINUSE:
+                continue  # not an address of this machine
+            if _is_meeting(host, port):
+                return False
+            raise ConfigError(
+                f"rdzv_endpoint={host}:{port}: port {port} is in use by another program; choose another, the same on "
+                "every machine"
+            ) from None
+    return is_here
 
 
 def _resolve(

@@ -18,10 +18,12 @@ DeviceKind = Literal["cpu", "cuda", "mps"]
 
 PROCESS_BYTES = 337_000_000
 """Resident set of a process that has trained a tiny model: Python, torch 2.13 for CPUs and what they import."""
-GAPS = 1.25
+GAPS = 1.15
 """Resident bytes for each byte of short-lived tensors on a CPU. glibc keeps freed blocks below 32 MB and cuts them up
 for the next ones; with every tensor mapped on its own (MALLOC_MMAP_THRESHOLD_=65536) the figure is 1.0. Measured:
 docs/ESTIMATE.md."""
+HALF_KERNELS_BYTES = 80_000_000
+"""On a CPU: oneDNN's 16-bit kernels, compiled anew for each length of batch and kept."""
 CUDA_WORKSPACE_BYTES = 34_000_000
 """cuBLAS's workspace, which torch takes from its own pool."""
 BUCKET_ELEMENTS = 50_000_000
@@ -142,6 +144,8 @@ def rank_memory(
     if not on_cuda:
         lasting += state.on_host  # offloaded to where it is already
     process = CUDA_WORKSPACE_BYTES if on_cuda else PROCESS_BYTES
+    if not on_cuda and config.run.precision != "fp32":
+        process += HALF_KERNELS_BYTES
     return RankMemory(
         process=process,
         weights=state.weights + tables,

@@ -50,16 +50,7 @@ class ProgressBar:
         """Show one event."""
         match event["event"]:
             case "run_started" | "run_resumed":
-                self._total, self._epochs = event["total_steps"], event["epochs"]
-                if self._is_terminal:
-                    self._bar = tqdm(
-                        total=self._total, initial=event.get("step", 0), unit="step", dynamic_ncols=True,
-                        bar_format=BAR,
-                    )  # fmt: skip
-                    if terminal_size() is not None:
-                        # tqdm asks its own stream, which is a file here; the terminal is behind the front door.
-                        self._bar.dynamic_ncols = _columns_behind  # type: ignore[assignment]  # as tqdm's own is
-                        self._bar.ncols = _columns_behind()[0]
+                self._total, self._epochs = event["total_steps"], event["num_epochs"]
             case "step":
                 self._step(event)
             case "eval":
@@ -73,16 +64,28 @@ class ProgressBar:
                 self.say(f"warning: {event['message']}")
 
     def _step(self, event: dict[str, Any]) -> None:
-        if self._bar is not None:
-            self._bar.set_description_str(f"epoch {event['epoch']}/{self._epochs}", refresh=False)
-            self._bar.set_postfix_str(six_figures(event), refresh=False)
-            self._bar.update()
+        if self._is_terminal:
+            is_new = self._bar is None
+            bar = self._bar = self._bar or self._open(event["step"])
+            bar.set_description_str(f"epoch {event['epoch']}/{self._epochs}", refresh=False)
+            bar.set_postfix_str(six_figures(event), refresh=is_new)
+            if not is_new:
+                bar.update()
             return
         self._last = event
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._print_line(event)
             self._last_line = now
+
+    def _open(self, step: int) -> tqdm[Any]:
+        """The bar, once the first update is done: what is said before it stands above it."""
+        bar = tqdm(total=self._total, initial=step, unit="step", dynamic_ncols=True, bar_format=BAR)
+        if terminal_size() is not None:
+            # tqdm asks its own stream, which is a file here; the terminal is behind the front door.
+            bar.dynamic_ncols = _columns_behind  # type: ignore[assignment]  # as tqdm's own is
+            bar.ncols = _columns_behind()[0]
+        return bar
 
     def _print_line(self, event: dict[str, Any]) -> None:
         self._last = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from apt_model.errors import ConfigError
-from training.backend import LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan
+from training.backend import IS_ENDPOINT, LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan
 from training.config import LaunchConfig
 from training.machine import count_cores
 
@@ -63,6 +63,11 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _is_loopback(endpoint: str | None) -> bool:
+    host = (endpoint or "").rpartition(":")[0]
+    return host in ("localhost", "[::1]") or host.startswith("127.")
+
+
 def torchrun_plan(launch: LaunchConfig, device: Device, num_threads: int | None = None) -> LaunchPlan | None:
     """The torchrun command for the settings; None where one process is all that is asked for.
 
@@ -83,6 +88,9 @@ def torchrun_plan(launch: LaunchConfig, device: Device, num_threads: int | None 
             *("--nnodes", str(launch.nnodes), "--rdzv-backend", "c10d"),
             *("--rdzv-endpoint", str(launch.rdzv_endpoint), "--rdzv-id", launch.rdzv_id),
             *("--local-addr", LOCAL_ADDRESS),
+            # torchrun looks for the endpoint among the addresses of the host's name only, and would wait for ever where
+            # it is another's. A loopback address it knows.
+            *(() if _is_loopback(launch.rdzv_endpoint) else ("--rdzv-conf", f"is_host={IS_ENDPOINT}")),
         )
     return LaunchPlan(
         command=(

@@ -21,17 +21,10 @@ from training import registry
 from training.backend import Backend, LaunchPlan, RunRequest, requested_features
 from training.config import TrainingConfig
 from training.flags import add_launcher_flags, build_parser, launcher_parser, parse_flags
+from training.forecast import dry_run_lines
 from training.launch import describe, launch
-from training.layers import (
-    Layer,
-    Resolved,
-    backend_in,
-    find_config,
-    read_yaml_layer,
-    resolve,
-    settings_of_run,
-)
-from training.worker import is_worker, work
+from training.layers import Layer, Resolved, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
+from training.worker import is_worker, leave, work
 
 DESCRIPTION = (
     "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
@@ -99,6 +92,11 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     resume = first.resume is not None
     if resume and first.overwrite:
         raise ConfigError("--resume and --overwrite contradict each other: one goes on with the run, one deletes it")
+    if first.estimate and (first.dry_run or resume):
+        raise ConfigError(
+            f"--estimate and {'--dry-run' if first.dry_run else '--resume'} contradict each other: an estimate trains "
+            "a few updates of a run that is to be started"
+        )
     _refuse_unsupported(backend, resolved, resume)
     backend.validate(resolved.config)
     plan = backend.plan(resolved.config)
@@ -115,6 +113,10 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     available = backend.check()
     if not available.ok:
         raise ConfigError(f"--backend {name}: {available.reason}; run: {available.fix}")
+    if first.estimate:
+        from training.estimate import print_estimate  # brings in torch
+
+        return print_estimate(resolved.config)
     if plan is not None and not is_worker():
         return launch(plan, request)
     return backend.run(request).exit_code
@@ -136,8 +138,10 @@ def _refuse_unsupported(backend: Backend, resolved: Resolved, resume: bool) -> N
 
 def _print_plan(request: RunRequest, plan: LaunchPlan | None) -> None:
     print(request.config.to_yaml(), end="")
+    for line in dry_run_lines(request.config):
+        print(f"# {line}")
     print(f"# plan: {'runs in this process' if plan is None else describe(plan, request)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

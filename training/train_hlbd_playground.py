@@ -88,5 +88,6 @@ def _options(config: TrainingConfig) -> PlaygroundOptions:
 
 if __name__ == "__main__":
     from training.train import main
+    from training.worker import leave
 
-    sys.exit(main(backend_name="playground"))
+    leave(main(backend_name="playground"))

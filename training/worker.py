@@ -85,12 +85,21 @@ def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
             _wait_for_the_others(directory)
     except OSError as error:  # the directory is gone or full; the rank's log is all that is left
         print(f"rank {rank}: its end could not be written down ({error}): {ending.message}", file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    logging.shutdown()
-    # Everything is written and said. Threads of native libraries now and then abort the interpreter's own way out
-    # (DeepSpeed: one run in twenty), and the launcher would take that for a crash and end the other ranks.
-    os._exit(ending.exit_code if ending.message else 0)
+    leave(ending.exit_code if ending.message else 0)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process, with everything written and said.
+
+    A worker ends without the interpreter's own way out. Threads of native libraries now and then abort that (DeepSpeed:
+    one run in twenty), and the launcher would take it for a crash and end the other ranks.
+    """
+    if is_worker():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        logging.shutdown()
+        os._exit(exit_code)
+    sys.exit(exit_code)
 
 
 def _ending_of(run: Callable[[], int]) -> Ending:

@@ -10,12 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tools.output_file import write_atomically
 from tools.parity.curve import Curve
 from tools.parity.difference import Difference
 from tools.parity.divergence import Divergence
 from tools.parity.tolerance import Tolerance
 from tools.parity.variant import Variant
-from tools.verification.report import write_atomically
 
 SCHEMA_VERSION = 1
 FORMAT = "apt-parity-certificate"

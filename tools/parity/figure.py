@@ -13,10 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tools.lettering import FONT_ADVICE, Lettering
+from tools.output_file import write_atomically
 from tools.parity.certificate import Certificate, Result
 from tools.parity.tolerance import BY_PRECISION
-from tools.verification.figure import FONT_ADVICE, Lettering
-from tools.verification.report import write_atomically
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 _SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*")
@@ -64,8 +64,8 @@ def _panel(axes: Axes, ran: Sequence[Result], quantity: str, limit: float, label
             name = f"{name} ({letters.label('逐位相同', 'bitwise')})"
         # A difference that is not finite leaves a gap in the line.
         axes.plot(
-            steps, [max(value, _ZERO) if math.isfinite(value) else math.nan for value in values],
-            color=_COLOURS[n % len(_COLOURS)], marker=_SHAPES[n % len(_SHAPES)], markersize=4, linewidth=1, label=name,
+            steps, [max(value, _ZERO) if math.isfinite(value) else math.nan for value in values], label=name,
+            color=_COLOURS[n % len(_COLOURS)], marker=_SHAPES[n % len(_SHAPES)], markersize=4, lw=0.8, alpha=0.85,
         )  # fmt: skip
         if result.divergence is not None:
             axes.axvline(result.divergence.step, color=_COLOURS[n % len(_COLOURS)], linestyle="dotted", alpha=0.7)

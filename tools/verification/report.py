@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from apt_model.errors import UserError
+from tools.output_file import write_atomically
 from tools.verification.calibration import Calibration, calibrate
 from tools.verification.exam import Outcome, RowSet
 from tools.verification.held_out import QuestionFile, contrast_groups
@@ -146,40 +144,6 @@ def calibrations(outcome: Outcome) -> tuple[Calibration, ...]:
     """Calibration on seen and on unseen facts, as far as the answerer states its confidence."""
     found = [calibrate(outcome, rows.value, rows.splits) for rows in RowSet]
     return tuple(c for c in found if c is not None)
-
-
-def check_writable(flag: str, path: Path) -> None:
-    """Refuse an output path before hours of work, not after.
-
-    Raises:
-        UserError: it is a directory, or its folder is missing or read-only.
-    """
-    if path.is_dir():
-        raise UserError(f"{flag} {path}: this is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"{flag} {path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{flag} {path}: the folder {path.parent} cannot be written to; choose another")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        UserError: the disk is full or refuses.
-    """
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: the file could not be written ({error.strerror}); choose another place") from error
 
 
 def write_json(report: Report, path: Path) -> None:

@@ -1,0 +1,268 @@
+"""The comparison of all runs as a picture: list, leaderboard, curves, activity. Dark; drawn without a display."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from matplotlib import dates, rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from tools.lettering import FONT_ADVICE, Lettering
+from tools.monitoring.activity import spans
+from tools.monitoring.leaderboard import Board
+from tools.monitoring.run import RunSummary
+from tools.monitoring.state import State
+from tools.monitoring.wording import duration, figure, printable, rate
+from tools.output_file import write_atomically
+
+GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"
+RUN_COLOURS = (
+    "#00e5ff", "#ff4fd8", "#ffd166", "#7cff6b", "#b388ff", "#ff8a5c", "#4d9dff", "#f4f4f4", "#2dd4a7", "#e879f9",
+    "#c9d64f", "#f28b82",
+)  # fmt: skip
+"""Of the first runs of the list, in all panels; the others are grey."""
+OTHER_COLOUR = "#5c6b85"
+STATE_COLOURS = {
+    State.RUNNING: "#00e5ff",
+    State.STARTING: "#00e5ff",
+    State.STALLED: "#ffd166",
+    State.FAILED: "#ff5c6c",
+    State.STOPPED: "#d78bff",
+    State.FINISHED: "#6ee7a0",
+    State.UNREADABLE: "#ff5c6c",
+}
+MOST_ROWS = 13
+"""Runs in the list and on the time axis."""
+MOST_PLACES = 8
+_STYLE = {
+    "axes.facecolor": PANEL, "axes.edgecolor": "#26324a", "axes.labelcolor": FAINT, "axes.titlecolor": TEXT,
+    "axes.titlesize": 10.5,
+    "axes.axisbelow": True, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.unicode_minus": False,
+    "figure.facecolor": GROUND, "font.size": 8.5, "grid.color": "#1e2940", "text.color": TEXT, "text.parse_math": False,
+    "xtick.color": FAINT, "ytick.color": FAINT, "legend.facecolor": PANEL, "legend.edgecolor": "#26324a",
+}  # fmt: skip
+
+
+def draw(
+    runs: Sequence[RunSummary], boards: Sequence[Board], path: Path, lettering: Lettering | None = None
+) -> list[str]:
+    """Write the picture as a PNG of 1280 x 720; returns notes for the user (a missing font).
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    letters = lettering or Lettering()
+    with rc_context(_style(letters)):
+        canvas = comparison(runs, boards, letters)
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
+    foreign = [f"in the figure, {drawn} is {given}" for given, drawn in letters.renamed.items()]
+    return foreign if letters.font else [FONT_ADVICE, *foreign]
+
+
+def _style(letters: Lettering) -> Any:  # matplotlib's stubs name each key
+    return {**_STYLE, "font.family": letters.families()}
+
+
+def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], letters: Lettering) -> Figure:
+    """The picture of 1280 x 720 pixels, in the style that is set."""
+    shown = list(runs[:MOST_ROWS])
+    names = _short_names(runs)
+    colours = {run.path: RUN_COLOURS[n] if n < len(RUN_COLOURS) else OTHER_COLOUR for n, run in enumerate(runs)}
+    canvas = Figure(figsize=(12.8, 7.2), dpi=100)
+    FigureCanvasAgg(canvas)
+    upper = canvas.add_gridspec(
+        1, 2, width_ratios=[1.5, 1.0], left=0.015, right=0.985, top=0.9, bottom=0.5, wspace=0.03
+    )
+    lower = canvas.add_gridspec(
+        1, 2, width_ratios=[1.2, 1.0], left=0.045, right=0.985, top=0.44, bottom=0.07, wspace=0.24
+    )
+    title = letters.label("全部训练", "all trainings")
+    canvas.text(0.015, 0.95, title, fontsize=15, fontweight="bold", color=RUN_COLOURS[0])
+    counts = [(state, sum(run.state is state for run in runs)) for state in State]
+    told = ", ".join(f"{count} {state}" for state, count in counts if count)
+    when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    canvas.text(0.985, 0.95, f"{told}   {when}", fontsize=9, color=FAINT, ha="right")
+    _list(canvas.add_subplot(upper[0]), shown, len(runs), colours, names, letters)
+    _leaderboard(canvas.add_subplot(upper[1]), boards, colours, names, letters)
+    _curves(canvas.add_subplot(lower[0]), runs, colours, letters)
+    _activity(canvas.add_subplot(lower[1]), shown, colours, names, letters)
+    return canvas
+
+
+def _short_names(runs: Sequence[RunSummary]) -> dict[Path, str]:
+    """Names without the directories that all have in common."""
+    parents = {str(Path(run.name).parent) for run in runs}
+    common = (
+        Path(os.path.commonpath(parents)) if parents and len({Path(p).is_absolute() for p in parents}) == 1 else Path()
+    )
+    return {run.path: printable(str(Path(run.name).relative_to(common))) for run in runs}
+
+
+def shortened(text: str, columns: int) -> str:
+    """The end of a text that takes no more columns; Chinese characters take two."""
+    width = 0
+    for n, character in enumerate(reversed(text)):
+        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width > columns:
+            return "~" + text[len(text) - n + 1 :]
+    return text
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(0.0, 1.0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _list(
+    axes: Axes,
+    shown: Sequence[RunSummary],
+    total: int,
+    colours: dict[Path, str],
+    names: dict[Path, str],
+    letters: Lettering,
+) -> None:
+    _bare(axes)
+    axes.set_title(letters.label("运行", "runs"))
+    heads = (
+        (0.035, "run", "left"), (0.295, "state", "left"), (0.435, "progress", "left"), (0.68, "loss", "right"),
+        (0.76, "best", "right"), (0.835, "acc", "right"), (0.905, "tok/s", "right"), (0.988, "ETA", "right"),
+    )  # fmt: skip
+    height = 1.0 / (MOST_ROWS + 2.4)
+    for x, name, side in heads:
+        axes.text(x, 1.0 - height * 0.7, name, ha=side, va="center", color=FAINT, fontsize=8)
+    for row, run in enumerate(shown):
+        y = 1.0 - height * (row + 1.7)
+        axes.add_patch(Rectangle((0.012, y - 0.3 * height), 0.009, 0.6 * height, color=colours[run.path], lw=0))
+        state = STATE_COLOURS[run.state]
+        silent = f" {duration(run.silent_seconds)}" if run.state is State.STALLED else ""
+        axes.add_patch(Rectangle((0.435, y - 0.16 * height), 0.1, 0.32 * height, color="#26324a", lw=0))
+        if run.progress is not None:
+            axes.add_patch(Rectangle((0.435, y - 0.16 * height), 0.1 * run.progress, 0.32 * height, color=state, lw=0))
+        cells = (
+            shortened(letters.name(names[run.path]), 26),
+            f"{run.state}{silent}",
+            f"{int(100 * run.progress)}%" if run.progress is not None else "",
+            figure(run.loss) if run.loss is not None else "nan" if run.points else "-",
+            figure(run.best_loss) if run.best_loss is not None else "-",
+            f"{run.accuracy:.1%}" if run.accuracy is not None else "-",
+            rate(run.tokens_per_second) if run.tokens_per_second is not None else "-",
+            duration(run.eta_seconds) if run.eta_seconds is not None else "-",
+        )
+        for (x, name, side), cell in zip(heads, cells, strict=True):
+            colour = state if name == "state" else TEXT
+            axes.text(x + (0.11 if name == "progress" else 0.0), y, cell, ha=side, va="center", color=colour)
+    if total > len(shown):
+        axes.text(0.035, 0.25 * height, f"... and {total - len(shown)} more", va="bottom", color=FAINT)
+
+
+def _leaderboard(
+    axes: Axes, boards: Sequence[Board], colours: dict[Path, str], names: dict[Path, str], letters: Lettering
+) -> None:
+    _bare(axes)
+    axes.set_title(letters.label("排行榜", "leaderboard"))
+    if not boards:
+        axes.text(0.5, 0.5, "no two runs can be compared", ha="center", va="center", color=FAINT)
+        return
+    board = boards[0]
+    axes.text(0.02, 0.94, board.measure, va="center", color=TEXT)
+    axes.text(0.02, 0.875, board.basis, va="center", color=FAINT, fontsize=8)
+    if board.caveat:
+        axes.text(0.02, 0.82, board.caveat, va="center", color="#ffd166", fontsize=8)
+    places = board.entries[:MOST_PLACES]
+    worst = max(entry.loss for entry in places)
+    for n, entry in enumerate(places):
+        y = 0.74 - 0.09 * n
+        colour = colours.get(entry.run.path, OTHER_COLOUR)
+        axes.text(0.045, y, str(entry.place), ha="right", va="center", color=colour, fontweight="bold")
+        axes.text(0.065, y, shortened(letters.name(names[entry.run.path]), 23), va="center")
+        axes.text(0.485, y, figure(entry.loss), ha="right", va="center")
+        share = entry.loss / worst if worst > 0.0 else 0.0
+        axes.add_patch(Rectangle((0.5, y - 0.012), 0.09 * share, 0.024, color=colour, lw=0))
+        differs = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in entry.differs.items())
+        told = differs if len(differs) <= 36 else differs[:35] + "~"
+        axes.text(0.605, y, letters.name(printable(told)), va="center", color=FAINT, fontsize=7.5)
+    rest = sum(len(b.entries) for b in boards) - len(places)
+    if rest:
+        told = f"... and {rest} more" + (f" on {len(boards)} boards" if len(boards) > 1 else "")
+        axes.text(0.02, 0.02, told, va="bottom", color=FAINT, fontsize=8)
+
+
+def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], letters: Lettering) -> None:
+    axes.set_title(letters.label("损失曲线：细线为训练，点为验证", "loss: thin training, dots validation"))
+    if not any(run.points for run in runs):
+        _bare(axes)
+        axes.text(0.5, 0.5, "no update yet", ha="center", va="center", color=FAINT)
+        return
+    positive = True
+    for n, run in reversed(list(enumerate(runs))):  # the first of the list lies on top
+        colour = colours[run.path]
+        is_named = n < len(RUN_COLOURS)
+        losses = [p.loss if p.loss is not None else math.nan for p in run.points]
+        axes.plot([p.step for p in run.points], losses, color=colour, lw=0.8, alpha=0.75 if is_named else 0.35)
+        measured = [(e.step, e.loss) for e in run.evaluations if e.loss is not None]
+        axes.plot(
+            [step for step, _ in measured], [loss for _, loss in measured], "o-", color=colour, lw=1.6, ms=3.0,
+            alpha=1.0 if is_named else 0.35,
+        )  # fmt: skip
+        positive = positive and all(not loss <= 0.0 for loss in losses) and all(loss > 0.0 for _, loss in measured)
+    if positive:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # matplotlib's own is mathematical notation
+        axes.yaxis.set_minor_formatter("")
+    axes.grid(True, which="major")
+    axes.set_xlabel(letters.label("步", "step"))
+
+
+def _activity(
+    axes: Axes, shown: Sequence[RunSummary], colours: dict[Path, str], names: dict[Path, str], letters: Lettering
+) -> None:
+    axes.set_title(letters.label("活动时间", "at work"))
+    ends = {State.FAILED: "X", State.STALLED: "D", State.FINISHED: "s", State.STOPPED: "P", State.RUNNING: ">"}
+    found = {run.path: spans(run.path) for run in shown}
+    known = [time for times in found.values() for span in times for time in span]
+    least = (max(known) - min(known)) / 300.0 if known else 0.0  # a bar that can be seen
+    for row, run in enumerate(shown):
+        colour = colours[run.path]
+        bars = [(_day(start), max(end - start, least) / 86400.0) for start, end in found[run.path]]
+        axes.broken_barh(bars, (row - 0.22, 0.44), color=colour, alpha=0.8, lw=0)
+        if bars:
+            end = found[run.path][-1][1]
+            axes.plot(
+                [_day(end)], [row], ends.get(run.state, ">"), ms=6, color=STATE_COLOURS[run.state],
+                markeredgecolor=GROUND,
+            )  # fmt: skip
+    for state in (s for s in ends if any(run.state is s for run in shown)):
+        axes.plot([], [], ends[state], color=STATE_COLOURS[state], label=state)
+    axes.set_yticks(range(len(shown)), [shortened(letters.name(names[run.path]), 20) for run in shown], fontsize=7.5)
+    axes.set_ylim(max(len(shown), 4) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    if known:
+        margin = max((max(known) - min(known)) * 0.03, 1.0)
+        axes.set_xlim(_day(min(known) - margin), _day(max(known) + margin))
+        locator = dates.AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        axes.figure.legend(
+            *axes.get_legend_handles_labels(), loc="outside upper right", fontsize=7.5, ncols=5, frameon=False,
+            bbox_to_anchor=(0.988, 0.484), handletextpad=0.1, columnspacing=0.8,
+        )  # fmt: skip
+    axes.grid(axis="x")
+
+
+def _day(time: float) -> float:
+    """Matplotlib's days, in local time."""
+    return float(dates.date2num(datetime.fromtimestamp(time)))  # type: ignore[no-untyped-call]

@@ -1,0 +1,203 @@
+"""The monitor's picture for a terminal: the runs, what is wrong with them, and which is best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tools.monitoring.alerts import Alert, Kind
+from tools.monitoring.leaderboard import Board
+from tools.monitoring.run import RunSummary
+from tools.monitoring.sparkline import Glyphs, bar, sparkline
+from tools.monitoring.state import State
+from tools.monitoring.wording import duration, figure, printable, rate
+
+STATE_STYLES = {
+    State.RUNNING: "bold cyan",
+    State.STARTING: "cyan",
+    State.STALLED: "bold yellow",
+    State.FAILED: "bold red",
+    State.STOPPED: "magenta",
+    State.FINISHED: "green",
+    State.UNREADABLE: "bold red",
+}
+ALERT_STYLES = {
+    Kind.FAILED: "red",
+    Kind.NOT_FINITE: "red",
+    Kind.UNREADABLE: "red",
+    Kind.STALLED: "yellow",
+    Kind.SPIKING: "yellow",
+    Kind.OVERFITTING: "magenta",
+}
+NAME_WIDTH = (18, 36)
+MOST_ALERTS, MOST_PLACES = 6, 5
+"""Lines that a large screen gives to them; a small one gives each an eighth of its height."""
+LEAST_RUNS = 3
+
+
+class Column(NamedTuple):
+    """One column of the table."""
+
+    title: str
+    width: int
+    cell: Callable[[RunSummary, Glyphs], Text]
+    rank: int
+    """The columns with the highest ranks go first where the terminal is narrow."""
+    is_number: bool = True
+
+
+class Layout(NamedTuple):
+    """What a terminal has room for."""
+
+    width: int
+    height: int | None
+    """None: everything is shown."""
+    glyphs: Glyphs
+
+
+def picture(
+    runs: Sequence[RunSummary],
+    alerts: Sequence[tuple[RunSummary, Alert]],
+    boards: Sequence[Board],
+    layout: Layout,
+) -> RenderableType:
+    """The whole picture. On a screen of fixed height the last runs give way and are counted."""
+    if layout.height is None:
+        below = [
+            *_alert_lines(alerts, len(alerts)),
+            *(line for b in boards for line in _board_lines(b, len(b.entries))),
+        ]
+        return Group(heading(runs), _table(runs, layout), *below)
+    share = layout.height // 8
+    below = _alert_lines(alerts, max(1, min(MOST_ALERTS, share)))
+    below += [line for board in boards[:1] for line in _board_lines(board, max(1, min(MOST_PLACES, share)))]
+    room = max(LEAST_RUNS, layout.height - len(below) - 3)  # beside the heading, the table's head and its line
+    shown = list(runs) if len(runs) <= room else list(runs[: room - 1])
+    if left := len(runs) - len(shown):
+        below.insert(0, Text(f"... and {left} more runs (--once shows all)", style="dim"))
+    for line in (title := heading(runs), *below):
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(title, _table(shown, layout), *below)
+
+
+def heading(runs: Sequence[RunSummary]) -> Text:
+    """`12 runs: 3 running, 1 stalled, 8 finished`, and the time."""
+    text = Text.assemble((f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}", "bold"))
+    for n, state in enumerate(s for s in State if any(run.state is s for run in runs)):
+        text.append(": " if n == 0 else ", ")
+        text.append(f"{sum(run.state is state for run in runs)} {state}", STATE_STYLES[state])
+    return text.append(f"   {time.strftime('%H:%M:%S')}", "dim")
+
+
+def _known(value: float | None, form: Callable[[float], str], glyphs: Glyphs) -> Text:
+    return Text(form(value)) if value is not None else Text(glyphs.dash, "dim")
+
+
+def _state(run: RunSummary, glyphs: Glyphs) -> Text:
+    silent = f" {duration(run.silent_seconds)}" if run.state is State.STALLED else ""
+    return Text(f"{run.state}{silent}", STATE_STYLES[run.state])
+
+
+def _progress(run: RunSummary, glyphs: Glyphs) -> Text:
+    if run.progress is None:
+        return Text(glyphs.dash, "dim")
+    full, empty = bar(run.progress, 10, glyphs)
+    percent = "100" if run.progress >= 1.0 else f"{min(99, int(100 * run.progress)):3d}"
+    return Text.assemble((full, STATE_STYLES[run.state]), (empty, "dim"), f" {percent}%")
+
+
+def _steps(run: RunSummary, glyphs: Glyphs) -> Text:
+    return Text(f"{run.step:,}" + (f"/{run.total_steps:,}" if run.total_steps is not None else ""))
+
+
+def _loss(run: RunSummary, glyphs: Glyphs) -> Text:
+    if run.step and run.loss is None and run.points:
+        return Text("nan", "bold red")
+    return _known(run.loss, figure, glyphs)
+
+
+def _curve(run: RunSummary, glyphs: Glyphs) -> Text:
+    return Text(sparkline([point.loss for point in run.points], 12, glyphs), STATE_STYLES[run.state])
+
+
+def _backend(run: RunSummary, glyphs: Glyphs) -> Text:
+    return Text(printable(run.backend)) if run.backend else Text(glyphs.dash, "dim")
+
+
+COLUMNS = (
+    Column("state", 14, _state, 0, is_number=False),
+    Column("backend", 11, _backend, 4, is_number=False),
+    Column("progress", 15, _progress, 1, is_number=False),
+    Column("step", 15, _steps, 8),
+    Column("loss", 7, _loss, 0),
+    Column("curve", 12, _curve, 3, is_number=False),
+    Column("best", 7, lambda run, glyphs: _known(run.best_loss, figure, glyphs), 2),
+    Column("acc", 6, lambda run, glyphs: _known(run.accuracy, lambda value: f"{value:.1%}", glyphs), 5),
+    Column("tok/s", 6, lambda run, glyphs: _known(run.tokens_per_second, rate, glyphs), 6),
+    Column("ETA", 6, lambda run, glyphs: _known(run.eta_seconds, duration, glyphs), 1),
+    Column("age", 6, lambda run, glyphs: _known(run.age_seconds, duration, glyphs), 7),
+)
+
+
+def columns_within(width: int) -> list[Column]:
+    """The columns that fit beside the shortest name; those of the highest ranks are left out first."""
+    columns = list(COLUMNS)
+    while sum(column.width + 2 for column in columns) + NAME_WIDTH[0] > width and any(c.rank for c in columns):
+        columns.remove(max(columns, key=lambda column: column.rank))
+    return columns
+
+
+def _table(runs: Sequence[RunSummary], layout: Layout) -> Table:
+    columns = columns_within(layout.width)
+    room = layout.width - sum(column.width + 2 for column in columns)
+    longest = max((Text(printable(run.name)).cell_len for run in runs), default=0)
+    name_width = max(4, min(longest, max(NAME_WIDTH[0], min(NAME_WIDTH[1], room))))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("run", width=name_width, no_wrap=True)
+    for column in columns:
+        side = "right" if column.is_number else "left"
+        table.add_column(column.title, width=column.width, no_wrap=True, justify=side)  # type: ignore[arg-type]
+    for run in runs:
+        table.add_row(_name(run, name_width, layout.glyphs), *(column.cell(run, layout.glyphs) for column in columns))
+    return table
+
+
+def _name(run: RunSummary, width: int, glyphs: Glyphs) -> Text:
+    """The end of a long name is what tells it from its neighbours."""
+    name = Text(printable(run.name))
+    while name.cell_len > width:
+        name = Text("~" + name.plain[2 if name.plain.startswith("~") else 1 :])
+    return name
+
+
+def _alert_lines(alerts: Sequence[tuple[RunSummary, Alert]], most: int) -> list[Text]:
+    if not alerts:
+        return []
+    lines = [Text(""), Text("alerts", "bold")]
+    for run, alert in alerts[:most]:
+        line = Text("  ").append(printable(run.name)).append(": ", "dim")
+        lines.append(line.append(printable(alert.message), ALERT_STYLES[alert.kind]))
+    if len(alerts) > most:
+        lines.append(Text(f"  ... and {len(alerts) - most} more", "dim"))
+    return lines
+
+
+def _board_lines(board: Board, most: int) -> list[Text]:
+    title = Text.assemble((f"leaderboard: {board.measure}", "bold"), (f"   {board.basis}", "dim"))
+    lines = [Text(""), title.append(f"; {board.caveat}" if board.caveat else "", "yellow")]
+    width = max(Text(printable(entry.run.name)).cell_len for entry in board.entries[:most])
+    for entry in board.entries[:most]:
+        name = Text(printable(entry.run.name))
+        name.pad_right(max(0, min(width, NAME_WIDTH[1]) - name.cell_len))
+        differs = "  ".join(f"{key.rpartition('.')[2]}={value}" for key, value in entry.differs.items())
+        line = Text(f"{entry.place:3d}  ", "bold" if entry.place == 1 else "").append_text(name)
+        lines.append(line.append(f"  {figure(entry.loss):>7}  ").append(printable(differs), "dim"))
+    if len(board.entries) > most:
+        lines.append(Text(f"     ... and {len(board.entries) - most} more", "dim"))
+    return lines
