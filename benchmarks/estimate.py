@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What `--dry-run` and `--estimate` say beside what the run then needs: memory and time, over several configurations.
 
-    python benchmarks/estimate.py [--only NAME …] [--seconds 12] [--memory-only]
+    python benchmarks/estimate.py [--only NAME …] [--memory-only]
 
-Each configuration is estimated in a process of its own and then trained in another, through the front door, for about
-as long as the estimate took; the facts come from the run's own report. Run it on an idle machine (`--memory-only`
-leaves the times out, and does not need one). It takes about five minutes on two cores.
+Each configuration is estimated in a process of its own and then trained for thirty updates in another, through the
+front door; the facts come from the run's own report. Run it on an idle machine (`--memory-only` leaves the times out,
+and does not need one). It takes about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -32,16 +32,18 @@ from training.train import with_options
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},
-    "wide, standard": {"d_model": 512, "num_layers": 4, "d_ff": 2048, "attention": "standard", "batch_size": 16},
-    "bf16": {"d_model": 192, "num_layers": 4, "precision": "bf16", "batch_size": 32},
-    "muon": {"d_model": 320, "num_layers": 6, "d_ff": 1280, "optimizer": "muon", "batch_size": 48},
-    "accumulation": {"d_model": 256, "num_layers": 4, "batch_size": 16, "gradient_accumulation_steps": 4},
-    "checkpointing": {"d_model": 384, "num_layers": 8, "batch_size": 64, "gradient_checkpointing": True},
-    "stabilizer, dropout": {"d_model": 256, "num_layers": 3, "stabilizer": "dbc_dac", "dropout": 0.1},
-    "34 million": {"d_model": 512, "num_layers": 8, "d_ff": 2048, "batch_size": 64},
+    "wide, standard": {"d_model": 512, "num_layers": 3, "d_ff": 2048, "attention": "standard", "batch_size": 16},
+    "bf16": {"d_model": 192, "num_layers": 4, "precision": "bf16"},
+    "muon": {"d_model": 320, "num_layers": 4, "d_ff": 1280, "optimizer": "muon"},
+    "accumulation": {"num_layers": 3, "batch_size": 16, "gradient_accumulation_steps": 4},
+    "checkpointing": {"d_model": 384, "num_layers": 4, "batch_size": 24, "gradient_checkpointing": True},
+    "stabilizer, dropout": {"num_layers": 3, "stabilizer": "dbc_dac", "dropout": 0.1},
+    "34 million": {"d_model": 512, "num_layers": 8, "d_ff": 2048, "batch_size": 8},
 }
-DATA = {"datasets": ["HLBD_Hardcore_Full_V2.json"], "validation_split": 0.1, "answer_samples": 0, "device": "cpu"}
-MIN_STEPS = 20
+COMMON = {
+    "datasets": ["HLBD_Hardcore_Full_V2.json"], "validation_split": 0.1, "answer_samples": 0, "device": "cpu",
+    "max_steps": 30, "save_interval": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Row:
 
 def make_config(settings: dict[str, Any]) -> TrainingConfig:
     config_class = with_options(load("playground"))
-    layer = flatten({**DATA, **settings}, config_class, "benchmark")
+    layer = flatten({**COMMON, **settings}, config_class, "benchmark")
     return config_class.from_dict(nest(layer))
 
 
@@ -70,9 +72,7 @@ def print_figures(settings: dict[str, Any]) -> None:
 
     found = estimate(make_config(settings))
     print(json.dumps({
-        "computed": found.computed.peak, "measured": found.peak_bytes, "update": found.update_seconds,
-        "steps_per_epoch": found.steps_per_epoch, "start": found.start_seconds,
-        "evaluation": found.evaluation_seconds, "checkpoint": found.checkpoint_seconds,
+        "peak": found.peak_bytes, "training": found.training_seconds, "whole": found.total_seconds,
     }))  # fmt: skip
 
 
@@ -84,29 +84,25 @@ def as_flags(settings: dict[str, Any]) -> list[str]:
     return words
 
 
-def compare(name: str, settings: dict[str, Any], seconds: float) -> Row:
+def compare(name: str, settings: dict[str, Any]) -> Row:
     command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(settings)]
     asked = subprocess.run(command, capture_output=True, text=True, check=True)
     said = json.loads(asked.stdout.splitlines()[-1])
-    steps = max(MIN_STEPS, round(seconds / said["update"]))
     with tempfile.TemporaryDirectory() as folder:
-        where = ["--run-dir", str(Path(folder) / "run"), "--max-steps", str(steps), "--save-interval", "1000"]
-        command = [sys.executable, str(ROOT / "train.py"), *as_flags({**DATA, **settings}), *where]
+        command = [sys.executable, str(ROOT / "train.py"), *as_flags({**COMMON, **settings}), "--run-dir", folder]
         started = time.perf_counter()
         subprocess.run(command, capture_output=True, text=True, check=True)
         whole = time.perf_counter() - started
-        report = read_report(Path(folder) / "run")
+        report = read_report(Path(folder))
     assert report is not None
-    evaluations = -(-steps // said["steps_per_epoch"])
-    expected = steps * said["update"]
     return Row(
         name=name,
         computed=report["estimate"]["peak_memory_bytes"]["expected"],
-        measured=said["measured"],
+        measured=said["peak"],
         peak=max(report["memory"]["peak_bytes"]),
-        expected_seconds=expected,
+        expected_seconds=said["training"],
         seconds=report["estimate"]["training_seconds"]["actual"],
-        expected_whole=said["start"] + expected + evaluations * said["evaluation"] + said["checkpoint"],
+        expected_whole=said["whole"],
         whole=whole,
     )
 
@@ -129,7 +125,6 @@ def show(row: Row, with_time: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="+", choices=list(CONFIGURATIONS), default=list(CONFIGURATIONS), metavar="NAME")
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of each run's updates, about")
     parser.add_argument("--memory-only", action="store_true", help="do not show times")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -140,7 +135,7 @@ def main() -> None:
     print(f"{'':<20} {'dry run':>15} {'estimate':>16} {'fact':>8}  {'estimate':>16} {'fact':>8}{'estimate':>15}   fact")
     rows = []
     for name in options.only:
-        rows.append(compare(name, CONFIGURATIONS[name], options.seconds))
+        rows.append(compare(name, CONFIGURATIONS[name]))
         show(rows[-1], not options.memory_only)
     worst = max(abs(row.measured / row.peak - 1) for row in rows)
     print(f"largest error of memory: estimate {worst:.1%}, dry run", end=" ")

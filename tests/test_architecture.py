@@ -156,7 +156,20 @@ def test_importing_a_package_costs_nothing() -> None:
     "module",
     [
         *("progress", "snapshot", "config", "layers", "registry", "flags", "batches", "dataset"),
-        *("backend", "callbacks", "schedules", "stop_signals", "train", "progress_follower", "launch", "worker"),
+        *(
+            "backend",
+            "callbacks",
+            "schedules",
+            "stop_signals",
+            "train",
+            "progress_follower",
+            "launch",
+            "worker",
+            "forecast",
+            "memory",
+            "capacity",
+            "relay",
+        ),
     ],
 )
 def test_a_module_of_the_front_door_or_the_record_brings_in_no_torch(module: str) -> None:

@@ -183,7 +183,8 @@ def test_all_scripts_are_the_same_front_door_from_any_working_directory(director
     command = ["--backend", "playground", "--epochs", "100", "--dry-run"]
     shown = [train(command, cwd=directory, script=script) for script in SCRIPTS]
     assert [(done.returncode, done.stderr) for done in shown] == [(0, "")] * len(SCRIPTS)
-    assert len({done.stdout for done in shown}) == 1
+    # What is free on the machine may change between two calls.
+    assert len({re.sub(r"\S+ \S+ are free", "", done.stdout) for done in shown}) == 1
     assert settings_of(shown[0].stdout)["run"]["epochs"] == 100
 
 

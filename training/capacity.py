@@ -47,8 +47,9 @@ def _cgroup_room(root: Path) -> Iterator[int | None]:
             continue
         place = top / path.lstrip("/")
         # In a container the path is the host's, and the container's own cgroup is mounted at the top.
-        for directory in (*(p for p in (place, *place.parents) if p.is_relative_to(top)),):
-            yield _room(directory, limit, usage, cache)
+        for directory in (place, *place.parents):
+            if directory.is_relative_to(top):
+                yield _room(directory, limit, usage, cache)
 
 
 def _room(directory: Path, limit: str, usage: str, cache: str) -> int | None:

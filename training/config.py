@@ -317,7 +317,8 @@ class TrainingConfig(Section):
         """Hash of everything that decides the curve, without where, how long and in which portions."""
         sections = self.to_dict()
         values = {name: sections[name] for name in ("model", "data", "optimizer", "schedule", "run")}
-        for name in ("run_dir", "epochs", "max_steps", "batch_size", "gradient_accumulation_steps"):
+        where_and_how = ("run_dir", "batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+        for name in (*where_and_how, "epochs", "max_steps"):
             values["run"].pop(name)
         values["run"]["global_batch_size"] = self.run.samples_per_update
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -16,7 +16,7 @@ from training.activations import FP32, BatchShape
 from training.batches import BatchPlan
 from training.capacity import host_memory
 from training.config import TrainingConfig
-from training.forecast import fit_lines, memory_line, micro_batches
+from training.forecast import describe, fit_lines, micro_batches
 from training.memory import DeviceKind, RankMemory, Sharing, checkpoint_bytes, rank_memory, sharing
 from training.model_size import count_parameters
 from training.pace import Mix, Pace, fit_pace, largest_of, work_of
@@ -110,9 +110,9 @@ def estimate(config: TrainingConfig) -> Estimate:
     tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
     pace = fit_pace([work_of(model, shapes) for shapes in tried], measured.seconds)
     plan = BatchPlan(dataset.lengths, run.samples_per_update, run.seed, config.data.length_window)
-    updates = Mix(plan, dataset.weights, run.batch_size, spread.ranks).updates()
     steps = plan.steps_per_epoch
     total = min(run.epochs * steps, run.max_steps or run.epochs * steps)
+    updates = Mix(plan, dataset.weights, run.batch_size, spread.ranks).updates(limit=total)
 
     largest = largest_of(updates)
     computed = rank_memory(config, largest, micro_batches(config), device)
@@ -187,7 +187,7 @@ def lines(found: Estimate) -> Iterator[str]:
         f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
         f"{found.num_measured} timed updates" + (" of one rank's share in one process" if ranks else "")
     )
-    yield f"            computed alone: {memory_line(found.computed, found.batch, 'about ')}"
+    yield f"            computed alone: about {describe(found.computed, found.batch)}"
     yield (
         f"time        {found.update_seconds * 1e3:.1f} ms an update over the epoch's mix of lengths "
         f"(± {found.uncertainty:.0%} by their scatter), {as_duration(found.update_seconds * found.steps_per_epoch)} "
@@ -196,8 +196,9 @@ def lines(found: Estimate) -> Iterator[str]:
     parts = [f"start {as_duration(found.start_seconds)}", f"updates {as_duration(found.training_seconds)}"]
     if found.num_evaluations:
         seconds = found.num_evaluations * found.evaluation_seconds
-        parts.append(f"{found.num_evaluations} evaluations {as_duration(seconds)}")
-    parts.append(f"{found.num_checkpoints} checkpoints {as_duration(found.num_checkpoints * found.checkpoint_seconds)}")
+        parts.append(f"{_times(found.num_evaluations, 'evaluation')} {as_duration(seconds)}")
+    seconds = found.num_checkpoints * found.checkpoint_seconds
+    parts.append(f"{_times(found.num_checkpoints, 'checkpoint')} {as_duration(seconds)}")
     yield f"            {as_duration(found.total_seconds)} in all: {', '.join(parts)}"
     kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count_parameters(config.model).total
     yield (
@@ -210,6 +211,10 @@ def lines(found: Estimate) -> Iterator[str]:
     for line in fit_lines(config, found.device, found.needed, found.available):
         head, _, rest = line.partition(": ")
         yield f"{head + ':':<12}{rest}"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _not_counted(found: Estimate) -> list[str]:

@@ -137,7 +137,7 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
     yield f"parameters: {count_parameters(config.model).total:,}"
     batch = largest_batch(config, data)
     need = rank_memory(config, batch, micro_batches(config), device)
-    yield memory_line(need, batch, "at most " if data is None else "about ")
+    yield f"memory of each rank: {'at most' if data is None else 'about'} {describe(need, batch)}"
     yield f"checkpoint: {as_size(checkpoint_bytes(config))} each"
 
     def needed(other: TrainingConfig) -> int:
@@ -146,13 +146,13 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
     yield from fit_lines(config, device, needed, gpu_memory() if device == "cuda" else host_memory())
 
 
-def memory_line(need: RankMemory, batch: BatchShape, how_sure: str) -> str:
+def describe(need: RankMemory, batch: BatchShape) -> str:
     """One rank's memory with its parts."""
     parts = ", ".join(f"{name} {as_size(size)}" for name, size in need.parts())
     host = f"; offloaded to the host {as_size(need.on_host)}" if need.on_host else ""
     return (
-        f"memory of each rank: {how_sure}{as_size(need.peak)} at its peak ({parts}; not all at one time), with a "
-        f"micro-batch of {batch.samples} x {batch.width} tokens{host}"
+        f"{as_size(need.peak)} at its peak ({parts}; not all at one time), with a micro-batch of {batch.samples} x "
+        f"{batch.width} tokens{host}"
     )
 
 

@@ -114,7 +114,7 @@ def checkpoint_bytes(config: TrainingConfig) -> int:
     weights = FP32 * count_parameters(config.model).total
     size = weights + optimizer_bytes(config)
     if sharing(config).zero_stage is not None:
-        size += size + (weights if sharing(config).zero_stage else 0)  # stages 1 to 3 save an fp32 copy of their own
+        size += size + (weights if sharing(config).zero_stage in (1, 2) else 0)  # and the master copy
     return size
 
 
@@ -175,8 +175,11 @@ def _activations(config: TrainingConfig, batch: BatchShape, on_cuda: bool) -> Ac
 
 
 def _spare(config: TrainingConfig, batch: BatchShape) -> int:
-    """On a CPU: freed temporaries of about one block, which stay resident between those that are kept."""
-    return _activations(config, batch, on_cuda=False).block
+    """On a CPU: freed temporaries of about one block, which stay resident between those that are kept.
+
+    Of two where blocks are computed again: what one leaves behind does not fit the next one's gradients.
+    """
+    return _activations(config, batch, on_cuda=False).block * (2 if config.run.gradient_checkpointing else 1)
 
 
 class _State(NamedTuple):
@@ -193,21 +196,22 @@ def _state_bytes(config: TrainingConfig, spread: Sharing, weights: int) -> _Stat
     """What is held from update to update, by ZeRO stage (arXiv 1910.02054, for fp32 weights)."""
     optimizer = optimizer_bytes(config)
     stage, ranks = spread.zero_stage, spread.ranks
-    largest = max(elements(shape) for shape in block_shapes(config.model).values()) * FP32
-    if stage is None:
-        muon = 3 * largest // 2 if config.optimizer.optimizer == "muon" else 0  # Newton-Schulz, in bf16
-        # DDP sums gradients in buckets of their own.
-        return _State(weights, weights + muon, optimizer, weights if ranks > 1 else 0, ranks > 1)
     bucket = min(weights, BUCKET_ELEMENTS * FP32)
-    if stage == 0:
-        return _State(weights, weights, optimizer, bucket if ranks > 1 else 0, True)
+    if not stage:
+        largest = max(elements(shape) for shape in block_shapes(config.model).values()) * FP32
+        muon = 3 * largest // 2 if config.optimizer.optimizer == "muon" else 0  # Newton-Schulz, in bf16
+        # DDP sums gradients in buckets of their own; DeepSpeed without ZeRO in smaller ones.
+        buckets = 0 if ranks == 1 else weights if stage is None else bucket
+        return _State(weights, weights + muon, optimizer, buckets, gradients_stay=False)
     share = math.ceil(weights / ranks)
     state = math.ceil(optimizer / ranks) + share  # the master copy, which ZeRO keeps of fp32 weights too
-    moved = state if spread.cpu_offload else 0
+    on_host = 0
+    if spread.cpu_offload:
+        state, on_host = 0, state + share  # gradients go to the host too
     if stage < 3:
-        gradients = weights if stage == 1 else share + bucket
-        return _State(weights, gradients, state - moved, bucket, True, moved)
+        return _State(weights, weights if stage == 1 else share, state, bucket, True, on_host)
     held = 0 if spread.param_offload else share
-    # Gathered weights are let go after use only beyond DeepSpeed's `stage3_max_live_parameters` (10^9).
-    gathered = min(weights, 4_000_000_000)
-    return _State(held + gathered, share, state - moved, bucket, True, moved + share - held)
+    # Gathered weights are let go after use only beyond DeepSpeed's `stage3_max_live_parameters` (10^9); they are there
+    # as they arrive and as they are used.
+    gathered = 2 * min(weights, 4_000_000_000)
+    return _State(held + gathered, share + bucket, state, bucket, True, on_host + share - held)

@@ -1,4 +1,4 @@
-"""Optimizers from the config: PyTorch's own AdamW and Muon, as one object that the engine steps and saves."""
+"""Optimizers from the config: PyTorch's AdamW and Muon, as one object that the engine steps and saves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import OptimizerConfig
+from training.muon import Float32Muon
 
 
 class OptimizerSet:
@@ -102,7 +103,8 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig, device: torch.de
     if config.optimizer == "muon" and hidden:
         is_hidden = {id(p) for p in hidden}
         rest = [p for p in parameters if id(p) not in is_hidden]
-        optimizers["muon"] = torch.optim.Muon(
+        muon = Float32Muon if device.type == "cpu" else torch.optim.Muon
+        optimizers["muon"] = muon(
             hidden,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,

@@ -73,9 +73,14 @@ class Mix:
             found.append(BatchShape(len(chosen), width, int(self._weights[chosen].sum())))
         return found
 
-    def updates(self, epoch: int = 0) -> list[list[BatchShape]]:
-        """Updates of an epoch, or evenly spaced ones of a long one."""
-        count = self.plan.steps_per_epoch
+    def updates(self, epoch: int = 0, limit: int | None = None) -> list[list[BatchShape]]:
+        """Updates of an epoch, or evenly spaced ones of a long one.
+
+        Args:
+            epoch: from 0.
+            limit: of the first so many updates alone, where a run has no more.
+        """
+        count = min(self.plan.steps_per_epoch, limit or self.plan.steps_per_epoch)
         chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_UPDATES_LOOKED_AT)).astype(int))
         return [self.shapes(epoch, int(index)) for index in chosen]
 

@@ -47,7 +47,7 @@ class RunForecast(Callback):
         """Tell `peak_memory_bytes` of a rank and `checkpoint_bytes`, both computed."""
         self._mix = Mix(trainer.plan, self._weights, trainer.config.run.batch_size, trainer.ranks.world_size)
         if self._model is not None:
-            updates = self._mix.updates()
+            updates = self._mix.updates(limit=trainer.total_steps)
             spread = sharing(trainer.config)._replace(ranks=trainer.ranks.world_size)
             device = cast(DeviceKind, trainer.ranks.device.type)
             need = rank_memory(trainer.config, largest_of(updates), max(map(len, updates)), device, spread)
@@ -70,7 +70,9 @@ class RunForecast(Callback):
         if len(self._seconds) < TIMED_UPDATES:
             return
         pace = fit_pace(self._amounts, self._seconds)
-        mean = statistics.fmean(pace.seconds(self._work(shapes)) for shapes in self._mix.updates(epoch))
+        mean = statistics.fmean(
+            pace.seconds(self._work(shapes)) for shapes in self._mix.updates(limit=trainer.total_steps)
+        )
         figures = {
             "training_seconds": round(mean * trainer.total_steps, 3),
             "update_ms": round(mean * 1e3, 3),

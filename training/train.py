@@ -113,6 +113,8 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     available = backend.check()
     if not available.ok:
         raise ConfigError(f"--backend {name}: {available.reason}; run: {available.fix}")
+    if first.estimate and is_worker():
+        raise ConfigError("--estimate runs in one process, and a launcher started this one; call it without a launcher")
     if first.estimate:
         from training.estimate import print_estimate  # brings in torch
 
