@@ -44,6 +44,7 @@ def train_hlbd(
     train, validation = split_corpus(corpus, config.data.validation_split, config.run.seed)
     tokenizer = DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
     config = with_vocab_size(config, tokenizer.vocab_size)
+    _refuse_other_runs(ranks, config, corpus)
 
     def encode(samples: list[Sample]) -> HLBDDataset:
         return HLBDDataset(samples, tokenizer, config.model.max_seq_len, config.data.loss_on, config.data.truncate)
@@ -88,6 +89,22 @@ def with_vocab_size(config: TrainingConfig, vocab_size: int) -> TrainingConfig:
         raise ConfigError(f"vocab_size={given} is too small: the data has {vocab_size} tokens; leave vocab_size out")
     model = config.model.model_copy(update={"vocab_size": given or vocab_size})
     return config.model_copy(update={"model": model})
+
+
+def _refuse_other_runs(ranks: Ranks, config: TrainingConfig, corpus: Corpus) -> None:
+    """Machines that were started with other settings or other data would train together on nothing.
+
+    Raises:
+        ConfigError: on every rank alike.
+    """
+    all_of_them = ranks.gather((config.curve_hash(), corpus.fingerprint()))
+    first = next((n for n, one in enumerate(all_of_them) if one != all_of_them[0]), None)
+    other = ranks.broadcast(first)
+    if other is not None:
+        raise ConfigError(
+            f"rank {other} was started with other settings or other data than rank 0; give every machine the same "
+            "command, the same config file and the same data files"
+        )
 
 
 def _introduce(trainer: Trainer, corpus: Corpus, dataset: HLBDDataset, tokenizer: DynamicTagTokenizer) -> None:

@@ -16,7 +16,6 @@ pipe has readers; so the front door knows that nobody is left, also of processes
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import select
@@ -36,6 +35,7 @@ from training.backend import FREE_PORT, IS_ENDPOINT, LAUNCH_DIR, LOCAL_ADDRESS, 
 from training.config import LaunchConfig, TrainingConfig
 from training.launch_directory import FrontDoorFacts, LaunchDirectory, RankProcess, is_alive
 from training.machine import address_towards, count_gpus, free_port, opens_meeting
+from training.relay import RelayReader
 from training.stop_signals import StopSignals
 from training.torchrun import parse_endpoint
 from training.verdict import Verdict, exit_codes, judge
@@ -162,7 +162,9 @@ class Launch:
         finally:
             os.close(stdin)
         streams = {"out": sys.stdout} if joined else {"out": sys.stdout, "err": sys.stderr}
-        self._shown = [_Shown(directory.shown(name), _encoding(sys.stdout), stream) for name, stream in streams.items()]
+        self._shown = [
+            RelayReader(directory.shown(name), _encoding(sys.stdout), stream) for name, stream in streams.items()
+        ]
         self._told: set[int] = set()  # ranks that have got SIGTERM
         self._deaths: dict[int, RankProcess] = {}  # gone without a word, before anything was killed
         self._failed_at: float | None = None
@@ -290,26 +292,6 @@ class Launch:
     def _copy(self) -> None:
         for shown in self._shown:
             shown.copy()
-
-
-class _Shown:
-    """A growing file, passed on to a stream as it grows."""
-
-    def __init__(self, path: Path, encoding: str, stream: IO[str]) -> None:
-        path.touch()
-        self._file = path.open("rb")
-        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        self._stream = stream
-
-    def copy(self) -> None:
-        """Pass on what is new."""
-        if new := self._file.read():
-            self._stream.write(self._decoder.decode(new))
-            self._stream.flush()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 def _in_directory(word: str, path: Path) -> str:

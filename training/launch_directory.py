@@ -3,7 +3,7 @@
     config.yaml       the resolved config: all that the workers are told
     launch.json       what the workers know of the front door (`FrontDoorFacts`)
     launcher.log      what the launcher (torchrun) said
-    shown.out .err    what the first rank of the machine prints: the front door passes it on to its terminal
+    shown.out .err    what the first rank prints, a `relay`: the front door passes it on to its terminal
     rank_N.log        what else comes out of rank N: C++ libraries, child processes, all that other ranks print
     rank_N.json       rank N has started (`RankProcess`)
     rank_N.end.json   how rank N ended (`Ending`); a rank that has started, is gone and left none was killed

@@ -6,7 +6,6 @@ deepspeed --num_gpus 2 training/train_deepspeed.py --dataset HLBD_Hardcore_Full.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -21,7 +20,7 @@ if __name__ == "__main__":
 
 from apt_model.config import Section
 from apt_model.errors import ConfigError
-from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.backend import FREE_PORT, Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.config import TrainingConfig
 from training.deepspeed_config import DeepSpeedOptions, deepspeed_json, options_of
 from training.machine import count_cores
@@ -86,11 +85,13 @@ class DeepSpeedBackend:
         return LaunchPlan(
             command=(
                 *(sys.executable, "-m", "deepspeed.launcher.runner", *count, *hosts),
-                *("--master_port", str(_port(config.run.run_dir)), "--no_local_rank", str(Path(__file__).resolve())),
+                *("--master_port", FREE_PORT, "--no_local_rank", str(Path(__file__).resolve())),
             ),
             environment=environment,
             processes=ranks,
             device="cuda" if launch.num_gpus is not None else options.device,
+            # Workers on other machines read the resolved config over what all share: the run directory's storage.
+            directory=str(config.run.run_dir.absolute().parent) if options.hostfile is not None else None,
         )
 
     def run(self, request: RunRequest) -> RunResult:
@@ -107,7 +108,7 @@ class DeepSpeedBackend:
             torch.set_num_threads(options.num_threads)
         elif "OMP_NUM_THREADS" not in os.environ and "LOCAL_SIZE" in os.environ:  # the deepspeed command, by hand
             torch.set_num_threads(max(1, count_cores() // int(os.environ["LOCAL_SIZE"])))
-        device = pick_device(options.device)
+        device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
         pick_precision(request.config.run.precision, device)  # refuse before the ranks meet and the data is read
         try:
             ranks = Ranks.join(device)
@@ -116,21 +117,12 @@ class DeepSpeedBackend:
                 raise
             raise ConfigError(
                 f"port {os.environ['MASTER_PORT']}, where the ranks meet, is in use by another program; give "
-                "DeepSpeed's launcher another --master_port, or the front door another --run-dir, which decides it"
+                "DeepSpeed's launcher another --master_port"
             ) from error
         result = train_hlbd(request, ranks, lambda model, config: DeepSpeedEngine(model, config, ranks))
         ranks.barrier()
         ranks.leave()  # not after an error: the other ranks may never come
         return result
-
-
-def _port(run_dir: Path) -> int:
-    """Where the ranks meet, 20000 to 29999: two runs of one machine have different directories, and so different ports.
-
-    DeepSpeed's launcher cannot look for a free port, and its own 29500 is everybody's.
-    """
-    digest = hashlib.blake2b(str(run_dir.absolute()).encode(), digest_size=4).digest()
-    return 20000 + int.from_bytes(digest, "big") % 10000
 
 
 def _world_size(config: TrainingConfig) -> int:
@@ -172,11 +164,6 @@ def read_hostfile(path: Path) -> dict[str, int]:
 
 if __name__ == "__main__":
     from training.train import main
+    from training.worker import leave
 
-    exit_code = main(backend_name="deepspeed")
-    if is_worker():
-        # Once DeepSpeed has run, the interpreter's own way out now and then aborts (SIGABRT, one run in twenty).
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code)
-    sys.exit(exit_code)
+    leave(main(backend_name="deepspeed"))

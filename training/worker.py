@@ -19,10 +19,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from apt_model.errors import EXIT_BAD_INPUT, ConfigError, UserError
 from training.launch_directory import Ending, FrontDoorFacts, LaunchDirectory, RankProcess
+from training.relay import relay_writer
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SECONDS_FOR_THE_OTHERS = 3.0
@@ -76,8 +77,10 @@ def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
     directory, rank = LaunchDirectory(launch_dir), int(os.environ["RANK"])
     facts = directory.facts()
     directory.write_rank(RankProcess(rank, os.getpid(), socket.gethostname(), int(os.environ["WORLD_SIZE"])))
-    _redirect(directory, rank, facts)
-    _watch_lifeline(facts)
+    is_tied = _holds_lifeline(facts)
+    _redirect(directory, rank, facts, is_tied)
+    if is_tied:
+        _watch_lifeline()
     ending = _ending_of(run)
     try:
         directory.write_ending(rank, ending)
@@ -122,34 +125,38 @@ def _names_lost_peer(error: BaseException) -> bool:
     return False
 
 
-def _redirect(directory: LaunchDirectory, rank: int, facts: FrontDoorFacts) -> None:
-    """What Python prints in the first rank of this machine is shown; the rest goes into the rank's log."""
+def _holds_lifeline(facts: FrontDoorFacts) -> bool:
+    """Whether this worker's front door is on this machine. Over ssh it is not, and the launcher watches the workers."""
+    try:
+        here = os.fstat(0)
+    except OSError:  # no stdin at all
+        return False
+    return (here.st_dev, here.st_ino) == facts.lifeline
+
+
+def _redirect(directory: LaunchDirectory, rank: int, facts: FrontDoorFacts, is_tied: bool) -> None:
+    """What Python prints in the first rank is shown; the rest goes into the rank's log.
+
+    The first is rank 0, and on a machine with a front door of its own the first there.
+    """
     global _terminal
     log = os.open(directory.rank_log(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     faulthandler.enable()  # to the log
-    if os.environ["LOCAL_RANK"] != "0":
+    if not (rank == 0 or (is_tied and os.environ["LOCAL_RANK"] == "0")):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         return
-    sys.stdout = _shown(directory, "out", facts)
-    sys.stderr = sys.stdout if facts.joined else _shown(directory, "err", facts)
-    _terminal = facts.terminal
+    sys.stdout = relay_writer(directory.shown("out"), facts.encoding, 1)
+    sys.stderr = sys.stdout if facts.joined else relay_writer(directory.shown("err"), facts.encoding, 2)
+    _terminal = facts.terminal if is_tied else None
 
 
-def _shown(directory: LaunchDirectory, stream: str, facts: FrontDoorFacts) -> IO[str]:
-    # Line buffered means \r too, at which the progress bar ends.
-    return directory.shown(stream).open("a", 1, facts.encoding, "backslashreplace", newline="")
-
-
-def _watch_lifeline(facts: FrontDoorFacts) -> None:
+def _watch_lifeline() -> None:
     """Stop in order, as on SIGTERM, when the front door is gone; it may have been killed without a chance to say so."""
-    here = os.fstat(0)
-    if (here.st_dev, here.st_ino) != facts.lifeline:
-        return  # started over ssh: this worker's launcher watches over it
 
     def watch() -> None:
         while os.read(0, 1):
