@@ -33,10 +33,11 @@ from training.batches import mix
 from training.callbacks import Callback
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
-from training.engine import TorchEngine, UpdateResult
+from training.engine import TorchEngine
 from training.layers import flatten, nest
 from training.loop import Trainer
 from training.ranks import Ranks
+from training.result import UpdateResult
 from training.task import LanguageModeling
 
 FACTOR = 1e4

@@ -34,6 +34,7 @@ from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_precision
 from training.layers import flatten, nest
+from training.engine import TorchEngine
 from training.loop import Trainer
 from training.optimizers import build_optimizers
 from training.progress import ProgressReporter
@@ -71,7 +72,12 @@ class Ours:
     def step(self, number: int) -> float:
         """Seconds of one pass through the loop's body."""
         started = time.perf_counter()
-        self.trainer._update(*divmod(number, self.trainer.plan.steps_per_epoch))
+        trainer = self.trainer
+        assert trainer.step == number
+        batch = trainer.next_batch()
+        assert isinstance(trainer.engine, TorchEngine)
+        result = trainer.engine.update(batch.micro_batches, trainer.task.loss, batch.learning_rate, batch.weight)
+        trainer.updated(batch, result)
         return time.perf_counter() - started
 
     def reporter_seconds(self) -> float:

@@ -18,8 +18,9 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_device, pick_precision
-from training.engine import TorchEngine, UpdateResult
+from training.engine import TorchEngine
 from training.ranks import Ranks
+from training.result import UpdateResult
 from training.task import Batch, LanguageModeling, LossFunction, LossSum
 
 CPU = torch.device("cpu")

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from apt_model.errors import CheckpointError
 from training.checkpoint import save_checkpoint
 from training.config import TrainingConfig
+from training.ranks import Ranks
 from training.resume import find_checkpoint, what_does_not_carry_over
 
 
@@ -70,24 +72,24 @@ def payload(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_same_place_and_processes_carry_everything_over() -> None:
-    assert what_does_not_carry_over(payload(), TrainingConfig(), world_size=1, device="cpu") == []
+    assert what_does_not_carry_over(payload(), TrainingConfig(), Ranks(torch.device("cpu"), world_size=1)) == []
 
 
 def test_another_backend_number_of_ranks_device_or_batch_size_is_named() -> None:
     config = TrainingConfig.from_dict({"backend": "deepspeed", "run": {"batch_size": 8}})
-    assert what_does_not_carry_over(payload(), config, world_size=2, device="cuda") == [
+    assert what_does_not_carry_over(payload(), config, Ranks(torch.device("cuda"), world_size=2)) == [
         "backend playground -> deepspeed, world_size 1 -> 2, device cpu -> cuda, batch_size 32 -> 8 sums in another "
         "order: the curve goes on within the parity tolerance"
     ]
     dropout = TrainingConfig.from_dict({"model": {"dropout": 0.1}})
-    told = what_does_not_carry_over(payload(), dropout, world_size=2, device="cpu")
+    told = what_does_not_carry_over(payload(), dropout, Ranks(torch.device("cpu"), world_size=2))
     assert told[1:] == ["dropout may draw other masks"]
 
 
 def test_state_that_the_checkpoint_lacks_is_said_to_start_anew() -> None:
     config = TrainingConfig.from_dict({"run": {"precision": "fp16"}, "optimizer": {"stabilizer": "dbc_dac"}})
-    assert what_does_not_carry_over(payload(), config, world_size=1, device="cpu") == [
+    assert what_does_not_carry_over(payload(), config, Ranks(torch.device("cpu"), world_size=1)) == [
         "the loss scale starts anew", "the stabilizer (dbc_dac) starts anew",
     ]  # fmt: skip
     whole = payload(engine={"scaler": {}, "stabilizer": {}})
-    assert what_does_not_carry_over(whole, config, world_size=1, device="cpu") == []
+    assert what_does_not_carry_over(whole, config, Ranks(torch.device("cpu"), world_size=1)) == []

@@ -18,10 +18,10 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.callbacks import Callback
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
-from training.engine import UpdateResult
 from training.loop import Trainer
 from training.progress import read_report
 from training.progress_bar import ProgressBar, six_figures
+from training.result import UpdateResult
 from training.snapshot import MAX_POINTS, MAX_POINTS_PER_EPOCH
 from training.train import main
 

@@ -16,8 +16,8 @@ from apt_model.errors import ConfigError, UserError
 from training.callbacks import Callback
 from training.checkpoint import load_checkpoint
 from training.config import TrainingConfig
-from training.engine import EvaluationResult, UpdateResult
 from training.loop import Trainer
+from training.result import EvaluationResult, UpdateResult
 from training.task import ModuleTask
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.engine import EvaluationResult, UpdateResult
     from training.loop import Trainer
+    from training.result import EvaluationResult, UpdateResult
 
 
 class Callback:

@@ -77,9 +77,9 @@ def options_of(config: TrainingConfig) -> DeepSpeedOptions:
     return options if isinstance(options, DeepSpeedOptions) else DeepSpeedOptions()
 
 
-def managed_keys(config: TrainingConfig, world_size: int) -> dict[str, Managed]:
+def managed_keys(config: TrainingConfig, options: DeepSpeedOptions, world_size: int) -> dict[str, Managed]:
     """Dotted key -> what our settings say it is."""
-    options, run, optimizer = options_of(config), config.run, config.optimizer
+    run, optimizer = config.run, config.optimizer
     micro = min(run.batch_size, -(-run.samples_per_update // world_size))
     steps = math.ceil(run.samples_per_update / (micro * world_size))
     fixed_loss = "the gradient is that of the mean over the global batch"
@@ -125,27 +125,36 @@ def _is_in(precision: Precision, wanted: Precision) -> bool | str:
     return AUTO if wanted == "auto" else wanted == precision
 
 
-def deepspeed_json(config: TrainingConfig, world_size: int, num_parameters: int = LARGEST_BUCKET) -> dict[str, Any]:
+def deepspeed_json(
+    config: TrainingConfig,
+    world_size: int,
+    num_parameters: int = LARGEST_BUCKET,
+    options: DeepSpeedOptions | None = None,
+    flag: str = "--deepspeed-config",
+) -> dict[str, Any]:
     """What DeepSpeed is given: our settings, over them the user's file.
 
     Args:
         config: resolved settings with the section `deepspeed`.
         world_size: number of ranks.
         num_parameters: of the model; no bucket is larger.
+        options: None: the config's section `deepspeed`.
+        flag: by which the user gave the file.
 
     Raises:
         ConfigError: the file cannot be read or contradicts our settings; lists each contradiction with both values.
     """
     bucket = max(1, min(LARGEST_BUCKET, num_parameters))
-    managed = managed_keys(config, world_size)
+    options = options or options_of(config)
+    managed = managed_keys(config, options, world_size)
     flat: dict[str, Any] = {
         "zero_optimization.reduce_bucket_size": bucket,
         "zero_optimization.allgather_bucket_size": bucket,
         **{key: entry.value for key, entry in managed.items() if entry.is_written},
     }
-    path = options_of(config).deepspeed_config
+    path = options.deepspeed_config
     if path is not None:
-        flat.update(_own_keys(path, config, managed))
+        flat.update(_own_keys(path, config, managed, f"{flag} {path}"))
     document: dict[str, Any] = {}
     for key, value in flat.items():
         *sections, name = key.split(".")
@@ -156,10 +165,11 @@ def deepspeed_json(config: TrainingConfig, world_size: int, num_parameters: int 
     return document
 
 
-def _own_keys(path: Path, config: TrainingConfig, managed: Mapping[str, Managed]) -> Iterator[tuple[str, Any]]:
+def _own_keys(
+    path: Path, config: TrainingConfig, managed: Mapping[str, Managed], where: str
+) -> Iterator[tuple[str, Any]]:
     """The keys of the user's file that are not ours, once all of it is found to go with our settings."""
-    where = f"--deepspeed-config {path}"
-    given = dict(_leaves(read_json(path)))
+    given = dict(_leaves(read_json(path, where)))
     conflicts: list[str] = []
     for key, value in given.items():
         for refused, reason in REFUSED.items():
@@ -218,13 +228,12 @@ def _same(theirs: Any, ours: Any) -> bool:
     return bool(theirs == ours)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in the user's file.
+def read_json(path: Path, where: str) -> dict[str, Any]:
+    """The mapping in the user's file; `where` begins the error lines.
 
     Raises:
         ConfigError: missing, not UTF-8, not JSON, not a mapping, or a key given twice.
     """
-    where = f"--deepspeed-config {path}"
 
     def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for number, (key, _) in enumerate(pairs):

@@ -10,27 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
-import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from pydantic import ValidationError
 from torch import nn
 
 from apt_model.errors import ConfigError
 from training.config import TrainingConfig
 from training.deepspeed_config import deepspeed_json, options_of
+from training.deepspeed_environment import prepare_deepspeed
 from training.deepspeed_state import PartitionedState, emptied, whole_copy
-from training.engine import EvaluationResult, Stopwatch, UpdateResult
+from training.engine import Stopwatch
 from training.optimizers import OptimizerSet, build_optimizers
 from training.progress import write_atomically
 from training.ranks import Ranks
+from training.result import EvaluationResult, UpdateResult
 from training.task import Batch, LossFunction
 
 CONFIG_NAME = "deepspeed_config.json"
@@ -70,7 +68,7 @@ class LossScale:
 
 
 class DeepSpeedEngine:
-    """See `training.engine.Engine`.
+    """See `training.engine.UpdatingEngine`.
 
     Args:
         model: fresh, the same on every rank; DeepSpeed takes it over.
@@ -124,7 +122,7 @@ class DeepSpeedEngine:
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
     ) -> UpdateResult:
-        """See `Engine.update`."""
+        """See `UpdatingEngine.update`."""
         self._write_config()
         self._engine.train()
         if self._scale and self._stage:
@@ -242,20 +240,10 @@ class DeepSpeedEngine:
 
 def _initialize(model: nn.Module, optimizers: OptimizerSet, document: dict[str, Any], ranks: Ranks) -> Any:
     """DeepSpeed's engine around a model on its device."""
-    os.environ["DS_ACCELERATOR"] = ranks.device.type
-    os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))  # it asks for it in one process too
-    if not dist.is_initialized():
-        store = dist.HashStore()  # type: ignore[attr-defined]  # public, but missing in torch's own list
-        dist.init_process_group(store=store, rank=0, world_size=1)
+    prepare_deepspeed(ranks)
     import deepspeed
     from deepspeed.runtime.config import DeepSpeedConfigError
 
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # DeepSpeed 0.19 calls collectives under names that torch 2.13 has deprecated, several times an update.
-    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
-    if ranks.device.type == "cpu":
-        # An extra collective for the CPU, compiled at first use: it takes a compiler and half a minute, gloo neither.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     try:
         engine, *_ = deepspeed.initialize(
             model=model,

@@ -1,7 +1,7 @@
 """One whole optimizer update: forward and backward over the micro-batches, normalisation, clipping, step.
 
 The loop says *what* (batches, loss, learning rate), an engine *how*: plain torch in one or several processes here,
-DeepSpeed in `deepspeed_engine.py`.
+DeepSpeed in `deepspeed_engine.py`, transformers' Trainer in `hf_engine.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,58 +18,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.config import TrainingConfig
-from training.optimizers import build_optimizers
 from training.ranks import Ranks
-from training.stabilizer import DBCDAC
+from training.result import EvaluationResult, UpdateResult
 from training.task import Batch, LossFunction
-
-
-@dataclass(frozen=True)
-class UpdateResult:
-    """One update's figures, over the global batch."""
-
-    loss: float
-    """Mean over the weight (answer tokens), before any division by accumulation."""
-    accuracy: float
-    """Share of the weight's tokens that were right, 0 to 1."""
-    grad_norm: float
-    """Global norm of the gradient before stabilizer and clipping."""
-    weight: int
-    tokens: int
-    forward_ms: float
-    backward_ms: float
-    skipped: bool
-    """The update was left out because the loss or the gradient was not finite; the weights did not change."""
-    clipped: bool
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Means over a data set."""
-
-    loss: float
-    accuracy: float
-    weight: int
+from training.torch_parts import TorchParts
 
 
 class Engine(Protocol):
-    """How one update is done. Every method is collective: all ranks call it, in the same order."""
+    """What holds the model in training. Every method is collective: all ranks call it, in the same order."""
 
     ranks: Ranks
-
-    def update(
-        self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
-    ) -> UpdateResult:
-        """Train on one global batch.
-
-        Args:
-            micro_batches: this rank's share, as many on each rank. A batch of weight 0 takes part in every forward and
-                backward pass and adds nothing.
-            loss: summed loss of one micro-batch.
-            learning_rate: of this update.
-            weight: of the whole global batch, over all ranks: gradients are normalised by it.
-        """
-        ...
 
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
         """Measure without training; each rank brings its own batches, the result is of all."""
@@ -94,6 +51,24 @@ class Engine(Protocol):
 
     def save_extra(self, directory: Path) -> None:
         """Write what else the engine's own tools want to find in a checkpoint directory."""
+        ...
+
+
+class UpdatingEngine(Engine, Protocol):
+    """An engine that our own loop drives: it makes whole updates."""
+
+    def update(
+        self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
+    ) -> UpdateResult:
+        """Train on one global batch.
+
+        Args:
+            micro_batches: this rank's share, as many on each rank. A batch of weight 0 takes part in every forward and
+                backward pass and adds nothing.
+            loss: summed loss of one micro-batch.
+            learning_rate: of this update.
+            weight: of the whole global batch, over all ranks: gradients are normalised by it.
+        """
         ...
 
 
@@ -126,7 +101,7 @@ class Stopwatch:
         return sum(s[0] for s in spans), sum(s[1] for s in spans)
 
 
-class TorchEngine:
+class TorchEngine(TorchParts):
     """Plain PyTorch on CPU, CUDA or MPS: one process, or several that average their gradients (DDP).
 
     Args:
@@ -137,9 +112,8 @@ class TorchEngine:
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, compile_model: bool = False) -> None:
-        self.ranks = ranks
+        super().__init__(model, config, ranks)
         device = ranks.device
-        self._model = model.to(device)
         self._ddp = (
             DistributedDataParallel(
                 self._model, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
@@ -150,36 +124,12 @@ class TorchEngine:
         self._forward: nn.Module = self._ddp or self._model
         if compile_model:  # batches are as long as their longest sample, so shapes vary
             self._forward = cast(nn.Module, torch.compile(self._forward, dynamic=True))
-        self._optimizers = build_optimizers(self._model, config.optimizer, device)
-        self._parameters = [p for p in self._model.parameters() if p.requires_grad]
-        self._max_grad_norm = config.optimizer.max_grad_norm
-        self._precision = config.run.precision
-        self._scaler = torch.amp.GradScaler(device.type) if self._precision == "fp16" else None
-        self._stabilizer = (
-            DBCDAC(
-                self._model.named_parameters(),
-                rank=config.optimizer.dbc_rank,
-                spike_factor=config.optimizer.dbc_spike_factor,
-                seed=config.run.seed,
-            )
-            if config.optimizer.stabilizer == "dbc_dac"
-            else None
-        )
         self._stopwatch = Stopwatch(device)
-
-    def model(self) -> nn.Module:
-        """The bare module."""
-        return self._model
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self._precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.ranks.device.type, torch.bfloat16 if self._precision == "bf16" else torch.float16)
 
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
     ) -> UpdateResult:
-        """See `Engine.update`."""
+        """See `UpdatingEngine.update`."""
         self._model.train()
         losses: list[Tensor] = []
         right: list[Tensor] = []
@@ -203,8 +153,7 @@ class TorchEngine:
         if self._scaler:
             for optimizer in self._optimizers.optimizers.values():
                 self._scaler.unscale_(optimizer)
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = self._gradient_norm()
         # The only wait for the device in an update: the bar's figures and the decision to skip come in one transfer.
         zero = torch.zeros((), device=self.ranks.device)
         figures = torch.stack([sum(losses, zero).float(), sum(right, zero).float(), norm.float()])
@@ -236,14 +185,8 @@ class TorchEngine:
         )
 
     def _apply(self, norm: Tensor, grad_norm: float, learning_rate: float) -> bool:
-        """Stabilize, clip and step; returns whether the gradient was clipped."""
-        if self._stabilizer is not None:
-            self._stabilizer()
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        clipped = False
-        if self._max_grad_norm is not None:
-            clipped = grad_norm > self._max_grad_norm
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_grad_norm, norm)
+        """Condition the gradient and step; returns whether it was clipped."""
+        clipped = self._condition(norm, grad_norm)
         self._optimizers.set_learning_rate(learning_rate)
         for optimizer in self._optimizers.optimizers.values():
             if self._scaler:
@@ -251,43 +194,3 @@ class TorchEngine:
             else:
                 optimizer.step()
         return clipped
-
-    @torch.no_grad()
-    def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
-        """See `Engine.evaluate`."""
-        self._model.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
-        own_weight = 0
-        for batch in batches:
-            with self._autocast():
-                result = loss(self._model, batch.to(self.ranks.device))
-            if batch.weight:
-                sums += torch.stack([result.loss.double(), result.correct.double()]).cpu()
-            own_weight += batch.weight
-        loss_sum, num_right, weight = self.ranks.total([*sums.tolist(), own_weight])
-        return EvaluationResult(loss_sum / max(1.0, weight), num_right / max(1.0, weight), int(weight))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Model, optimizers, loss scale and stabilizer, on the CPU."""
-        state: dict[str, Any] = {
-            "model": self._model.state_dict(),
-            "optimizers": self._optimizers.state_dict(),
-        }
-        if self._scaler:
-            state["scaler"] = self._scaler.state_dict()
-        if self._stabilizer:
-            state["stabilizer"] = self._stabilizer.state_dict()
-        return state
-
-    def save_extra(self, directory: Path) -> None:
-        """Nothing: the portable state is all there is."""
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """See `Engine.load_state_dict`."""
-        self._model.load_state_dict(saved["model"])
-        self._optimizers.load_state_dict(saved["optimizers"])
-        # What another backend had no state for starts anew; resuming says so.
-        if self._scaler and "scaler" in saved:
-            self._scaler.load_state_dict(saved["scaler"])
-        if self._stabilizer and "stabilizer" in saved:
-            self._stabilizer.load_state_dict(saved["stabilizer"])

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.fingerprint import batch_hash, halves
 from training.ranks import Ranks
 from training.task import Batch, Task, seed_everything
+
+
+@dataclass(frozen=True)
+class GlobalBatch:
+    """What one update is made of on this rank."""
+
+    epoch: int
+    """From 0."""
+    micro_batches: list[Batch]
+    """This rank's share."""
+    weight: int
+    """Of the whole global batch, over all ranks."""
+    learning_rate: float
+    started: float
+    """`time.perf_counter` when its samples were asked for."""
 
 
 class Feed:
@@ -56,3 +72,8 @@ class Feed:
             else:
                 stand_in = self._task.collate([self._dataset[int(indices[0])]])
                 yield replace(stand_in, weight=0, tokens=0, num_samples=0, seed=seed)
+
+    def hash(self, batch: GlobalBatch) -> str:
+        """16 hex digits of all ranks' samples of an update, whichever rank has them, in whichever order."""
+        own = (number for part in batch.micro_batches if part.weight for number in self._task.hashes(part))
+        return batch_hash(*self._ranks.total(halves(own)))

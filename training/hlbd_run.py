@@ -19,15 +19,20 @@ from training.backend import RunRequest, RunResult
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.engine import Engine
-from training.loop import Trainer
+from training.loop import Trainer, our_loop
 from training.progress_bar import ProgressBar
 from training.ranks import Ranks
 from training.recitation import accuracy_by_module, evenly_chosen, recite, table
+from training.run_directory import checkpoint_name
 from training.trained_model import save_final_model
 
 
 def train_hlbd(
-    request: RunRequest, ranks: Ranks, make_engine: Callable[[nn.Module, TrainingConfig], Engine]
+    request: RunRequest,
+    ranks: Ranks,
+    make_engine: Callable[[nn.Module, TrainingConfig], Engine],
+    loop: Callable[[Trainer], None] = our_loop,
+    checkpoint_name: Callable[[int, int | None], str] = checkpoint_name,
 ) -> RunResult:
     """Train, write the final model and show what it answers. Every rank calls it; rank 0 writes and tells.
 
@@ -35,6 +40,8 @@ def train_hlbd(
         request: the config, and what is asked of the run directory.
         ranks: the processes of the run.
         make_engine: (seeded model, resolved config) -> how an update is done.
+        loop: who makes the updates.
+        checkpoint_name: (step, epoch that ends there or None) -> what a checkpoint is called.
 
     Raises:
         UserError: data, settings or run directory cannot be used.
@@ -55,6 +62,8 @@ def train_hlbd(
         train_dataset,
         encode(validation) if validation else None,
         make_engine=make_engine,
+        loop=loop,
+        checkpoint_name=checkpoint_name,
         ranks=ranks,
         sinks=[ProgressBar()] if ranks.is_main else (),
         resume=request.resume,
@@ -62,17 +71,24 @@ def train_hlbd(
         overwrite=request.overwrite,
         facts=_facts(corpus, tokenizer),
     )
-    if ranks.is_main:
-        _introduce(trainer, corpus, train_dataset, tokenizer)
+    try:
+        if ranks.is_main:
+            _introduce(trainer, corpus, train_dataset, tokenizer)
+        return _train(trainer, tokenizer, train)
+    finally:
+        trainer.close()
+
+
+def _train(trainer: Trainer, tokenizer: DynamicTagTokenizer, train: list[Sample]) -> RunResult:
     started, first_step = time.perf_counter(), trainer.step
-    result = trainer.train()
+    result = trainer.train(keep_open=True)
     seconds = time.perf_counter() - started
     model = trainer.engine.model()  # collective where the weights are spread over the ranks
-    if not ranks.is_main:
+    if not trainer.ranks.is_main:
         return result
     print(f"{result.state} at step {result.step} after {seconds:.1f} s of training ({result.step - first_step} steps)")
     if result.state != "finished":
-        print(f"go on with: the same command and --resume (run directory {config.run.run_dir})")
+        print(f"go on with: the same command and --resume (run directory {trainer.directory.path})")
         return result
     assert isinstance(model, APT)
     return _conclude(trainer, model, tokenizer, train, result)

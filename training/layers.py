@@ -153,6 +153,8 @@ def flatten(document: Mapping[str, Any], config_class: type[TrainingConfig], whe
                     hint = f"; it belongs to section {names[inner].partition('.')[0]!r}" if inner in names else ""
                     raise ConfigError(f"{where}: unknown key {key!r}{hint or suggestion(str(inner), config_class)}")
                 put(key, inner_value)
+        elif isinstance(value, dict) and name in known_names():
+            continue  # another backend's; `deepspeed` is also a setting of huggingface
         elif name in names:
             put(names[name], value)
         elif name in keys:

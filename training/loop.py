@@ -1,4 +1,4 @@
-"""The only training loop of the project.
+"""The only training loop of our own, and the run around it, which any other loop shares.
 
     for each epoch:
         for each global batch of the epoch:            # a pure function of (seed, epoch, index)
@@ -11,6 +11,8 @@
     save the final state
 
 All state is `step` (updates done) and what the engine holds; epoch and place in the data follow from `step`.
+`our_loop` is the loop; where another library owns the loop (transformers.Trainer), it takes its global batches from the
+same `Trainer.next_batch` and tells each result to the same `Trainer.updated`.
 """
 
 from __future__ import annotations
@@ -20,34 +22,44 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from apt_model.errors import CheckpointError, ConfigError
+from apt_model.errors import CheckpointError
 from training.backend import RunResult
 from training.batches import BatchPlan, mix
 from training.callbacks import Callback
 from training.collective_checkpoint import save_together
 from training.config import TrainingConfig
-from training.dataset import HLBDDataset
 from training.device import pick_device, pick_precision
-from training.engine import Engine, EvaluationResult, TorchEngine
-from training.feed import Feed
-from training.fingerprint import batch_hash, halves, weights_fingerprint
+from training.engine import Engine, TorchEngine, UpdatingEngine
+from training.feed import Feed, GlobalBatch
+from training.fingerprint import weights_fingerprint
+from training.patience import Patience
 from training.peak_memory import peak_of_each
 from training.progress import ProgressReporter
 from training.ranks import Ranks
-from training.resume import find_checkpoint, refuse_another_run, what_does_not_carry_over
+from training.result import EvaluationResult, UpdateResult
+from training.resume import another_length, find_checkpoint, refuse_another_run, what_does_not_carry_over
 from training.rotation import delete_superseded
-from training.run_directory import RunDirectory
+from training.run_directory import RunDirectory, checkpoint_name
 from training.run_forecast import RunForecast
 from training.schedules import learning_rate_at
 from training.skips import Skips
 from training.stop_signals import StopSignals
-from training.task import Batch, LanguageModeling, Task, seed_everything
+from training.task import Task, language_modeling_of, seeded_model
 
 _CALLBACK = 1 << 16  # what ranks agree on when a callback asks for a stop; above every signal's number
+
+
+def our_loop(trainer: Trainer) -> None:
+    """Update after update until the run is over or is asked to stop."""
+    engine = cast(UpdatingEngine, trainer.engine)  # a backend brings its loop and an engine that goes with it
+    while trainer.goes_on:
+        batch = trainer.next_batch()
+        result = engine.update(batch.micro_batches, trainer.task.loss, batch.learning_rate, batch.weight)
+        trainer.updated(batch, result)
 
 
 class Trainer:
@@ -59,6 +71,8 @@ class Trainer:
         val_dataset: measured after each epoch; None: no validation.
         task: model, batching and loss; None: HLBD language modelling with the dataset's tokenizer.
         make_engine: (seeded model, resolved config) -> how an update is done; None: plain torch.
+        loop: makes updates while `goes_on`: by `next_batch`, by the engine, and by `updated`.
+        checkpoint_name: (step, epoch that ends there or None) -> what a checkpoint is called.
         ranks: the processes of the run; None: those that a launcher started, each on `device`, or this one alone.
         device: None: CUDA, else MPS, else the CPU. Not used when ranks are given.
         callbacks: see `training.callbacks`.
@@ -81,6 +95,8 @@ class Trainer:
         *,
         task: Task | None = None,
         make_engine: Callable[[torch.nn.Module, TrainingConfig], Engine] | None = None,
+        loop: Callable[[Trainer], None] = our_loop,
+        checkpoint_name: Callable[[int, int | None], str] = checkpoint_name,
         ranks: Ranks | None = None,
         device: torch.device | str | None = None,
         callbacks: Sequence[Callback] = (),
@@ -93,13 +109,7 @@ class Trainer:
     ) -> None:
         config.validate()
         if task is None:
-            if not isinstance(train_dataset, HLBDDataset):
-                raise ConfigError(
-                    "a dataset of another kind than HLBDDataset needs a task (see training.task.ModuleTask)"
-                )
-            vocab_size = config.model.vocab_size or train_dataset.tokenizer.vocab_size
-            config = config.model_copy(update={"model": config.model.model_copy(update={"vocab_size": vocab_size})})
-            task = LanguageModeling(config.model)
+            config, task = language_modeling_of(config, train_dataset)
             portable = portable or {"tokenizer": train_dataset.tokenizer.to_dict()}
         self.ranks = ranks or Ranks.join(pick_device(device))
         precision = pick_precision(config.run.precision, self.ranks.device)
@@ -107,6 +117,7 @@ class Trainer:
         self.task = task
         self.callbacks = [RunForecast(task, train_dataset), *callbacks]
         self._train, self._val = train_dataset, val_dataset
+        self._loop = loop
         run = config.run
         self._feed = Feed(task, train_dataset, self.ranks, run.batch_size)
         self.plan = BatchPlan(
@@ -121,13 +132,12 @@ class Trainer:
         self.learning_rate = learning_rate_at(
             config.schedule, config.optimizer.learning_rate, self.plan.steps_per_epoch, self.total_steps
         )
-        seed_everything(run.seed)
-        model = self._build_model()
+        model = seeded_model(task, run.seed, run.gradient_checkpointing)
         self.num_parameters = sum(p.numel() for p in model.parameters())
-        self.engine = (make_engine or self._torch_engine)(model, config)
+        self.engine = make_engine(model, config) if make_engine else TorchEngine(model, config, self.ranks)
         is_main = self.ranks.is_main
         self.directory = RunDirectory(
-            run.run_dir, resume=resume or resume_from is not None, overwrite=overwrite, claim=is_main
+            run.run_dir, checkpoint_name, resume=resume or resume_from is not None, overwrite=overwrite, claim=is_main
         )
         # The others keep the same counts and decide alike, but tell nobody.
         self.reporter = ProgressReporter(
@@ -136,30 +146,21 @@ class Trainer:
         self.step = 0
         self.batch = 0
         self._facts = {"backend": config.backend, "world_size": self.ranks.world_size, **(facts or {})}
-        self._portable = portable or {}
+        self.portable = portable or {}
         self._run_id = uuid.uuid4().hex[:12]
-        self._best: float | None = None
-        self._epochs_without_gain = 0
+        self.patience = Patience(config.checkpoint.early_stopping_patience)
         self._skips = Skips(config.optimizer.max_skipped_updates)
+        self._signals = StopSignals()
         self._stop_asked = False
+        self._stop = 0
         self._saved_step = -1
+        self.resumed_from: Path | None = None
         self._epoch_loss = [0.0, 0]
         try:
             self._start(resume, resume_from)
         except BaseException:
             self.directory.release()
             raise
-
-    def _torch_engine(self, model: torch.nn.Module, config: TrainingConfig) -> Engine:
-        return TorchEngine(model, config, self.ranks)
-
-    def _build_model(self) -> torch.nn.Module:
-        model = self.task.build_model()
-        if self.config.run.gradient_checkpointing:
-            if not hasattr(model, "gradient_checkpointing"):
-                raise ConfigError(f"gradient_checkpointing: {type(model).__name__} has no such switch; turn it off")
-            setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
-        return model
 
     # -- start and resume ------------------------------------------------------------------------------------------
 
@@ -185,7 +186,8 @@ class Trainer:
             facts["weights_fingerprint"] = weights_fingerprint(self.engine.model())
         if checkpoint is not None:
             self.reporter.run_resumed(self.step, **facts)
-            self._warn_of_another_length(checkpoint[1])
+            if told := another_length(checkpoint[1], self.config, self.total_steps):
+                self.reporter.warning(told, step=self.step)
         elif resume and self.directory.holds_run():
             self.reporter.run_resumed(0, **facts)
         else:
@@ -198,33 +200,20 @@ class Trainer:
         try:
             self.engine.load_state_dict(payload["engine"])
         except (KeyError, RuntimeError, ValueError) as error:
+            told = str(error).splitlines()[0]
             raise CheckpointError(
-                f"--resume {path}: the state does not fit this model and optimizer ({str(error).splitlines()[0]})"
+                f"--resume {path}: the state does not fit this model and optimizer ({told})"
             ) from error
         loop = payload["loop"]
         self.step, self.batch, self._run_id = payload["step"], loop["batch"], payload["run_id"]
-        self._best, self._epochs_without_gain = loop["best"], loop["epochs_without_gain"]
+        self.patience.best, self.patience.epochs_without_gain = loop["best"], loop["epochs_without_gain"]
         self._skips.in_a_row, self._epoch_loss = loop["skipped_in_a_row"], list(loop["epoch_loss"])
+        self.resumed_from = path
         self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
-        if not self.ranks.is_main:
-            return
-        print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
-        differences = what_does_not_carry_over(
-            payload, self.config, world_size=self.ranks.world_size, device=self.ranks.device.type
-        )
-        if differences:
-            print(f"not bit for bit as it would have gone on: {'; '.join(differences)}", flush=True)
-
-    def _warn_of_another_length(self, payload: dict[str, Any]) -> None:
-        if payload["total_steps"] != self.total_steps and self.config.schedule.schedule in (
-            "cosine",
-            "linear",
-        ):
-            self.reporter.warning(
-                f"the {self.config.schedule.schedule} schedule now ends at step {self.total_steps}, it was planned to "
-                f"end at {payload['total_steps']}: the curve goes on, but differs from an uninterrupted run's",
-                step=self.step,
-            )
+        if self.ranks.is_main:
+            print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
+            if differences := what_does_not_carry_over(payload, self.config, self.ranks):
+                print(f"not bit for bit as it would have gone on: {'; '.join(differences)}", flush=True)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -232,115 +221,124 @@ class Trainer:
         """Ask for an orderly stop after the present update."""
         self._stop_asked = True
 
-    def train(self) -> RunResult:
-        """Train to the end, or to a stop. Safe against kills at any instant: see `--resume`."""
-        with StopSignals() as signals:
+    def train(self, keep_open: bool = False) -> RunResult:
+        """Train to the end, or to a stop. Safe against kills at any instant: see `--resume`.
+
+        Args:
+            keep_open: more is to be reported and written; `close` follows.
+        """
+        with self._signals:
             try:
-                return self._train_to_end(signals)
+                return self._train_to_end()
             except BaseException as error:
                 self.reporter.run_failed(error)
                 raise
             finally:
-                self.reporter.close()
-                self.directory.release()
+                if not keep_open:
+                    self.close()
 
-    def _train_to_end(self, signals: StopSignals) -> RunResult:
+    def close(self) -> None:
+        """Let the sinks finish, and other processes into the run directory."""
+        self.reporter.close()
+        self.directory.release()
+
+    def _train_to_end(self) -> RunResult:
         self._call("on_run_start")
-        reason = "all steps done"
-        if self._patience_ran_out():  # the run that is resumed had ended early
+        if self.patience.ran_out:  # the run that is resumed had ended early
             self.total_steps = self.step
-        while self.step < self.total_steps:
-            epoch, index = divmod(self.step, self.plan.steps_per_epoch)
-            self._update(epoch, index)
-            if self.step % self.plan.steps_per_epoch == 0:
-                self._end_epoch(epoch + 1)
-                if self._patience_ran_out():
-                    break
-            self._save_if_due()
-            if stop := self.ranks.agree(signals.received or (_CALLBACK if self._stop_asked else 0)):
-                return self._stopped(None if stop == _CALLBACK else signal.Signals(stop))
-        if self.step % self.plan.steps_per_epoch:
-            self._evaluate(epoch=self.step // self.plan.steps_per_epoch + 1)
+        self._loop(self)
+        if self._stop or self.goes_on:  # a loop of another library may end itself
+            return self._stopped(signal.Signals(self._stop) if 0 < self._stop < _CALLBACK else None)
+        epoch, within = divmod(self.step, self.plan.steps_per_epoch)
+        if within:
+            self.evaluate(epoch + 1)
         if self._saved_step != self.step:
-            self._save(self._checkpoint_path())
-        if self._patience_ran_out():
-            reason = f"no better validation loss for {self._epochs_without_gain} epochs"
-        figures = {"reason": reason}
-        self.reporter.run_finished(**figures)
-        self._call("on_run_end", figures)
+            self._save(self.directory.checkpoint(self.step, None if within else epoch))
+        ended_early = f"no better validation loss for {self.patience.epochs_without_gain} epochs"
+        reason = ended_early if self.patience.ran_out else "all steps done"
+        self.reporter.run_finished(reason=reason)
+        self._call("on_run_end", {"reason": reason})
         return RunResult("finished", self.step)
 
     def _stopped(self, received: signal.Signals | None) -> RunResult:
-        if self._saved_step != self.step:
-            self._save(self.directory.step_checkpoint(self.step))
+        self.save()
         reason = received.name if received else "a callback asked for it"
         self.reporter.run_stopped(reason=reason)
         self._call("on_run_end", {"reason": reason})
         return RunResult("stopped", self.step, exit_code=128 + received if received else 0)
 
-    def _update(self, epoch: int, index: int) -> None:
+    @property
+    def goes_on(self) -> bool:
+        """Whether another update follows."""
+        return self.step < self.total_steps and not self._stop and not self.patience.ran_out
+
+    def next_batch(self) -> GlobalBatch:
+        """This rank's part of the update that turns `step` into `step` + 1."""
         started = time.perf_counter()
+        epoch, index = divmod(self.step, self.plan.steps_per_epoch)
         indices, seed = self.plan.indices(epoch, index), self.config.run.seed
         # Every draw made for a batch is a function of (seed, step, number): nothing has to be saved to resume.
         batches = list(self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1))
-        learning_rate = self.learning_rate(self.step)
-        result = self.engine.update(batches, self.task.loss, learning_rate, self._feed.weight(indices))
+        return GlobalBatch(epoch, batches, self._feed.weight(indices), self.learning_rate(self.step), started)
+
+    def updated(self, batch: GlobalBatch, result: UpdateResult) -> None:
+        """Take note of an update and do what is due after it: report, validate, save, agree on a stop."""
+        self._report(batch, result)
+        if self.step % self.plan.steps_per_epoch == 0:
+            self._end_epoch(batch.epoch + 1)
+            if self.patience.ran_out:
+                return
+        self._save_if_due()
+        self._stop = self.ranks.agree(self._signals.received or (_CALLBACK if self._stop_asked else 0))
+
+    def _report(self, batch: GlobalBatch, result: UpdateResult) -> None:
         self.step += 1
-        self.batch += len(batches)
+        self.batch += len(batch.micro_batches)
         if not result.skipped:
             self._epoch_loss[0] += result.loss * result.weight
             self._epoch_loss[1] += result.weight
+        fingerprints: dict[str, Any] = {}
+        if self.config.report.fingerprints:
+            model = self.engine.model()
+            fingerprints = {"batch_hash": self._feed.hash(batch), "weights_fingerprint": weights_fingerprint(model)}
         self.reporter.step(
             step=self.step,
-            epoch=epoch + 1,
+            epoch=batch.epoch + 1,
             batch=self.batch,
             loss=result.loss,
             accuracy=result.accuracy,
             grad_norm=result.grad_norm,
-            learning_rate=learning_rate,
+            learning_rate=batch.learning_rate,
             tokens=result.tokens,
             loss_tokens=result.weight,
-            tokens_per_second=round(result.tokens / (time.perf_counter() - started), 1),
+            tokens_per_second=round(result.tokens / (time.perf_counter() - batch.started), 1),
             forward_ms=round(result.forward_ms, 3),
             backward_ms=round(result.backward_ms, 3),
             **({"clipped": True} if result.clipped else {}),
             **({"skipped": True} if result.skipped else {}),
-            **(self._fingerprints(batches) if self.config.report.fingerprints else {}),
+            **fingerprints,
         )
         if skipped := self._skips.note(result, self.step):
             self.reporter.warning(skipped, step=self.step)
             self._skips.refuse_too_many(self.step)
         self._call("on_step", result)
 
-    def _fingerprints(self, batches: list[Batch]) -> dict[str, Any]:
-        low, high = self.ranks.total(halves(h for b in batches if b.weight for h in self.task.hashes(b)))
-        return {
-            "batch_hash": batch_hash(low, high),
-            "weights_fingerprint": weights_fingerprint(self.engine.model()),
-        }
-
     # -- the end of an epoch ---------------------------------------------------------------------------------------
-
-    def _patience_ran_out(self) -> bool:
-        patience = self.config.checkpoint.early_stopping_patience
-        return patience is not None and self._epochs_without_gain >= patience
 
     def _end_epoch(self, epoch: int) -> None:
         """Validate and keep the best."""
         loss_sum, weight = self._epoch_loss
         self._epoch_loss = [0.0, 0]
-        result = self._evaluate(epoch)
+        result = self.evaluate(epoch)
         loss = result.loss if result else (loss_sum / weight if weight else float("inf"))
-        if self._best is None or loss < self._best:
-            self._best, self._epochs_without_gain = loss, 0
+        if self.patience.note(loss):
             self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
-            if self.config.checkpoint.keep_best:
+            if self.config.checkpoint.keeps_best:
                 self._save(self.directory.best_checkpoint)
-        else:
-            self._epochs_without_gain += 1
         self._call("on_epoch", epoch)
 
-    def _evaluate(self, epoch: int) -> EvaluationResult | None:
+    def evaluate(self, epoch: int) -> EvaluationResult | None:
+        """Measure the validation data now and report it as of `epoch`, from 1; None where there is none."""
         if self._val is None:
             return None
         order = sorted(range(len(self._val)), key=self.task.lengths(self._val).__getitem__)
@@ -352,9 +350,10 @@ class Trainer:
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
-    def _checkpoint_path(self) -> Path:
-        epoch, within = divmod(self.step, self.plan.steps_per_epoch)
-        return self.directory.step_checkpoint(self.step) if within else self.directory.epoch_checkpoint(epoch)
+    def save(self) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        if self._saved_step != self.step:
+            self._save(self.directory.checkpoint(self.step))
 
     def _save_if_due(self) -> None:
         settings = self.config.checkpoint
@@ -362,7 +361,7 @@ class Trainer:
         by_epoch = settings.save_interval is not None and within == 0 and epoch % settings.save_interval == 0
         by_step = settings.save_steps is not None and self.step % settings.save_steps == 0
         if by_epoch or by_step:
-            self._save(self._checkpoint_path() if by_epoch else self.directory.step_checkpoint(self.step))
+            self._save(self.directory.checkpoint(self.step, epoch if by_epoch else None))
 
     def _save(self, path: Path) -> None:
         # The record must never lag behind a checkpoint, or a resume would leave a gap.
@@ -379,12 +378,12 @@ class Trainer:
             "data_fingerprint": self._facts.get("data_fingerprint"),
             "loop": {
                 "batch": self.batch,
-                "best": self._best,
-                "epochs_without_gain": self._epochs_without_gain,
+                "best": self.patience.best,
+                "epochs_without_gain": self.patience.epochs_without_gain,
                 "skipped_in_a_row": self._skips.in_a_row,
                 "epoch_loss": list(self._epoch_loss),
             },
-            **self._portable,
+            **self.portable,
         })  # fmt: skip
         if path != self.directory.best_checkpoint:
             self._saved_step = self.step

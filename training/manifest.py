@@ -21,7 +21,7 @@ from apt_model.errors import CheckpointError
 FORMAT = "apt-checkpoint"
 VERSION = 2
 NAME = "manifest.json"
-_CHECKPOINT_NAME = re.compile(r"checkpoint_(best|(epoch|step)_\d+)")
+_CHECKPOINT_NAME = re.compile(r"checkpoint(_best|_(epoch|step)_\d+|-\d+)")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether a run calls its checkpoints so: `checkpoint_epoch_25`, `checkpoint_step_40`, `checkpoint_best`."""
+    """Whether a run calls its checkpoints so: `checkpoint_epoch_25`, `checkpoint_step_40`, `checkpoint_best`, or as
+    transformers does, `checkpoint-500`."""
     return _CHECKPOINT_NAME.fullmatch(name) is not None
 
 
@@ -68,7 +69,7 @@ def existing_form(path: Path) -> Path:
 
 def checkpoint_directories(run_dir: Path) -> list[Path]:
     """The checkpoints of a run by name, whole or damaged, in order of name."""
-    return sorted(p for p in run_dir.glob("checkpoint_*") if is_checkpoint(p))
+    return sorted(p for p in run_dir.glob("checkpoint[_-]*") if is_checkpoint(p))
 
 
 def write_manifest(directory: Path, *, step: int, kind: str, run_id: str | None, config_hash: str | None) -> None:

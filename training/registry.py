@@ -29,7 +29,9 @@ class Entry:
 BUILT_IN: Mapping[str, Entry] = MappingProxyType({
     "playground": Entry("training.train_hlbd_playground:PlaygroundBackend", "in this process: CPU, one GPU, or MPS"),
     "deepspeed": Entry("training.train_deepspeed:DeepSpeedBackend", "several GPUs with DeepSpeed ZeRO"),
-    "huggingface": Entry(None, "transformers.Trainer, with the Hugging Face ecosystem around it"),
+    "huggingface": Entry(
+        "training.train_hf_trainer:HuggingFaceBackend", "transformers.Trainer and the Hugging Face ecosystem around it"
+    ),
     "azure": Entry(None, "the same run as an Azure ML job"),
 })  # fmt: skip
 

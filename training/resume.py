@@ -10,6 +10,7 @@ from apt_model.errors import CheckpointError
 from training.checkpoint import load_checkpoint, newest_good
 from training.config import RunConfig, TrainingConfig
 from training.manifest import existing_form, is_checkpoint
+from training.ranks import Ranks
 
 FREE_TO_CHANGE: Mapping[str, frozenset[str]] = {
     "run": frozenset(
@@ -63,19 +64,17 @@ def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tu
     return found
 
 
-def what_does_not_carry_over(
-    payload: Mapping[str, Any], config: TrainingConfig, *, world_size: int, device: str
-) -> list[str]:
+def what_does_not_carry_over(payload: Mapping[str, Any], config: TrainingConfig, ranks: Ranks) -> list[str]:
     """Why the resumed run will not be bit for bit the one that was interrupted; empty where it will.
 
     Args:
         payload: of the checkpoint, which `refuse_another_run` let through.
         config: of the resumed run.
-        world_size: its number of ranks.
-        device: the type of its device, such as `cuda`.
+        ranks: its processes.
     """
     sums: list[str] = []
-    for name, now in (("backend", config.backend), ("world_size", world_size), ("device", device)):
+    now_is = {"backend": config.backend, "world_size": ranks.world_size, "device": ranks.device.type}
+    for name, now in now_is.items():
         was = payload.get(name, now)
         if was != now:
             sums.append(f"{name} {was} -> {now}")
@@ -96,6 +95,17 @@ def what_does_not_carry_over(
     if config.optimizer.stabilizer != "none" and "stabilizer" not in payload["engine"]:
         told.append(f"the stabilizer ({config.optimizer.stabilizer}) starts anew")
     return told
+
+
+def another_length(payload: Mapping[str, Any], config: TrainingConfig, total_steps: int) -> str | None:
+    """What to tell where the schedule is stretched to another end than the interrupted run's; None where it is not."""
+    schedule, planned = config.schedule.schedule, payload["total_steps"]
+    if planned == total_steps or schedule not in ("cosine", "linear"):
+        return None
+    return (
+        f"the {schedule} schedule now ends at step {total_steps}, it was planned to end at {planned}: the curve goes "
+        "on, but differs from an uninterrupted run's"
+    )
 
 
 def refuse_another_run(

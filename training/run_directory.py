@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -21,11 +22,17 @@ DEEPSPEED_NAMES = ("deepspeed_config.json", "zero_to_fp32.py", "zero_to_torch.py
 """What its backend and DeepSpeed itself write beside the checkpoints."""
 
 
+def checkpoint_name(step: int, epoch: int | None = None) -> str:
+    """What a checkpoint after update `step` is called; `epoch` is the one that ends there, from 1."""
+    return f"checkpoint_step_{step}" if epoch is None else f"checkpoint_epoch_{epoch}"
+
+
 class RunDirectory:
     """Claims a directory for one run and one process.
 
     Args:
         path: created if it is missing.
+        checkpoint_name: (step, epoch that ends there or None) -> what a checkpoint is called.
         resume: the run in it goes on.
         overwrite: delete the run in it. Only what a run writes is deleted, never a user's other files.
         claim: False: only know what is called what (the ranks other than 0).
@@ -34,8 +41,17 @@ class RunDirectory:
         UserError: it cannot be written to, holds another run, or another process is training in it.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False, claim: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        checkpoint_name: Callable[[int, int | None], str] = checkpoint_name,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        claim: bool = True,
+    ) -> None:
         self.path = path
+        self._checkpoint_name = checkpoint_name
         self._made: list[Path] = []
         self._lock: IO[str] | None = None
         if claim:
@@ -61,7 +77,7 @@ class RunDirectory:
         if not _try_lock(self._lock):
             self._lock.close()
             raise UserError(f"--run-dir {path}: another process is training in it; wait for it or choose another")
-        for aside in path.glob(".checkpoint_*.old"):  # what a kill left
+        for aside in path.glob(".checkpoint[_-]*.old"):  # what a kill left
             put_back(aside)
         for leftover in path.glob(".*.tmp"):
             delete(leftover)
@@ -80,13 +96,9 @@ class RunDirectory:
         for path in checkpoint_directories(self.path):
             delete(path)
 
-    def epoch_checkpoint(self, epoch: int) -> Path:
-        """Checkpoint at the end of an epoch, counted from 1."""
-        return self.path / f"checkpoint_epoch_{epoch}"
-
-    def step_checkpoint(self, step: int) -> Path:
-        """Checkpoint after an update, counted from 1."""
-        return self.path / f"checkpoint_step_{step}"
+    def checkpoint(self, step: int, epoch: int | None = None) -> Path:
+        """Checkpoint after update `step`; `epoch`, from 1, where it is one at that epoch's end."""
+        return self.path / self._checkpoint_name(step, epoch)
 
     @property
     def best_checkpoint(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apt_model.errors import UserError
-from training.engine import UpdateResult
+from training.result import UpdateResult
 
 
 class Skips:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apt_model.config import ModelConfig
+from apt_model.errors import ConfigError
 from apt_model.model import APT
-from training.dataset import EncodedSample
+from training.config import TrainingConfig
+from training.dataset import EncodedSample, HLBDDataset
 from training.fingerprint import hash_of_row
 
 
@@ -81,9 +83,10 @@ class Task(Protocol):
 class LanguageModeling:
     """HLBD: predict the answer's tokens (or all tokens) of `[BOS] prompt [SEP] answer [EOS]`."""
 
-    def __init__(self, config: ModelConfig, pad_id: int = 0) -> None:
+    def __init__(self, config: ModelConfig, pad_id: int = 0, label_smoothing: float = 0.0) -> None:
         self.config = config
         self.pad_id = pad_id
+        self.label_smoothing = label_smoothing
 
     def build_model(self) -> APT:
         """An APT with fresh weights."""
@@ -140,11 +143,29 @@ class LanguageModeling:
             yield hash_of_row(*(tensor.numpy().tobytes() for tensor in (read, places, targets)))
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
-        """Cross-entropy summed over the positions that count, in fp32; logits are made at those positions only."""
+        """Cross-entropy summed over the positions that count, in fp32; logits are made at those positions only.
+
+        A model in training mode gets smoothed labels, if that is asked for; an evaluation is always of the true ones.
+        """
         logits_NV = model(batch.tensors["tokens"], batch.tensors["positions"]).float()
         targets_N = batch.tensors["targets"]
-        loss = F.cross_entropy(logits_NV, targets_N, reduction="sum")
+        smoothing = self.label_smoothing if model.training else 0.0
+        loss = F.cross_entropy(logits_NV, targets_N, reduction="sum", label_smoothing=smoothing)
         return LossSum(loss, (logits_NV.detach().argmax(dim=-1) == targets_N).sum())
+
+
+def language_modeling_of(config: TrainingConfig, dataset: Any) -> tuple[TrainingConfig, LanguageModeling]:
+    """The task of a dataset that brings none, and the config with the vocabulary of its tokenizer.
+
+    Raises:
+        ConfigError: it is no `HLBDDataset`.
+    """
+    if not isinstance(dataset, HLBDDataset):
+        raise ConfigError("a dataset of another kind than HLBDDataset needs a task (see training.task.ModuleTask)")
+    vocab_size = config.model.vocab_size or dataset.tokenizer.vocab_size
+    model = config.model.model_copy(update={"vocab_size": vocab_size})
+    task = LanguageModeling(model, label_smoothing=config.data.label_smoothing)
+    return config.model_copy(update={"model": model}), task
 
 
 class ModuleTask:
@@ -202,3 +223,18 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed % 2**63)
+
+
+def seeded_model(task: Task, seed: int, gradient_checkpointing: bool) -> nn.Module:
+    """The task's model with the first weights of a run.
+
+    Raises:
+        ConfigError: its activations cannot be recomputed.
+    """
+    seed_everything(seed)
+    model = task.build_model()
+    if gradient_checkpointing:
+        if not hasattr(model, "gradient_checkpointing"):
+            raise ConfigError(f"gradient_checkpointing: {type(model).__name__} has no such switch; turn it off")
+        setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
+    return model

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from training.config import TrainingConfig
-from training.engine import TorchEngine, UpdateResult
+from training.engine import TorchEngine
 from training.ranks import Ranks
+from training.result import UpdateResult
 from training.task import Batch, LossFunction, LossSum
 
 
@@ -40,7 +41,7 @@ class ReweightedEngine(TorchEngine):
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
     ) -> UpdateResult:
-        """See `Engine.update`."""
+        """See `UpdatingEngine.update`."""
 
         def faulty(model: nn.Module, batch: Batch) -> LossSum:
             right = loss(model, batch)
@@ -85,7 +86,7 @@ class RanksApart(TorchEngine):
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
     ) -> UpdateResult:
-        """See `Engine.update`."""
+        """See `UpdatingEngine.update`."""
         assert self._ddp is not None, "it needs ranks to keep apart"
         with self._ddp.no_sync():
             return super().update(micro_batches, loss, learning_rate, weight)
@@ -134,7 +135,7 @@ class StaleRate(TorchEngine):
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
     ) -> UpdateResult:
-        """See `Engine.update`."""
+        """See `UpdatingEngine.update`."""
         stale, self._rate = self._rate or learning_rate, learning_rate
         return super().update(micro_batches, loss, stale, weight)
 
@@ -166,7 +167,7 @@ class Stops(TorchEngine):
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
     ) -> UpdateResult:
-        """See `Engine.update`."""
+        """See `UpdatingEngine.update`."""
         self._updates += 1
         if self._updates == 3:
             os._exit(0)

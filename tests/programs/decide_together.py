@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from training.callbacks import Callback
 from training.config import TrainingConfig
-from training.engine import UpdateResult
 from training.loop import Trainer
 from training.ranks import Ranks
+from training.result import UpdateResult
 from training.task import ModuleTask
 
 

@@ -29,9 +29,10 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.deepspeed_engine import DeepSpeedEngine
-from training.engine import Engine, TorchEngine, UpdateResult
+from training.engine import Engine, TorchEngine
 from training.feed import Feed
 from training.ranks import Ranks
+from training.result import UpdateResult
 from training.task import Batch, LanguageModeling, LossSum
 from training.train import with_options
 from training.train_deepspeed import DeepSpeedBackend

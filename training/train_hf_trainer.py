@@ -1,0 +1,153 @@
+"""The Hugging Face backend: transformers' Trainer owns the loop, on our batches, loss and schedule.
+
+python train.py --backend huggingface --epochs 100 --wandb
+python training/train_hf_trainer.py --dataset HLBD_Hardcore_Full.json --epochs 100 --fp16 --early-stopping
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":
+    sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+
+from apt_model.config import Section
+from apt_model.errors import ConfigError
+from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.config import TrainingConfig
+from training.hf_options import HuggingFaceOptions, options_of, passed_on, zero_stage_of
+from training.torchrun import check_ranks, torchrun_plan
+
+
+class HuggingFaceBackend:
+    """transformers' Trainer, alone, on several ranks (DDP), or with DeepSpeed's integration."""
+
+    name: ClassVar[str] = "huggingface"
+    Options: ClassVar[type[Section]] = HuggingFaceOptions
+    unsupported: ClassVar[Mapping[Feature, str]] = {}
+    preset: ClassVar[str | None] = "huggingface"
+
+    @classmethod
+    def check(cls) -> Availability:
+        """torch, transformers and accelerate."""
+        for module in ("torch", "transformers", "accelerate"):
+            if importlib.util.find_spec(module) is None:
+                return Availability(
+                    False, f"{module} is not installed", "pip install -e '.[huggingface]' -c constraints.txt"
+                )
+        return Availability(True)
+
+    def validate(self, config: TrainingConfig) -> None:
+        """See `Backend.validate`."""
+        options = options_of(config)
+        check_ranks(config.launch, options.device)
+        passed_on(options)
+        if config.run.precision == "fp16" and options.device == "cpu":
+            raise ConfigError("precision=fp16 needs a GPU, and device=cpu was asked for; use --precision bf16 or fp32")
+        for name in options.trainer_callbacks:
+            if not all(name.partition(":")):
+                raise ConfigError(f"--trainer-callbacks {name}: should be package.module:Class")
+        if options.deepspeed is not None:
+            self._validate_deepspeed(config)
+
+    def _validate_deepspeed(self, config: TrainingConfig) -> None:
+        zero_stage_of(options_of(config))
+        wanted = {
+            "precision=fp16": config.run.precision == "fp16",
+            "optimizer=muon": config.optimizer.optimizer == "muon",
+            "stabilizer=dbc_dac": config.optimizer.stabilizer == "dbc_dac",
+        }
+        reasons = {
+            "precision=fp16": "its integration would put the weights into 16 bits; use --precision bf16, or --backend "
+            "deepspeed, which scales the loss as every backend does",
+            "optimizer=muon": "ZeRO cuts the weights into flat slices, and Muon needs whole matrices",
+            "stabilizer=dbc_dac": "ZeRO cuts the gradients into flat slices, and DBC-DAC needs whole matrices",
+        }
+        for setting, is_wanted in wanted.items():
+            if is_wanted:
+                raise ConfigError(f"--deepspeed and {setting} do not go together: {reasons[setting]}")
+        if importlib.util.find_spec("deepspeed") is None:
+            command = "pip install -e '.[deepspeed]' -c constraints.txt"
+            raise ConfigError(f"--deepspeed: deepspeed is not installed; run: {command}")
+
+    def plan(self, config: TrainingConfig) -> LaunchPlan | None:
+        """It runs in this process, or as several under torchrun."""
+        options = options_of(config)
+        plan = torchrun_plan(config.launch, options.device, options.num_threads)
+        if plan is None or options.deepspeed is None or options.device != "cpu":
+            return plan
+        return replace(plan, environment={**plan.environment, "DS_ACCELERATOR": "cpu"})
+
+    def run(self, request: RunRequest) -> RunResult:
+        """See `Backend.run`."""
+        import torch
+        from transformers import TrainerCallback
+
+        from training.deepspeed_environment import prepare_deepspeed
+        from training.device import pick_device, pick_precision
+        from training.hf_engine import HuggingFaceDeepSpeedEngine, HuggingFaceEngine
+        from training.hf_trainer import transformers_loop
+        from training.hlbd_run import train_hlbd
+        from training.loop import Trainer
+        from training.ranks import Ranks
+
+        options = options_of(request.config)
+        callbacks = [_callback(name, TrainerCallback) for name in options.trainer_callbacks]
+        if options.num_threads is not None:
+            torch.set_num_threads(options.num_threads)
+        device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
+        pick_precision(request.config.run.precision, device)  # refuse before the ranks meet and the data is read
+        # accelerate imports DeepSpeed wherever it is installed, which then says what machine it thinks that this is.
+        os.environ.setdefault("DS_ACCELERATOR", device.type)
+        ranks = Ranks.join(device)
+        if options.deepspeed is not None:
+            prepare_deepspeed(ranks)
+
+        def make_engine(model: torch.nn.Module, config: TrainingConfig) -> HuggingFaceEngine:
+            if options.deepspeed is None:
+                return HuggingFaceEngine(model, config, ranks)
+            return HuggingFaceDeepSpeedEngine(model, config, ranks, zero_stage_of(options))
+
+        def loop(trainer: Trainer) -> None:
+            transformers_loop(trainer, callbacks)
+
+        result = train_hlbd(request, ranks, make_engine, loop, checkpoint_name)
+        ranks.barrier()
+        ranks.leave()  # not after an error: the other ranks may never come
+        return result
+
+
+def checkpoint_name(step: int, epoch: int | None = None) -> str:
+    """As transformers calls its checkpoints, at an epoch's end too."""
+    return f"checkpoint-{step}"
+
+
+def _callback(name: str, base: type[Any]) -> type[Any]:
+    """The class that `package.module:Class` names.
+
+    Raises:
+        ConfigError: there is none, or it is no TrainerCallback.
+    """
+    module_name, _, class_name = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"--trainer-callbacks {name}: it cannot be imported ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"--trainer-callbacks {name}: it is no subclass of transformers.TrainerCallback")
+    return found
+
+
+if __name__ == "__main__":
+    from training.train import main
+    from training.worker import leave
+
+    leave(main(backend_name="huggingface"))
