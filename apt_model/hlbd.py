@@ -221,29 +221,34 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: the data file is empty")
     try:
         document = json.loads(
-            raw.decode("utf-8").removeprefix("\ufeff"), object_pairs_hook=_object_without_repeats(path)
+            raw.decode("utf-8").removeprefix("\ufeff"), object_pairs_hook=object_without_repeats(path)
         )
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 text (byte {error.start} is 0x{raw[error.start]:02x}); save the file as UTF-8"
-        ) from error
+        raise not_utf8(path, error.start, raw[error.start]) from error
     except json.JSONDecodeError as error:
         at_end = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
-        cut = " the file seems to be cut short;" if at_end else ""
-        raise DataError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg});{cut} "
-            "mend or fetch it again"
-        ) from error
+        raise not_json(path, error.lineno, error.colno, error.msg, at_end=at_end) from error
     except ValueError as error:
         raise DataError(f"{path}: holds a number too long to read; answers are texts in quotes") from error
     except RecursionError as error:
         raise DataError(f"{path}: JSON nested too deeply to be an HLBD file") from error
     if not isinstance(document, dict):
-        raise DataError(f"{path}: an HLBD file is a JSON object, this one is a {_kind(document)}")
+        raise DataError(f"{path}: an HLBD file is a JSON object, this one is a {kind(document)}")
     return document
 
 
-def _object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+def not_utf8(path: Path, start: int, byte: int) -> DataError:
+    """The error about the first byte that is no UTF-8."""
+    return DataError(f"{path}: not UTF-8 text (byte {start} is 0x{byte:02x}); save the file as UTF-8")
+
+
+def not_json(path: Path, line: int, column: int, told: str, *, at_end: bool) -> DataError:
+    """The error about the first place that is no JSON, both counted from 1."""
+    cut = " the file seems to be cut short;" if at_end else ""
+    return DataError(f"{path}: not valid JSON at line {line}, column {column} ({told});{cut} mend or fetch it again")
+
+
+def object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
     """A JSON hook that refuses a key given twice, where `json` would quietly drop the first one's rows."""
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -257,7 +262,8 @@ def _object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dic
     return build
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
+    """A JSON value's kind, for an error: `list`, `truth value`, `object`."""
     names = {
         dict: "an object",
         list: "a list",
@@ -280,47 +286,65 @@ def _text(value: object, where: str) -> str:
 
 def _rows(path: Path, modules: object, first_entry: int) -> Iterator[Sample]:
     if not isinstance(modules, dict):
-        raise DataError(f"{path}: 'data' must map each module to a list of rows, it is a {_kind(modules)}")
+        raise DataError(f"{path}: 'data' must map each module to a list of rows, it is a {kind(modules)}")
     entry = first_entry
     for module, rows in modules.items():
         if not isinstance(rows, list):
-            raise DataError(f"{path}: module {module!r} must be a list of rows, it is a {_kind(rows)}")
+            raise DataError(f"{path}: module {module!r} must be a list of rows, it is a {kind(rows)}")
         if not rows:
             raise DataError(f"{path}: module {module!r} is empty; fill it or take it out")
         for i, row in enumerate(rows):
-            where = f"{path}: module {module!r}, row {i}"
-            if not isinstance(row, dict):
-                raise DataError(f"{where}: a row is {{'input': …, 'output': …}}, this is a {_kind(row)}")
-            for key in ("input", "output"):
-                if key not in row:
-                    raise DataError(f"{where}: no {key!r}; its keys are {sorted(map(str, row))}")
-            prompt = _text(row["input"], f"{where}: 'input'")
-            yield Sample(prompt, _text(row["output"], f"{where}: 'output'"), module, entry)
+            yield row_sample(path, module, i, row, entry)
             entry += 1
+
+
+def row_sample(path: Path, module: str, number: int, row: object, entry: int) -> Sample:
+    """The sample of one question row, the `number`-th of its module.
+
+    Raises:
+        DataError: it is no row; with file, module and number.
+    """
+    where = f"{path}: module {module!r}, row {number}"
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: a row is {{'input': …, 'output': …}}, this is a {kind(row)}")
+    for key in ("input", "output"):
+        if key not in row:
+            raise DataError(f"{where}: no {key!r}; its keys are {sorted(map(str, row))}")
+    prompt = _text(row["input"], f"{where}: 'input'")
+    return Sample(prompt, _text(row["output"], f"{where}: 'output'"), module, entry)
 
 
 def _concepts(path: Path, samples: object) -> Iterator[tuple[str, dict[str, str]]]:
     """(concept, {level's key: text}) of each item."""
     if not isinstance(samples, list):
-        raise DataError(f"{path}: 'samples' must be a list of concepts, it is a {_kind(samples)}")
+        raise DataError(f"{path}: 'samples' must be a list of concepts, it is a {kind(samples)}")
     for i, item in enumerate(samples):
-        where = f"{path}: sample {i}"
-        if not isinstance(item, dict):
-            raise DataError(f"{where}: a sample is {{'concept': …, 'level_1': {{…}}, …}}, this is a {_kind(item)}")
-        concept = _text(item.get("concept"), f"{where}: 'concept'")
-        texts: dict[str, str] = {}
-        for name, level in item.items():
-            if not name.startswith("level_"):
-                continue
-            if not isinstance(level, dict):
-                raise DataError(f"{where}: {name!r} must be an object such as {{'英文': …}}, it is a {_kind(level)}")
-            for key, value in level.items():
-                if key in texts:
-                    raise DataError(f"{where}: {key!r} is given on two levels")
-                texts[key] = _text(value, f"{where}: {name!r}, {key!r}")
-        if not texts:
-            raise DataError(f"{where}: concept {concept!r} has no level")
-        yield concept, texts
+        yield concept_texts(path, i, item)
+
+
+def concept_texts(path: Path, number: int, item: object) -> tuple[str, dict[str, str]]:
+    """(concept, {level's key: text}) of one item, the `number`-th of its file.
+
+    Raises:
+        DataError: it is no concept; with file and number.
+    """
+    where = f"{path}: sample {number}"
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: a sample is {{'concept': …, 'level_1': {{…}}, …}}, this is a {kind(item)}")
+    concept = _text(item.get("concept"), f"{where}: 'concept'")
+    texts: dict[str, str] = {}
+    for name, level in item.items():
+        if not name.startswith("level_"):
+            continue
+        if not isinstance(level, dict):
+            raise DataError(f"{where}: {name!r} must be an object such as {{'英文': …}}, it is a {kind(level)}")
+        for key, value in level.items():
+            if key in texts:
+                raise DataError(f"{where}: {key!r} is given on two levels")
+            texts[key] = _text(value, f"{where}: {name!r}, {key!r}")
+    if not texts:
+        raise DataError(f"{where}: concept {concept!r} has no level")
+    return concept, texts
 
 
 def _concept_samples(
@@ -330,14 +354,15 @@ def _concept_samples(
     found: list[Sample] = []
     answers: defaultdict[str, set[str]] = defaultdict(set)
     for number, (concept, texts) in enumerate(concepts):
-        for prompt, answer in _directions(concept, texts, pairs):
+        for prompt, answer in directions(concept, texts, pairs):
             answers[prompt].add(answer)
             found.append(Sample(prompt, answer, "concept", first_entry + number))
     clear = [s for s in found if len(answers[s.prompt]) == 1]
     return clear, len(found) - len(clear)
 
 
-def _directions(concept: str, texts: dict[str, str], pairs: Pairs) -> Iterator[tuple[str, str]]:
+def directions(concept: str, texts: dict[str, str], pairs: Pairs) -> Iterator[tuple[str, str]]:
+    """(prompt, answer) for each way in which a concept's levels ask for one another."""
     for key, text in texts.items():
         yield f"{level_tag(key)}{concept}", text
     if pairs == "levels":

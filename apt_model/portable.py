@@ -1,4 +1,9 @@
-"""The portable model: a directory `config.json model.safetensors tokenizer.json` that every backend writes alike."""
+"""The portable model: a directory `config.json model.safetensors tokenizer.json` that every backend writes alike.
+
+Beside these three, which are all that this program reads, lie the settings and the code with which transformers opens
+the directory (`AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)`). Writing them needs no
+transformers. A directory that transformers saved from such a model is read here too.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +20,37 @@ from torch import Tensor
 
 from apt_model.config import ModelConfig
 from apt_model.errors import CheckpointError
+from apt_model.huggingface.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
 from apt_model.model import APT
-from apt_model.tokenizer import DynamicTagTokenizer
+from apt_model.tokenizer import BOS, EOS, PAD, SEP, SPECIALS, UNK, DynamicTagTokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+GENERATION_CONFIG, TOKENIZER_CONFIG = "generation_config.json", "tokenizer_config.json"
 FORMAT = "apt-model"
+OF_TRANSFORMERS = frozenset(
+    {
+        "architectures",
+        "auto_map",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "dtype",
+        "eos_token_id",
+        "id2label",
+        "is_encoder_decoder",
+        "label2id",
+        "model_type",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "problem_type",
+        "return_dict",
+        "sep_token_id",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+"""Keys of `config.json` that say nothing of the network. Any other unknown key is refused: it might."""
 
 
 def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -> None:
@@ -27,8 +58,11 @@ def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -
     fresh = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    config = {"format": FORMAT, "version": 1, **model.config.model_dump(mode="json")}
-    (fresh / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    settings = transformers_settings(model, tokenizer)
+    settings[CONFIG] = {"format": FORMAT, "version": 1, **model.config.model_dump(mode="json"), **settings[CONFIG]}
+    for name, content in settings.items():
+        (fresh / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_code(fresh)
     save_file(_weights(model), fresh / WEIGHTS, metadata={"format": "pt"})
     tokenizer.save(fresh / TOKENIZER)
     for path in fresh.iterdir():
@@ -40,6 +74,32 @@ def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -
         directory.rename(old)
     fresh.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def transformers_settings(model: APT, tokenizer: DynamicTagTokenizer) -> dict[str, dict[str, Any]]:
+    """What transformers wants to know of the model, by the file where it looks for it."""
+    ids = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    as_they_are = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    return {
+        CONFIG: {
+            "model_type": "apt",
+            "architectures": ["APTForCausalLM"],
+            "auto_map": AUTO_MAP,
+            "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
+            **ids,
+            "sep_token_id": tokenizer.sep_id,
+        },
+        GENERATION_CONFIG: {**ids, "do_sample": False},
+        TOKENIZER_CONFIG: {
+            "tokenizer_class": "APTTokenizer",
+            "auto_map": TOKENIZER_AUTO_MAP,
+            "model_max_length": model.config.max_seq_len,
+            "padding_side": "left",
+            **{"pad_token": PAD, "unk_token": UNK, "bos_token": BOS, "sep_token": SEP, "eos_token": EOS},
+            # Without it, transformers would look for them in tokenizer.json, which is no file of its library's here.
+            "added_tokens_decoder": {str(i): {"content": token, **as_they_are} for i, token in enumerate(SPECIALS)},
+        },
+    }
 
 
 def _weights(model: APT) -> dict[str, Tensor]:
@@ -57,6 +117,10 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
         CheckpointError: a file is missing or damaged, or the weights do not fit the config.
     """
     for name in (CONFIG, WEIGHTS, TOKENIZER):
+        if name == WEIGHTS and (directory / f"{WEIGHTS}.index.json").is_file():
+            raise CheckpointError(
+                f"{directory}: its weights are in several files; save it with a larger max_shard_size, in one"
+            )
         if not (directory / name).is_file():
             raise CheckpointError(f"{directory}: no {name} in it; this is not a model directory of ours")
     try:
@@ -65,7 +129,7 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
             raise CheckpointError(f"{directory / CONFIG}: not an APT model's config (no format {FORMAT!r})")
         if (version := document.pop("version")) != 1:
             raise CheckpointError(f"{directory / CONFIG}: version {version!r} cannot be read (this program reads 1)")
-        config = ModelConfig.model_validate(document)
+        config = ModelConfig.model_validate({k: v for k, v in document.items() if k not in OF_TRANSFORMERS})
         weights = load_file(directory / WEIGHTS)
     except (ValidationError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error

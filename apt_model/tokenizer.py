@@ -64,12 +64,18 @@ class DynamicTagTokenizer:
         """Number of ids: control tokens, tags and characters."""
         return len(self.tokens)
 
+    def split(self, text: str) -> list[str]:
+        """The pieces of `text` that `encode` gives ids to: its tags, and each other character."""
+        return list(text) if "[" not in text else self._pieces.findall(text)  # most texts have no tag
+
+    def id_of(self, token: str) -> int:
+        """The id of a character, a tag or a control token; `unk_id` for what is none."""
+        return self._ids.get(token, self.unk_id)
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without control tokens. An unknown character becomes `[UNK]`."""
         ids = self._ids
-        if "[" not in text:  # most texts have no tag
-            return [ids.get(c, 1) for c in text]
-        return [ids.get(piece, 1) for piece in self._pieces.findall(text)]
+        return [ids.get(piece, 1) for piece in self.split(text)]
 
     def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
         """Text of `ids`. Control tokens are left out unless `keep_control`."""

@@ -350,7 +350,7 @@ def test_a_run_directory_belongs_to_one_run_and_one_process(tmp_path: Path) -> N
     first = RunDirectory(tmp_path / "run")
     with pytest.raises(UserError, match="another process is training in it"):
         RunDirectory(tmp_path / "run")
-    save_checkpoint(first.step_checkpoint(1), payload())
+    save_checkpoint(first.checkpoint(1), payload())
     first.release()
     with pytest.raises(UserError, match="it holds a run already"):
         RunDirectory(tmp_path / "run")

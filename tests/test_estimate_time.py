@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +20,8 @@ from training.batches import BatchPlan
 from training.config import TrainingConfig
 from training.estimate import count_checkpoints
 from training.feed import Feed
-from training.pace import Mix, fit_pace, largest_of, work, work_of
+from training.other_load import OtherLoad
+from training.pace import Mix, extra_seconds, fit_pace, largest_of, work, work_of
 from training.progress import ProgressReporter, read_report
 from training.ranks import Ranks
 from training.snapshot import MAX_RANKS
@@ -23,8 +29,6 @@ from training.task import LanguageModeling
 from training.units import as_duration, as_size
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import FrontDoor, TinyDataset
 
 MODEL = ModelConfig(d_model=64, num_layers=2, num_heads=4, d_ff=96, vocab_size=50)
@@ -190,3 +194,38 @@ def test_the_peak_of_a_resumed_run_is_that_of_all_its_processes(tmp_path: Path) 
     assert again.snapshot.to_dict()["memory"]["peak_bytes"] == [50], "another number of ranks begins anew"
     again.memory(9, "resident", [1] * 5000)
     assert len(again.snapshot.to_dict()["memory"]["peak_bytes"]) == MAX_RANKS
+
+
+# -- what else runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells how busy its processors are")
+def test_what_another_program_computes_is_seen() -> None:
+    load = OtherLoad()
+    burning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.6)
+        share = load.share()
+    finally:
+        burning.kill()
+        burning.wait()
+    assert share is not None
+    # Half a processor at least, whatever else goes on; it is no child of ours that has ended, so it is another program.
+    assert share > 0.2 / (os.cpu_count() or 1)
+
+
+@given(st.floats(0.01, 1e4), st.floats(0.0, 1e4), st.floats(0.0, 1e4))
+def test_our_own_work_is_no_other_program_s(seconds: float, own: float, others: float) -> None:
+    books = iter([(100.0, 50.0, 20.0), (100.0 + seconds, 50.0 + own + others, 20.0 + own)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.other_load._now", lambda: next(books))
+        share = OtherLoad().share()
+    expected = min(1.0, others / (seconds * (os.cpu_count() or 1)))
+    assert share == pytest.approx(expected, abs=1e-6 / seconds)
+
+
+def test_warming_up_is_counted_once() -> None:
+    pace = fit_pace([1.0, 2.0], [0.1, 0.2])
+    assert extra_seconds(pace, [1.0, 1.0], [0.5, 0.3]) == pytest.approx(0.6)
+    assert extra_seconds(pace, [2.0], [0.1]) == 0.0, "a quick start is no gain for later"
+    assert extra_seconds(pace, [], []) == 0.0

@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from hypothesis import strategies as st
 from tools import generate_hlbd_hardcore
 from tools.hardcore.dataset import SEED, module_sizes, training_rows, write_rows, write_training_file
 from tools.hardcore.fact import Kind, Row
+from tools.hardcore.held_out import held_out_rows
 from tools.hardcore.lane import Lane, shares
 from tools.hardcore.modules import MODULES
 from tools.hardcore.permutation import Permutation
+from tools.hardcore.weights import apportion, read_weights
 from tools.hardcore.words import words
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,6 +164,83 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
     assert large < small + 100_000, f"{small} bytes for 3,000 rows, {large} for 30,000"
 
 
+# --- weights -----------------------------------------------------------------------------------------------
+
+WEIGHTS = st.lists(st.integers(1, 10_000).map(lambda n: Fraction(n, 100)), min_size=5, max_size=5)
+
+
+@given(rows=st.integers(5, 1_000_000), more=st.integers(0, 50), weights=WEIGHTS)
+def test_rows_are_dealt_out_by_weight_and_no_share_shrinks_in_a_larger_file(
+    rows: int, more: int, weights: list[Fraction]
+) -> None:
+    small, large = apportion(rows, weights), apportion(rows + more, weights)
+    assert sum(small) == rows
+    assert all(a <= b for a, b in zip(small, large, strict=True))
+    quotas = [rows * weight / sum(weights) for weight in weights]
+    assert all(abs(share - quota) <= 3 for share, quota in zip(small, quotas, strict=True))
+
+
+@given(rows=st.integers(0, 1_000_000), weight=st.integers(1, 10_000), modules=st.integers(1, 7))
+def test_equal_weights_are_no_weights(rows: int, weight: int, modules: int) -> None:
+    each, rest = divmod(rows, modules)
+    even = [each + (position < rest) for position in range(modules)]
+    assert apportion(rows, [Fraction(weight, 100)] * modules) == even
+
+
+@settings(deadline=None)
+@given(size=st.integers(100, 20_000), weights=WEIGHTS)
+def test_every_module_of_a_weighted_file_has_its_rows(size: int, weights: list[Fraction]) -> None:
+    given_weights = dict(zip(MODULES, weights, strict=True))
+    if 0 in apportion(size, weights):
+        with pytest.raises(ValueError, match="would get none of"):
+            module_sizes(size, given_weights)
+        return
+    sizes = module_sizes(size, given_weights)
+    assert sum(sizes.values()) == size
+    for module, rows in sizes.items():
+        assert sum(share for _, share in shares(MODULES[module], rows)) == rows
+
+
+def test_a_weighted_file_holds_unique_questions_and_its_held_out_file_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["generate", "--size", "4000", "--weights", "zodiac=2.5, reverse_english=0.1", "--output", "w.json"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert generate_hlbd_hardcore.main() == 0, capsys.readouterr().err
+    first = Path("w.json").read_bytes(), Path("w_Heldout.json").read_bytes()
+    assert generate_hlbd_hardcore.main() == 0
+    assert (Path("w.json").read_bytes(), Path("w_Heldout.json").read_bytes()) == first
+    file, held_out = json.loads(first[0]), json.loads(first[1])["data"]
+    sizes = {"geometry": 715, "arithmetic": 714, "zodiac": 1786, "physics": 714, "reverse_english": 71}
+    assert {module: len(rows) for module, rows in file["data"].items()} == sizes
+    assert file["metadata"]["samples_per_module"] == sizes
+    assert file["metadata"]["weights"] == {**dict.fromkeys(MODULES, 1), "zodiac": 2.5, "reverse_english": 0.1}
+    asked = [row["input"] for rows in file["data"].values() for row in rows]
+    assert len(set(asked)) == len(asked) == 4000
+    assert set(asked).isdisjoint(row["input"] for rows in held_out.values() for row in rows)
+
+
+def test_what_a_weighted_file_is_asked_about_rests_on_its_own_rows() -> None:
+    weights = read_weights("zodiac=3,reverse_english=0.2", MODULES)
+    for module, asked in held_out_rows(3000, SEED, weights).items():
+        rows = list(training_rows(module, module_sizes(3000, weights)[module], SEED))
+        seen, known = {row.fact.identity for row in rows}, {row.input for row in rows}
+        assert asked
+        for held_out in asked:
+            assert (held_out.row.fact.identity in seen) == (held_out.kind == "paraphrase")
+            assert held_out.row.input not in known
+
+
+@pytest.mark.parametrize("size", [5042, 64_000])
+def test_modules_with_rows_enough_are_held_out_alike_whatever_the_weights(size: int) -> None:
+    weights = read_weights("arithmetic=2", MODULES)
+    weighted, plain = held_out_rows(size, SEED, weights), held_out_rows(max(size, 5042), SEED)
+    enough = [m for m, rows in module_sizes(size, weights).items() if rows >= module_sizes(5042)[m]]
+    assert enough == (["arithmetic"] if size == 5042 else list(MODULES))
+    assert all(weighted[module] == plain[module] for module in enough)
+
+
 # --- dilution: neither wording nor place tells anything ----------------------------------------------------
 
 
@@ -231,6 +311,13 @@ def test_no_part_of_a_module_has_its_own_mixture(module: str) -> None:
         (["--size", "1000001"], "--size must be from 5 to 1000000, got 1000001"),
         (["--size", "1e3"], "--size must be a whole number from 5 to 1000000, got '1e3'"),
         (["--seed", "-1"], "--seed must be from 0"),
+        (["--weights", "zodiak=2"], "--weights: there is no module 'zodiak'; did you mean zodiac?"),
+        (["--weights", "zodiac=0"], "the weight of zodiac must be a number from 0.01 to 100, got '0'"),
+        (["--weights", "zodiac=nan"], "must be a number from 0.01 to 100, got 'nan'"),
+        (["--weights", "zodiac"], "'zodiac' is no MODULE=NUMBER, such as arithmetic=2"),
+        (["--weights", "zodiac=2,zodiac=2"], "zodiac is weighted twice"),
+        (["--weights", "zodiac=0.01", "--size", "100"], "zodiac would get none of 100 rows; give it more weight"),
+        (["--weights", "zodiac=100", "--size", "1000000"], "give it less weight or lower --size"),
         (["--sise", "7"], "unrecognized arguments: --sise 7"),
         (["--output"], "expected one argument"),
         (["--output", "nowhere/file.json"], "there is no folder nowhere; create it first"),

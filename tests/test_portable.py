@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from apt_model.config import ModelConfig
 from apt_model.errors import CheckpointError
 from apt_model.generation import answer_prompts
+from apt_model.huggingface.remote_code import CODE
 from apt_model.model import APT
 from apt_model.portable import build_from_weights, load_portable, save_portable
 from apt_model.tokenizer import DynamicTagTokenizer
@@ -22,6 +25,8 @@ from apt_model.tokenizer import DynamicTagTokenizer
 TOKENIZER = DynamicTagTokenizer.from_texts(["下雨 rain 🌧️\n"], ["[FR]"])
 LARGER_TOKENIZER = DynamicTagTokenizer.from_texts(["一二三四五六七八九十", "abcdefghijkl"])
 FILES = ["config.json", "model.safetensors", "tokenizer.json"]
+"""All that our own programs read."""
+ALL_FILES = sorted([*FILES, "generation_config.json", "tokenizer_config.json", *CODE])
 
 
 def new_model(seed: int = 0, **changes: Any) -> APT:
@@ -61,9 +66,27 @@ def test_a_loaded_model_is_the_saved_one(changes: dict[str, Any], tmp_path: Path
     )
 
 
-def test_a_model_is_three_files_and_nothing_is_left_beside_them(saved: Path) -> None:
-    assert sorted(path.name for path in saved.iterdir()) == FILES
+def test_a_model_is_these_files_and_nothing_is_left_beside_them(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == ALL_FILES
     assert [path.name for path in saved.parent.iterdir()] == ["final_model"]
+
+
+def test_three_files_are_all_that_we_need(saved: Path) -> None:
+    for path in saved.iterdir():
+        if path.name not in FILES:
+            path.unlink()
+    assert same_weights(load_portable(saved)[0], new_model())
+
+
+def test_no_transformers_is_needed_to_write_or_read_a_model(tmp_path: Path) -> None:
+    save_portable(tmp_path / "model", new_model(), TOKENIZER)
+    program = "import sys; sys.modules['transformers'] = None\n"
+    program += "from pathlib import Path; from apt_model.portable import load_portable, save_portable\n"
+    program += "save_portable(Path(sys.argv[2]), *load_portable(Path(sys.argv[1])))"
+    arguments = [sys.executable, "-c", program, str(tmp_path / "model"), str(tmp_path / "again")]
+    subprocess.run(arguments, cwd=Path(__file__).parents[1], check=True, timeout=60)
+    for name in ALL_FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
 @pytest.mark.parametrize(("tie_embeddings", "stored"), [(True, False), (False, True)])
@@ -76,7 +99,7 @@ def test_a_tied_head_is_stored_once(tie_embeddings: bool, stored: bool, tmp_path
 
 def test_the_same_model_is_the_same_bytes(saved: Path, tmp_path: Path) -> None:
     save_portable(tmp_path / "again", new_model(), TOKENIZER)
-    for name in FILES:
+    for name in ALL_FILES:
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
 
 
@@ -87,7 +110,7 @@ def test_an_older_model_is_replaced_whole(saved: Path) -> None:
     newer = new_model(seed=1)
     save_portable(saved, newer, TOKENIZER)
     assert same_weights(load_portable(saved)[0], newer)
-    assert sorted(path.name for path in saved.iterdir()) == FILES
+    assert sorted(path.name for path in saved.iterdir()) == ALL_FILES
     assert [path.name for path in saved.parent.iterdir()] == ["final_model"]
 
 
@@ -130,6 +153,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "the config is a list": lambda d: (d / "config.json").write_text("[]", encoding="utf-8"),
     "the config is somebody else's": lambda d: (d / "config.json").write_text('{"model_type": "gpt2"}'),
     "the config is of a later version": lambda d: edit_config(d, version=2),
+    "the config is of a quantised model": lambda d: edit_config(d, quantization_config={"bits": 4}),
+    "the weights are in several files": lambda d: (d / "model.safetensors").rename(d / "model.safetensors.index.json"),
     "the config has an unknown key": lambda d: edit_config(d, rotary=True),
     "the config has no vocabulary": lambda d: edit_config(d, vocab_size=None),
     "the heads do not divide": lambda d: edit_config(d, num_heads=3),

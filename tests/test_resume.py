@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.warm_start import WarmProcess, WarmStart
 from training.checkpoint import list_checkpoints
 from training.progress import LOG_NAME, read_events
 from training.snapshot import Snapshot, without_superseded
@@ -27,33 +29,55 @@ ROOT = Path(__file__).resolve().parents[1]
 # epoch has 18 updates of 3 batches each (the last one smaller), so few checkpoints fall on an epoch's end.
 SETTINGS = {
     "d_model": 64, "num_layers": 2, "num_heads": 4, "d_ff": 128, "dropout": 0.1, "optimizer": "muon",
-    "stabilizer": "dbc_dac", "dbc_rank": 8, "batch_size": 10, "gradient_accumulation_steps": 3, "epochs": 9,
+    "stabilizer": "dbc_dac", "dbc_rank": 8, "batch_size": 10, "gradient_accumulation_steps": 3, "epochs": 6,
     "restart_epochs": 2, "validation_split": 0.1, "save_interval": 2, "save_steps": 5, "keep_last": 3,
     "keep_best": True, "report_batches": 3, "answer_samples": 0, "learning_rate": 1e-3, "num_threads": 1,
     "device": "cpu",
 }  # fmt: skip
 
 
-def command(run_dir: Path, *more: str) -> list[str]:
-    flags: list[str] = []
+def arguments(backend: str, run_dir: Path, *more: str) -> list[str]:
+    flags = ["--backend", backend]
     for name, value in SETTINGS.items():
         dashed = f"--{name.replace('_', '-')}"
         flags += [dashed] if value is True else [dashed, str(value)]
-    return [sys.executable, str(ROOT / "train.py"), *flags, "--run-dir", str(run_dir), *more]
+    return [*flags, "--run-dir", str(run_dir), *more]
 
 
-def start(run_dir: Path, *more: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command(run_dir, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+@dataclass(frozen=True)
+class Place:
+    """Where the runs of these tests happen."""
+
+    backend: str
+    warm: WarmStart
+    reference: Path
+    """The run that nobody interrupts, started as a user would."""
+
+    def start(self, run_dir: Path, *more: str) -> WarmProcess:
+        return self.warm.start(arguments(self.backend, run_dir, *more))
+
+    def finish(self, run_dir: Path, *more: str) -> str:
+        process = self.start(run_dir, *more)
+        output = process.wait()
+        assert process.returncode == 0, output
+        return output
+
+
+@pytest.fixture(scope="module", params=["playground", "huggingface"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    modules = {"playground": "training.hlbd_run", "huggingface": "training.hf_trainer"}
+    run_dir = tmp_path_factory.mktemp("reference") / "run"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments(request.param, run_dir)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-
-
-def finish(run_dir: Path, *more: str) -> str:
-    process = start(run_dir, *more)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
+    assert done.returncode == 0, done.stderr
+    with WarmStart("torch", modules[request.param]) as warm:
+        yield Place(request.param, warm, run_dir)
 
 
 def last_step(run_dir: Path) -> int:
@@ -84,15 +108,7 @@ def assert_same_record(run_dir: Path, reference: Path) -> None:
     assert folded["curve"] == ours["curve"]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nobody interrupts."""
-    run_dir = tmp_path_factory.mktemp("reference") / "run"
-    finish(run_dir)
-    return run_dir
-
-
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> bool:
+def wait_for(condition: Callable[[], Any], process: WarmProcess, seconds: float = 120) -> bool:
     """Until the condition holds (True) or the process has ended (False)."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -114,7 +130,7 @@ def kill_points(seed: int) -> Iterator[tuple[int, float]]:
 
 @pytest.mark.slow
 def test_a_run_killed_at_25_random_points_ends_with_the_weights_of_an_uninterrupted_one(
-    reference: Path, tmp_path: Path
+    place: Place, tmp_path: Path
 ) -> None:
     kills = 0
     rounds = 0
@@ -123,103 +139,103 @@ def test_a_run_killed_at_25_random_points_ends_with_the_weights_of_an_uninterrup
         rounds += 1
         run_dir = tmp_path / f"round_{rounds}"
         while True:
-            process = start(run_dir, "--resume")
+            process = place.start(run_dir, "--resume")
             # A resumed run goes back to its checkpoint: wait until it has passed that point.
             updates, more = next(points)
             resumed_at = last_step(run_dir) // 5 * 5
             alive = wait_for(lambda r=run_dir, s=resumed_at + updates: last_step(r) >= s, process)  # type: ignore[misc]
             if not alive:
-                output = process.communicate()[0]
+                output = process.wait()
                 assert process.returncode == 0, output
                 break
             time.sleep(more)
             process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.wait()
             kills += process.returncode == -signal.SIGKILL
-        assert_same_weights(run_dir, reference)
-        assert_same_record(run_dir, reference)
+        assert_same_weights(run_dir, place.reference)
+        assert_same_record(run_dir, place.reference)
     print(f"{kills} kills in {rounds} runs")
 
 
 @pytest.mark.slow
-def test_a_kill_while_a_checkpoint_is_being_written_leaves_the_last_one_good(reference: Path, tmp_path: Path) -> None:
+def test_a_kill_while_a_checkpoint_is_being_written_leaves_the_last_one_good(place: Place, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     caught = 0
     for _ in range(6):
-        process = start(run_dir, "--resume")
-        if wait_for(lambda: any(run_dir.glob(".checkpoint_*.tmp")), process):
+        process = place.start(run_dir, "--resume")
+        if wait_for(lambda: any(run_dir.glob(".checkpoint*.tmp")), process):
             process.send_signal(signal.SIGKILL)
             caught += 1
-        process.communicate()
+        process.wait()
     assert caught >= 3
-    finish(run_dir, "--resume")
+    place.finish(run_dir, "--resume")
     assert not list(run_dir.glob(".*.tmp")), "leftovers of the kills are cleaned away"
-    assert_same_weights(run_dir, reference)
-    assert_same_record(run_dir, reference)
+    assert_same_weights(run_dir, place.reference)
+    assert_same_record(run_dir, place.reference)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_writes_a_checkpoint_first_and_says_how_to_go_on(
-    asked: signal.Signals, reference: Path, tmp_path: Path
+    asked: signal.Signals, place: Place, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    process = start(run_dir)
+    process = place.start(run_dir)
     assert wait_for(lambda: last_step(run_dir) >= 7, process)
     process.send_signal(asked)
-    output, _ = process.communicate(timeout=120)
+    output = process.wait()
     assert process.returncode == 128 + asked, output
     assert "--resume" in output
     report = json.loads((run_dir / "experiment_report.json").read_text(encoding="utf-8"))
     assert report["state"] == "stopped"
-    assert (run_dir / f"checkpoint_step_{report['step']}").exists() or report["step"] % 18 == 0
-    assert f"at step {report['step']} " in finish(run_dir, "--resume")
-    assert_same_weights(run_dir, reference)
-    assert_same_record(run_dir, reference)
+    assert list_checkpoints(run_dir)[0][0][0] == report["step"]
+    assert f"at step {report['step']} " in place.finish(run_dir, "--resume")
+    assert_same_weights(run_dir, place.reference)
+    assert_same_record(run_dir, place.reference)
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(reference: Path, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(place: Place, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    process = start(run_dir)
+    process = place.start(run_dir)
     assert wait_for(lambda: last_step(run_dir) >= 12, process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output = process.wait()
     assert process.returncode == 128 + signal.SIGINT, output
     assert "Traceback" not in output
-    finish(run_dir, "--resume")
-    assert_same_weights(run_dir, reference)
-    assert_same_record(run_dir, reference)
+    place.finish(run_dir, "--resume")
+    assert_same_weights(run_dir, place.reference)
+    assert_same_record(run_dir, place.reference)
 
 
 @pytest.mark.slow
-def test_a_damaged_newest_checkpoint_is_named_and_the_last_good_one_is_used(reference: Path, tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_is_named_and_the_last_good_one_is_used(place: Place, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    process = start(run_dir)
+    process = place.start(run_dir)
     assert wait_for(lambda: last_step(run_dir) >= 20, process)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     newest = list_checkpoints(run_dir)[0][0][1]
     damaged = bytearray((newest / "optimizer.safetensors").read_bytes())
     damaged[len(damaged) // 2] ^= 0x10
     (newest / "optimizer.safetensors").write_bytes(damaged)
-    output = finish(run_dir, "--resume")
+    output = place.finish(run_dir, "--resume")
     assert f"{newest.name}/optimizer.safetensors: damaged" in output
-    assert_same_weights(run_dir, reference)
-    assert_same_record(run_dir, reference)
+    assert_same_weights(run_dir, place.reference)
+    assert_same_record(run_dir, place.reference)
 
 
 @pytest.mark.slow
 def test_a_finished_run_stays_as_it_is_when_resumed_and_goes_on_when_given_more_epochs(
-    reference: Path, tmp_path: Path
+    place: Place, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    finish(run_dir, "--epochs", "4")
+    place.finish(run_dir, "--epochs", "4")
     before = (run_dir / "final_model.pt").read_bytes()
-    assert "(0 steps)" in finish(run_dir, "--resume", "--epochs", "4")
+    assert "(0 steps)" in place.finish(run_dir, "--resume", "--epochs", "4")
     assert (run_dir / "final_model.pt").read_bytes() == before
-    finish(run_dir, "--resume")
-    assert_same_weights(run_dir, reference)
-    assert_same_record(run_dir, reference)
+    place.finish(run_dir, "--resume")
+    assert_same_weights(run_dir, place.reference)
+    assert_same_record(run_dir, place.reference)

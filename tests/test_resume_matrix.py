@@ -1,4 +1,5 @@
-"""A run stopped anywhere goes on anywhere: {playground, DDP on two ranks, ZeRO 1, 2 and 3}², really trained."""
+"""A run stopped anywhere goes on anywhere, really trained: {playground, DDP on two ranks, ZeRO 1, 2 and 3, transformers'
+Trainer alone and with DeepSpeed on two ranks}²."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.programs.resume_matrix import HALF, KINDS, WHOLE
+from tests.programs.resume_matrix import HALF, KINDS, ON_ONE_RANK, WHOLE, checkpoint_of
 from training.checkpoint import load_checkpoint
 from training.progress import Event, read_events
 from training.trained_model import load_trained_model
@@ -41,10 +42,10 @@ def launch(ranks: int, folder: Path, *what: str) -> None:
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`KIND/`: 40 uninterrupted steps with a checkpoint after 20. `A-B/`: A's checkpoint, 20 more steps as B."""
     folder = tmp_path_factory.mktemp("matrix")
-    launch(1, folder, "whole", "playground")
-    launch(2, folder, "whole", "ddp", "zero1", "zero2", "zero3")
-    launch(1, folder, "rest", "playground")
-    launch(2, folder, "rest", "ddp", "zero1", "zero2", "zero3")
+    on_two = [kind for kind in KINDS if kind not in ON_ONE_RANK]
+    for what in ("whole", "rest"):
+        launch(1, folder, what, *ON_ONE_RANK)
+        launch(2, folder, what, *on_two)
     return folder
 
 
@@ -79,8 +80,8 @@ def test_on_the_same_backend_it_goes_on_bit_for_bit(matrix: Path, kind: str) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_checkpoint_has_the_same_form_and_is_read_by_the_tools(matrix: Path, kind: str) -> None:
-    reference = load_checkpoint(matrix / "playground" / f"checkpoint_step_{HALF}")["engine"]
-    path = matrix / kind / f"checkpoint_step_{HALF}"
+    reference = load_checkpoint(checkpoint_of("playground", matrix))["engine"]
+    path = checkpoint_of(kind, matrix)
     engine = load_checkpoint(path)["engine"]
     assert engine.keys() == reference.keys()
     assert engine["model"].keys() == reference["model"].keys()

@@ -3,6 +3,7 @@
     python tools/generate_hlbd_hardcore.py                 # data/HLBD_Hardcore_Full.json, 575 rows
     python tools/generate_hlbd_hardcore.py --version 2     # data/HLBD_Hardcore_Full_V2.json, 5,042 rows
     python tools/generate_hlbd_hardcore.py --size 200000   # data/HLBD_Hardcore_200000.json
+    python tools/generate_hlbd_hardcore.py --size 60000 --weights arithmetic=2,reverse_english=0.5
 
 The same arguments give the same bytes. A larger file of the same seed holds every row of a smaller one, and
 no file of any size or seed holds a fact that the held-out files reserve.
@@ -20,8 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, write_training_file
+from tools.hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, module_sizes, write_training_file
 from tools.hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
+from tools.hardcore.modules import MODULES
+from tools.hardcore.weights import read_weights
 
 _NAMES = {1: "HLBD_Hardcore_Full.json", 2: "HLBD_Hardcore_Full_V2.json"}
 
@@ -45,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--version", metavar="1|2", help="which data set (default: 1, or 2 when --size is given)")
     add("--size", metavar="N", help=f"number of training rows, {MIN_SIZE} to {MAX_SIZE}")
     add("--seed", metavar="N", default=str(SEED), help="another seed, another draw (default: %(default)s)")
+    add(
+        "--weights",
+        metavar="M=X,…",
+        help="rows of a module beside the others', such as arithmetic=2,reverse_english=0.5 (default: 1 each)",
+    )
     add("--output", metavar="FILE", type=Path, help="training file (default: in data/, see above)")
     add(
         "--held-out-output",
@@ -87,9 +95,15 @@ def run(arguments: list[str]) -> None:
     version = _whole_number("--version", asked_version, min(SIZES), max(SIZES))
     size = SIZES[version] if args.size is None else _whole_number("--size", args.size, MIN_SIZE, MAX_SIZE)
     seed = _whole_number("--seed", args.seed, 0, 2**63 - 1)
+    try:
+        weights = read_weights(args.weights, MODULES) if args.weights is not None else None
+        module_sizes(size, weights)
+    except ValueError as error:
+        raise UsageError(f"--weights: {error}") from error
     name = _NAMES[version]
-    if (size, seed) != (SIZES[version], SEED):  # never in the place of a committed file, unless told to
-        name = f"HLBD_Hardcore_{size}.json" if seed == SEED else f"HLBD_Hardcore_{size}_Seed{seed}.json"
+    if weights or (size, seed) != (SIZES[version], SEED):  # never in the place of a committed file, unless told to
+        marks = ("_Weighted" if weights else "") + (f"_Seed{seed}" if seed != SEED else "")
+        name = f"HLBD_Hardcore_{size}{marks}.json"
     output: Path = args.output or ROOT / "data" / name
     held_out: Path | None = args.held_out_output
     if size < MIN_TRAINING_SIZE and held_out:
@@ -102,10 +116,10 @@ def run(arguments: list[str]) -> None:
         if held_out.resolve() == output.resolve():
             raise UsageError(f"--held-out-output: {held_out} is the training file; name another")
     try:
-        write_training_file(output, version, size, seed)
+        write_training_file(output, version, size, seed, weights)
         print(f"wrote {output}: {size} rows")
         if held_out:
-            rows = write_held_out_file(held_out, output.name, version, size, seed)
+            rows = write_held_out_file(held_out, output.name, version, size, seed, weights)
             print(f"wrote {held_out}: {rows} held-out rows")
     except OSError as error:  # its file name is the temporary one, which would tell the user nothing
         folders = " or ".join(sorted({str(path.parent) for path in (output, held_out) if path}))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from apt_model.hlbd import Sample, load_corpus, split_corpus
+from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.callbacks import Callback
 from training.config import TrainingConfig
@@ -30,12 +31,13 @@ from training.memory import Sharing
 from training.peak_memory import peak_memory, restart_peak
 from training.ranks import Ranks
 from training.task import LanguageModeling
+from training.trained_model import save_final_model
 
 if TYPE_CHECKING:
-    from training.engine import UpdateResult
+    from training.result import UpdateResult
 
 WARMUP_UPDATES = 3
-"""Not counted: first use of kernels, first growth of the allocator's pools."""
+"""Timed apart: first use of kernels, first growth of the allocator's pools. A run has them once."""
 MIN_UPDATES, MAX_UPDATES = 8, 48
 SECONDS_OF_UPDATES = 12.0
 """Timed updates go on for this long, within the two limits."""
@@ -52,10 +54,14 @@ class Calibration:
     """Number of each timed update, from 0, in `trainer.plan`."""
     seconds: list[float]
     """What each took, data and record included."""
+    warmup: list[float]
+    """What the updates before them took, from 0 on."""
     checkpoint_seconds: float
     checkpoint_bytes: int
     evaluation_seconds: float
     """Of one pass over the validation data; 0 without."""
+    final_seconds: float
+    """Of writing the finished model in its two forms."""
     peak_bytes: int
     """Of this process, by the end of a checkpoint."""
     was_stopped: int
@@ -167,21 +173,32 @@ class Rehearsal:
             result = trainer.train()
             evaluation_seconds = self._evaluate(trainer)
             peak = peak_memory(self.device.type)
+            final_seconds = self._write_final_model(trainer)
         timed = watch.seconds[WARMUP_UPDATES:] or watch.seconds
         first = len(watch.seconds) - len(timed)
         return trainer, Calibration(
             build_seconds=watch.began - started,
             steps=list(range(first, len(watch.seconds))),
             seconds=timed,
+            warmup=watch.seconds[:first],
             checkpoint_seconds=watch.checkpoint_seconds,
             checkpoint_bytes=watch.checkpoint_bytes,
             evaluation_seconds=evaluation_seconds,
+            final_seconds=final_seconds,
             peak_bytes=peak,
             was_stopped=result.exit_code,
         )
 
     def _engine(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> Engine:
         return TorchEngine(model, config, ranks, self._compile)
+
+    def _write_final_model(self, trainer: Trainer) -> float:
+        """Seconds that it takes; it goes the way of the temporary directory."""
+        model = trainer.engine.model()
+        assert isinstance(model, APT)
+        started = time.perf_counter()
+        save_final_model(trainer.directory, model, self.train.tokenizer, trainer.config, trainer.step)
+        return time.perf_counter() - started
 
     def _evaluate(self, trainer: Trainer) -> float:
         """Seconds of a pass over a rank's validation data, from evenly chosen samples of it."""

@@ -17,6 +17,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from apt_model.config import ModelConfig, Section
 from apt_model.errors import ConfigError
+from training.hub_settings import HubConfig
+from training.tracking.settings import TrackConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -28,7 +30,7 @@ class DataConfig(Section):
         ("HLBD_Hardcore_Full.json",),
         min_length=1,
         description="HLBD files; a bare name is also looked for in data/.",
-        json_schema_extra={"aliases": ["dataset"]},
+        json_schema_extra={"aliases": ["dataset"], "metavar": "FILE"},
     )
     pairs: Literal["levels", "full"] = Field(
         "levels",
@@ -37,6 +39,14 @@ class DataConfig(Section):
     )
     loss_on: Literal["answer", "all"] = Field(
         "answer", description="answer: learn the answer's tokens and [EOS]; all: learn the prompt's too."
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the target's probability that is spread over all tokens while training (arXiv "
+        "1512.00567); validation measures the loss without it.",
+        json_schema_extra={"aliases": ["label_smoothing_factor"]},
     )
     truncate: bool = Field(False, description="Cut samples longer than max_seq_len instead of refusing to start.")
     validation_split: float = Field(
@@ -197,9 +207,17 @@ class CheckpointConfig(Section):
         False,
         description="Also keep checkpoint_best, by validation loss (without validation: the epoch's loss).",
     )
+    load_best_model_at_end: bool = Field(
+        False, description="The final model is the best one (keep_best is then on), not the last."
+    )
     early_stopping_patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation loss; None: never."
     )
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether checkpoint_best is written."""
+        return self.keep_best or self.load_best_model_at_end
 
 
 class ReportConfig(Section):
@@ -242,6 +260,8 @@ class TrainingConfig(Section):
     launch: LaunchConfig = Field(default_factory=LaunchConfig)
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
+    track: TrackConfig = Field(default_factory=TrackConfig)
+    hub: HubConfig = Field(default_factory=HubConfig)
 
     def validate(self) -> None:  # type: ignore[override]  # pydantic's own `validate` is a deprecated class method
         """Check what a single field cannot see.
@@ -254,6 +274,8 @@ class TrainingConfig(Section):
                 f"min_lr={self.schedule.min_lr:g} is above learning_rate={self.optimizer.learning_rate:g}; "
                 "a schedule falls from the base rate to min_lr, so lower --min-lr"
             )
+        if fault := self.track.fault():
+            raise ConfigError(fault)
         run, launch = self.run, self.launch
         if launch.num_processes and launch.num_gpus and launch.num_processes != launch.num_gpus:
             raise ConfigError(

@@ -19,8 +19,13 @@ from training.config import TrainingConfig
 from training.forecast import describe, fit_lines, micro_batches
 from training.memory import DeviceKind, RankMemory, Sharing, checkpoint_bytes, rank_memory, sharing
 from training.model_size import count_parameters
-from training.pace import Mix, Pace, fit_pace, largest_of, work_of
+from training.other_load import OtherLoad
+from training.pace import Mix, Pace, extra_seconds, fit_pace, largest_of, work_of
 from training.units import as_duration, as_size
+
+DISTURBED = 0.05
+"""Share of the processors from which on others count: threads wait for each other, so that one that has to wait for its
+processor makes all wait."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Estimate:
     uncertainty: float
     """Two standard errors of that mean, as a share of it: what the updates' scatter says, not what the machine will
     do later."""
+    warmup_seconds: float
+    """What the first updates took beyond what their work takes later on: once in a process."""
     start_seconds: float
     """Until the first update: libraries, data, model."""
     num_evaluations: int
@@ -54,6 +61,8 @@ class Estimate:
     """On disk at the end."""
     checkpoint_seconds: float
     """Each."""
+    final_seconds: float
+    """For the finished model."""
     checkpoint_bytes: int
     """Each."""
     computed: RankMemory
@@ -62,19 +71,22 @@ class Estimate:
     batch: BatchShape
     """The micro-batch that needs most."""
     available: int | None
+    other_load: float | None
+    """Share of the processors that other programs took while updates were timed; None: not known."""
     was_stopped: int = 0
     """Exit code where a signal stopped the calibration; 0: none did."""
 
     @property
     def training_seconds(self) -> float:
         """All updates."""
-        return self.total_steps * self.update_seconds
+        return self.total_steps * self.update_seconds + self.warmup_seconds
 
     @property
     def total_seconds(self) -> float:
-        """From the command to the end of training."""
+        """From the command to the finished model."""
         evaluations = self.num_evaluations * self.evaluation_seconds
-        return self.start_seconds + self.training_seconds + evaluations + self.num_checkpoints * self.checkpoint_seconds
+        checkpoints = self.num_checkpoints * self.checkpoint_seconds
+        return self.start_seconds + self.training_seconds + evaluations + checkpoints + self.final_seconds
 
     def needed(self, other: TrainingConfig) -> int:
         """Bytes of a rank with other settings: what is computed for them, moved by as much as it was off for these."""
@@ -101,14 +113,16 @@ def estimate(config: TrainingConfig) -> Estimate:
     config, dataset = rehearsal.config, rehearsal.train
     device = cast(DeviceKind, rehearsal.device.type)
     available = torch.cuda.mem_get_info()[0] if device == "cuda" else host_memory()
-    ready = time.perf_counter()
+    ready, load = time.perf_counter(), OtherLoad()
     trainer, measured = rehearsal.calibrate()
+    other_load = load.share()
 
     model, run = config.model, config.run
     # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
     stand_in = Mix(trainer.plan, dataset.weights, run.batch_size, ranks=1)
     tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
     pace = fit_pace([work_of(model, shapes) for shapes in tried], measured.seconds)
+    first = [work_of(model, stand_in.shapes(0, step)) for step in range(len(measured.warmup))]
     plan = BatchPlan(dataset.lengths, run.samples_per_update, run.seed, config.data.length_window)
     steps = plan.steps_per_epoch
     total = min(run.epochs * steps, run.max_steps or run.epochs * steps)
@@ -129,17 +143,20 @@ def estimate(config: TrainingConfig) -> Estimate:
         num_measured=len(measured.seconds),
         update_seconds=statistics.fmean(pace.seconds(work_of(model, shapes)) for shapes in updates),
         uncertainty=_uncertainty(pace, [work_of(model, shapes) for shapes in tried], measured.seconds),
+        warmup_seconds=extra_seconds(pace, first, measured.warmup),
         start_seconds=ready - started + measured.build_seconds,
         num_evaluations=-(-total // steps) if rehearsal.validation is not None else 0,
         evaluation_seconds=measured.evaluation_seconds,
         num_checkpoints=(saves := count_checkpoints(config, steps, total)).written,
         num_kept=saves.kept,
         checkpoint_seconds=measured.checkpoint_seconds,
+        final_seconds=measured.final_seconds,
         checkpoint_bytes=measured.checkpoint_bytes if spread.zero_stage is None else checkpoint_bytes(config),
         computed=computed,
         peak_bytes=max(0, measured.peak_bytes + computed.peak - instead.peak),
         batch=largest,
         available=available,
+        other_load=other_load,
         was_stopped=measured.was_stopped,
     )
 
@@ -199,7 +216,13 @@ def lines(found: Estimate) -> Iterator[str]:
         parts.append(f"{_times(found.num_evaluations, 'evaluation')} {as_duration(seconds)}")
     seconds = found.num_checkpoints * found.checkpoint_seconds
     parts.append(f"{_times(found.num_checkpoints, 'checkpoint')} {as_duration(seconds)}")
+    parts.append(f"final model {as_duration(found.final_seconds)}")
     yield f"            {as_duration(found.total_seconds)} in all: {', '.join(parts)}"
+    if found.device == "cpu" and (found.other_load or 0.0) > DISTURBED:
+        yield (
+            f"            other programs took {found.other_load:.0%} of the processors meanwhile; alone the run is "
+            "faster, and how much is not known"
+        )
     kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count_parameters(config.model).total
     yield (
         f"disk        {as_size(found.checkpoint_bytes)} a checkpoint, {as_size(kept)} in all, and {as_size(model)} of "

@@ -23,6 +23,10 @@ RESUME_HELP = (
 
 PRECISION_SHORTCUTS = ("fp32", "bf16", "fp16")
 _SHORTCUT = "precision shortcuts"  # no setting has a space in its name
+_WANDB = "wandb shortcut"
+_EARLY = "early stopping"
+EARLY_STOPPING: Layer = {"checkpoint.early_stopping_patience": 5, "data.validation_split": 0.05}
+"""What `--early-stopping` alone means: hold back a twentieth, and end after five epochs that did not help."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -67,7 +71,9 @@ def build_parser(config_class: type[TrainingConfig], prog: str, description: str
         options["help"] = _help_text(field, effective.get(dest, field.get_default(call_default_factory=True)))
         options.pop("required", None)
         if options.get("metavar", "").startswith(("list[", "tuple[")) or options.get("action") == "append":
-            options.update(metavar="FILE", action="extend", nargs="+")
+            extra = field.json_schema_extra
+            metavar = extra.get("metavar", "NAME") if isinstance(extra, dict) else "NAME"
+            options.update(metavar=metavar, action="extend", nargs="+")
         leaf = dest.rpartition(".")[2]
         group.add_argument(*(flag(name) for name in (leaf, *aliases(field))), dest=dest, **options)
 
@@ -76,6 +82,12 @@ def build_parser(config_class: type[TrainingConfig], prog: str, description: str
         shortcuts.add_argument(
             f"--{precision}", dest=_SHORTCUT, action="append_const", const=precision, help=f"--precision {precision}"
         )
+
+    shortcuts.add_argument("--wandb", dest=_WANDB, action="store_true", help="--track wandb")
+    told = " ".join(f"{flag(key.rpartition('.')[2])} {value}" for key, value in EARLY_STOPPING.items())
+    shortcuts.add_argument(
+        "--early-stopping", dest=_EARLY, action="store_true", help=f"{told}, where they are not given otherwise"
+    )
 
     flags_class = type("Settings", (config_class, BaseSettings), {})
     CliSettingsSource(
@@ -117,7 +129,14 @@ def parse_flags(
             may_be_none = "None" in str(declared[key].annotation)
             layer[key] = None if may_be_none and value in ("none", "None", "null") else value
     _apply_shortcuts(layer, getattr(known, _SHORTCUT, None) or [])
+    if getattr(known, _WANDB, False):
+        layer["track.track"] = [*layer.get("track.track", []), "wandb"]
     return layer, known
+
+
+def early_stopping_of(known: argparse.Namespace) -> Layer:
+    """The settings of `--early-stopping`, to lie under all that was given; empty where it was not."""
+    return dict(EARLY_STOPPING) if getattr(known, _EARLY, False) else {}
 
 
 def _apply_shortcuts(layer: Layer, shortcuts: list[str]) -> None:
@@ -152,7 +171,7 @@ def add_launcher_flags(parser: OneLineParser) -> None:
         help="train a few updates in a temporary directory and say what the run would need: memory, time, disk",
     )
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
-    resume = ("--resume", "--load-checkpoint")
+    resume = ("--resume", "--load-checkpoint", "--resume-from-checkpoint")
     group.add_argument(*resume, nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
     group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
     # Not for users: what the front door tells its workers, and what deepspeed's launcher adds to their arguments.

@@ -9,23 +9,21 @@ from transformers import TrainingArguments
 
 from apt_model.errors import ConfigError, did_you_mean
 from training.config import TrainingConfig
-from training.deepspeed_config import DeepSpeedOptions, deepspeed_json
-from training.hf_options import find_deepspeed_json, options_of, passed_on, zero_section
+from training.hf_deepspeed import deepspeed_document
+from training.hf_options import options_of, passed_on
 from training.ranks import Ranks
 
 LOGGING_STEPS = 10
 
 
-def training_arguments(
-    config: TrainingConfig, ranks: Ranks, micro_batches: int, total_steps: int, num_parameters: int
-) -> TrainingArguments:
+def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int) -> TrainingArguments:
     """What transformers' Trainer is told. What is not about the machine or its own log is ours, and only repeated here.
+
+    `max_steps` is the epochs' matter until the data is known; the run sets it then.
 
     Args:
         config: resolved settings with the section `huggingface`.
         ranks: the processes of the run.
-        micro_batches: of a whole update, on each rank.
-        total_steps: updates of the run.
         num_parameters: of the model.
 
     Raises:
@@ -47,8 +45,7 @@ def training_arguments(
     ours: dict[str, Any] = {
         "output_dir": str(run.run_dir),
         "per_device_train_batch_size": run.batch_size,
-        "gradient_accumulation_steps": micro_batches,
-        "max_steps": total_steps,
+        "gradient_accumulation_steps": -(-run.samples_per_update // (run.batch_size * ranks.world_size)),
         "num_train_epochs": float(run.epochs),
         "learning_rate": optimizer.learning_rate,
         "weight_decay": optimizer.weight_decay,
@@ -81,30 +78,3 @@ def training_arguments(
     except (ValueError, TypeError, ImportError) as error:
         told = " ".join(str(error).split())
         raise ConfigError(f"--hf {' '.join(options.hf)}: transformers refuses it ({told})") from error
-
-
-def deepspeed_document(config: TrainingConfig, world_size: int, num_parameters: int) -> dict[str, Any] | None:
-    """The user's DeepSpeed file with our settings in it; None where there is none.
-
-    Raises:
-        ConfigError: it cannot be read, contradicts the config, or asks for no ZeRO stage.
-    """
-    path = options_of(config).deepspeed
-    if path is None:
-        return None
-    path = find_deepspeed_json(path)
-    zero = zero_section(path)
-    options = DeepSpeedOptions(
-        zero_stage=zero["stage"],
-        cpu_offload=_is_on_cpu(zero, "offload_optimizer"),
-        param_offload=_is_on_cpu(zero, "offload_param"),
-        deepspeed_config=path,
-    )
-    document = deepspeed_json(config, world_size, num_parameters, options, flag="--deepspeed")
-    document["zero_allow_untested_optimizer"] = True  # torch's AdamW, built by us
-    return document
-
-
-def _is_on_cpu(zero: dict[str, Any], section: str) -> bool:
-    found = zero.get(section)
-    return isinstance(found, dict) and found.get("device") == "cpu"

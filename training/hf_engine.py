@@ -27,6 +27,7 @@ from training.config import TrainingConfig
 from training.deepspeed_state import PartitionedState, emptied, whole_copy
 from training.engine import Stopwatch
 from training.feed import GlobalBatch
+from training.hf_arguments import training_arguments
 from training.joint_optimizer import joined
 from training.ranks import Ranks
 from training.result import EvaluationResult, UpdateResult
@@ -60,12 +61,16 @@ class HuggingFaceEngine(TorchParts):
         model: fresh, the same on every rank.
         config: resolved settings with the section `huggingface`.
         ranks: the processes of the run, and the device of this one.
+
+    Raises:
+        ConfigError: transformers refuses an argument.
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
         super().__init__(model, config, ranks)
         self.transformers_model: nn.Module = APTForCausalLM.from_apt(model) if isinstance(model, APT) else model
         """What transformers is given; it shares its parameters with `model()`."""
+        self.arguments = training_arguments(config, ranks, sum(p.numel() for p in model.parameters()))
         self.optimizer = joined(self._optimizers.optimizers)
         self.scaler = self._scaler
         self._stopwatch = Stopwatch(ranks.device)

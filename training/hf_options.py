@@ -12,8 +12,6 @@ from pydantic import Field
 from apt_model.config import Section
 from apt_model.errors import ConfigError
 from training.config import TrainingConfig
-from training.deepspeed_config import read_json
-from training.layers import CONFIGS
 
 OWNED: Mapping[str, str] = {
     "output_dir": "--run-dir",
@@ -113,9 +111,12 @@ class HuggingFaceOptions(Section):
         (),
         description="Any other of transformers' TrainingArguments, each `key=value`; one that our settings decide is "
         "refused with the setting to use.",
+        json_schema_extra={"metavar": "KEY=VALUE"},
     )
     trainer_callbacks: tuple[str, ...] = Field(
-        (), description="transformers TrainerCallback classes to add, each `package.module:Class`."
+        (),
+        description="transformers TrainerCallback classes to add, each `package.module:Class`.",
+        json_schema_extra={"metavar": "MODULE:CLASS"},
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA, else the CPU.")
     num_threads: int | None = Field(
@@ -150,41 +151,3 @@ def passed_on(options: HuggingFaceOptions) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"--hf {text}: the value cannot be read ({str(error).splitlines()[0]})") from error
     return found
-
-
-def find_deepspeed_json(path: Path) -> Path:
-    """The file meant by `--deepspeed`: a path, or a bare name in configs/.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    given = path.expanduser()
-    if given.is_file():
-        return given
-    preset = CONFIGS / (given.name if given.suffix else f"{given.name}.json")
-    if len(given.parts) == 1 and preset.is_file():
-        return preset
-    presets = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.json")))
-    raise ConfigError(f"--deepspeed {path}: no such file; give DeepSpeed's JSON, or one of configs/ ({presets})")
-
-
-def zero_section(path: Path) -> dict[str, Any]:
-    """`zero_optimization` of a DeepSpeed file.
-
-    Raises:
-        ConfigError: the file cannot be read, or asks for no ZeRO stage from 1 to 3.
-    """
-    section = read_json(path, f"--deepspeed {path}").get("zero_optimization")
-    section = section if isinstance(section, dict) else {}
-    if section.get("stage", 0) not in (1, 2, 3):
-        raise ConfigError(
-            f"--deepspeed {path}: zero_optimization.stage is {section.get('stage', 0)!r}; give 1, 2 or 3 (without ZeRO "
-            "the ranks are DDP's: leave --deepspeed out)"
-        )
-    return section
-
-
-def zero_stage_of(options: HuggingFaceOptions) -> int:
-    """Of the options' DeepSpeed file. Raises what `find_deepspeed_json` and `zero_section` raise."""
-    assert options.deepspeed is not None
-    return int(zero_section(find_deepspeed_json(options.deepspeed))["stage"])

@@ -8,12 +8,13 @@ and what follows an update (report, validation, checkpoint, stop) is `Trainer.up
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -24,7 +25,6 @@ from transformers import PrinterCallback, TrainerCallback, TrainerState, Trainin
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.callbacks import Callback
 from training.feed import GlobalBatch
-from training.hf_arguments import training_arguments
 from training.hf_engine import STATE_NAME, HuggingFaceEngine
 from training.loop import Trainer
 from training.result import EvaluationResult
@@ -90,18 +90,17 @@ class HuggingFaceTrainer(transformers.Trainer):  # type: ignore[misc]
     Args:
         run: decides what is trained; not yet at its end.
         engine: the run's.
-        args: from `training_arguments`.
         callbacks: the user's own.
     """
 
+    optimizer: Any
+
     def __init__(
-        self,
-        run: Trainer,
-        engine: HuggingFaceEngine,
-        args: TrainingArguments,
-        callbacks: Sequence[type[TrainerCallback]] = (),
+        self, run: Trainer, engine: HuggingFaceEngine, callbacks: Sequence[type[TrainerCallback]] = ()
     ) -> None:
         self.run, self.engine = run, engine
+        args = engine.arguments
+        args.max_steps = run.total_steps
         self.micro_batches = MicroBatches(run, args.gradient_accumulation_steps)
         super().__init__(
             model=engine.transformers_model,
@@ -126,7 +125,7 @@ class HuggingFaceTrainer(transformers.Trainer):  # type: ignore[misc]
         """Ours."""
         if self.optimizer is None:
             self.optimizer = self.engine.optimizer
-        return self.optimizer
+        return cast(torch.optim.Optimizer, self.optimizer)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Ours."""
@@ -217,8 +216,9 @@ class EventsOfTheRun(Callback):
     def on_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
         """As `on_evaluate`, with `eval_loss` and `eval_accuracy`, and in `log_history`."""
         told, figures = self._trainer, figures_of(result)
-        told.log(dict(figures))
-        told.control = told.callback_handler.on_evaluate(told.args, told.state, told.control, figures)
+        with self._plans_kept():
+            told.log(dict(figures))
+            told.callback_handler.on_evaluate(told.args, told.state, told.control, figures)
 
     def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
         """As `on_save`."""
@@ -226,7 +226,16 @@ class EventsOfTheRun(Callback):
         if path == trainer.directory.best_checkpoint:
             told.state.best_model_checkpoint = str(path)
             told.state.best_metric, told.state.best_global_step = trainer.patience.best, trainer.step
-        told.control = told.callback_handler.on_save(told.args, told.state, told.control)
+        with self._plans_kept():
+            told.callback_handler.on_save(told.args, told.state, told.control)
+
+    @contextlib.contextmanager
+    def _plans_kept(self) -> Iterator[None]:
+        """An event of ours is none that transformers had planned: what it still means to do after the update stays."""
+        control = self._trainer.control
+        log, evaluate, save = control.should_log, control.should_evaluate, control.should_save
+        yield
+        control.should_log, control.should_evaluate, control.should_save = log, evaluate, save
 
 
 def figures_of(result: EvaluationResult) -> dict[str, float]:
@@ -245,14 +254,11 @@ def transformers_loop(run: Trainer, callbacks: Sequence[type[TrainerCallback]] =
     assert isinstance(engine, HuggingFaceEngine)
     if not run.goes_on:
         return
-    # accelerate passes on an option that torch 2.13 calls by another name, and says of DeepSpeed's batch sizes what ours
-    # are by construction.
+    # accelerate passes on an option that torch 2.13 calls by another name, and complains of DeepSpeed's accumulation,
+    # which is right by construction.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-    size = run.ranks.world_size * run.config.run.batch_size
-    per_update = -(-run.config.run.samples_per_update // size)
-    args = training_arguments(run.config, run.ranks, per_update, run.total_steps, run.num_parameters)
-    trainer = HuggingFaceTrainer(run, engine, args, callbacks)
+    trainer = HuggingFaceTrainer(run, engine, callbacks)
     run.callbacks.append(EventsOfTheRun(trainer))
     tokenizer = run.portable.get("tokenizer")
     engine.attach(None if tokenizer is None else DynamicTagTokenizer.from_dict(tokenizer), lambda: trainer.state)
@@ -261,7 +267,7 @@ def transformers_loop(run: Trainer, callbacks: Sequence[type[TrainerCallback]] =
         return
     # transformers takes its place in the epoch, and its log, from a file.
     with tempfile.TemporaryDirectory(prefix="apt-trainer-state-") as folder:
-        state_at(run, args).save_to_json(str(Path(folder) / STATE_NAME))
+        state_at(run, engine.arguments).save_to_json(str(Path(folder) / STATE_NAME))
         trainer.train(resume_from_checkpoint=folder)
 
 

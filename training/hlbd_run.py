@@ -16,6 +16,7 @@ from apt_model.hlbd import Corpus, Sample, load_corpus, split_corpus
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.backend import RunRequest, RunResult
+from training.checkpoint import load_checkpoint
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.engine import Engine
@@ -24,6 +25,7 @@ from training.progress_bar import ProgressBar
 from training.ranks import Ranks
 from training.recitation import accuracy_by_module, evenly_chosen, recite, table
 from training.run_directory import checkpoint_name
+from training.tracking.choice import trackers_for
 from training.trained_model import save_final_model
 
 
@@ -65,7 +67,7 @@ def train_hlbd(
         loop=loop,
         checkpoint_name=checkpoint_name,
         ranks=ranks,
-        sinks=[ProgressBar()] if ranks.is_main else (),
+        sinks=[ProgressBar(), *trackers_for(config)] if ranks.is_main else (),
         resume=request.resume,
         resume_from=request.resume_from,
         overwrite=request.overwrite,
@@ -154,6 +156,10 @@ def _conclude(
     trainer: Trainer, model: APT, tokenizer: DynamicTagTokenizer, train: list[Sample], result: RunResult
 ) -> RunResult:
     """Write the final model and show what it answers to its own training questions."""
+    if trainer.config.checkpoint.load_best_model_at_end:
+        best = load_checkpoint(trainer.directory.best_checkpoint)
+        model.load_state_dict(best["engine"]["model"])
+        print(f"best    the final model is that of step {best['step']} (loss {best['loop']['best']:.4f})")
     save_final_model(trainer.directory, model, tokenizer, trainer.config, result.step)
     print(f"saved   {trainer.directory.final_model} and {trainer.directory.portable_model}/")
     asked = evenly_chosen(train, trainer.config.report.answer_samples)

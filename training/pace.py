@@ -114,3 +114,14 @@ def fit_pace(amounts: Sequence[float], seconds: Sequence[float]) -> Pace:
     if fixed < 0.0:
         return Pace(0.0, float((x * y).sum() / (x * x).sum()))
     return Pace(fixed, slope)
+
+
+def extra_seconds(pace: Pace, amounts: Sequence[float], seconds: Sequence[float]) -> float:
+    """What updates took beyond their pace, together; 0 where they took less.
+
+    Args:
+        pace: of later updates.
+        amounts: work of each.
+        seconds: what each took.
+    """
+    return max(0.0, sum(seconds) - sum(pace.seconds(amount) for amount in amounts))

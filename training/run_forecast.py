@@ -15,15 +15,15 @@ import numpy as np
 from training.activations import BatchShape
 from training.callbacks import Callback
 from training.memory import DeviceKind, checkpoint_bytes, rank_memory, sharing
-from training.pace import Mix, fit_pace, largest_of, work_of
+from training.pace import Mix, extra_seconds, fit_pace, largest_of, work_of
 from training.task import LanguageModeling, Task
 
 if TYPE_CHECKING:
-    from training.engine import EvaluationResult, UpdateResult
     from training.loop import Trainer
+    from training.result import EvaluationResult, UpdateResult
 
 WARMUP_UPDATES = 3
-"""Not counted: first use of kernels, first growth of the allocator's pools."""
+"""No measure of the others: first use of kernels, first growth of the allocator's pools."""
 TIMED_UPDATES = 16
 
 
@@ -40,7 +40,6 @@ class RunForecast(Callback):
         self._weights = np.asarray(task.weights(dataset))
         self._amounts: list[float] = []
         self._seconds: list[float] = []
-        self._seen = 0
         self._last = 0.0
 
     def on_run_start(self, trainer: Trainer) -> None:
@@ -61,20 +60,20 @@ class RunForecast(Callback):
         Evaluations and checkpoints are not in it, as they are not in the report's `training_seconds`.
         """
         seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
-        self._seen += 1
-        if self._seen <= WARMUP_UPDATES or len(self._seconds) == TIMED_UPDATES:
+        if len(self._seconds) == WARMUP_UPDATES + TIMED_UPDATES:
             return
         epoch, index = divmod(trainer.step - 1, trainer.plan.steps_per_epoch)
         self._amounts.append(self._work(self._mix.shapes(epoch, index)))
         self._seconds.append(seconds)
-        if len(self._seconds) < TIMED_UPDATES:
+        if len(self._seconds) < WARMUP_UPDATES + TIMED_UPDATES:
             return
-        pace = fit_pace(self._amounts, self._seconds)
+        pace = fit_pace(self._amounts[WARMUP_UPDATES:], self._seconds[WARMUP_UPDATES:])
         mean = statistics.fmean(
             pace.seconds(self._work(shapes)) for shapes in self._mix.updates(limit=trainer.total_steps)
         )
+        once = extra_seconds(pace, self._amounts[:WARMUP_UPDATES], self._seconds[:WARMUP_UPDATES])
         figures = {
-            "training_seconds": round(mean * trainer.total_steps, 3),
+            "training_seconds": round(mean * trainer.total_steps + once, 3),
             "update_ms": round(mean * 1e3, 3),
             "timed_updates": TIMED_UPDATES,
         }

@@ -20,10 +20,11 @@ from apt_model.errors import EXIT_BAD_INPUT, ConfigError, UserError
 from training import registry
 from training.backend import Backend, LaunchPlan, RunRequest, requested_features
 from training.config import TrainingConfig
-from training.flags import add_launcher_flags, build_parser, launcher_parser, parse_flags
+from training.flags import add_launcher_flags, build_parser, early_stopping_of, launcher_parser, parse_flags
 from training.forecast import dry_run_lines
 from training.launch import describe, launch
 from training.layers import Layer, Resolved, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
+from training.preflight import preflight
 from training.worker import is_worker, leave, work
 
 DESCRIPTION = (
@@ -77,7 +78,8 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     if first.help:
         parser.print_help()
         return 0
-    flags, _ = parse_flags(parser, argv, config_class)
+    flags, known = parse_flags(parser, argv, config_class)
+    layers["--early-stopping"] = early_stopping_of(known)
     if isinstance(first.resume, str):
         layers[f"the resumed run ({first.resume})"] = settings_of_run(Path(first.resume), config_class)
     if config_file:
@@ -119,6 +121,8 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         from training.estimate import print_estimate  # brings in torch
 
         return print_estimate(resolved.config)
+    if not is_worker():
+        preflight(resolved.config)
     if plan is not None and not is_worker():
         return launch(plan, request)
     return backend.run(request).exit_code

@@ -10,10 +10,10 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -23,8 +23,16 @@ from apt_model.config import Section
 from apt_model.errors import ConfigError
 from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.config import TrainingConfig
-from training.hf_options import HuggingFaceOptions, options_of, passed_on, zero_stage_of
-from training.torchrun import check_ranks, torchrun_plan
+from training.hf_deepspeed import deepspeed_document, zero_stage_of
+from training.hf_options import HuggingFaceOptions, options_of, passed_on
+from training.torchrun import check_ranks, ranks_here, torchrun_plan
+from training.worker import is_worker
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from training.hf_engine import HuggingFaceEngine
+    from training.ranks import Ranks
 
 
 class HuggingFaceBackend:
@@ -59,7 +67,9 @@ class HuggingFaceBackend:
             self._validate_deepspeed(config)
 
     def _validate_deepspeed(self, config: TrainingConfig) -> None:
-        zero_stage_of(options_of(config))
+        launch = config.launch
+        planned = ranks_here(launch) * launch.nnodes
+        deepspeed_document(config, int(os.environ["WORLD_SIZE"]) if is_worker() else planned)
         wanted = {
             "precision=fp16": config.run.precision == "fp16",
             "optimizer=muon": config.optimizer.optimizer == "muon",
@@ -91,9 +101,7 @@ class HuggingFaceBackend:
         import torch
         from transformers import TrainerCallback
 
-        from training.deepspeed_environment import prepare_deepspeed
         from training.device import pick_device, pick_precision
-        from training.hf_engine import HuggingFaceDeepSpeedEngine, HuggingFaceEngine
         from training.hf_trainer import transformers_loop
         from training.hlbd_run import train_hlbd
         from training.loop import Trainer
@@ -108,21 +116,28 @@ class HuggingFaceBackend:
         # accelerate imports DeepSpeed wherever it is installed, which then says what machine it thinks that this is.
         os.environ.setdefault("DS_ACCELERATOR", device.type)
         ranks = Ranks.join(device)
-        if options.deepspeed is not None:
-            prepare_deepspeed(ranks)
-
-        def make_engine(model: torch.nn.Module, config: TrainingConfig) -> HuggingFaceEngine:
-            if options.deepspeed is None:
-                return HuggingFaceEngine(model, config, ranks)
-            return HuggingFaceDeepSpeedEngine(model, config, ranks, zero_stage_of(options))
 
         def loop(trainer: Trainer) -> None:
             transformers_loop(trainer, callbacks)
 
-        result = train_hlbd(request, ranks, make_engine, loop, checkpoint_name)
+        result = train_hlbd(request, ranks, engine_of(request.config, ranks), loop, checkpoint_name)
         ranks.barrier()
         ranks.leave()  # not after an error: the other ranks may never come
         return result
+
+
+def engine_of(config: TrainingConfig, ranks: Ranks) -> Callable[[nn.Module, TrainingConfig], HuggingFaceEngine]:
+    """(seeded model, resolved config) -> the engine; DeepSpeed is made ready where its file is given."""
+    from training.hf_engine import HuggingFaceDeepSpeedEngine, HuggingFaceEngine
+
+    options = options_of(config)
+    if options.deepspeed is None:
+        return lambda model, config: HuggingFaceEngine(model, config, ranks)
+    from training.deepspeed_environment import prepare_deepspeed
+
+    prepare_deepspeed(ranks)
+    stage = zero_stage_of(options)
+    return lambda model, config: HuggingFaceDeepSpeedEngine(model, config, ranks, stage)
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:

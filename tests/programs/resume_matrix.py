@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -16,18 +17,22 @@ import torch
 from training import registry
 from training.backend import RunRequest
 from training.config import TrainingConfig
-from training.engine import Engine, TorchEngine
+from training.engine import TorchEngine
 from training.hlbd_run import train_hlbd
 from training.ranks import Ranks
 from training.train import with_options
 
-KINDS = ("playground", "ddp", "zero1", "zero2", "zero3")
+KINDS = ("playground", "ddp", "zero1", "zero2", "zero3", "hf", "hf_zero2")
+ON_ONE_RANK = ("playground", "hf")
 HALF, WHOLE = 20, 40
 
 
 def config_of(kind: str, run_dir: Path) -> TrainingConfig:
     """The same run whatever the kind; only where and how differ."""
-    backend = "deepspeed" if kind.startswith("zero") else "playground"
+    backend = {"zero": "deepspeed", "hf": "huggingface", "hf_zero": "huggingface"}.get(kind.rstrip("123"), "playground")
+    options: dict[str, Any] = {"zero_stage": int(kind[-1])} if backend == "deepspeed" else {}
+    if kind == "hf_zero2":
+        options = {"deepspeed": "ds_config.json"}
     return with_options(registry.load(backend)).from_dict({
         "backend": backend,
         "model": {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64},
@@ -38,8 +43,28 @@ def config_of(kind: str, run_dir: Path) -> TrainingConfig:
         "schedule": {"restart_epochs": 1.0},
         "checkpoint": {"save_steps": HALF, "save_interval": None},
         "report": {"answer_samples": 0, "fingerprints": True},
-        **({"deepspeed": {"zero_stage": int(kind[-1]), "device": "cpu"}} if backend == "deepspeed" else {}),
+        backend: {"device": "cpu", **options},
     })  # fmt: skip
+
+
+def checkpoint_of(kind: str, folder: Path) -> Path:
+    """Where the whole run of a kind left its state after half of its steps."""
+    return folder / kind / (f"checkpoint-{HALF}" if kind.startswith("hf") else f"checkpoint_step_{HALF}")
+
+
+def train(request: RunRequest, ranks: Ranks) -> None:
+    """As the backend's own `run` does, but in ranks that stay for the next run."""
+    if request.config.backend == "deepspeed":
+        from training.deepspeed_engine import DeepSpeedEngine
+
+        train_hlbd(request, ranks, lambda model, config: DeepSpeedEngine(model, config, ranks))
+    elif request.config.backend == "huggingface":
+        from training.hf_trainer import transformers_loop
+        from training.train_hf_trainer import checkpoint_name, engine_of
+
+        train_hlbd(request, ranks, engine_of(request.config, ranks), transformers_loop, checkpoint_name)
+    else:
+        train_hlbd(request, ranks, lambda model, config: TorchEngine(model, config, ranks))
 
 
 def main() -> None:
@@ -47,21 +72,14 @@ def main() -> None:
     torch.set_num_threads(1)
     ranks = Ranks.join(torch.device("cpu"))
 
-    def make_engine(model: torch.nn.Module, config: TrainingConfig) -> Engine:
-        if config.backend == "deepspeed":
-            from training.deepspeed_engine import DeepSpeedEngine
-
-            return DeepSpeedEngine(model, config, ranks)
-        return TorchEngine(model, config, ranks)
-
     for kind in kinds:
         if what == "whole":
-            train_hlbd(RunRequest(config_of(kind, folder / kind)), ranks, make_engine)
+            train(RunRequest(config_of(kind, folder / kind)), ranks)
             continue
         for source in KINDS:
-            start = folder / source / f"checkpoint_step_{HALF}"
+            start = checkpoint_of(source, folder)
             config = config_of(kind, folder / f"{source}-{kind}")
-            train_hlbd(RunRequest(config, resume=True, resume_from=start), ranks, make_engine)
+            train(RunRequest(config, resume=True, resume_from=start), ranks)
     ranks.barrier()
     sys.stdout.flush()
     os._exit(0)  # as DeepSpeed's own backend does: its threads abort the interpreter's way out now and then

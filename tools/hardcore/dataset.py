@@ -7,6 +7,7 @@ import os
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from tools.hardcore.fact import Kind, Row
 from tools.hardcore.lane import shares
 from tools.hardcore.modules import MODULES
 from tools.hardcore.permutation import Permutation
+from tools.hardcore.weights import apportion, as_numbers
 
+Weights = Mapping[str, Fraction]
+"""Of every module; None in their place: all alike."""
 MIN_SIZE = len(MODULES)
 MAX_SIZE = 1_000_000
 SEED = 20_240
@@ -31,10 +35,22 @@ _DESCRIPTIONS = {
 }
 
 
-def module_sizes(size: int) -> dict[str, int]:
-    """Rows per module, as even as can be; the first modules take what is left over."""
-    each, rest = divmod(size, len(MODULES))
-    return {module: each + (position < rest) for position, module in enumerate(MODULES)}
+def module_sizes(size: int, weights: Weights | None = None) -> dict[str, int]:
+    """Rows per module, as near to its weight as can be; the first modules take what is left over.
+
+    Raises:
+        ValueError: a module would get no row, or more rows than it has questions.
+    """
+    given = weights or dict.fromkeys(MODULES, Fraction(1))
+    sizes = dict(zip(MODULES, apportion(size, [given[module] for module in MODULES]), strict=True))
+    for module, rows in sizes.items():
+        if rows == 0:
+            raise ValueError(f"{module} would get none of {size} rows; give it more weight or raise --size")
+        try:
+            shares(MODULES[module], rows)
+        except ValueError as error:
+            raise ValueError(f"{module}: {error}; give it less weight or lower --size") from error
+    return sizes
 
 
 def training_rows(module: str, rows: int, seed: int) -> Iterator[Row]:
@@ -50,7 +66,7 @@ def training_rows(module: str, rows: int, seed: int) -> Iterator[Row]:
         yield next(streams[bisect_right(ends, places(index))])
 
 
-def training_metadata(version: int, size: int, seed: int) -> dict[str, object]:
+def training_metadata(version: int, size: int, seed: int, weights: Weights | None = None) -> dict[str, object]:
     """The header of a training file; it holds nothing that differs from run to run."""
     return {
         "name": "HLBD_Hardcore" if version == 1 else f"HLBD_Hardcore_V{version}",
@@ -58,19 +74,25 @@ def training_metadata(version: int, size: int, seed: int) -> dict[str, object]:
         "description": _DESCRIPTIONS[version],
         "total_samples": size,
         "modules": list(MODULES),
-        "samples_per_module": module_sizes(size),
+        **({"weights": as_numbers(weights)} if weights else {}),
+        "samples_per_module": module_sizes(size, weights),
         "seed": seed,
         "generator": "tools/generate_hlbd_hardcore.py",
     }
 
 
-def write_training_file(path: Path, version: int, size: int, seed: int) -> None:
-    """Write a training file row by row, in constant memory. Raises OSError when it cannot be written."""
+def write_training_file(path: Path, version: int, size: int, seed: int, weights: Weights | None = None) -> None:
+    """Write a training file row by row, in constant memory.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: as `module_sizes`.
+    """
     columns = {
         module: ({"input": row.input, "output": row.output} for row in training_rows(module, rows, seed))
-        for module, rows in module_sizes(size).items()
+        for module, rows in module_sizes(size, weights).items()
     }
-    write_rows(path, training_metadata(version, size, seed), columns)
+    write_rows(path, training_metadata(version, size, seed, weights), columns)
 
 
 def write_rows(path: Path, metadata: Mapping[str, object], modules: Mapping[str, Iterable[Mapping[str, str]]]) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from tools.hardcore.dataset import SIZES, module_sizes, training_rows, write_rows
+from tools.hardcore.dataset import SIZES, Weights, module_sizes, training_rows, write_rows
 from tools.hardcore.fact import Fact, Kind, Row
 from tools.hardcore.modules import MODULES
 
@@ -46,26 +46,31 @@ class _Quota:
 _SMALL, _LARGE = _Quota(20, 20, 10), _Quota(80, 80, 40)
 
 
-def held_out_rows(size: int, seed: int) -> dict[str, list[HeldOutRow]]:
-    """The held-out rows for the training file of this size and seed, by module.
+def held_out_rows(size: int, seed: int, weights: Weights | None = None) -> dict[str, list[HeldOutRow]]:
+    """The held-out rows for the training file of this size, seed and weights, by module.
 
-    Only the first 5,042 training rows are looked at: a larger file of the same seed holds their facts too,
-    and whatever its size it never holds a reserved fact. So memory stays bounded. Every character of a
-    held-out row occurs in those training rows. Raises ValueError for a size below `MIN_TRAINING_SIZE`.
+    Only the first rows of each module are looked at, no more than version 2 has: a larger file of the same seed holds
+    their facts too, and whatever its size it never holds a reserved fact. So memory stays bounded. Every character of
+    a held-out row occurs in those training rows. A module of few rows is asked fewer questions. Raises ValueError for a
+    size below `MIN_TRAINING_SIZE`.
     """
     if size < MIN_TRAINING_SIZE:
         raise ValueError(f"a held-out file needs at least {MIN_TRAINING_SIZE} training rows, got {size}")
     quota = _LARGE if size >= SIZES[2] else _SMALL
+    enough = module_sizes(SIZES[2])
     seen = {
-        module: list(training_rows(module, rows, seed)) for module, rows in module_sizes(min(size, SIZES[2])).items()
+        module: list(training_rows(module, min(rows, enough[module]), seed))
+        for module, rows in module_sizes(size, weights).items()
     }
     alphabet = {char for rows in seen.values() for row in rows for char in row.input + row.output}
     return {module: _Selection(module, rows, alphabet, seed).rows(quota) for module, rows in seen.items()}
 
 
-def write_held_out_file(path: Path, training_name: str, version: int, size: int, seed: int) -> int:
+def write_held_out_file(
+    path: Path, training_name: str, version: int, size: int, seed: int, weights: Weights | None = None
+) -> int:
     """Write the held-out file of `training_name` atomically; returns the number of rows."""
-    modules = held_out_rows(size, seed)
+    modules = held_out_rows(size, seed, weights)
     counts: dict[str, int] = defaultdict(int)
     for row in (row for rows in modules.values() for row in rows):
         counts[row.kind] += 1

@@ -71,7 +71,11 @@ def shares(kinds: Sequence[Kind], rows: int) -> list[tuple[Lane, int]]:
 
     A kind that has no more to give leaves its share to the others; operand ranges widen only when all kinds
     are used up. Shares never shrink as `rows` grows, so a larger file holds every row of a smaller one.
+
+    Raises:
+        ValueError: there are not so many questions, however wide the operands are.
     """
+    wanted = rows
     given: list[tuple[Lane, int]] = []
     for reach in range(1, MAX_REACH + 1):
         lanes = [Lane(kind, reach) for kind in kinds]
@@ -80,7 +84,7 @@ def shares(kinds: Sequence[Kind], rows: int) -> list[tuple[Lane, int]]:
         rows -= sum(filled)
         if rows == 0:
             return given
-    raise ValueError(f"{rows} rows more than reach {MAX_REACH} holds")
+    raise ValueError(f"{wanted} rows wanted, {wanted - rows} there are")
 
 
 def _fill(rooms: Sequence[int], wanted: int) -> list[int]:

@@ -92,6 +92,11 @@ def usual(backend: str, ranks: int) -> Iterator[Variant]:
                 yield Variant(backend, several)
         case "deepspeed":
             yield from (Variant(backend, (("zero_stage", stage), *several)) for stage in ZERO_STAGES)
+        case "huggingface":
+            yield Variant(backend)
+            if ranks > 1:
+                yield Variant(backend, several)
+            yield Variant(backend, (("deepspeed", "ds_config"), *several))
         case _:
             yield Variant(backend)
 

@@ -72,6 +72,8 @@ class Report:
 
     model: str
     num_parameters: int | None
+    weights: str | None
+    """`training.single_file.digest` of the parameters by name: which model the report is about, whatever its path."""
     files: tuple[QuestionFile, ...]
     notes: tuple[str, ...]
     modules: tuple[ModuleReport, ...]

@@ -13,6 +13,7 @@ from tools.verification.probes import run_probes
 from tools.verification.question import Question
 from tools.verification.report import Report, calibrations, module_reports
 from tools.verification.shortcuts import find_shortcuts
+from training.single_file import digest
 
 
 def verify(answerer: Answerer, questions: Questions, name: str) -> Report:
@@ -31,9 +32,10 @@ def verify(answerer: Answerer, questions: Questions, name: str) -> Report:
     exam = Exam([*questions.train, *questions.held_out])
     outcome = Outcome(exam, answerer.answer([q.prompt for q in exam.questions]))
     notes = list(questions.notes)
-    num_parameters = None
+    num_parameters = weights = None
     if isinstance(answerer, ModelAnswerer):
         num_parameters = answerer.model.num_parameters()
+        weights = digest(dict(answerer.model.named_parameters()))
         if answerer.num_too_long:
             notes.append(
                 f"prompts longer than the model's max_seq_len={answerer.model.config.max_seq_len} tokens: "
@@ -43,6 +45,7 @@ def verify(answerer: Answerer, questions: Questions, name: str) -> Report:
     return Report(
         name,
         num_parameters,
+        weights,
         tuple(questions.files),
         tuple(notes),
         module_reports(outcome),

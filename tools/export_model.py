@@ -1,0 +1,151 @@
+"""Export a trained model: the Hugging Face form with a model card, ONNX, or straight to the Hub.
+
+    python tools/export_model.py runs/default --output my_model
+    python tools/export_model.py runs/default --push-to-hub OWNER/NAME --private
+    python tools/export_model.py runs/default/checkpoint_epoch_25 --output my_model --format onnx
+
+MODEL is any form of ours: final_model.pt, checkpoint_*, final_model/ or a run directory. The card tells what the run's
+own record holds, and what tools/verify_hlbd_model.py --json found (docs/EXPORT.md).
+
+Exit code: 0, or 2 for input that cannot be used and for a push that failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from apt_model.errors import EXIT_BAD_INPUT, UserError, did_you_mean
+from training.hub_settings import fault_of_repo
+
+FORMATS = ("huggingface", "onnx")
+WHY_NOT_GGUF = (
+    "--format gguf: there is no such export. GGUF files are read by llama.cpp, which builds the networks that it knows "
+    "by name; APT is none of them (each head computes a temperature and a gate at every token), nor is its tokenizer. "
+    "Use --format huggingface or onnx"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=(__doc__ or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, help="model file, checkpoint, or directory")
+    add("--output", metavar="DIR", type=Path, help="directory to write; there must be none")
+    add("--overwrite", action="store_true", help="replace a model directory that is there")
+    add(
+        "--format",
+        default="huggingface",
+        help="huggingface: safetensors, tokenizer, code, card; onnx: also onnx/model.onnx (default: %(default)s)",
+    )
+    add("--verification", metavar="FILE", type=Path, help="verifier's report (default: verification.json of the run)")
+    add("--push-to-hub", metavar="REPO", help="upload it to this repository of the Hugging Face Hub, OWNER/NAME")
+    add("--private", action="store_true", help="the repository is private; one that is there must be")
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError before anything is written."""
+    args = _parser().parse_args(arguments)
+    repo: str | None = args.push_to_hub
+    _refuse_contradictions(args)
+
+    # Imported here, so that --help and a misspelt flag do not wait for torch.
+    from training.hub import find_token, push
+    from training.model_export import export
+    from training.model_facts import facts_of
+    from training.trained_model import load_trained_model
+
+    if args.format == "onnx":
+        from training.onnx_export import check_onnx
+
+        check_onnx()
+    if repo is not None:
+        _told_with_flag(repo, find_token)
+    if args.output is not None:
+        _refuse_foreign_directory(args.output, args.overwrite)
+    trained = load_trained_model(args.model)
+    facts = facts_of(trained, args.verification)
+    for note in facts.notes:
+        print(f"note     {note}")
+    with tempfile.TemporaryDirectory(prefix="apt_export_") as temporary:
+        directory: Path = args.output or Path(temporary) / "model"
+        export(trained, facts, directory, repo or directory.resolve().name, args.format)
+        if args.output is not None:
+            print(f"exported {trained.origin} to {directory}/ ({args.format})")
+        if repo is not None:
+            print(f"pushed   {_told_with_flag(repo, lambda: push(directory, repo, args.private))}")
+    return 0
+
+
+def _told_with_flag(repo: str, step: Callable[[], str]) -> str:
+    """Do a step of publishing; its error names the flag."""
+    from training.hub_refusals import HubError
+
+    try:
+        return step()
+    except HubError as error:
+        raise HubError(f"--push-to-hub {repo}: {error}") from error
+
+
+def _refuse_contradictions(args: argparse.Namespace) -> None:
+    if args.format == "gguf":
+        raise UserError(WHY_NOT_GGUF)
+    if args.format not in FORMATS:
+        hint = did_you_mean(args.format, FORMATS)
+        raise UserError(f"--format must be one of {', '.join(FORMATS)}, got {args.format!r}{hint}")
+    if args.output is None and args.push_to_hub is None:
+        raise UserError("nothing to do; give --output DIR, --push-to-hub OWNER/NAME, or both")
+    if args.private and args.push_to_hub is None:
+        raise UserError("--private says who may see what is pushed, and nothing is; add --push-to-hub OWNER/NAME")
+    if args.push_to_hub is not None and (fault := fault_of_repo(args.push_to_hub)) is not None:
+        raise UserError(f"--push-to-hub {args.push_to_hub!r} is no repository of the Hub: it {fault}")
+
+
+def _refuse_foreign_directory(path: Path, overwrite: bool) -> None:
+    """What is at `path` is replaced whole, so it must be nothing, or a model directory that the user gives up."""
+    from apt_model.errors import CheckpointError
+    from apt_model.portable import load_portable
+
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise UserError(f"--output {path}: this is no directory; choose another")
+    if path.resolve() == Path.cwd() or not path.name:
+        raise UserError(f"--output {path}: the export would replace the directory that you are in; choose another")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    try:
+        load_portable(path)
+    except CheckpointError as error:
+        told = f"--output {path}: there are other files in it, and the export would replace them; choose another"
+        raise UserError(told) from error
+    if not overwrite:
+        raise UserError(f"--output {path}: there is a model in it already; replace it (--overwrite) or choose another")
+
+
+def main() -> int:
+    """Command line entry: see the module's text for exit codes."""
+    try:
+        return run(sys.argv[1:])
+    except UserError as error:
+        print(f"export_model: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""Trackers behind the reporter: each in a daemon thread behind a bounded queue. No torch.
+
+The training thread appends to a list and goes on; it never waits for a tracker, whatever that does. All it prints comes
+from the training thread too, so that no line tears another.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from training.progress import REPORT_NAME, Event
+from training.tracking.backlog import missed_points, without_told
+from training.tracking.figures import point_of
+from training.tracking.secrets import without_secrets
+from training.tracking.tracker import Point, RunStart, Told, Tracker
+
+MAX_WAITING = 5000
+"""Points that wait for a tracker, about 1 KB each. When they are more, every other one is dropped."""
+POINTS_PER_CALL = 200
+SECONDS_TO_FINISH = 15.0
+"""For all trackers together, after the last event: enough for a short run to make its first MLflow database, and half
+of what a preempted job has to end."""
+
+_ENDS = {"run_finished": "finished", "run_stopped": "stopped", "run_failed": "failed"}
+
+
+class Trackers:
+    """A sink that passes the events on to trackers. It never raises and never waits, except in `close`, and there a
+    limited time.
+
+    Args:
+        trackers: each is used from a thread of its own.
+        run_dir: with the run's record.
+        params: the resolved config, flat.
+        seconds_to_finish: for `close`; what has not finished then is left behind, with one line.
+    """
+
+    def __init__(
+        self,
+        trackers: Iterable[Tracker],
+        run_dir: Path,
+        params: Mapping[str, Any],
+        seconds_to_finish: float = SECONDS_TO_FINISH,
+    ) -> None:
+        self._lanes = [_Lane(tracker, run_dir) for tracker in trackers]
+        self._params = params
+        self._seconds_to_finish = seconds_to_finish
+        self._step = 0
+
+    def event(self, event: Event) -> None:
+        """Take one event, in microseconds."""
+        kind = event["event"]
+        if kind in ("run_started", "run_resumed"):
+            self._start(event)
+            return
+        self._step = event.get("step", self._step)
+        point = point_of(event, self._step)
+        for lane in self._lanes:
+            if point is not None:
+                lane.put(point)
+            lane.state = _ENDS.get(kind, lane.state)
+            lane.tell()
+
+    def _start(self, event: Event) -> None:
+        is_resumed = event["event"] == "run_resumed"
+        self._step = event["step"] if is_resumed else 0
+        facts = {key: value for key, value in event.items() if key not in ("event", "time", "step")}
+        run = RunStart(event["run_id"], self._step, event["time"], is_resumed, facts, self._params)
+        for lane in self._lanes:
+            lane.start(run)
+
+    def close(self) -> None:
+        """Let the trackers finish, all at the same time, but not for longer than agreed."""
+        for lane in self._lanes:
+            lane.closing.set()
+        until = time.monotonic() + self._seconds_to_finish
+        for lane in self._lanes:
+            lane.leave(until, self._seconds_to_finish)
+
+
+class _Lane:
+    """One tracker, its thread and what waits for it."""
+
+    def __init__(self, tracker: Tracker, run_dir: Path) -> None:
+        self.tracker = tracker
+        self.state = "stopped"  # as long as no event says how the run ended
+        self.closing = threading.Event()
+        self._run_dir = run_dir
+        self._waiting: list[Point] = []
+        self._lock = threading.Lock()
+        self._is_off = False
+        self._is_slow = False
+        self._said: list[str] = []
+        self._thread: threading.Thread | None = None
+        self._told = Told()
+
+    # -- the training thread's side --------------------------------------------------------------------------------
+
+    def start(self, run: RunStart) -> None:
+        self._thread = threading.Thread(target=self._work, args=(run,), name=f"track-{self.tracker.name}", daemon=True)
+        self._thread.start()
+
+    def put(self, point: Point) -> None:
+        if self._is_off:
+            return
+        with self._lock:
+            self._waiting.append(point)
+            if len(self._waiting) <= MAX_WAITING:
+                return
+            self._waiting = _thinned(self._waiting)
+        if not self._is_slow:
+            self._is_slow = True
+            self._say(
+                f"warning: --track {self.tracker.name} does not keep up and gets fewer points; progress.jsonl has all"
+            )
+
+    def tell(self) -> None:
+        """Print what the thread has to say."""
+        while self._said:
+            # Above the progress bar, where there is one.
+            tqdm.write(self._said.pop(0), file=sys.stderr)
+
+    def leave(self, until: float, seconds: float) -> None:
+        if self._thread is not None:
+            self._thread.join(max(0.0, until - time.monotonic()))
+            if self._thread.is_alive() and not self._is_off:
+                self._say(
+                    f"warning: --track {self.tracker.name} has not finished after {seconds:g} s and is left behind; "
+                    "progress.jsonl has everything, and --resume sends what is missing"
+                )
+                self._is_off = True
+        self.tell()
+
+    def _say(self, line: str) -> None:
+        self._said.append(line)
+
+    # -- the tracker's thread --------------------------------------------------------------------------------------
+
+    def _work(self, run: RunStart) -> None:
+        try:
+            self._told = self.tracker.start(run)
+            self._say(f"track   {self.tracker.name}: {self.tracker.whereabouts()}")
+            if run.is_resumed:
+                self._log(missed_points(self._run_dir, run, self._told))
+            is_over = False
+            while not is_over and not self._is_off:
+                is_over = self.closing.wait(self.tracker.seconds_between_calls)
+                self._log(new for point in self._take(is_over) if (new := without_told(point, self._told)))
+            if not self._is_off:
+                self.tracker.finish(self.state, self._run_dir / REPORT_NAME)
+        except BaseException as error:  # whatever a library raises, SystemExit too: the run goes on
+            if not self._is_off:
+                lines = str(error).strip().splitlines() or [""]
+                told = without_secrets(f"{type(error).__name__}: {lines[0]}".removesuffix(": "))
+                self._say(
+                    f"warning: --track {self.tracker.name} failed and is switched off ({told}); the training goes on, "
+                    "progress.jsonl has everything"
+                )
+        finally:
+            self._is_off = True
+            with self._lock:
+                self._waiting.clear()
+
+    def _log(self, points: Iterable[Point]) -> None:
+        chunk: list[Point] = []
+        for point in points:
+            if self._is_off:  # left behind; the run may go on elsewhere already, and tell the same points
+                return
+            if len(chunk) >= POINTS_PER_CALL and point.step != chunk[-1].step:
+                self.tracker.log(chunk)
+                chunk = []
+            chunk.append(point)
+        if chunk and not self._is_off:
+            self.tracker.log(chunk)
+
+    def _take(self, everything: bool) -> list[Point]:
+        """What waits. The newest step stays, as long as more may be said of it (its validation): so a tracker has all
+        or nothing of a step, whenever the run is killed, and the last step that it holds says what it lacks."""
+        with self._lock:
+            newest = self._waiting[-1].step if self._waiting and not everything else math.inf
+            taken = [point for point in self._waiting if point.step < newest]
+            del self._waiting[: len(taken)]
+        return taken
+
+
+def _thinned(points: Sequence[Point]) -> list[Point]:
+    """Every other update's point, and every point of another kind; or half of all, where these alone are too many."""
+    updates = [point for point in points if "train/loss" in point.figures]
+    dropped = {id(point) for point in updates[::2]}
+    kept = [point for point in points if id(point) not in dropped]
+    return kept if len(kept) <= MAX_WAITING * 3 // 4 else list(points[::2])

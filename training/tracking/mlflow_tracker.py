@@ -1,0 +1,182 @@
+"""MLflow: a run in a SQLite file without a server, in a server, or in the job that Azure ML made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from training.tracking.settings import DEFAULT_PROJECT, TrackConfig
+from training.tracking.tracker import Point, RunStart, Told
+from training.tracking.tracker_file import TrackerFile
+
+DATABASE_NAME = "mlflow.db"
+ARTIFACTS_NAME = "mlflow_artifacts"
+MAX_METRICS = 1000
+"""In one call; MLflow's own limit. A call is stored whole or not at all."""
+MAX_PARAMS = 100
+
+_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+
+
+def store_of(settings: TrackConfig, run_dir: Path) -> str:
+    """The tracking URI: the setting, else MLFLOW_TRACKING_URI, else a SQLite file beside the run directory."""
+    given = settings.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return given or f"sqlite:///{(run_dir.absolute().parent / DATABASE_NAME).as_posix()}"
+
+
+class MLflowTracker:
+    """Logs one run by MLflow's client, without its global state.
+
+    The times of the points are those of the record, so a point that is sent twice is one point to MLflow.
+    """
+
+    name: ClassVar[str] = "mlflow"
+    seconds_between_calls: ClassVar[float] = 5.0
+
+    def __init__(self, settings: TrackConfig, run_dir: Path, file: TrackerFile) -> None:
+        self._uri = store_of(settings, run_dir)
+        self._experiment = settings.mlflow_experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_PROJECT
+        self._run_dir = run_dir
+        self._file = file
+        self._id = ""
+        self._is_guest = False
+
+    def start(self, run: RunStart) -> Told:
+        """Make the run, or go on with it. See `Tracker.start`."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+        from mlflow.tracking import MlflowClient
+
+        for told in ("mlflow.store.db", "alembic"):  # each of forty migrations, when a SQLite file is made
+            logging.getLogger(told).setLevel(logging.WARNING)
+        _make_room(self._uri)
+        self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        found = self._find(run)
+        if found is None:
+            found = self._client.create_run(
+                self._experiment_id(),
+                start_time=round(run.time * 1000),
+                tags=run.tags,
+                run_name=self._run_dir.absolute().name,
+            )
+        else:
+            if not self._is_guest:
+                self._client.update_run(found.info.run_id, status="RUNNING")
+            for key, value in run.tags.items():
+                self._client.set_tag(found.info.run_id, key, value)
+        self._id, self._experiment_of_run = found.info.run_id, found.info.experiment_id
+        self._file.keep(self.name, run, run=self._id, experiment=self._experiment_of_run)
+        self._log_params(run, found.data.params)
+        # Of each metric MLflow gives the latest value with the run itself: no history is read.
+        return Told(by_figure={metric.key: metric.step for metric in found.data._metric_objs or []})
+
+    def _find(self, run: RunStart) -> Any:
+        """The run to go on with, or None."""
+        from mlflow.exceptions import MlflowException
+
+        if job := os.environ.get("MLFLOW_RUN_ID"):  # Azure ML has made a run for the job that we are
+            self._is_guest = True
+            return self._client.get_run(job)
+        if not (known := self._file.recall(self.name, run).get("run")):
+            return None
+        try:
+            found = self._client.get_run(known)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # another store, or purged from this one
+                return None
+            raise
+        return found if found.info.lifecycle_stage == "active" else None
+
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(self._experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(self._experiment, artifact_location=self._artifacts()))
+        except MlflowException as error:
+            # Another run of the same minute has made it.
+            found = self._client.get_experiment_by_name(self._experiment)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+            return str(found.experiment_id)
+
+    def _artifacts(self) -> str | None:
+        """Where files go: beside a SQLite file (MLflow's default is the working directory). None: as a server says."""
+        database = _sqlite_file(self._uri)
+        return (database.parent / ARTIFACTS_NAME).as_uri() if database else None
+
+    def _log_params(self, run: RunStart, known: dict[str, str]) -> None:
+        """Params can be written once; a resumed run's new values (more epochs, another machine) become tags."""
+        from mlflow.entities import Param, RunTag
+
+        params = {key: str(value) for key, value in run.params.items()}
+        new = [Param(key, value) for key, value in params.items() if key not in known]
+        changed = [
+            RunTag(f"{key} from step {run.step}", value)
+            for key, value in params.items()
+            if key in known and known[key] != value[: len(known[key])]  # MLflow cuts long values
+        ]
+        for first in range(0, len(new), MAX_PARAMS):
+            self._client.log_batch(self._id, params=new[first : first + MAX_PARAMS])
+        if changed:
+            self._client.log_batch(self._id, tags=changed[:MAX_PARAMS])
+
+    def whereabouts(self) -> str:
+        """See `Tracker.whereabouts`."""
+        if _sqlite_file(self._uri):
+            return f"run {self._id}; mlflow ui --backend-store-uri {self._uri}"
+        if self._uri.startswith("http"):
+            return f"{self._uri.rstrip('/')}/#/experiments/{self._experiment_of_run}/runs/{self._id}"
+        return f"run {self._id}"
+
+    def log(self, points: Sequence[Point]) -> None:
+        """Store points, whole steps in each call. See `Tracker.log`."""
+        from mlflow.entities import Metric
+
+        for batch in _batches(points):
+            self._client.log_batch(
+                self._id,
+                metrics=[
+                    Metric(name, value, round(point.time * 1000), point.step)
+                    for point in batch
+                    for name, value in point.figures.items()
+                ],
+            )
+
+    def finish(self, state: str, report: Path) -> None:
+        """Upload the report and end the run. See `Tracker.finish`."""
+        if report.exists():
+            self._client.log_artifact(self._id, str(report))
+        if not self._is_guest:  # Azure ends the runs that it made
+            self._client.set_terminated(self._id, _STATUS[state])
+
+
+def _batches(points: Sequence[Point]) -> Iterator[list[Point]]:
+    """Points cut where a call would be too large."""
+    batch: list[Point] = []
+    size = 0
+    for point in points:
+        if batch and size + len(point.figures) > MAX_METRICS:
+            yield batch
+            batch, size = [], 0
+        batch.append(point)
+        size += len(point.figures)
+    if batch:
+        yield batch
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store, as an absolute path; None: another kind of store."""
+    scheme, _, path = uri.partition(":///")
+    if scheme.partition("+")[0] != "sqlite" or not path:
+        return None
+    return Path(path.partition("?")[0]).absolute()
+
+
+def _make_room(uri: str) -> None:
+    if database := _sqlite_file(uri):
+        database.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,20 @@
+"""What must never be printed: passwords and tokens that a library's error message may carry. No torch."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_SECRET_VARIABLES = (
+    "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN",
+    "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCESS_KEY",
+)  # fmt: skip
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the values of known secret variables, and without the user part of addresses."""
+    for name in _SECRET_VARIABLES:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, f"<{name}>")
+    return _USER_INFO.sub("", text)

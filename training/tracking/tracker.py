@@ -1,0 +1,89 @@
+"""What a tracker is: a service that keeps figures of runs (W&B, MLflow, TensorBoard). Nothing heavy is imported here.
+
+A tracker may raise, be slow or hang for ever. It is run by `training.tracking.background`, in a thread of its own, so
+none of this reaches the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A run begins, or goes on: what a tracker is told first."""
+
+    run_id: str
+    """Ours; the same in every part of a run that was resumed."""
+    step: int
+    """Updates already done: 0, or the step from which the run is resumed."""
+    time: float
+    """Unix seconds of the event."""
+    is_resumed: bool
+    facts: Mapping[str, Any]
+    """Of the `run_started` or `run_resumed` event."""
+    params: Mapping[str, Any]
+    """The resolved config, flat: `optimizer.learning_rate -> 0.0003`."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """By what runs are found and compared."""
+        names = ("backend", "run_id", "curve_hash", "device", "world_size", "num_parameters", "data_fingerprint")
+        return {name: str(self.facts[name]) for name in names if self.facts.get(name) is not None}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Figures of one step."""
+
+    step: int
+    time: float
+    """Unix seconds: when it was measured, not when it was sent. Sent twice, a point is the same point."""
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a tracker holds of the run already, from before it was resumed."""
+
+    step: int = 0
+    """All figures up to this step are there."""
+    by_figure: Mapping[str, int] = field(default_factory=dict)
+    """Figure -> last step of it that is there, where the tracker can tell."""
+
+    def holds(self, figure: str, step: int) -> bool:
+        """Whether that point would be there twice."""
+        return step <= max(self.step, self.by_figure.get(figure, 0))
+
+
+class Tracker(Protocol):
+    """One run in one service. All methods are called from one thread, in this order."""
+
+    name: ClassVar[str]
+    """As in `--track`."""
+    seconds_between_calls: ClassVar[float]
+    """Points are collected for so long before `log` is called."""
+
+    def start(self, run: RunStart) -> Told:
+        """Begin the run in the service, or go on with it. Whatever it does may take long."""
+        ...
+
+    def whereabouts(self) -> str:
+        """Where the user finds the run: one line. Called after `start`."""
+        ...
+
+    def log(self, points: Sequence[Point]) -> None:
+        """Take points, the steps in ascending order. Returns when they are safe or on their way."""
+        ...
+
+    def finish(self, state: str, report: Path) -> None:
+        """The run ended: `finished`, `stopped` (it can be resumed) or `failed`.
+
+        Args:
+            state: how.
+            report: `experiment_report.json`, to be kept with the run; it may be missing.
+        """
+        ...
