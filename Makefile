@@ -21,7 +21,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(INSTALL) -e ".[dev,deepspeed]"
+	$(INSTALL) -e ".[dev,deepspeed,huggingface]"
 	touch $@
 
 $(VENV)/.benchmark: $(VENV)/.dev

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
@@ -17,8 +18,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
 
 DROP, SILENT = "drop", "silent"
 """Faults that are no status: the connection breaks off, or no answer ever comes."""
@@ -315,6 +321,30 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, hub: HubStandIn, home: Path) -> None:
+    """Let this process take `hub` for the Hub, with its user's token in the environment and no other anywhere.
+
+    `huggingface_hub` has read its variables when it was imported; a process of its own is told by them
+    (`environment`).
+    """
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(home / "stored_tokens"))
+    for name in ("HF_OIDC_RESOURCE", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+
+
+def environment(hub: HubStandIn, home: Path) -> dict[str, str]:
+    """Of a process that takes `hub` for the Hub; the library's own variables do all of it."""
+    others = {name: v for name, v in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS"))}
+    ours = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}
+    return {**others, **ours, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+
+
 @contextlib.contextmanager
 def hub_stand_in() -> Iterator[HubStandIn]:
     """A Hub that answers at a free port of this machine while a block runs."""
@@ -325,9 +355,11 @@ def hub_stand_in() -> Iterator[HubStandIn]:
     handler.hub = hub  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
+    huggingface_hub.close_session()
     try:
         yield hub
     finally:
+        huggingface_hub.close_session()
         hub.end.set()
         server.shutdown()
         server.server_close()

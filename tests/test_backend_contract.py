@@ -36,6 +36,10 @@ class TestDeepSpeed(BackendContract):
     name: ClassVar[str] = "deepspeed"
 
 
+class TestHuggingFace(BackendContract):
+    name: ClassVar[str] = "huggingface"
+
+
 class TestEcho(BackendContract):
     """The example of a third party keeps the contract that it is judged by."""
 

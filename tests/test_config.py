@@ -43,7 +43,7 @@ def flag_words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [dashed(name) if value else dashed(f"no_{name}")]
     if isinstance(value, tuple):
-        return [dashed(name), *value]
+        return [dashed(name), *(value or ["none"])]
     return [dashed(name), "none" if value is None else str(value)]
 
 
@@ -243,7 +243,9 @@ def values_of(field: FieldInfo) -> st.SearchStrategy[Any]:
     if get_origin(kind) is Literal:
         made = st.sampled_from(get_args(kind))
     elif get_origin(kind) is tuple:
-        made = st.lists(st.text(min_size=1), min_size=1, max_size=3).map(tuple)
+        words = get_args(get_args(kind)[0]) if get_origin(get_args(kind)[0]) is Literal else ()
+        item = st.sampled_from(words) if words else st.text(min_size=1)
+        made = st.lists(item, min_size=1, max_size=3, unique=bool(words)).map(tuple)
     elif kind is bool:
         made = st.booleans()
     elif kind is int:
@@ -275,6 +277,8 @@ def configs(draw: st.DrawFn) -> TrainingConfig:
         values["launch.num_processes"] = draw(st.sampled_from([None, values["launch.num_gpus"]]))
     if values["launch.nnodes"] > 1:
         values["launch.rdzv_endpoint"] = "somewhere:29400"
+    if values["hub.push_to_hub"] is None:
+        values["hub.private"] = False
     if values["run.gradient_accumulation_steps"] is not None:
         values["run.global_batch_size"] = None
     return CONFIG.model_validate(nest(values))

@@ -113,7 +113,7 @@ def test_any_files_streamed_are_what_the_loader_reads(
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_dataset_has_the_loaders_samples_and_tokens(streaming: bool, tmp_path: Path) -> None:
-    files = ["HLBD_Hardcore_Full.json", write(tmp_path / "more.json", {"samples": [
+    files: list[str | Path] = ["HLBD_Hardcore_Full.json", write(tmp_path / "more.json", {"samples": [
         {"concept": "雨", "level_1": {"字卡": "雨"}, "level_2": {"英文": "rain"}},
         {"concept": "雪", "level_2": {"英文": "snow"}},
         {"concept": "雨", "level_2": {"英文": "showers"}},
@@ -128,7 +128,8 @@ def test_a_dataset_has_the_loaders_samples_and_tokens(streaming: bool, tmp_path:
     assert [(r["prompt"], r["answer"], r["module"], r["entry"]) for r in rows] == corpus.samples
     expected = HLBDDataset(corpus.samples, tokenizer, 64)
     assert len(rows) == len(expected)
-    for row, (tokens, loss_start) in zip(rows, expected, strict=True):
+    for i, row in enumerate(rows):
+        tokens, loss_start = expected[i]
         assert row["input_ids"] == tokens.tolist()
         assert row["labels"] == [IGNORED] * loss_start + tokens[loss_start:].tolist()
 
@@ -144,7 +145,7 @@ def test_what_is_cut_and_what_is_left_out_is_the_same(streaming: bool, tmp_path:
     expected = HLBDDataset(samples, tokenizer, 10, "all", truncate=True)
     assert expected.num_left_out == 2
     rows = list(tokenised(dataset, tokenizer, 10, "all", truncate=True))
-    assert [row["input_ids"] for row in rows] == [item.tokens.tolist() for item in expected]
+    assert [row["input_ids"] for row in rows] == [expected[i].tokens.tolist() for i in range(len(expected))]
     assert [row["labels"].count(IGNORED) for row in rows] == [1, 1, 1, 1]
     assert [row["entry"] for row in rows] == [0, 1, 3, 5]
     assert "5 of 6 samples are longer than max_seq_len=10" in told(lambda: list(tokenised(dataset, tokenizer, 10)))

@@ -8,13 +8,14 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import HFValidationError, validate_repo_id
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is documented
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from apt_model.errors import ConfigError
-from tests.hub_stand_in import DROP, SILENT, HubStandIn, hub_stand_in
+from tests.hub_stand_in import DROP, SILENT, HubStandIn, hub_stand_in, pretend
 from training import hub
 from training.hub import check_before_training, find_token, push
 from training.hub_refusals import HubError, refusal
@@ -31,18 +32,8 @@ CARD = "---\nlibrary_name: transformers\n---\n# A model\n"
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubStandIn]:
     """The stand-in, with its user's token in the environment and no other token anywhere."""
     with hub_stand_in() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-login" / "token"))
-        monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "no-login" / "stored_tokens"))
-        for name in ("HF_OIDC_RESOURCE", "HUGGING_FACE_HUB_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setenv("HF_TOKEN", running.token)
-        huggingface_hub.close_session()
+        pretend(monkeypatch, running, tmp_path / "no-login")
         yield running
-        huggingface_hub.close_session()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,20 @@ def test_a_checkpoint_is_not_given_the_final_models_figures(run_dir: Path) -> No
     assert course["updates"] == [str(step)]
     assert "last training loss" not in course
     assert course["validation loss"] == [f"{report(run_dir)['evaluations'][1]['loss']:.4f}"]
+
+
+def test_a_run_that_chose_its_best_weights_says_which_these_are(run_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
+    settings = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    settings["checkpoint"]["load_best_model_at_end"] = True
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    best = report(run_dir) | {"best": {"step": 2, "epoch": 1, "loss": report(run_dir)["evaluations"][0]["loss"]}}
+    (tmp_path / "run" / "experiment_report.json").write_text(json.dumps(best))
+    card = card_of(tmp_path / "run" / "final_model")
+    assert f"after update 2 of {best['total_steps']}, which had the lowest loss" in card
+    course = cells(section(card, "Training"))
+    assert course["updates"] == ["2"]
+    assert "last training loss" not in course
 
 
 def test_a_model_far_from_its_run_has_a_card_that_says_so(run_dir: Path, tmp_path: Path) -> None:

@@ -211,24 +211,27 @@ def test_a_tracker_that_is_too_slow_gets_fewer_points_is_told_of_once_and_memory
     assert len(lines) == 1
 
 
-def test_the_training_thread_does_not_wait_for_a_tracker_that_holds_the_queue_for_long(tmp_path: Path) -> None:
+def test_what_comes_during_a_long_call_waits_and_goes_together_in_the_next(tmp_path: Path) -> None:
     calls: list[int] = []
+    is_called, released = threading.Event(), threading.Event()
 
     class Slow(Book):
         def log(self, points: Sequence[Point]) -> None:
             calls.append(len(points))
-            time.sleep(0.2)
+            is_called.set()
+            assert_in_time(released)
 
     trackers = Trackers([Slow()], tmp_path, {}, seconds_to_finish=30)
-    trackers.event(started())
-    while not calls:  # it sleeps with the first points
-        trackers.event(step_event(1))
-        trackers.event(step_event(2))
-    for step in range(3, 2000):
+    for event in (started(), step_event(1), step_event(2)):
+        trackers.event(event)
+    assert_in_time(is_called)
+    for step in range(3, 103):
         trackers.event(step_event(step))
-    assert len(calls) <= 2, "two thousand events passed in the time of one call"
+    assert len(calls) == 1, "a hundred events passed in the time of one call"
+    released.set()
     trackers.close()
-    assert max(calls) > 1, "what waited goes in one call"
+    assert sum(calls) == 102
+    assert max(calls) >= 100
 
 
 # -- what is told --------------------------------------------------------------------------------------------------

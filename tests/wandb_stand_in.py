@@ -1,4 +1,4 @@
-"""A stand-in for the W&B service on the loopback interface: what wandb-core asks of it, and what it would show of a run.
+"""A stand-in for the W&B service on the loopback interface: what wandb-core asks, and what a run's page would show.
 
 It answers the real wandb package (GraphQL, file stream, uploads) and keeps rows as the service does: a row replaces
 what its offset held, so rows that are sent twice or out of place are seen.
@@ -29,6 +29,9 @@ class WandbStandIn:
         self.runs: dict[str, dict[str, Any]] = {}
         self.uploads: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.talks = threading.Event()
+        """While it is not set, the service takes what comes and answers nothing."""
+        self.talks.set()
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,6 +42,7 @@ class WandbStandIn:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                service.talks.wait(60)
                 if self.path == "/graphql":
                     self._answer(service.graphql(json.loads(body)))
                 elif self.path.endswith("/file_stream"):
@@ -55,6 +59,7 @@ class WandbStandIn:
                 self._answer({})
 
             def _answer(self, document: Any) -> None:
+                service.talks.wait(60)
                 data = json.dumps(document).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")

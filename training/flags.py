@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource
@@ -126,7 +127,7 @@ def parse_flags(
     layer: Layer = {}
     for key, value in vars(known).items():
         if key in declared:
-            may_be_none = "None" in str(declared[key].annotation)
+            may_be_none = NoneType in get_args(declared[key].annotation)
             layer[key] = None if may_be_none and value in ("none", "None", "null") else value
     _apply_shortcuts(layer, getattr(known, _SHORTCUT, None) or [])
     if getattr(known, _WANDB, False):

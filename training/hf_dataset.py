@@ -69,8 +69,9 @@ def hlbd_dataset(
     except ImportError as error:
         raise ConfigError("datasets is not installed; run: pip install -e '.[huggingface]'") from error
     stream = CorpusStream(names, pairs)
-    text, number = datasets.Value("string"), datasets.Value("int64")
-    features = datasets.Features({"prompt": text, "answer": text, "module": text, "entry": number})
+    types = {"prompt": "string", "answer": "string", "module": "string", "entry": "int64"}
+    # A type object for each column: shared ones hash otherwise than the cache's, which are not.
+    features = datasets.Features({name: datasets.Value(of) for name, of in types.items()})
     # A tuple: a list would be taken for shards, to be read apart from each other.
     how: dict[str, Any] = {"features": features, "gen_kwargs": {"names": stream.paths, "pairs": pairs}}
     if streaming:
@@ -140,10 +141,13 @@ def _encode(
     samples = [Sample(*row) for row in zip(*(batch[name] for name in Sample._fields), strict=True)]
     # HLBDDataset leaves out what has no room for an answer; here the other columns have to go with it.
     kept = [i for i, s in enumerate(samples) if not truncate or len(ours.prompt_ids(s.prompt)) < max_seq_len]
-    encoded = HLBDDataset([samples[i] for i in kept], ours, max_seq_len, loss_on, truncate) if kept else ()
     columns = {name: [values[i] for i in kept] for name, values in batch.items()}
     columns |= {"input_ids": [], "labels": []}
-    for tokens, loss_start in encoded:
+    if not kept:
+        return columns
+    encoded = HLBDDataset([samples[i] for i in kept], ours, max_seq_len, loss_on, truncate)
+    for i in range(len(encoded)):
+        tokens, loss_start = encoded[i]
         ids = tokens.tolist()
         columns["input_ids"].append(ids)
         columns["labels"].append([IGNORED] * loss_start + ids[loss_start:])

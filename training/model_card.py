@@ -80,10 +80,11 @@ def _introduction(facts: ModelFacts) -> Iterator[str]:
         f"An APT language model of {facts.num_parameters:,} parameters that answers short questions in the form of its "
         f"training data (HLBD). It is a causal decoder with {attention}; it reads and writes single characters."
     )
-    if not facts.is_final and facts.step is not None:
+    if facts.step is not None and (facts.is_best or not facts.is_final):
         total = f" of {facts.report['total_steps']:,}" if facts.report else ""
+        why = "which had the lowest loss" if facts.is_best else "before the end of the training"
         yield ""
-        yield f"These are the weights after update {facts.step:,}{total}, before the end of the training."
+        yield f"These are the weights after update {facts.step:,}{total}, {why}."
     yield ""
     rows: list[list[object]] = [[name, value] for name, value in shape.model_dump().items()]
     yield from table(["shape", ""], [*rows, ["weights", "fp32"]])
@@ -180,6 +181,7 @@ def _course(facts: ModelFacts) -> Iterator[list[object]]:
         return
     if facts.is_final:
         yield ["time", as_duration(report["training_seconds"])]
+    if facts.is_final and not facts.is_best:
         loss = report["latest"].get("loss")
         yield ["last training loss", f"{loss:.4f}" if loss is not None else "not a finite number"]
     for evaluation in [e for e in report["evaluations"] if e["step"] == facts.step and e["loss"] is not None]:

@@ -34,6 +34,8 @@ class ModelFacts:
     """Name of the file or directory that the model was read from."""
     is_final: bool
     """Whether it is a finished run's model, and not a checkpoint of it."""
+    is_best: bool
+    """Whether a finished run chose its best weights for its model, and not its last."""
     step: int | None
     """Updates that the model has had."""
     settings: dict[str, Any] | None
@@ -67,6 +69,9 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
         step = report["step"]
         if (run_dir / CONFIG_NAME).is_file():
             settings = read_yaml(run_dir / CONFIG_NAME)
+    is_best = is_final and bool((settings or {}).get("checkpoint", {}).get("load_best_model_at_end"))
+    if is_best:
+        step = ((report or {}).get("best") or {}).get("step")
     found, notes = _verification(trained, verification, run_dir)
     return ModelFacts(
         config=model.config,
@@ -75,6 +80,7 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
         tags=trained.tokenizer.tags,
         source=origin.name,
         is_final=is_final,
+        is_best=is_best,
         step=step,
         settings=settings,
         report=report,

@@ -23,17 +23,24 @@ def orthogonalized(matrices_NRC: Tensor, coefficients: tuple[float, float, float
     """
     if matrices_NRC.shape[1] > matrices_NRC.shape[2]:
         return orthogonalized(matrices_NRC.mT, coefficients, steps, eps).mT
-    a, b, c = coefficients
     x_NRC = matrices_NRC / matrices_NRC.norm(dim=(1, 2), keepdim=True).clamp_min(eps)
     gram_NRR = x_NRC @ x_NRC.mT
-    identity_RR = torch.eye(gram_NRR.shape[-1], device=gram_NRR.device, dtype=gram_NRR.dtype)
-    applied_NRR = identity_RR
-    for _ in range(steps):
-        step_NRR = a * identity_RR + b * gram_NRR + c * (gram_NRR @ gram_NRR)
-        applied_NRR = step_NRR @ applied_NRR
+    applied_NRR = _step(gram_NRR, coefficients)
+    step_NRR = applied_NRR
+    for _ in range(steps - 1):
         gram_NRR = step_NRR @ gram_NRR @ step_NRR
+        step_NRR = _step(gram_NRR, coefficients)
+        applied_NRR = step_NRR @ applied_NRR
     done_NRC: Tensor = applied_NRR @ x_NRC
     return done_NRC
+
+
+def _step(gram_NRR: Tensor, coefficients: tuple[float, float, float]) -> Tensor:
+    """aI + bA + cA²."""
+    a, b, c = coefficients
+    step_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)
+    step_NRR.diagonal(dim1=1, dim2=2).add_(a)
+    return step_NRR
 
 
 class Float32Muon(torch.optim.Muon):

@@ -25,7 +25,7 @@ def last_step(run_dir: Path, run_id: str) -> int:
         run_dir: in it wandb has made `wandb/offline-run-…-ID/`, one for each part of a run that was resumed.
         run_id: W&B's.
     """
-    files = run_dir.glob(f"wandb/*run-*-{run_id}/run-{run_id}.wandb")
+    files = run_dir.glob(f"wandb/*run-*-{run_id}*/run-{run_id}.wandb")
     return max((row["_step"] for file in files for row in rows(file)), default=0)
 
 

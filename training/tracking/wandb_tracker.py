@@ -84,7 +84,7 @@ class WandbTracker:
     @property
     def _directory(self) -> str:
         """All parts of the run, as a shell pattern: `wandb sync` takes them in the order of their beginnings."""
-        return f"{Path(self._run.dir).parent.parent}/*-{self._run.id}"
+        return f"{Path(self._run.dir).parent.parent}/*-{self._run.id}*"
 
     def log(self, points: Sequence[Point]) -> None:
         """Hand rows to wandb-core; figures of one step become one row. See `Tracker.log`."""
