@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN_DIR ?= runs/make_train
-PYTEST := $(PY) -m pytest
+# Two workers with a thread each: most tests use one core. A file's tests stay together, so its fixtures are made once.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test quick lint format benchmark data clean

@@ -26,11 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("train.py", "training/train.py", "training/train_hlbd_playground.py")
 
 FLAGS = """
-    --adam-beta1 --adam-beta2 --adam-eps --answer-samples --attention --backend --batch-size --bf16 --compile --config
-    --d-ff --d-model --dataset --datasets --dbc-rank --dbc-spike-factor --device --dropout --dry-run --early-stopping
-    --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16 --fp32 --global-batch-size
-    --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help --keep-best --keep-last
-    --label-smoothing --label-smoothing-factor --learning-rate --length-window --list-backends
+    --adam-beta1 --adam-beta2 --adam-eps --answer-samples --attention --backend --batch-size --bf16 --compare
+    --compare-seeds --compile --config --d-ff --d-model --dataset --datasets --dbc-rank --dbc-spike-factor --device
+    --dropout --dry-run --early-stopping --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16
+    --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
+    --keep-best --keep-last --label-smoothing --label-smoothing-factor --learning-rate --length-window --list-backends
     --load-best-model-at-end --load-checkpoint --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates
     --max-steps --min-lr --mlflow-experiment --mlflow-tracking-uri --muon-momentum --n-heads --n-layers --nnodes
     --no-compile --no-fingerprints --no-gradient-checkpointing --no-keep-best --no-load-best-model-at-end --no-private

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from training.hf_dataset import IGNORED, hlbd_dataset, tokenised
 from training.hlbd_stream import CorpusStream, stream_tokenizer
 from training.json_stream import JsonStream
 
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 FILES = ["HLBD_Hardcore_Full.json", "HLBD_Hardcore_Full_V2_Heldout.json", "HLBD_Full_V2_Heldout.json"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
 ROWS = st.fixed_dictionaries({"input": TEXT, "output": TEXT}, optional={"kind": TEXT})
@@ -335,3 +337,18 @@ def test_names_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     assert "no such data file" in told(lambda: hlbd_dataset([tmp_path / "none.json"], streaming=True))
     assert "given twice" in told(lambda: hlbd_dataset([path, path], streaming=True))
     assert "no data file was given" in told(lambda: hlbd_dataset([]))
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["EXPORT.md", "zh-CN/EXPORT.md"])
+def test_the_example_of_the_docs_runs_as_it_stands(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    [code] = re.findall(r"<!-- example: datasets -->\n```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+    exec(compile(code, page, "exec"), {})
+    told = capsys.readouterr().out
+    assert "num_rows: 575" in told
+    assert load_corpus(["HLBD_Hardcore_Full.json"]).samples[0].prompt in told

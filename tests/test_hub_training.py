@@ -91,5 +91,5 @@ def test_a_hub_that_cannot_be_asked_does_not_stop_the_training(
     stand_in.fail("whoami", 500)
     done = front_door(words)
     assert done.exit_code == 0, done
-    assert f"warning: --push-to-hub {REPO} could not be checked" in done.stderr
+    assert f"warning: --push-to-hub {REPO} could not be checked" in done.stdout
     assert REPO in stand_in.repositories

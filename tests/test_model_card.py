@@ -184,6 +184,21 @@ def test_the_verifiers_table_stands_in_place_of_the_recitation(run_dir: Path, ve
     unsure = [s["name"] for s in told["shortcuts"] if s["verdict"] == "too little data to say"]
     assert unsure
     assert ", ".join(unsure) in section(card, "Limits")
+    assert "has not seen is unknown" in section(card, "Limits"), "there was no held-out file"
+    assert "training questions are the 20.0 % of the entries that were held back" in card
+
+
+def test_a_report_with_held_out_questions_says_how_it_does_on_them(
+    run_dir: Path, verification: Path, tmp_path: Path
+) -> None:
+    told = json.loads(verification.read_text(encoding="utf-8"))
+    for module in told["modules"]:
+        module["new_fact"] = {"hits": 1, "total": 4, "rate": 0.25, "low": 0.0456, "high": 0.6994}
+    path = tmp_path / "held_out.json"
+    path.write_text(json.dumps(told))
+    card = card_of(run_dir, path)
+    assert cells(section(card, "What it answers"))["even"][1] == "25.0 % (4.6–69.9)"
+    assert "has not seen is unknown" not in card
 
 
 def test_a_shortcut_that_was_found_is_told_among_the_limits(run_dir: Path, verification: Path, tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ from tests.programs.track_and_die import killed_config, tell
 from tests.wandb_stand_in import WandbStandIn
 from training.callbacks import Callback
 from training.config import TrainingConfig
-from training.engine import UpdateResult
 from training.loop import Trainer
 from training.progress import LOG_NAME, ProgressReporter, read_events
+from training.result import UpdateResult
 from training.snapshot import without_superseded
 from training.task import ModuleTask
 from training.tracking import wandb_tracker

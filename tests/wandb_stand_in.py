@@ -149,7 +149,7 @@ class WandbStandIn:
             "historyTail": json.dumps(history[-1:]),
             "eventsTail": "[]",
             "tags": run["tags"],
-            "wandbConfig": json.dumps(run["config"]),
+            "wandbConfig": json.dumps(run["config"]["_wandb"]["value"]),  # by `t` in it, a run has really begun
         }
         return {"model": model | {"bucket": bucket}}
 

@@ -38,6 +38,11 @@ def verification_table(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {plain(shortcut['name'])}: {verdict}{where}{told}"
 
 
+def asks_unseen_questions(report: Mapping[str, Any]) -> bool:
+    """Whether the verifier had a held-out file."""
+    return any(module[key] is not None for module in report["modules"] for key in _SPLITS if key != "train")
+
+
 def _share(share: Mapping[str, Any] | None) -> str:
     if share is None:
         return "–"

@@ -171,6 +171,18 @@ def add_launcher_flags(parser: OneLineParser) -> None:
         action="store_true",
         help="train a few updates in a temporary directory and say what the run would need: memory, time, disk",
     )
+    group.add_argument(
+        "--compare",
+        metavar="SETTING=VALUE,VALUE",
+        help="train each value with the same seeds, and say whether the difference is more than the seeds' spread",
+    )
+    group.add_argument(
+        "--compare-seeds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="seeds of a comparison, from --seed on, at least 3 [3]",
+    )
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
     resume = ("--resume", "--load-checkpoint", "--resume-from-checkpoint")
     group.add_argument(*resume, nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from training.card_figures import FOUND, TOO_LITTLE, recitation_table, verification_table
+from training.card_figures import FOUND, TOO_LITTLE, asks_unseen_questions, recitation_table, verification_table
 from training.curve_figure import FIGURE_NAME
 from training.markdown import percent, plain, table
 from training.model_facts import VERIFICATION_NAME, ModelFacts
@@ -126,6 +126,9 @@ def _use(place: str, has_onnx: bool) -> Iterator[str]:
 def _answers(facts: ModelFacts) -> Iterator[str]:
     if facts.verification is not None:
         yield from verification_table(facts.verification)
+        if share := _share_held_back(facts):
+            yield ""
+            yield f"Among the training questions are the {percent(share)} of the entries that were held back."
         return
     recitation = (facts.report or {}).get("recitation")
     if recitation and facts.is_final:
@@ -154,8 +157,13 @@ def _data(facts: ModelFacts) -> Iterator[str]:
 
 
 def _held_back(facts: ModelFacts) -> str:
-    share = (facts.settings or {}).get("data", {}).get("validation_split", 0.0)
+    share = _share_held_back(facts)
     return f", {percent(share)} of the entries were held back for validation" if share else ""
+
+
+def _share_held_back(facts: ModelFacts) -> float:
+    share: float = (facts.settings or {}).get("data", {}).get("validation_split", 0.0)
+    return share
 
 
 def _training(facts: ModelFacts, has_curve: bool) -> Iterator[str]:
@@ -201,9 +209,9 @@ def _limits(facts: ModelFacts) -> Iterator[str]:
     )
     yield "Figures are of one run with one seed, and of greedy answers; sampled ones are worse."
     found = facts.verification
-    if found is None:
+    if found is None or not asks_unseen_questions(found):
         yield "How it does on questions that it has not seen is unknown."
-    else:
+    if found is not None:
         taken = [s["name"] for s in found["shortcuts"] if s["verdict"] == FOUND]
         unsure = [s["name"] for s in found["shortcuts"] if s["verdict"] == TOO_LITTLE]
         if taken:

@@ -1,10 +1,23 @@
-"""What would go wrong only after hours of training, asked before anything is written."""
+"""What cannot be, and what would go wrong only after hours of training, told before anything is written."""
 
 from __future__ import annotations
 
+from apt_model.errors import ConfigError
+from training.backend import Backend, requested_features
 from training.config import TrainingConfig
 from training.hub import check_before_training
 from training.tracking.choice import check as check_trackers
+
+
+def refuse_unsupported(backend: Backend, config: TrainingConfig, resume: bool) -> None:
+    """What the backend cannot do is refused, with its reason.
+
+    Raises:
+        ConfigError: the first such feature that the config asks for.
+    """
+    for feature in sorted(requested_features(config, resume), key=lambda f: f.name):
+        if feature in backend.unsupported:
+            raise ConfigError(f"--backend {backend.name} cannot do {feature.value}: {backend.unsupported[feature]}")
 
 
 def preflight(config: TrainingConfig) -> None:

@@ -18,13 +18,14 @@ from pydantic import Field, create_model
 
 from apt_model.errors import EXIT_BAD_INPUT, ConfigError, UserError
 from training import registry
-from training.backend import Backend, LaunchPlan, RunRequest, requested_features
+from training.backend import Backend, LaunchPlan, RunRequest
+from training.comparison import compare, parse_comparison
 from training.config import TrainingConfig
 from training.flags import add_launcher_flags, build_parser, early_stopping_of, launcher_parser, parse_flags
 from training.forecast import dry_run_lines
 from training.launch import describe, launch
-from training.layers import Layer, Resolved, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
-from training.preflight import preflight
+from training.layers import Layer, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
+from training.preflight import preflight, refuse_unsupported
 from training.worker import is_worker, leave, work
 
 DESCRIPTION = (
@@ -99,7 +100,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
             f"--estimate and {'--dry-run' if first.dry_run else '--resume'} contradict each other: an estimate trains "
             "a few updates of a run that is to be started"
         )
-    _refuse_unsupported(backend, resolved, resume)
+    refuse_unsupported(backend, resolved.config, resume)
     backend.validate(resolved.config)
     plan = backend.plan(resolved.config)
     request = RunRequest(
@@ -123,6 +124,9 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         return print_estimate(resolved.config)
     if not is_worker():
         preflight(resolved.config)
+    if first.compare is not None:
+        comparison = parse_comparison(first.compare, first.compare_seeds, config_class, resolved.config.run.seed)
+        return compare(comparison, config_class, layers, resume=resume, overwrite=first.overwrite)
     if plan is not None and not is_worker():
         return launch(plan, request)
     return backend.run(request).exit_code
@@ -134,12 +138,6 @@ def with_options(backend: type[Backend]) -> type[TrainingConfig]:
     field = (options, Field(default_factory=options, description=f"Options of --backend {backend.name}."))
     made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **{backend.name: field})  # type: ignore[call-overload]
     return made
-
-
-def _refuse_unsupported(backend: Backend, resolved: Resolved, resume: bool) -> None:
-    for feature in sorted(requested_features(resolved.config, resume), key=lambda f: f.name):
-        if feature in backend.unsupported:
-            raise ConfigError(f"--backend {backend.name} cannot do {feature.value}: {backend.unsupported[feature]}")
 
 
 def _print_plan(request: RunRequest, plan: LaunchPlan | None) -> None:

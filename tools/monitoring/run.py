@@ -11,7 +11,7 @@ from tools.monitoring.alerts import Alert, Kind, alerts_of
 from tools.monitoring.settings import read_settings
 from tools.monitoring.state import State, allowed_silence, state_of
 from tools.monitoring.trace import Evaluation, Point, Trace
-from training.progress_follower import ProgressFollower
+from training.progress_follower import ProgressFollower, Reading
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class WatchedRun:
         self._problem = ""
         self._heard_at: float | None = None  # by our own clock
 
-    def look(self, now: float) -> None:
-        """Read what is new.
+    def look(self, now: float) -> Reading | None:
+        """Read what is new, and give it to whoever keeps more of it; None: nothing could be read.
 
         Raises:
             FileNotFoundError: the record is gone.
@@ -88,10 +88,10 @@ class WatchedRun:
             raise
         except UserError as error:
             self._trace, self._problem = None, str(error)
-            return
+            return None
         except OSError as error:  # a network disk may come back: what was known stays
             self._problem = f"{self.path}: it cannot be read ({error.strerror or error})"
-            return
+            return None
         self._problem = ""
         if reading.report is not None:
             if self._trace is not None:
@@ -105,6 +105,7 @@ class WatchedRun:
                 self._trace.apply(event)
             if not self._settings:  # written just after the run's first event
                 self._settings = read_settings(self.path)
+        return reading
 
     def summary(self, now: float) -> RunSummary:
         """What the run shows at `now` (Unix seconds)."""

@@ -72,8 +72,8 @@ class WandbTracker:
                 finish_timeout_raises=True,
             ),
         )
-        # Online the server knows which rows it has; offline the files of the earlier parts do.
-        return Told(self._run.starting_step - 1 if self._mode == "online" and self._run.resumed else held)
+        # Online the server says which rows it has: those in our files may never have reached it.
+        return Told(max(0, self._run.starting_step - 1) if self._mode == "online" else held)
 
     def whereabouts(self) -> str:
         """See `Tracker.whereabouts`."""
