@@ -228,8 +228,9 @@ def test_onnx_runtime_computes_what_pytorch_computes(
     front_door: FrontDoor, tiny_flags: list[str], tiny_dataset: TinyDataset, tmp_path: Path
 ) -> None:
     # Two blocks and an odd length, and weights that have moved: untrained temperatures and gates are all 1.
-    words = ["--datasets", tiny_dataset(), "--run-dir", tmp_path / "run", "--epochs", "2", "--learning-rate", "0.05"]
-    assert front_door([*tiny_flags, *words, "--num-layers", "2", "--max-seq-len", "41"]).exit_code == 0
+    words: list[str | Path] = [*tiny_flags, "--datasets", tiny_dataset(), "--run-dir", tmp_path / "run"]
+    words += ["--epochs", "2", "--learning-rate", "0.05", "--num-layers", "2", "--max-seq-len", "41"]
+    assert front_door(words).exit_code == 0
     assert export(tmp_path / "run", "--output", tmp_path / "out", "--format", "onnx") == 0
     model, _ = load_portable(tmp_path / "out")
     moved = [p.detach().abs().max() for name, p in model.named_parameters() if "self_control" in name]
@@ -237,5 +238,5 @@ def test_onnx_runtime_computes_what_pytorch_computes(
     assert greatest_difference(model, tmp_path / "out" / ONNX_NAME) < 1e-5
     assert "onnx/model.onnx" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     with torch.no_grad():
-        model.norm.weight *= 1.01
+        model.norm.weight.mul_(1.01)
     assert greatest_difference(model, tmp_path / "out" / ONNX_NAME) > 1e-3, "another model would be noticed"

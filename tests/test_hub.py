@@ -201,6 +201,7 @@ def test_a_push_makes_the_repository_and_uploads_every_file(stand_in: HubStandIn
     assert push(model, REPO) == f"{stand_in.endpoint}/{REPO}"
     assert pushed(stand_in) == files(model)
     assert not stand_in.repositories[REPO].private
+    assert stand_in.repositories[REPO].commits == ["initial commit", "Upload APT model"], "all of it at once"
     assert stand_in.requests["put"] == 1, "the weights go to the store of large files"
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from apt_model.errors import ConfigError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, FrontDoor, TinyDataset
 from tests.programs.track_and_die import killed_config, tell
 from tests.wandb_stand_in import WandbStandIn
 from training.callbacks import Callback
@@ -35,7 +35,7 @@ from training.result import UpdateResult
 from training.snapshot import without_superseded
 from training.task import ModuleTask
 from training.tracking import wandb_tracker
-from training.tracking.choice import check, trackers_for
+from training.tracking.choice import trackers_for
 from training.tracking.wandb_log import rows
 
 pytestmark = [
@@ -176,6 +176,19 @@ def test_tensorboard_shows_settings_and_tags(tmp_path: Path) -> None:
     table = HParamsPluginData.FromString(content).session_start_info.hparams
     assert table["optimizer.learning_rate"].number_value == 0.02
     assert table["run.batch_size"].number_value == 4
+
+
+def test_a_run_of_the_front_door_is_followed_to_what_its_model_answers(
+    front_door: FrontDoor, tiny_dataset: TinyDataset, tiny_flags: list[str], tmp_path: Path
+) -> None:
+    where: list[str | Path] = ["--datasets", tiny_dataset(), "--run-dir", tmp_path / "run"]
+    done = front_door([*tiny_flags, *where, "--epochs", "2", "--answer-samples", "4", "--track", "tensorboard"])
+    assert done.exit_code == 0
+    assert f"track   tensorboard: tensorboard --logdir {tmp_path / 'run' / 'logs'}" in done.stderr
+    assert_same(scalars(tmp_path / "run", "train/loss"), recorded(tmp_path / "run")[0], precision=1e-6)
+    [(step, share)] = scalars(tmp_path / "run", "recitation/accuracy")
+    assert step == 4
+    assert 0.0 <= share <= 1.0
 
 
 # -- MLflow --------------------------------------------------------------------------------------------------------
@@ -410,30 +423,63 @@ def test_a_service_that_falls_silent_costs_one_line_and_no_step_and_is_told_the_
     assert_same(column(service.rows(name), "eval/loss"), validation)
 
 
+@pytest.mark.parametrize(
+    ("variable", "netrc", "told"),
+    [
+        (
+            None,
+            None,
+            r"--track wandb: not logged in at http://127\S+; run: wandb login \(or give --wandb-mode offline\)",
+        ),
+        (None, "machine", "not logged in"),
+        (None, "machine somewhere.example login u password " + "1" * 40, "not logged in"),
+        ("tooshort", None, "WANDB_API_KEY invalid: .*; run: wandb login --relogin"),
+        ("0" * 40, None, None),
+        (None, "machine HOST login u password " + "1" * 40, None),
+    ],
+)
 def test_wandb_without_a_login_is_refused_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, service: WandbStandIn
+    variable: str | None,
+    netrc: str | None,
+    told: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    service: WandbStandIn,
 ) -> None:
     import wandb
 
-    config = config_of(tmp_path / "run", track="wandb")
     monkeypatch.delenv("WANDB_API_KEY")
-    wandb.teardown()  # it read the environment once
+    if variable:
+        monkeypatch.setenv("WANDB_API_KEY", variable)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    if netrc:
+        (tmp_path / "netrc").write_text(netrc.replace("HOST", service.url.removeprefix("http://")))
+    wandb.teardown()  # it has read the environment, and does so once
     try:
-        with pytest.raises(
-            ConfigError, match=r"--track wandb: not logged in at http://127\S+; run: wandb login \(or give"
-        ):
-            check(config)
-        Path(os.environ["NETRC"]).write_text(
-            f"machine {service.url.removeprefix('http://')} login u password {'1' * 40}"
-        )
-        check(config)
-        Path(os.environ["NETRC"]).write_text("machine")
-        with pytest.raises(ConfigError, match=r"\.netrc cannot be read"):
-            check(config)
+        with pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext() as refusal:
+            trackers_for(config_of(tmp_path / "run", track="wandb"))
     finally:
-        Path(os.environ["NETRC"]).unlink()
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
         wandb.teardown()
+    assert not (tmp_path / "run").exists()
+    assert "tooshort" not in str(refusal)
+
+
+def test_the_front_door_says_so_in_one_line_and_writes_nothing(
+    front_door: FrontDoor,
+    tiny_dataset: TinyDataset,
+    tiny_flags: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    import wandb
+
+    monkeypatch.delenv("WANDB_API_KEY")
+    wandb.teardown()
+    done = front_door([*tiny_flags, "--datasets", tiny_dataset(), "--run-dir", tmp_path / "run", "--wandb"])
+    wandb.teardown()
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: --track wandb: not logged in at ")
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -21,12 +21,13 @@ from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.engine import Engine
 from training.loop import Trainer, our_loop
+from training.model_export import push_final_model
 from training.progress_bar import ProgressBar
 from training.ranks import Ranks
 from training.recitation import accuracy_by_module, evenly_chosen, recite, table
 from training.run_directory import checkpoint_name
 from training.tracking.choice import trackers_for
-from training.trained_model import save_final_model
+from training.trained_model import TrainedModel, save_final_model
 
 
 def train_hlbd(
@@ -93,7 +94,12 @@ def _train(trainer: Trainer, tokenizer: DynamicTagTokenizer, train: list[Sample]
         print(f"go on with: the same command and --resume (run directory {trainer.directory.path})")
         return result
     assert isinstance(model, APT)
-    return _conclude(trainer, model, tokenizer, train, result)
+    result = _conclude(trainer, model, tokenizer, train, result)
+    published = TrainedModel(model, tokenizer, trainer.directory.portable_model)
+    if failure := push_final_model(published, trainer.config.hub):
+        trainer.reporter.warning(failure, step=result.step)
+        trainer.reporter.flush(durable=True)
+    return result
 
 
 def with_vocab_size(config: TrainingConfig, vocab_size: int) -> TrainingConfig:
@@ -156,11 +162,13 @@ def _conclude(
     trainer: Trainer, model: APT, tokenizer: DynamicTagTokenizer, train: list[Sample], result: RunResult
 ) -> RunResult:
     """Write the final model and show what it answers to its own training questions."""
+    step = result.step
     if trainer.config.checkpoint.load_best_model_at_end:
         best = load_checkpoint(trainer.directory.best_checkpoint)
         model.load_state_dict(best["engine"]["model"])
-        print(f"best    the final model is that of step {best['step']} (loss {best['loop']['best']:.4f})")
-    save_final_model(trainer.directory, model, tokenizer, trainer.config, result.step)
+        step = best["step"]
+        print(f"best    the final model is that of step {step} (loss {best['loop']['best']:.4f})")
+    save_final_model(trainer.directory, model, tokenizer, trainer.config, step)
     print(f"saved   {trainer.directory.final_model} and {trainer.directory.portable_model}/")
     asked = evenly_chosen(train, trainer.config.report.answer_samples)
     if not asked:

@@ -16,11 +16,11 @@ from training.hub_refusals import HubError, refusal, status_of
 from training.hub_settings import HubConfig
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 TIMEOUT = 60.0
 """Seconds that the Hub may be silent; the library's own client would wait for ever."""
-LEFT_BY_OTHER_EXPORTS = ("onnx/*",)
+LEFT_BY_OTHER_EXPORTS = "onnx/"
 """What an export may write and the next may not: it would stay behind beside other weights."""
 
 
@@ -57,7 +57,9 @@ def check_before_training(settings: HubConfig) -> str | None:
 
 
 def push(directory: Path, repo: str, private: bool = False) -> str:
-    """Upload a model directory, and make the repository if it is not there. A second push sends what has changed.
+    """Upload a model directory as one commit, and make the repository if it is not there.
+
+    A second push sends what has changed.
 
     Args:
         directory: all its files are uploaded; files of the repository that it does not have stay there, except what
@@ -78,17 +80,28 @@ def push(directory: Path, repo: str, private: bool = False) -> str:
             created = api.create_repo(repo, private=private or None, exist_ok=True)
             if private:
                 _refuse_public(api, created.repo_id)
-            api.upload_folder(
-                repo_id=created.repo_id,
-                folder_path=directory,
-                commit_message="Upload APT model",
-                delete_patterns=list(LEFT_BY_OTHER_EXPORTS),
+            # Not upload_folder, which may make several commits: weights and config would differ between two of them.
+            api.create_commit(
+                created.repo_id, _changes(api, directory, created.repo_id), commit_message="Upload APT model"
             )
     except HubError:
         raise
     except Exception as error:  # of the library: the Hub's answers and the network's faults
         raise HubError(refusal(error, repo, token)) from error
     return str(created)
+
+
+def _changes(api: HfApi, directory: Path, repo: str) -> list[CommitOperationAdd | CommitOperationDelete]:
+    """What makes the repository hold `directory`; the library leaves out files that are the same already."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    files = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
+    present = api.list_repo_files(repo)
+    stale = [name for name in present if name.startswith(LEFT_BY_OTHER_EXPORTS) and name not in files]
+    return [
+        *(CommitOperationAdd(name, str(path)) for name, path in files.items()),
+        *(CommitOperationDelete(name) for name in stale),
+    ]
 
 
 def find_token() -> str:

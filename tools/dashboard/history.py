@@ -13,6 +13,7 @@ from training.snapshot import MAX_EPOCHS, MAX_POINTS, EpochSums
 
 MAX_MARKS = 20_000
 """Of each kind, the last ones: more than a picture has columns."""
+FACTS = ("steps_per_epoch", "num_epochs", "num_parameters", "world_size")
 _FIGURES = (
     "loss", "accuracy", "grad_norm", "learning_rate", "tokens_per_second", "forward_ms", "backward_ms",
 )  # fmt: skip
@@ -81,6 +82,7 @@ class History:
         self.peak_memory_bytes = _peak(report.get("memory"))
         self.memory_kind = _memory_kind(report.get("memory"))
         """`resident`, or `cuda_tensors`."""
+        self.facts = {key: integer(report.get(key)) for key in FACTS}
         self._loss_spikes, self._norm_spikes = _SpikeMarks(), _SpikeMarks()
         for update in self.updates:
             self._watch(update)
@@ -133,7 +135,8 @@ class History:
         then = History({}, Past())
         then.updates = [u for u in self.updates if u.step <= step]
         then.latest = then.updates[-1] if then.updates else None
-        then.step = step
+        then.step, then.facts = step, self.facts
+        then.peak_memory_bytes, then.memory_kind = self.peak_memory_bytes, self.memory_kind
         then.clipped = [s for s in self.clipped if s <= step]
         then.skipped = [s for s in self.skipped if s <= step]
         then._loss_spikes.marks = [m for m in self.loss_spikes if m.step <= step]

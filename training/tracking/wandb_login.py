@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import netrc
 import os
-from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlsplit
 
 from apt_model.errors import ConfigError
+from training.tracking.secrets import without_secrets
 
 
 def import_wandb() -> ModuleType:
@@ -28,22 +26,15 @@ def check_login() -> None:
     """W&B finds credentials in the environment, in its settings files and in ~/.netrc.
 
     Raises:
-        ConfigError: there are none for the server, or the file cannot be read.
+        ConfigError: there are none for the server, or they cannot be credentials.
     """
-    settings = import_wandb().setup().settings
-    if settings.api_key or settings.identity_token_file or _is_in_netrc(settings.base_url):
-        return
-    raise ConfigError(
-        f"--track wandb: not logged in at {settings.base_url}; run: wandb login (or give --wandb-mode offline)"
-    )
+    wandb = import_wandb()
+    from wandb.sdk.lib.wbauth import authenticate_session
 
-
-def _is_in_netrc(url: str) -> bool:
-    names = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    path = next((path for path in (Path(name).expanduser() for name in names) if path.exists()), None)
-    if path is None:
-        return False
+    host = wandb.setup().settings.base_url
     try:
-        return netrc.netrc(path).authenticators(urlsplit(url).netloc) is not None
-    except (netrc.NetrcParseError, OSError) as error:
-        raise ConfigError(f"--track wandb: {path} cannot be read ({error}); mend it, or set WANDB_API_KEY") from error
+        found = authenticate_session(host=host, source="--track wandb", prompt=False, update_session=False)
+    except wandb.errors.AuthenticationError as error:
+        raise ConfigError(f"--track wandb: {without_secrets(str(error))}; run: wandb login --relogin") from error
+    if found is None:
+        raise ConfigError(f"--track wandb: not logged in at {host}; run: wandb login (or give --wandb-mode offline)")

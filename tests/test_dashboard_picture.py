@@ -1,0 +1,267 @@
+"""The dashboard's structure, in all themes and sizes: each panel in its frame, no text over another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from tests.measured_surfaces import quadratic_surface
+from tests.recorded_runs import RecordedRun
+from tools.dashboard.layout import BACKGROUND, PANELS, compose, new_figure
+from tools.dashboard.panels.terrain import Heights
+from tools.dashboard.pen import Pen
+from tools.dashboard.scene import Scene
+from tools.dashboard.stage import Stage
+from tools.dashboard.theme import THEMES
+from tools.dashboard.typeface import LATIN, Typeface
+from tools.landscape.surface import surface_path, write_surface
+
+START = 1000.0
+TITLES = ("损失地形 loss landscape", "损失曲线 loss curves", "梯度范数 gradient norm", "学习率 learning rate",
+          "优化轨迹 trajectory", "运行 run")  # fmt: skip
+SCHEDULE = {"schedule": "warm_restarts", "restart_epochs": 3.0, "restart_mult": 1.0, "warmup_steps": 0}
+SETTINGS = {"schedule": SCHEDULE, "optimizer": {"max_grad_norm": 1.0}}
+ENGLISH = Typeface(chinese=(), japanese=(), korean=(), emoji=())
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """A finished run with everything that can be marked, its measured surface, and two runs beside it."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = [
+        RecordedRun(
+            folder / name,
+            start=START,
+            validation=lambda epoch, n=n: 3.0 / epoch + n,
+            settings=SETTINGS,
+            loss=lambda step: 9.0 if step == 60 else 4.0 / (1.0 + 0.1 * step),
+        )
+        for n, name in enumerate(("run", "a_run_with_a_very_long_name_for_a_legend", "对照"))
+    ]
+    for run in runs:
+        run.train(10, clipped=True).train(1, skipped=True).train().finish()
+        run.reporter.flush()
+    write_surface(surface_path(runs[0].path, "abc"), quadratic_surface())
+    return Stage(runs[0].path, [run.path for run in runs[1:]])
+
+
+@pytest.fixture(scope="module")
+def scene(stage: Stage) -> Scene:
+    return stage.look()
+
+
+def drawn(scene: Scene, pen: Pen, dpi: float = 100.0, panel: str | None = None) -> Figure:
+    with rc_context(pen.style()):
+        figure = new_figure(dpi=dpi)
+        compose(figure, scene, pen, panel)
+        figure.canvas.draw()
+    return figure
+
+
+def texts(figure: Figure) -> Iterator[tuple[str, Bbox]]:
+    """Every text that can be seen, and where it is."""
+    unseen = set()  # the labels of ticks beyond the ends of an axis, and of axes that are switched off
+    for axes in figure.axes:
+        for axis in (getattr(axes, name) for name in ("xaxis", "yaxis", "zaxis") if hasattr(axes, name)):
+            low, high = sorted(axis.get_view_interval())
+            ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+            unseen |= {t.label1 for t in ticks if not axes.axison or not low <= t.get_loc() <= high}
+            unseen |= {axis.label} if not axes.axison else set()
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_visible() and text.get_text().strip() and text not in unseen:
+            yield text.get_text(), text.get_window_extent()
+
+
+def overlaps(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that are drawn over each other."""
+    found = []
+    for (first, a), (second, b) in itertools.combinations(texts(figure), 2):
+        wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        if wide > 1.0 and high > 2.0:
+            found.append((first, second))
+    return found
+
+
+def frames(figure: Figure) -> dict[str, Bbox]:
+    """Where the panels may draw, in pixels."""
+    return {
+        name: Bbox.from_extents(*panel.frame).transformed(figure.transFigure)  # type: ignore[no-untyped-call]
+        for name, panel in PANELS.items()
+    }
+
+
+def is_inside(box: Bbox, frame: Bbox) -> bool:
+    return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+
+
+def assert_in_order(figure: Figure) -> None:
+    """No text over another, none outside the picture, and each in the frame of one panel."""
+    assert overlaps(figure) == []
+    within = frames(figure)
+    header = max(frame.y1 for frame in within.values())
+    for text, box in texts(figure):
+        homes = [name for name, frame in within.items() if is_inside(box, frame)]
+        assert len(homes) == 1 or box.y0 >= header, f"{text!r} at {box.extents} is in no panel"
+        assert box.x0 >= 0.0
+        assert box.x1 <= figure.bbox.width
+
+
+def test_the_frames_never_touch() -> None:
+    for (_, a), (_, b) in itertools.combinations(((n, p.frame) for n, p in PANELS.items()), 2):
+        assert a.right < b.left or b.right < a.left or a.top < b.bottom or b.top < a.bottom
+
+
+@pytest.mark.parametrize(
+    ("theme", "dpi"), [*((theme, 100) for theme in THEMES), ("cyber", 150), ("cyber", 200)]
+)  # fmt: skip
+def test_six_panels_in_each_theme_and_size(theme: str, dpi: float, scene: Scene) -> None:
+    pen = Pen(THEMES[theme], ENGLISH)
+    figure = drawn(scene, pen, dpi)
+    assert figure.canvas.get_width_height() == (12.8 * dpi, 7.2 * dpi)
+    assert [axes.get_label() for axes in figure.axes] == [BACKGROUND, *PANELS]
+    assert {t.split(" ", 1)[1] for t in TITLES} <= {text for text, _ in texts(figure)}
+    assert_in_order(figure)
+
+
+def legend(figure: Figure, panel: str) -> list[str]:
+    found = next(axes for axes in figure.axes if axes.get_label() == panel).get_legend()
+    return [text.get_text() for text in found.get_texts()] if found is not None else []
+
+
+def test_legends_name_everything_that_is_marked(scene: Scene) -> None:
+    figure = drawn(scene, Pen(THEMES["cyber"], ENGLISH))
+    assert legend(figure, "landscape") == ["true loss", "path on the plane", "now"]
+    own, others = legend(figure, "loss")[-4:], legend(figure, "loss")[:-4]
+    assert own == ["batch", "epoch mean", "validation", "spike"]
+    assert [name[-24:] for name in others] == ["?? (autopoietic)", "a_legend (autopoietic)"] or len(others) == 2
+    assert legend(figure, "gradient") == ["median", "clipped 10", "skipped 1", "spiking 0"]
+    assert legend(figure, "learning-rate") == ["warm_restarts", "warm restart 3"]
+
+
+def test_the_landscape_s_labels_are_the_measurement_s(scene: Scene) -> None:
+    told = "\n".join(text for text, _ in texts(drawn(scene, Pen(THEMES["cyber"], ENGLISH))))
+    assert "plane: PCA of the path, explains 95.0% of it" in told
+    assert "centre: step 100, loss 0.5000 on 512 tokens; 81 points in 2.5 s" in told
+    assert "step 100: true loss 0.5000, the plane's 0.5000, 4.9e-17 off it; farthest 0.4 (step 50)" in told.replace(
+        " 0 off it", " 4.9e-17 off it"
+    )
+    assert "PC1 (80.0%)" in told
+    assert "PC2 (15.0%)" in told
+
+
+def test_before_anything_is_measured_the_landscape_says_so_and_how_to_measure(scene: Scene) -> None:
+    figure = drawn(replace(scene, surface=None), Pen(THEMES["cyber"], ENGLISH))
+    told = [text for text, _ in texts(figure)]
+    assert "not measured yet" in told
+    assert f"python tools/loss_landscape.py {scene.run.directory}" in told
+    solid = next(axes for axes in figure.axes if axes.get_label() == "landscape")
+    assert not solid.collections, "no surface"
+    assert_in_order(figure)
+
+
+def test_a_surface_that_is_only_begun_is_not_drawn(scene: Scene) -> None:
+    surface = quadratic_surface(resolution=5)
+    surface.losses[2:, :] = np.nan
+    figure = drawn(replace(scene, surface=surface), Pen(THEMES["cyber"], ENGLISH))
+    assert "10 of the first 25 points" in {text for text, _ in texts(figure)}
+
+
+def test_what_is_not_finite_is_cut_off_and_counted(scene: Scene) -> None:
+    surface = quadratic_surface()
+    surface.losses[0, 0] = np.inf
+    figure = drawn(replace(scene, surface=surface), Pen(THEMES["cyber"], ENGLISH))
+    assert any(text.endswith("1 not finite, cut off") for text, _ in texts(figure))
+
+
+def test_heights_go_up_with_losses_and_can_be_read_back() -> None:
+    heights = Heights(quadratic_surface())
+    losses = np.array([0.5, 1.0, 3.0])
+    assert (np.diff(heights.of(losses)) > 0).all()
+    assert [heights.loss(h) for h in heights.of(losses)] == pytest.approx(losses.tolist())
+
+
+@pytest.mark.parametrize("azimuth", [30.0, 120.0, 210.0, 300.0])
+def test_the_landscape_may_turn_to_any_side(azimuth: float, scene: Scene) -> None:
+    figure = drawn(replace(scene, azimuth=azimuth), Pen(THEMES["cyber"], ENGLISH), panel="landscape")
+    assert overlaps(figure) == []
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_one_panel_alone_fills_the_picture(panel: str, scene: Scene) -> None:
+    figure = drawn(scene, Pen(THEMES["paper"], ENGLISH), dpi=60, panel=panel)
+    assert [axes.get_label() for axes in figure.axes] == [BACKGROUND, panel]
+    assert figure.axes[1].get_position().width > 0.9
+
+
+def test_runs_of_which_little_is_known_are_drawn_too(tmp_path: Path) -> None:
+    pen = Pen(THEMES["cyber"], Typeface())
+    told = []
+    stage = Stage(tmp_path / "运行🚀", [])
+    for prepare in (
+        lambda: None,
+        lambda: RecordedRun(tmp_path / "运行🚀", start=START).flush(),
+        lambda: RecordedRun(tmp_path / "运行🚀", start=START).train(1).flush(),
+        lambda: RecordedRun(tmp_path / "运行🚀", start=START, loss=lambda step: float("nan")).train(7, skipped=True)
+        .reporter.run_failed(ValueError("the loss is not finite in " + 9 * "a long line ")),
+    ):  # fmt: skip
+        prepare()
+        figure = drawn(stage.look(), pen)
+        assert_in_order(figure)
+        told.append({text for text, _ in texts(figure)})
+    assert "waiting for a run" in told[0]
+    assert {t for t in told[1] if t.startswith("stalled for ")}, "its only event is decades old"
+    assert "failed" in told[3]
+
+
+# -- letters -------------------------------------------------------------------------------------------------------
+
+
+def test_without_fonts_nothing_is_drawn_as_a_box_and_the_packages_are_named() -> None:
+    face = Typeface(chinese=(), japanese=(), korean=(), emoji=())
+    assert face.families == [LATIN]
+    assert face.text("run 运行 かな 한글 🦄 é → \x1b") == "run ?? ?? ?? ? é → ?"
+    advice = " ".join(face.advice())
+    assert "apt install fonts-noto-cjk" in advice
+    assert "apt install fonts-symbola" in advice
+
+
+def test_with_its_fonts_every_script_is_drawn() -> None:
+    face = Typeface()
+    wanted: Sequence[tuple[bool, str]] = [
+        (len(face.families) > 1, "运行损失かなカナ한글"),
+        ("Symbola" in face.families, "🚀🦄"),
+    ]
+    for has_font, text in wanted:
+        assert not has_font or face.text(text) == text
+    assert face.text("한글") == face.text("한글".encode().decode()), "composed"
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2's ratio of two colours' luminances."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_every_theme_can_be_read(name: str) -> None:
+    theme = THEMES[name]
+    for colour in (theme.text, theme.faint, theme.primary, theme.good, theme.bad, theme.tertiary):
+        assert contrast(colour, theme.panel) >= 4.5, colour
+    for colour in theme.others:
+        assert contrast(colour, theme.panel) >= 3.0, colour

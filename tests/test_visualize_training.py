@@ -1,0 +1,267 @@
+"""`tools/visualize_training.py` as a user calls it: a picture, a film, a window, and wrongly."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageGrab
+
+from apt_model.errors import UserError
+from tests.conftest import ROOT, Train
+from tests.measured_surfaces import quadratic_surface
+from tests.recorded_runs import RecordedRun
+from tools.dashboard import animation
+from tools.landscape.surface import surface_path, write_surface
+from tools.visualize_training import run as command
+
+SCRIPT = "tools/visualize_training.py"
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> RecordedRun:
+    """Half a run, an hour from now: it is not stalled, however long the test takes."""
+    return (
+        RecordedRun(tmp_path / "recorded", start=time.time() + 3600.0, validation=lambda epoch: 1.0 / epoch)
+        .train(50)
+        .flush()
+    )
+
+
+# -- offline -------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_has_the_size_that_was_asked_for_and_the_run_is_left_alone(
+    finished_run: Path, tmp_path: Path, tree: Callable[[], dict[str, bytes | None]]
+) -> None:
+    before = tree()
+    flags = ["--mode", "offline", "--output", str(tmp_path / "run.png"), "--compare", str(finished_run)]
+    assert command(["--log-dir", str(finished_run), *flags, "--dpi", "150"]) == 0
+    assert Image.open(tmp_path / "run.png").size == (1920, 1080)
+    assert set(tree()) - set(before) == {"run.png"}
+    assert {name: content for name, content in tree().items() if name != "run.png"} == before
+
+
+def test_a_gif_moves(recorded: RecordedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(animation, "FRAMES", 3)
+    monkeypatch.setattr(animation, "STILL_FRAMES", 1)
+    write_surface(surface_path(recorded.path, "abc"), quadratic_surface(50))
+    film = tmp_path / "run.gif"
+    assert command(["--log-dir", str(recorded.path), "--mode", "offline", "--output", str(film), "--dpi", "50"]) == 0
+    with Image.open(film) as gif:
+        assert (gif.n_frames, gif.size, gif.info["loop"]) == (3, (640, 360), 0)  # type: ignore[attr-defined]
+        shown = []
+        for n in range(3):
+            gif.seek(n)
+            shown.append(np.asarray(gif.convert("RGB"), dtype=np.int16))
+    assert all((np.abs(a - b) > 40).mean() > 0.002 for a, b in itertools.pairwise(shown))
+
+
+def test_an_mp4_has_its_frames_and_leaves_nothing_else(
+    recorded: RecordedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import imageio_ffmpeg
+
+    monkeypatch.setattr(animation, "FRAMES", 3)
+    monkeypatch.setattr(animation, "STILL_FRAMES", 1)
+    film = tmp_path / "run.mp4"
+    flags = ["--mode", "offline", "--output", str(film), "--dpi", "51", "--panel", "loss"]  # 653 x 367, both odd
+    assert command(["--log-dir", str(recorded.path), *flags]) == 0
+    assert imageio_ffmpeg.count_frames_and_secs(str(film))[0] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recorded", "run.mp4"]
+
+
+def test_a_film_needs_its_encoder(recorded: RecordedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(
+        UserError, match=r"an MP4 needs imageio-ffmpeg, which is not installed: pip install imageio-ffmpeg"
+    ):
+        command(["--log-dir", str(recorded.path), "--mode", "offline", "--output", str(tmp_path / "run.mp4")])
+
+
+# -- input that cannot be used -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "the following arguments are required: --log-dir"),
+        (["--log-dir", "gone", "--mode", "offline"], "--log-dir gone: there is no such directory; give a run"),
+        (["--log-dir", "file"], "--log-dir file: this is a file; give a run directory"),
+        (["--log-dir", ".", "--mode", "offline"], "--log-dir .: there is no run in it (neither progress.jsonl nor"),
+        (["--log-dir", "a", "--mode", "ofline"], "--mode ofline: unknown mode; did you mean 'offline'?"),
+        (["--log-dir", "a", "--theme", "cyper"], "--theme cyper: unknown theme; did you mean 'cyber'?"),
+        (["--log-dir", "a", "--panel", "landscap"], "--panel landscap: unknown panel; did you mean 'landscape'?"),
+        (["--log-dir", "a", "--output", "a.gif"], "--output a.gif: realtime keeps a .png up to date; for a film add"),
+        (["--log-dir", "recorded", "--mode", "offline", "--output", "a.jpg"], "--output a.jpg: give a name that ends"),
+        (["--log-dir", "a", "--output", "no/a.png"], "--output no/a.png: there is no folder no; create it first"),
+        (["--log-dir", "a", "--compare", "."], "--compare .: there is no run in it"),
+        (["--log-dir", "a", "--compare", "gone"], "--compare gone: there is no such directory"),
+        (["--log-dir", "a", "--refresh", "0"], "--refresh must be a number of seconds from 0.1 to 3600, got '0'"),
+        (["--log-dir", "a", "--dpi", "9"], "--dpi must be a number of dots an inch from 50 to 600, got '9'"),
+        (["--log-dir", "a", "--dpi", "90"], "--dpi 90: a window has its screen's; add --output FILE.png"),
+        (["--log-dir", "a"], "there is no display to open a window on (DISPLAY is not set); add --output FILE.png"),
+        (["--log-dir", "a", "--dip", "90"], "unrecognized arguments: --dip 90 (see --help)"),
+    ],
+)  # fmt: skip
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a display always")
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], told: str, recorded: RecordedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError) as caught:
+        command(arguments)
+    assert str(caught.value).startswith(told)
+    assert "\n" not in str(caught.value)
+
+
+def test_where_nothing_can_open_a_window_it_is_said_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":9999")  # there is none
+    with pytest.raises(UserError) as caught:
+        command(["--log-dir", str(tmp_path / "run")])
+    assert str(caught.value).startswith("no window can be opened (Tk: ")
+    assert "install Tk (Debian: apt install python3-tk) or Qt (pip install PySide6), or add --output" in str(
+        caught.value
+    )
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_bad_input_ends_with_2_no_traceback_and_without_waiting_for_anything_heavy(
+    train: Train, tmp_path: Path
+) -> None:
+    done = train(["--log-dir", "gone", "--mode", "offline"], script=SCRIPT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "visualize_training: --log-dir gone: there is no such directory; give a run directory\n"
+    asked = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / SCRIPT), "--help"], capture_output=True, text=True, check=True
+    )
+    lines = [line for line in asked.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert imported.isdisjoint({"torch", "numpy", "matplotlib", "pydantic"})
+
+
+# -- live ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """The command in a process of its own."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, str(ROOT / SCRIPT), *map(str, arguments), "--refresh", "0.2"],
+                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60.0) -> None:
+    """Wait for something that a process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_picture_is_kept_up_to_date_from_before_the_run_until_after_its_end(
+    tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    picture = tmp_path / "live.png"
+    process = started("--log-dir", tmp_path / "run", "--output", picture, "--panel", "loss")
+    until(picture.exists, process)
+    pictures = [picture.read_bytes()]
+
+    def is_new() -> bool:
+        content = picture.read_bytes()
+        Image.open(picture).verify()  # whenever it is read, it is whole
+        return content not in pictures
+
+    run = RecordedRun(tmp_path / "run", start=time.time() + 3600.0)
+    for go_on in (lambda: run.train(30).flush(), lambda: run.train().finish()):
+        go_on()
+        until(is_new, process)
+        pictures.append(picture.read_bytes())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert "Traceback" not in process.communicate()[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "live.png"}
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """A screen of 1300 x 740 pixels in memory."""
+    try:
+        server = subprocess.Popen(
+            ["Xvfb", "-displayfd", "1", "-screen", "0", "1300x740x24", "-nolisten", "tcp"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        pytest.fail("this test needs Xvfb: `make display` installs it")
+    assert server.stdout is not None
+    yield f":{server.stdout.readline().strip()}"
+    server.terminate()
+    server.wait(20)
+    server.stdout.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Xvfb is X11's")
+def test_a_window_shows_each_refresh_and_turns_its_landscape(
+    recorded: RecordedRun, display: str, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    write_surface(surface_path(recorded.path, "abc"), quadratic_surface(50))
+
+    def screen() -> Pixels:
+        return np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB"), dtype=np.int16)
+
+    def share_changed(before: Pixels, left: float, right: float) -> float:
+        """Of the pixels of the upper part, between two shares of the width."""
+        columns, rows = slice(int(1280 * left), int(1280 * right)), slice(60, 420)
+        return float((np.abs(screen() - before).max(axis=2) > 30)[rows, columns].mean())
+
+    blank = screen()
+    process = started("--log-dir", recorded.path, DISPLAY=display)
+    until(lambda: share_changed(blank, 0.55, 0.98) > 0.02, process)
+    time.sleep(1.0)
+    for _ in range(2):  # each refresh brings the new updates
+        before = screen()
+        recorded.train(20).flush()
+        until(lambda before=before: share_changed(before, 0.55, 0.98) > 0.003, process)  # type: ignore[misc]
+        time.sleep(1.0)
+    still = screen()  # and without news the landscape goes on turning, alone
+    until(lambda: share_changed(still, 0.02, 0.52) > 0.01, process)
+    assert share_changed(still, 0.55, 0.98) == 0.0
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert "Traceback" not in process.communicate()[1]

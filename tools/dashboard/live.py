@@ -1,0 +1,45 @@
+"""The dashboard of a run that goes on: when there is something new to draw, and the picture that is kept up to date."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tools.dashboard.panels.status import state_told
+from tools.dashboard.pen import Pen
+from tools.dashboard.picture import save
+from tools.dashboard.scene import Scene
+from tools.dashboard.stage import Stage
+
+
+def fingerprint(scene: Scene) -> tuple[object, ...]:
+    """What a picture depends on, but for the time and the landscape's turn: the same one, the same picture."""
+    views = (scene.run, *scene.others)
+    runs = tuple(
+        (
+            state_told(view), view.history.step, view.history.latest, view.history.peak_memory_bytes,
+            len(view.summary.evaluations) if view.summary is not None else 0,
+            view.summary.started_at if view.summary is not None else None,
+        )
+        for view in views
+    )  # fmt: skip
+    surface = scene.surface
+    if surface is None:
+        return runs
+    return (*runs, surface.key, surface.seconds, surface.losses.shape)
+
+
+def keep_rewriting(stage: Stage, pen: Pen, dpi: float, path: Path, panel: str | None, refresh: float) -> None:
+    """Replace the picture whenever there is something new, until the user leaves.
+
+    Raises:
+        UserError: it cannot be written.
+        KeyboardInterrupt: the user leaves.
+    """
+    drawn: tuple[object, ...] | None = None
+    while True:
+        scene = stage.look()
+        if fingerprint(scene) != drawn:
+            drawn = fingerprint(scene)
+            save(scene, pen, dpi, path, panel)
+        time.sleep(refresh)

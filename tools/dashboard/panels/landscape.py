@@ -1,0 +1,149 @@
+"""The loss landscape: the measured surface, slowly turning, the run's path over it, contours beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from mpl_toolkits.mplot3d import Axes3D
+
+from tools.dashboard.panels.terrain import (
+    Heights,
+    Path,
+    axis_names,
+    center_told,
+    now_told,
+    num_measured,
+    path_of,
+    plane_told,
+)
+from tools.dashboard.pen import SMALL, Pen
+from tools.dashboard.scene import Scene
+from tools.landscape.surface import Surface
+from tools.monitoring.wording import figure
+
+TITLE = ("损失地形", "loss landscape")
+ELEVATION = 30.0
+"""Degrees above the horizon."""
+FLOOR = 0.42
+"""How far beneath the lowest loss the contours lie, in parts of the surface's height."""
+LEVELS = 14
+
+
+def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+    """Draw the panel."""
+    assert isinstance(axes, Axes3D)
+    surface = scene.surface
+    if surface is None or np.isnan(surface.losses).any():
+        _nothing(axes, scene, surface, pen)
+        return
+    heights, path = Heights(surface), path_of(surface, scene)
+    axes.computed_zorder = False
+    ground = _terrain(axes, surface, heights, pen)
+    _path(axes, path, heights, ground, pen)
+    _axes(axes, surface, heights, scene, pen)
+    told = (plane_told(surface, pen), center_told(surface, heights), now_told(path, scene))
+    for n, line in enumerate(told):
+        colour = pen.theme.text if n == 2 else pen.theme.faint
+        axes.annotate(
+            line, (0.0, 0.0), (4.0, 26.0 - 11.0 * n), xycoords="axes fraction", textcoords="offset points",
+            color=colour, fontsize=SMALL, va="bottom", annotation_clip=False,
+        )  # fmt: skip
+    pen.legend_above(axes, columns=3)
+
+
+def _nothing(axes: Axes3D, scene: Scene, surface: Surface | None, pen: Pen) -> None:
+    axes.set_axis_off()
+    if surface is None:
+        lines: Sequence[str] = (
+            pen.typeface.label("还没有测量", "not measured yet"),
+            pen.typeface.text(f"python tools/loss_landscape.py {scene.run.directory}"),
+            "measures it from the run's checkpoint and weight snapshots (snapshots: 64)",
+        )
+    else:
+        lines = (
+            pen.typeface.label("正在测量", "being measured"),
+            f"{num_measured(surface)} of the first {surface.losses.size} points",
+        )
+    for n, line in enumerate(lines):
+        colour, size = (pen.theme.text, None) if n == 0 else (pen.theme.faint, SMALL)
+        family = "DejaVu Sans Mono" if n == 1 and line.isascii() else None
+        axes.text2D(
+            0.5, 0.56 - 0.07 * n, line, ha="center", va="center", transform=axes.transAxes, color=colour,
+            fontsize=size, family=family,
+        )  # fmt: skip
+
+
+def _terrain(axes: Axes3D, surface: Surface, heights: Heights, pen: Pen) -> float:
+    """The surface and its contours; returns the height of the ground that these lie on."""
+    x, y = np.meshgrid(surface.alphas, surface.betas)
+    z = heights.of(surface.losses)
+    low, high = float(z.min()), float(z.max())
+    rise = high - low if high > low else 1.0
+    ground = low - FLOOR * rise
+    levels = np.linspace(low, low + rise, LEVELS)
+    axes.contourf(x, y, z, levels, zdir="z", offset=ground, cmap=pen.terrain, alpha=0.38, zorder=0.5)
+    axes.contour(x, y, z, levels, zdir="z", offset=ground, cmap=pen.terrain, linewidths=0.8, alpha=0.9, zorder=0.6)
+    edge = pen.theme.text if pen.theme.glow else pen.theme.edge
+    axes.plot_surface(
+        x, y, z, cmap=pen.terrain, vmin=low, vmax=low + rise, rcount=49, ccount=49, linewidth=0.25, edgecolor=edge,
+        alpha=0.72 if pen.theme.glow else 0.85, antialiased=True, shade=False, zorder=2.0,
+    )  # fmt: skip
+    axes.set_zlim(ground, max(high, float(np.max(heights.of(np.array([heights.highest]))))))
+    return ground
+
+
+def _path(axes: Axes3D, path: Path, heights: Heights, ground: float, pen: Pen) -> None:
+    if not len(path.steps):
+        return
+    theme = pen.theme
+    a, b = path.plane.T
+    on_plane, true = heights.of(path.plane_loss), heights.of(path.loss)
+    axes.plot(a, b, np.full(len(a), ground), color=theme.secondary, lw=1.0, alpha=0.75, zorder=1.0)
+    axes.plot(
+        a, b, true, color=theme.tertiary, lw=1.0, ls=(0, (2, 2)), zorder=4.0,
+        label=pen.typeface.label("真实损失", "true loss"),
+    )  # fmt: skip
+    pen.line(
+        axes, a, b, on_plane, color=theme.secondary, width=1.6, zorder=5.0,
+        label=pen.typeface.label("平面上的路径", "path on the plane"), marker="o", ms=1.8,
+    )  # fmt: skip
+    axes.plot([a[-1]] * 2, [b[-1]] * 2, [ground, on_plane[-1]], color=theme.primary, lw=0.8, alpha=0.8, zorder=4.5)
+    axes.plot([a[-1]] * 2, [b[-1]] * 2, [on_plane[-1], true[-1]], color=theme.tertiary, lw=0.8, zorder=4.6)
+    pen.point(axes, a[0], b[0], on_plane[0], color=theme.secondary, size=3.0, zorder=5.5)
+    pen.point(
+        axes, a[-1], b[-1], on_plane[-1], color=theme.primary, size=5.5, zorder=6.0,
+        label=pen.typeface.label("当前", "now"),
+    )  # fmt: skip
+
+
+def _axes(axes: Axes3D, surface: Surface, heights: Heights, scene: Scene, pen: Pen) -> None:
+    axes.view_init(elev=ELEVATION, azim=scene.azimuth)
+    axes.set_box_aspect((1.0, 1.0, 0.62), zoom=1.22)
+    first, second = axis_names(surface)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel(first, labelpad=-12.0)
+    axes.set_ylabel(second, labelpad=-12.0)
+    axes.zaxis.set_major_locator(_Above(float(heights.of(surface.losses).min())))
+    axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: figure(heights.loss(value))))
+    axes.tick_params(axis="z", pad=1.0)
+    axes.set_xlim(surface.alphas[0], surface.alphas[-1])
+    axes.set_ylim(surface.betas[0], surface.betas[-1])
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_pane_color((0.0, 0.0, 0.0, 0.0))
+        axis.line.set_color(pen.theme.edge)
+    axes.grid(False)
+
+
+class _Above(MaxNLocator):
+    """Heights are marked from the lowest loss on: what lies beneath is only room for the contours."""
+
+    def __init__(self, lowest: float) -> None:
+        super().__init__(5)
+        self._lowest = lowest
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        return [value for value in super().tick_values(self._lowest, vmax) if self._lowest <= value <= vmax]

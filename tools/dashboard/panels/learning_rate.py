@@ -1,0 +1,37 @@
+"""Learning rate on a logarithmic scale, with the warm restarts."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from tools.dashboard.history import values
+from tools.dashboard.panels.steps import along_steps, in_decades
+from tools.dashboard.pen import Pen
+from tools.dashboard.restarts import warm_restarts
+from tools.dashboard.scene import Scene
+
+TITLE = ("学习率", "learning rate")
+
+
+def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+    """Draw the panel."""
+    whole = [rate for rate in values(scene.run.history.updates, lambda update: update.learning_rate)[1] if rate > 0.0]
+    history = scene.history(scene.run)
+    steps, rates = values(history.updates, lambda update: update.learning_rate or None)
+    if not rates:
+        pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
+        return
+    settings = scene.run.summary.settings if scene.run.summary is not None else {}
+    label = str(settings.get("schedule.schedule", "learning rate"))
+    pen.line(axes, steps, rates, color=pen.theme.primary, width=1.6, zorder=3.0, label=label)
+    restarts = warm_restarts(settings, history.facts["steps_per_epoch"], scene.now)
+    for n, step in enumerate(restarts):
+        axes.axvline(
+            step, color=pen.theme.tertiary, lw=1.0, ls=(0, (2, 2)), zorder=2.0,
+            label=f"{pen.typeface.label('热重启', 'warm restart')} {len(restarts)}" if n == 0 else None,
+        )  # fmt: skip
+    along_steps(axes, scene, pen)
+    low, high = min(whole), max(whole)
+    in_decades(axes, low / 1.25, high * 1.25)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
+    pen.legend_above(axes, columns=2)

@@ -1,0 +1,83 @@
+"""The run's path in the plane of the measured surface, from above: from the start to now, over the contours."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+
+from tools.dashboard.panels.terrain import Heights, Path, axis_names, path_of
+from tools.dashboard.pen import SMALL, Pen
+from tools.dashboard.scene import Scene
+from tools.landscape.surface import Surface
+
+TITLE = ("优化轨迹", "trajectory")
+MARGIN = 0.12
+LEVELS = 16
+
+
+def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+    """Draw the panel."""
+    surface = scene.surface
+    if surface is None or np.isnan(surface.losses).any() or not len(surface.path_steps):
+        what = ("还没有路径", "no path yet")
+        pen.empty(axes, pen.typeface.label(*what), "it needs weight snapshots", "and the measured landscape")
+        return
+    path = path_of(surface, scene)
+    _contours(axes, surface, pen)
+    if len(path.steps):
+        _path(axes, path, pen)
+    first, second = axis_names(surface)
+    axes.set_xlabel(first, labelpad=2.0)
+    axes.set_ylabel(second, labelpad=2.0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    _limits(axes, surface)
+    if len(path.steps):
+        told = f"off the plane: now {path.distance[-1]:.2g}, at most {path.distance.max():.2g}"
+        axes.text(
+            0.98, 0.025, told, transform=axes.transAxes, ha="right", fontsize=6.5, color=pen.theme.text,
+            bbox={"facecolor": pen.theme.panel, "edgecolor": "none", "alpha": 0.7, "pad": 1.5}, zorder=8.0,
+        )  # fmt: skip
+
+
+def _contours(axes: Axes, surface: Surface, pen: Pen) -> None:
+    z = Heights(surface).of(surface.losses)
+    low, high = float(z.min()), float(z.max())
+    levels = np.linspace(low, high if high > low else low + 1.0, LEVELS)
+    axes.contourf(surface.alphas, surface.betas, z, levels, cmap=pen.terrain, alpha=0.45, zorder=1.0)
+    axes.contour(surface.alphas, surface.betas, z, levels, cmap=pen.terrain, linewidths=0.7, alpha=0.9, zorder=1.5)
+
+
+def _path(axes: Axes, path: Path, pen: Pen) -> None:
+    theme, points = pen.theme, path.plane
+    segments = np.stack([points[:-1], points[1:]], axis=1)
+    order = np.linspace(0.0, 1.0, max(1, len(segments)))
+    for wider, alpha in ((5.0, 0.10), (2.6, 0.2), (0.0, 1.0)) if theme.glow else ((0.0, 1.0),):
+        lines = LineCollection(list(segments), cmap=pen.path, linewidths=1.6 + wider, alpha=alpha, zorder=3.0)
+        lines.set_array(1.0 - order)
+        lines.set_clim(0.0, 1.0)
+        axes.add_collection(lines)
+    axes.plot(*points.T, ".", color=theme.text, ms=2.0, zorder=3.5)
+    labels = (pen.typeface.label("起点", "start"), pen.typeface.label("当前", "now"))
+    middle = points[:, 0].mean()
+    ends = ((points[0], labels[0], theme.secondary, 3.5), (points[-1], labels[1], theme.primary, 5.5))
+    for (x, y), label, colour, size in ends if len(points) > 1 else ends[1:]:
+        pen.point(axes, x, y, color=colour, size=size)
+        side = 1 if x <= middle else -1
+        axes.annotate(
+            label, (x, y), (7.0 * side, 6.0), textcoords="offset points", ha="left" if side > 0 else "right",
+            fontsize=SMALL, color=theme.text, zorder=7.0,
+        )  # fmt: skip
+
+
+def _limits(axes: Axes, surface: Surface) -> None:
+    """The whole path with some room; never beyond what was measured."""
+    for set_limits, values, ends in (
+        (axes.set_xlim, surface.path_plane[:, 0], surface.alphas),
+        (axes.set_ylim, surface.path_plane[:, 1], surface.betas),
+    ):
+        low, high = float(values.min()), float(values.max())
+        least = 0.25 * float(ends[-1] - ends[0])
+        room = max(MARGIN * (high - low), 0.5 * (least - (high - low)))
+        set_limits(max(float(ends[0]), low - room), min(float(ends[-1]), high + room))

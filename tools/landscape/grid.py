@@ -1,0 +1,61 @@
+"""The points at which a surface is measured: coarse to fine, with the centre always among them. No torch."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apt_model.errors import UserError
+
+COARSE = 4
+"""Intervals of the coarsest grid, so it has 5 x 5 points."""
+LARGEST = 401
+
+
+def strides(resolution: int) -> tuple[int, ...]:
+    """Distances between the points of each grid, in points of the finest: 25 -> (6, 3, 1), that is 5, 9, 25 a side.
+
+    Each divides the one before, so a finer grid keeps every point of the coarser ones.
+    """
+    stride = (resolution - 1) // COARSE
+    found = [stride]
+    while stride > 1:
+        stride //= next(factor for factor in range(2, stride + 1) if stride % factor == 0)
+        found.append(stride)
+    return tuple(found)
+
+
+def check_resolution(resolution: int) -> int:
+    """The resolution, if a 5 x 5 grid lies in it.
+
+    Raises:
+        UserError: it does not; names the nearest that does.
+    """
+    if (resolution - 1) % COARSE or not COARSE < resolution <= LARGEST:
+        near = COARSE * round((min(max(resolution, COARSE + 1), LARGEST) - 1) / COARSE) + 1
+        raise UserError(
+            f"--resolution {resolution}: the points of a side must be one more than a multiple of {COARSE}, from "
+            f"{COARSE + 1} to {LARGEST}, so that a coarse grid of 5 x 5 lies in it; the nearest is {near}"
+        )
+    return resolution
+
+
+def axis(low: float, high: float, resolution: int) -> NDArray[np.float64]:
+    """Evenly spaced values (resolution,) that reach from `low` or below to `high` or above, 0 exactly among them.
+
+    0 is a point of the coarsest grid too, for there the weights are the run's own. The spacing is the least that
+    does it.
+
+    Args:
+        low: 0 or less.
+        high: 0 or more; not both are 0.
+        resolution: as `check_resolution` lets through.
+    """
+    stride = (resolution - 1) // COARSE
+    spacings: list[tuple[float, int]] = []
+    for below in range(COARSE + 1):  # coarse intervals on the side of `low`
+        above = COARSE - below
+        if (below or low == 0.0) and (above or high == 0.0):
+            spacings.append((max(-low / below if below else 0.0, high / above if above else 0.0), below))
+    spacing, below = min(spacings)
+    return (np.arange(resolution) - below * stride) * (spacing / stride)

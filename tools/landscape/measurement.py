@@ -1,0 +1,161 @@
+"""A surface, measured coarse to fine within a budget, published as it grows, and gone on with where it was left."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from tools.landscape.directions import Plane
+from tools.landscape.flat_weights import FlatWeights
+from tools.landscape.grid import strides
+from tools.landscape.path import WeightPath
+from tools.landscape.surface import Surface
+
+PUBLISH_SECONDS = 5.0
+"""A grid that takes longer is published in between too, so that a kill loses little."""
+
+
+@dataclass
+class Budget:
+    """Time that may be spent. It is kept up to the last forward pass, which is not broken off.
+
+    Args:
+        seconds: from now.
+        clock: monotonic seconds.
+    """
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._began = self.clock()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it began."""
+        return self.clock() - self._began
+
+    def allows(self, seconds: float) -> bool:
+        """Whether so much more still fits."""
+        return self.spent + seconds <= self.seconds
+
+
+class _OutOfTimeError(Exception):
+    """Leaves the loops over points; what was measured until then is kept."""
+
+
+class Measurement:
+    """Measures what a surface lacks.
+
+    Args:
+        weights: the model, whose own tensors are not written to.
+        loss: forward pass of the probe: mean loss of a token.
+        plane: through the weights' centre.
+        path: true losses are measured at its points.
+        surface: what is known already. Only the centre is measured whatever the budget.
+        publish: called with the surface as far as it is measured, after each finished grid at least.
+    """
+
+    def __init__(
+        self,
+        weights: FlatWeights,
+        loss: Callable[[], float],
+        plane: Plane,
+        path: WeightPath,
+        surface: Surface,
+        publish: Callable[[Surface], None],
+    ) -> None:
+        self._weights, self._loss = weights, loss
+        self._plane, self._path = plane, path
+        self._surface = replace(
+            surface,
+            losses=surface.losses.copy(),
+            path_loss=surface.path_loss.copy(),
+            path_plane_loss=surface.path_plane_loss.copy(),
+        )
+        self._publish = publish
+        self._seconds_before = surface.seconds
+        self._longest = 0.0
+        self._published = 0.0
+        self.forward_passes = 0
+
+    def run(self, budget: Budget) -> Surface:
+        """Measure until all is known or the budget is spent; returns and publishes the result."""
+        self._budget = budget
+        self._began = self._published = budget.clock()
+        if self._surface.finished:
+            return self._surface
+        coarsest, *finer = strides(self._surface.resolution)
+        with self._weights.borrowed():
+            self._measure_center()
+            try:
+                self._measure_grid(coarsest)
+                self._measure_path()
+                for stride in finer:
+                    self._measure_grid(stride)
+            except _OutOfTimeError:
+                self._show()
+        return self._surface
+
+    # -- what is measured, in order --------------------------------------------------------------------------------
+
+    def _measure_center(self) -> None:
+        surface = self._surface
+        loss = surface.center_loss
+        if math.isnan(loss):
+            self._weights.move_to(self._weights.center)
+            loss = self._forward(whatever_the_budget=True)
+            self._surface = surface = replace(surface, center_loss=loss)
+        surface.losses[surface.betas == 0.0, surface.alphas == 0.0] = loss
+        here = surface.path_steps == surface.center_step
+        surface.path_loss[here] = surface.path_plane_loss[here] = loss
+
+    def _measure_grid(self, stride: int) -> None:
+        surface = self._surface
+        missing = np.isnan(surface.losses[::stride, ::stride])
+        for row in np.flatnonzero(missing.any(axis=1)) * stride:
+            start = self._along_second(surface.betas[row])
+            for column in np.flatnonzero(np.isnan(surface.losses[row, ::stride])) * stride:
+                self._weights.move_along(start, self._plane.first, float(surface.alphas[column]))
+                surface.losses[row, column] = self._forward()
+        self._show()
+
+    def _measure_path(self) -> None:
+        surface = self._surface
+        numbers = {snapshot.step: number for number, snapshot in enumerate(self._path.snapshots)}
+        for point in np.flatnonzero(np.isnan(surface.path_loss)):
+            self._weights.move_to(self._path.vector(numbers[int(surface.path_steps[point])]))
+            surface.path_loss[point] = self._forward()
+        for point in np.flatnonzero(np.isnan(surface.path_plane_loss)):
+            alpha, beta = surface.path_plane[point]
+            self._weights.move_along(self._along_second(beta), self._plane.first, float(alpha))
+            surface.path_plane_loss[point] = self._forward()
+        self._show()
+
+    # -- one point -------------------------------------------------------------------------------------------------
+
+    def _along_second(self, beta: float) -> Tensor:
+        return self._weights.center.add(self._plane.second, alpha=float(beta))
+
+    def _forward(self, whatever_the_budget: bool = False) -> float:
+        if not whatever_the_budget and not self._budget.allows(self._longest):
+            raise _OutOfTimeError
+        began = self._budget.clock()
+        loss = self._loss()
+        ended = self._budget.clock()
+        self.forward_passes += 1
+        self._longest = max(self._longest, ended - began)
+        if ended - self._published > PUBLISH_SECONDS:
+            self._show()
+        return loss if math.isfinite(loss) else math.inf
+
+    def _show(self) -> None:
+        now = self._budget.clock()
+        self._surface = replace(self._surface, seconds=round(self._seconds_before + now - self._began, 3))
+        self._publish(self._surface)
+        self._published = now

@@ -1,0 +1,59 @@
+"""The probe: some samples of the run's own training data, the same for every point of a surface."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import nn
+
+from training.batches import mix, shuffled
+from training.dataset import HLBDDataset
+from training.task import Batch, LanguageModeling
+
+_BATCH = 64
+"""Samples of one forward pass, at most."""
+
+
+class Probe:
+    """Measures a model's mean loss of a token on fixed samples: in eval mode, in the weights' own precision, without
+    label smoothing; as a run's validation does it, but in fp32.
+
+    Args:
+        task: makes the batches and the loss.
+        dataset: where the samples come from.
+        num_samples: how many, at most.
+        seed: decides which.
+        device: where the model lies.
+    """
+
+    def __init__(
+        self, task: LanguageModeling, dataset: HLBDDataset, num_samples: int, seed: int, device: torch.device
+    ) -> None:
+        chosen = shuffled(len(dataset), mix(seed, len(dataset)))[:num_samples]
+        rows = sorted((int(i) for i in chosen), key=lambda i: (int(dataset.lengths[i]), i))
+        parts = [rows[at : at + _BATCH] for at in range(0, len(rows), _BATCH)]
+        on_host = [task.collate([dataset[i] for i in part]) for part in parts]
+        self._task = task
+        self._batches = [batch.to(device) for batch in on_host]
+        self.num_samples = len(rows)
+        self.num_tokens = sum(batch.weight for batch in on_host)
+        """Tokens that have a loss."""
+        self.digest = _digest(on_host)
+        """BLAKE2b of every tensor."""
+
+    @torch.no_grad()
+    def loss(self, model: nn.Module) -> float:
+        """One forward pass over all samples."""
+        model.eval()
+        return math.fsum(float(self._task.loss(model, batch).loss) for batch in self._batches) / self.num_tokens
+
+
+def _digest(batches: list[Batch]) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    for batch in batches:
+        for name, tensor in sorted(batch.tensors.items()):
+            state.update(f"{name}{tuple(tensor.shape)}".encode())
+            state.update(tensor.contiguous().numpy().data)
+    return state.hexdigest()

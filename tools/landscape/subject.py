@@ -1,0 +1,151 @@
+"""What is measured: a run's newest weights, its path and its data, found in the run's directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from apt_model.errors import CheckpointError, DataError, UserError
+from apt_model.hlbd import load_corpus, split_corpus
+from apt_model.model import APT
+from apt_model.portable import build_from_weights
+from apt_model.tokenizer import DynamicTagTokenizer
+from tools.landscape.path import Snapshot
+from training.checkpoint import list_checkpoints
+from training.config import TrainingConfig
+from training.dataset import HLBDDataset
+from training.hlbd_run import with_vocab_size
+from training.layers import read_yaml
+from training.manifest import existing_form, is_checkpoint, read_manifest
+from training.progress import read_report
+from training.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.trained_model import load_trained_model
+from training.weight_snapshots import snapshot_files
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run as a landscape needs it."""
+
+    model: APT
+    """At the centre, on the CPU, in eval mode, in fp32."""
+    step: int
+    """Updates that its weights have had."""
+    origin: Path
+    """Where they were read."""
+    snapshots: Sequence[Snapshot]
+    """The path, without the centre's own step."""
+    config: TrainingConfig
+    """The run's, with the size of its vocabulary."""
+    dataset: HLBDDataset
+    """What it was trained on."""
+
+
+def find_subject(run_dir: Path, checkpoint: Path | None = None, datasets: Sequence[str] = ()) -> Subject:
+    """The newest weights of a run of any backend: a checkpoint, a snapshot, else the final model.
+
+    Args:
+        run_dir: as `--run-dir` named it.
+        checkpoint: these weights instead: a path, or a name in `run_dir`.
+        datasets: where the run's data files lie now; empty: where they were.
+
+    Raises:
+        UserError: there is nothing to measure yet, or it cannot be read, or the data is not what it was.
+    """
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir}: no such run directory")
+    origin = _named(run_dir, checkpoint) if checkpoint is not None else _newest(run_dir)
+    config, dataset = _data(run_dir, _config(run_dir), datasets)
+    model, step = _weights(run_dir, origin, config, dataset.tokenizer)
+    path = [Snapshot(taken, file) for taken, file in snapshot_files(run_dir) if taken != step]
+    return Subject(model.float(), step, origin, path, config, dataset)
+
+
+def _named(run_dir: Path, checkpoint: Path) -> Path:
+    candidates = [existing_form(checkpoint), existing_form(run_dir / checkpoint)]
+    for path in candidates:
+        if path.exists():
+            return path
+    raise CheckpointError(f"--checkpoint {checkpoint}: no such checkpoint, here or in {run_dir}")
+
+
+def _newest(run_dir: Path) -> Path:
+    found, faults = list_checkpoints(run_dir)
+    # Of the same step, the checkpoint: a snapshot is rounded.
+    candidates = [(step, 0, path) for step, path in snapshot_files(run_dir)] + [(s, 1, path) for s, path in found]
+    if candidates:
+        return max(candidates)[2]
+    for name in (FINAL_NAME, MODEL_DIRECTORY):
+        if (run_dir / name).exists():
+            return run_dir / name
+    if faults:
+        raise faults[0][1]
+    raise UserError(
+        f"{run_dir}: nothing to measure yet, it holds no checkpoint, no snapshot and no final model; wait for the first"
+    )
+
+
+def _config(run_dir: Path) -> TrainingConfig:
+    """The run's settings; a backend's own section says nothing of the landscape."""
+    path = run_dir / CONFIG_NAME
+    if not path.is_file():
+        raise UserError(f"{run_dir}: no {CONFIG_NAME} in it; give the directory of a run, as its --run-dir named it")
+    settings = read_yaml(path)
+    known = {name: settings[name] for name in TrainingConfig.model_fields if name in settings}
+    return TrainingConfig.from_dict(known, str(path))
+
+
+def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> tuple[TrainingConfig, HLBDDataset]:
+    """The training samples as the run made them.
+
+    Raises:
+        UserError: the files are gone or hold something else, or the run had a dataset of the user's own.
+    """
+    report: dict[str, Any] = read_report(run_dir) or {}
+    if report and "data_fingerprint" not in report:
+        raise DataError(
+            f"{run_dir}: its data was not read from HLBD files but given in Python, so it cannot be read again here"
+        )
+    try:
+        corpus = load_corpus(datasets or config.data.datasets, config.data.pairs)
+    except DataError as error:
+        raise DataError(f"{error} (the run's data; --datasets says where it is now)") from error
+    if report and report["data_fingerprint"] != corpus.fingerprint():
+        raise DataError(
+            f"{run_dir}: {', '.join(str(file.path) for file in corpus.files)} no longer hold what the run was trained "
+            "on; give its own data with --datasets"
+        )
+    train, _ = split_corpus(corpus, config.data.validation_split, config.run.seed)
+    tokenizer = DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
+    config = with_vocab_size(config, tokenizer.vocab_size)
+    data = config.data
+    return config, HLBDDataset(train, tokenizer, config.model.max_seq_len, data.loss_on, data.truncate)
+
+
+def _weights(run_dir: Path, origin: Path, config: TrainingConfig, tokenizer: DynamicTagTokenizer) -> tuple[APT, int]:
+    """(the model at the centre, updates it has had)."""
+    for step, file in snapshot_files(run_dir):
+        if file == origin:
+            return _of_snapshot(file, config), step
+    trained = load_trained_model(origin)
+    if trained.tokenizer != tokenizer:
+        raise CheckpointError(f"{origin}: its tokenizer is not that of the run's data; is it another run's?")
+    if is_checkpoint(origin):
+        return trained.model, read_manifest(origin).step
+    return trained.model, int((read_report(run_dir) or {}).get("step") or 0)
+
+
+def _of_snapshot(file: Path, config: TrainingConfig) -> APT:
+    try:
+        weights = {name: tensor.to(torch.float32) for name, tensor in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: the snapshot cannot be read ({error}); delete it, or try again") from error
+    if config.model.tie_embeddings and "embedding.weight" in weights:
+        weights["head.weight"] = weights["embedding.weight"]
+    return build_from_weights(config.model, weights, str(file))

@@ -1,0 +1,194 @@
+"""A measured loss surface, and the file that keeps it beside its run. No torch: a viewer reads it in milliseconds.
+
+    RUN/landscape/surface_<key>.json
+
+The key is a hash of the weights, the probe and the settings. A surface is published again and again while it grows,
+each time whole. Numbers are those of the measurement, bit for bit; `null`: not measured yet, `"inf"`: no finite loss.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apt_model.errors import UserError
+from tools.landscape.grid import strides
+from tools.output_file import write_atomically
+from training.weight_snapshots import LANDSCAPE_NAME
+
+FORMAT = "apt-landscape"
+VERSION = 1
+KEPT = 16
+"""Files of surfaces beside a run; older ones are deleted."""
+
+Directions = Literal["pca", "random"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Losses on a plane through a run's weights, and the run's path beside it.
+
+    The point (a, b) stands for the weights `centre + a * first direction + b * second direction`.
+    """
+
+    alphas: Floats
+    """(A,) along the first direction; 0 is among them."""
+    betas: Floats
+    """(B,) along the second."""
+    losses: Floats
+    """(B, A) mean loss of a probe token; nan: not measured yet, inf: not finite."""
+    directions: Directions
+    explained_variance: Floats | None
+    """(2,) shares, 0 to 1, of the path's squared distance from the centre along each direction; None: random ones."""
+    path_steps: NDArray[np.int64]
+    """(P,) updates done at each point of the path, ascending; the centre is one of them."""
+    path_plane: Floats
+    """(P, 2) where the nearest point of the plane lies."""
+    path_distance: Floats
+    """(P,) how far away that is, as a Euclidean distance of weights."""
+    path_loss: Floats
+    """(P,) the true loss there, off the plane; nan: not measured yet."""
+    path_plane_loss: Floats
+    """(P,) the loss of the nearest point of the plane; nan: not measured yet."""
+    center_step: int
+    center_loss: float
+    center: str
+    """The file or directory whose weights these are."""
+    center_norm: float
+    """Euclidean length of its weights: what distances can be compared with."""
+    probe_tokens: int
+    """Tokens whose losses are averaged."""
+    seconds: float
+    """Spent on measuring, over all commands that took part."""
+    key: str
+
+    @property
+    def resolution(self) -> int:
+        """Points of a side, measured or not."""
+        return len(self.alphas)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every point of grid and path is measured."""
+        return not any(np.isnan(a).any() for a in (self.losses, self.path_loss, self.path_plane_loss))
+
+    def finest(self) -> Surface:
+        """The finest grid of which every point is measured; where there is none, the coarsest with its gaps."""
+        grids = [self.every(stride) for stride in strides(self.resolution)]
+        whole = [grid for grid in grids if not np.isnan(grid.losses).any()]
+        return whole[-1] if whole else grids[0]
+
+    def every(self, stride: int) -> Surface:
+        """The coarser grid of every `stride`-th point."""
+        return replace(
+            self,
+            alphas=self.alphas[::stride],
+            betas=self.betas[::stride],
+            losses=self.losses[::stride, ::stride],
+        )
+
+
+def read_surface(run_dir: Path) -> Surface | None:
+    """The surface of a run that was published last, as far as it is measured (`Surface.finest`); None: there is none.
+
+    What cannot be read is passed over: it is another version's, or no file of ours.
+    """
+    for path in _newest_first(run_dir):
+        try:
+            return read_file(path).finest()
+        except UserError:
+            continue
+    return None
+
+
+def surface_path(run_dir: Path, key: str) -> Path:
+    """Where the surface with this key is kept."""
+    return run_dir / LANDSCAPE_NAME / f"surface_{key}.json"
+
+
+def write_surface(path: Path, surface: Surface) -> None:
+    """Publish it: a reader sees the old one or the new one, whole.
+
+    Raises:
+        UserError: the disk is full or refuses.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, (dumps(surface) + "\n").encode())
+        for old in _newest_first(path.parent.parent)[KEPT:]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: the surface could not be written ({error.strerror})") from error
+
+
+def read_file(path: Path) -> Surface:
+    """The whole surface in a file, gaps and all.
+
+    Raises:
+        UserError: missing, damaged, or not a surface of ours.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("format") != FORMAT or document.pop("version") != VERSION:
+            raise ValueError("another format or version")
+        return _from_document(document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: no loss surface that can be read here ({error})") from error
+
+
+def dumps(surface: Surface) -> str:
+    """The surface as JSON."""
+    document = {"format": FORMAT, "version": VERSION}
+    for name, value in asdict(surface).items():
+        document[name] = _plain(value.tolist() if isinstance(value, np.ndarray) else value)
+    return json.dumps(document, ensure_ascii=False, allow_nan=False)
+
+
+def _from_document(document: dict[str, Any]) -> Surface:
+    values: dict[str, Any] = {}
+    for field in fields(Surface):
+        value = document[field.name]
+        if field.name == "path_steps":
+            value = np.array(value, dtype=np.int64)
+        elif isinstance(value, list):
+            value = np.array(_numbers(value), dtype=np.float64)
+        values[field.name] = value
+    values["path_plane"] = values["path_plane"].reshape(-1, 2)
+    values["center_loss"] = _numbers(values["center_loss"])
+    surface = Surface(**values)
+    if surface.losses.shape != (len(surface.betas), len(surface.alphas)):
+        raise ValueError(f"losses of shape {surface.losses.shape}")
+    return surface
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON has no words for -> null and "inf"."""
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "inf"
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    """The inverse of `_plain`."""
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return math.nan if value is None else float(value)
+
+
+def _newest_first(run_dir: Path) -> list[Path]:
+    found: list[tuple[int, str, Path]] = []
+    for path in (run_dir / LANDSCAPE_NAME).glob("surface_*.json"):
+        try:
+            found.append((path.stat().st_mtime_ns, path.name, path))
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+    return [path for _, _, path in sorted(found, reverse=True)]

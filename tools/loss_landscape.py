@@ -1,0 +1,177 @@
+"""Measure the loss around a run's weights, on a plane, and draw it with the run's path (docs/LOSS_LANDSCAPE.md).
+
+    python tools/loss_landscape.py runs/default --output landscape.png
+    python tools/loss_landscape.py runs/default --directions random --budget 600 --output landscape.json
+
+Every height is a forward pass of the run's own model on samples of its own training data: 5 x 5 points first, then
+finer grids while the budget lasts. What was measured is kept in RUN/landscape/, and the next call goes on from there.
+
+Exit code: 0, or 2 for input that cannot be used or a run that has nothing to measure yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from apt_model.errors import EXIT_BAD_INPUT, UserError
+
+if TYPE_CHECKING:
+    from tools.landscape.study import Result
+
+OUTPUTS = (".png", ".json")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=(__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("run_dir", metavar="RUN", type=Path, help="a run directory, finished or at work")
+    add("--output", metavar="FILE", type=Path, help="draw the surface (.png) or write its numbers (.json)")
+    add("--directions", choices=["pca", "random"], help="default: pca where the run has snapshots, else random")
+    add(
+        "--resolution", metavar="N", default="25", help="points of a side of the finest grid: 5, 9, 13, … (default: 25)"
+    )
+    add("--budget", metavar="SECONDS", default="60", help="stop measuring after this long (default: 60)")
+    add("--probe", metavar="N", default="64", help="training samples that the loss is measured on (default: 64)")
+    add("--span", metavar="X", default="1", help="makes the rectangle X times as wide and high (default: 1)")
+    add("--seed", metavar="N", default="0", help="of the probe and of random directions (default: 0)")
+    add("--checkpoint", metavar="PATH", type=Path, help="the centre (default: the run's newest weights)")
+    add("--datasets", metavar="FILE", nargs="+", default=[], help="the run's data files, where they have moved")
+    add("--device", default="auto", help=f"{', '.join(DEVICES)} (default: the best one here)")
+    add("--dpi", metavar="N", default="110", help="dots per inch of the picture (default: 110; 300 for print)")
+    return parser
+
+
+def _whole(flag: str, text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise UserError(f"{flag} must be a whole number of at least {least}, got {text!r}")
+    return int(text)
+
+
+def _positive(flag: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (number > 0.0 and math.isfinite(number)):
+        raise UserError(f"{flag} must be a number above 0, got {text!r}")
+    return number
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError before anything is written."""
+    args = _parser().parse_args(arguments)
+    probe, seed = _whole("--probe", args.probe, 1), _whole("--seed", args.seed, 0)
+    resolution, dpi = _whole("--resolution", args.resolution, 1), _whole("--dpi", args.dpi, 20)
+    budget_seconds, span = _positive("--budget", args.budget), _positive("--span", args.span)
+    if args.device not in DEVICES:
+        raise UserError(f"--device must be one of {', '.join(DEVICES)}, got {args.device!r}")
+    if args.output is not None and args.output.suffix.lower() not in OUTPUTS:
+        raise UserError(f"--output {args.output}: give a name that ends in {' or '.join(OUTPUTS)}")
+
+    # Imported here, so that --help and a misspelt flag do not wait for torch.
+    from tools.landscape.grid import check_resolution
+    from tools.landscape.measurement import Budget
+    from tools.landscape.study import Settings, study
+    from tools.landscape.surface import dumps
+    from tools.output_file import check_writable, write_atomically
+
+    if args.output is not None:
+        check_writable("--output", args.output)
+    settings = Settings(
+        directions=args.directions,
+        resolution=check_resolution(resolution),
+        span=span,
+        num_samples=probe,
+        seed=seed,
+        checkpoint=args.checkpoint,
+        datasets=args.datasets,
+        device=args.device,
+    )
+    result = study(args.run_dir, settings, Budget(budget_seconds))
+    for line in _told(result, args.budget):
+        print(line)
+    if args.output is not None and args.output.suffix.lower() == ".json":
+        write_atomically(args.output, (dumps(result.surface.finest()) + "\n").encode())
+    elif args.output is not None:
+        from tools.landscape.figure import draw
+
+        name = args.run_dir.resolve().name
+        for note in draw(result.surface.finest(), name, args.output, dpi):
+            print(f"note      {note}")
+    if args.output is not None:
+        print(f"wrote     {args.output}")
+    return 0
+
+
+def _told(result: Result, budget: str) -> Iterator[str]:
+    """What was measured, and how far it can be trusted."""
+    whole = result.surface
+    shown = whole.finest()
+    yield (
+        f"centre    {whole.center} after {whole.center_step} updates: loss {whole.center_loss:.4f} of a token, on "
+        f"{result.num_samples} training samples ({whole.probe_tokens} tokens)"
+    )
+    if whole.explained_variance is None:
+        yield "plane     two random directions, filter-normalised"
+    else:
+        first, second = whole.explained_variance
+        yield (
+            f"plane     the path's two main directions: {first:.1%} and {second:.1%} of its squared distance from the "
+            "centre"
+        )
+    num_points = len(whole.path_steps)
+    if num_points > 1:
+        far = whole.path_distance.max()
+        yield (
+            f"path      {num_points} points, up to {far:.3g} away from the plane ({far / whole.center_norm:.1%} of the "
+            "weights' length)"
+        )
+        gap = abs(whole.path_loss - whole.path_plane_loss)
+        if (gap == gap).all():
+            worst = int(gap.argmax())
+            yield (
+                f"          its loss and the plane's differ most at step {whole.path_steps[worst]}: "
+                f"{whole.path_loss[worst]:.4f} and {whole.path_plane_loss[worst]:.4f}"
+            )
+    else:
+        yield "path      the run has no weight snapshots (setting `snapshots`), so there is no path to show"
+    size = f"{len(shown.alphas)} x {len(shown.betas)}"
+    if whole.finished:
+        source = f"{result.forward_passes} forward passes" if result.forward_passes else "all of it known already"
+        yield f"surface   {size} points in {whole.seconds:.1f} s ({source})"
+    else:
+        yield (
+            f"surface   {size} points so far: --budget {budget} s did not suffice for {whole.resolution} x "
+            f"{whole.resolution}; the same command goes on"
+        )
+    yield f"kept in   {result.file}"
+
+
+def main() -> int:
+    """Command line entry: see the module's text for exit codes."""
+    try:
+        return run(sys.argv[1:])
+    except UserError as error:
+        print(f"loss_landscape: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

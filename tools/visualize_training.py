@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""See a run train: its measured loss landscape, curves, gradient, learning rate, path and figures in one picture.
+
+    python tools/visualize_training.py --log-dir RUN                                 # a window, live
+    python tools/visualize_training.py --log-dir RUN --output live.png               # a picture, kept up to date
+    python tools/visualize_training.py --log-dir RUN --mode offline --output run.png --dpi 300
+    python tools/visualize_training.py --log-dir RUN --mode offline --output run.gif # or .mp4
+    python tools/visualize_training.py --log-dir RUN --compare OTHER_RUN --theme paper
+    python tools/visualize_training.py --log-dir RUN --mode offline --panel landscape --output landscape.png
+
+The landscape is a measured one: `python tools/loss_landscape.py RUN` measures it. It only reads, and costs the run
+nothing; live, it may be started before the run and outlives it. Ctrl-C or closing the window leaves.
+
+Exit code: 0, or 2 for input that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from apt_model.errors import EXIT_BAD_INPUT, UserError, did_you_mean
+from tools.output_file import check_writable
+from training.progress import LOG_NAME, REPORT_NAME
+
+if TYPE_CHECKING:
+    from tools.dashboard.pen import Pen
+    from tools.dashboard.stage import Stage
+
+MODES = ("realtime", "offline")
+DEFAULT_OUTPUT = Path("training_dashboard.png")
+STILL_DPI, FILM_DPI = 100.0, 75.0
+FILMS = (".gif", ".mp4")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=(__doc__ or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--log-dir", metavar="DIR", type=Path, required=True, help="the run directory; live, it need not be there yet")
+    add("--mode", metavar="MODE", default="realtime", help="realtime or offline (default: %(default)s)")
+    add(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="realtime: a .png that is kept up to date, instead of a window; offline: .png, .gif or .mp4 (default: "
+        f"{DEFAULT_OUTPUT})",
+    )
+    add("--compare", metavar="DIR", type=Path, nargs="+", default=[], help="runs whose loss curves are drawn too")
+    add("--refresh", metavar="SECONDS", default="2", help="time between two looks, realtime (default: %(default)s)")
+    add("--theme", metavar="NAME", default="cyber", help="cyber, matrix, vaporwave or paper (default: %(default)s)")
+    add(
+        "--panel",
+        metavar="NAME",
+        help="draw one panel alone: landscape, loss, gradient, learning-rate, trajectory or status",
+    )
+    add(
+        "--dpi",
+        metavar="DOTS",
+        help=f"dots an inch of the picture's 12.8 x 7.2 inches (default: {STILL_DPI:g}, that is 1280 x 720; films "
+        f"{FILM_DPI:g})",
+    )
+    return parser
+
+
+def _number(flag: str, text: str, low: float, high: float, unit: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise UserError(f"{flag} must be a number of {unit} from {low:g} to {high:g}, got {text!r}")
+    return number
+
+
+def holds_run(directory: Path) -> bool:
+    """Whether a run has left its record there."""
+    return (directory / LOG_NAME).is_file() or (directory / REPORT_NAME).is_file()
+
+
+def _check_directories(args: argparse.Namespace) -> None:
+    wanted = [("--compare", other) for other in args.compare]
+    if args.mode == "offline":
+        wanted.insert(0, ("--log-dir", args.log_dir))
+    elif args.log_dir.exists() and not args.log_dir.is_dir():
+        raise UserError(f"--log-dir {args.log_dir}: this is a file; give a run directory")
+    for flag, directory in wanted:
+        if not directory.is_dir():
+            what = "this is a file" if directory.exists() else "there is no such directory"
+            raise UserError(f"{flag} {directory}: {what}; give a run directory")
+        if not holds_run(directory):
+            raise UserError(f"{flag} {directory}: there is no run in it (neither {LOG_NAME} nor {REPORT_NAME})")
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    if args.output is None:
+        if args.mode == "realtime" and args.dpi is not None:
+            raise UserError(f"--dpi {args.dpi}: a window has its screen's; add --output FILE.png")
+        return
+    suffix = args.output.suffix.lower()
+    if args.mode == "realtime" and suffix != ".png":
+        raise UserError(f"--output {args.output}: realtime keeps a .png up to date; for a film add --mode offline")
+    if suffix not in (".png", *FILMS):
+        raise UserError(f"--output {args.output}: give a name that ends in .png, .gif or .mp4")
+    check_writable("--output", args.output)
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
+    args = _parser().parse_args(arguments)
+    if args.mode not in MODES:
+        raise UserError(
+            f"--mode {args.mode}: unknown mode{did_you_mean(args.mode, MODES)}; choose from {', '.join(MODES)}"
+        )
+    refresh = _number("--refresh", args.refresh, 0.1, 3600.0, "seconds")
+    dpi = _number("--dpi", args.dpi, 50.0, 600.0, "dots an inch") if args.dpi is not None else None
+    from tools.dashboard.theme import theme_named
+
+    theme = theme_named(args.theme)
+    _check_directories(args)
+    _check_output(args)
+
+    # Imported here, so that --help and a misspelt flag do not wait.
+    from tools.dashboard.layout import panel_named
+    from tools.dashboard.pen import Pen
+    from tools.dashboard.stage import Stage
+    from tools.dashboard.typeface import Typeface
+
+    panel = panel_named(args.panel) if args.panel is not None else None
+    pen, stage = Pen(theme, Typeface()), Stage(args.log_dir, args.compare)
+    if args.mode == "offline":
+        _offline(stage, pen, args.output or DEFAULT_OUTPUT, dpi, panel)
+        return 0
+    _tell(pen)
+    if args.output is not None:
+        from tools.dashboard.live import keep_rewriting
+
+        print(f"{args.output} is kept up to date; Ctrl-C leaves", file=sys.stderr)
+        keep_rewriting(stage, pen, dpi or STILL_DPI, args.output, panel, refresh)
+    from tools.dashboard.window import Window, open_figure
+
+    Window(open_figure(f"APT: {args.log_dir}"), stage, pen, panel, refresh).show()
+    return 0
+
+
+def _offline(stage: Stage, pen: Pen, path: Path, dpi: float | None, panel: str | None) -> None:
+    """Write the picture or the film."""
+    scene = stage.look()
+    if path.suffix.lower() in FILMS:
+        from tools.dashboard.animation import FRAMES, encoder, film, save_gif, save_mp4
+
+        if scene.run.history.step < 1:
+            raise UserError(f"--output {path}: the run has done no update yet, so there is nothing to replay")
+        if path.suffix.lower() == ".mp4":
+            encoder()  # before the frames are drawn, which takes half a minute
+        save = save_gif if path.suffix.lower() == ".gif" else save_mp4
+        save(film(scene, pen, dpi or FILM_DPI, panel, FRAMES), path, _progress, FRAMES)
+    else:
+        from tools.dashboard.picture import save as save_picture
+
+        save_picture(scene, pen, dpi or STILL_DPI, path, panel)
+    _tell(pen)
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\rframe {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def _tell(pen: Pen) -> None:
+    for note in pen.typeface.advice():
+        print(f"note   {note}", file=sys.stderr)
+
+
+def main() -> int:
+    """Command line entry: see the module's text for exit codes."""
+    try:
+        return run(sys.argv[1:])
+    except UserError as error:
+        print(f"visualize_training: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
