@@ -216,7 +216,7 @@ def test_the_playground_script_trains_as_documented_and_resumes_from_a_checkpoin
     run = tmp_path / "hlbd_playground"
     assert {path.name for path in run.iterdir()} == {
         *(f"checkpoint_epoch_{epoch}" for epoch in (25, 50, 75, 100)),
-        *("final_model.pt", "final_model", "experiment_report.json", "progress.jsonl", "config.yaml"),
+        *("final_model.pt", "final_model", "experiment_report.json", "progress.jsonl", "config.yaml", "snapshots"),
     }
     written = {path.name for path in (run / "final_model").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "modeling_apt.py"} <= written

@@ -21,6 +21,7 @@ from tools.landscape.grid import COARSE, axis, check_resolution, strides
 from tools.landscape.surface import KEPT, Surface, dumps, read_file, read_surface, surface_path, write_surface
 
 RESOLUTIONS = st.integers(1, 100).map(lambda number: COARSE * number + 1)
+LENGTHS = st.just(0.0) | st.floats(1e-30, 1e30)
 
 
 @given(RESOLUTIONS)
@@ -31,7 +32,7 @@ def test_grids_begin_with_5_x_5_and_keep_every_point_of_the_coarser_ones(resolut
     assert all(coarse % fine == 0 and coarse > fine for coarse, fine in itertools.pairwise(found))
 
 
-@given(RESOLUTIONS, st.floats(0.0, 1e6), st.floats(0.0, 1e6))
+@given(RESOLUTIONS, LENGTHS, LENGTHS)
 def test_an_axis_covers_what_it_should_and_has_the_centre_on_every_grid(
     resolution: int, below: float, above: float
 ) -> None:

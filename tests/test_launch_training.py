@@ -82,7 +82,7 @@ def test_two_processes_leave_what_one_leaves(starts: Starts, tmp_path: Path) -> 
     assert launched.stderr == ""
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         *("checkpoint_epoch_1", "checkpoint_epoch_2", "final_model.pt", "final_model"),
-        *("experiment_report.json", "progress.jsonl", "config.yaml"),
+        *("experiment_report.json", "progress.jsonl", "config.yaml", "snapshots"),
     }
     assert launched.left() == []
     assert launched.kept() == []

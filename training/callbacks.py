@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from training.loop import Trainer
@@ -16,6 +16,9 @@ class Callback:
 
     `trainer.stop()` asks for an orderly stop: the run writes a checkpoint and can be resumed.
     """
+
+    on_every_rank: ClassVar[bool] = False
+    """Called on all ranks instead: for what they do together, such as gathering weights that are spread over them."""
 
     def on_run_start(self, trainer: Trainer) -> None:
         """Before the first update, after a resume has been loaded."""

@@ -49,6 +49,7 @@ from training.schedules import learning_rate_at
 from training.skips import Skips
 from training.stop_signals import StopSignals
 from training.task import Task, language_modeling_of, seeded_model
+from training.weight_snapshots import WeightSnapshots
 
 _CALLBACK = 1 << 16  # what ranks agree on when a callback asks for a stop; above every signal's number
 
@@ -115,7 +116,7 @@ class Trainer:
         precision = pick_precision(config.run.precision, self.ranks.device)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.task = task
-        self.callbacks = [RunForecast(task, train_dataset), *callbacks]
+        self.callbacks = [RunForecast(task, train_dataset), WeightSnapshots(), *callbacks]
         self._train, self._val = train_dataset, val_dataset
         self._loop = loop
         run = config.run
@@ -394,5 +395,6 @@ class Trainer:
         self._call("on_checkpoint", path)
 
     def _call(self, name: str, *arguments: Any) -> None:
-        for callback in self.callbacks if self.ranks.is_main else ():
-            getattr(callback, name)(self, *arguments)
+        for callback in self.callbacks:
+            if self.ranks.is_main or callback.on_every_rank:
+                getattr(callback, name)(self, *arguments)

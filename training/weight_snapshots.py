@@ -113,7 +113,7 @@ class WeightSnapshots(Callback):
             return
         path = snapshot_path(trainer.directory.path, trainer.step)
         try:
-            write_snapshot(path, model, trainer.step)
+            write_snapshot(path, model)
         except (OSError, SafetensorError) as error:
             with contextlib.suppress(OSError):
                 delete(temporary_of(path))
@@ -125,7 +125,7 @@ class WeightSnapshots(Callback):
                 )
 
 
-def write_snapshot(path: Path, model: nn.Module, step: int) -> None:
+def write_snapshot(path: Path, model: nn.Module) -> None:
     """Write a module's parameters in bf16, whole or not at all as far as kills go; a tied one once.
 
     Raises:
@@ -139,5 +139,6 @@ def write_snapshot(path: Path, model: nn.Module, step: int) -> None:
     }
     path.parent.mkdir(exist_ok=True)
     temporary = temporary_of(path)
-    save_file(weights, temporary, metadata={"format": FORMAT, "step": str(step)})
+    # More than one entry would come in a random order, and the same weights would not make the same file.
+    save_file(weights, temporary, metadata={"format": FORMAT})
     temporary.replace(path)

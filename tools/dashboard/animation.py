@@ -46,8 +46,8 @@ def film(scene: Scene, pen: Pen, dpi: float, panel: str | None, count: int) -> I
             step = max(1, round(last * min(1.0, (n + 1) / moving)))
             azimuth = FIRST_AZIMUTH + DEGREES * n / count
             compose(figure, scene.until(step, azimuth), pen, panel)
-            canvas.draw()
-            yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
+            canvas.draw()  # type: ignore[no-untyped-call]
+            yield np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def save_gif(frames: Iterator[Frame], path: Path, told: Told, count: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -42,7 +41,7 @@ class Pen:
             "savefig.facecolor": theme.ground,
         }  # fmt: skip
 
-    def line(self, axes: Axes, *data: Sequence[float], color: str, width: float, **how: Any) -> None:
+    def line(self, axes: Axes, *data: Any, color: str, width: float, **how: Any) -> None:
         """A line that glows, as far as the theme does."""
         order = how.pop("zorder", 3.0)
         if self.theme.glow:

@@ -21,7 +21,7 @@ def warm_restarts(settings: Mapping[str, Any], steps_per_epoch: int | None, unti
     if settings.get("schedule.schedule") != "warm_restarts" or not steps_per_epoch or not first or not factor:
         return []
     warmup = integer(settings.get("schedule.warmup_steps")) or 0
-    restarts = []
+    restarts: list[int] = []
     for epochs in _cycle_ends(first, factor):
         # The learning rate of update n is that of the step before it; a cycle may end between two updates.
         step = warmup + _whole_steps(epochs * steps_per_epoch) + 1

@@ -111,7 +111,7 @@ class Window:
         with rc_context(self._pen.style()):
             compose(self._figure, self._scene, self._pen, self._panel)
         if (solid := self._solid()) is not None:
-            solid.set_animated(True)  # type: ignore[no-untyped-call]
+            solid.set_animated(True)
         self._drawn = fingerprint(self._scene)
 
     def _solid(self) -> Axes3D | None:

@@ -72,12 +72,7 @@ class Measurement:
     ) -> None:
         self._weights, self._loss = weights, loss
         self._plane, self._path = plane, path
-        self._surface = replace(
-            surface,
-            losses=surface.losses.copy(),
-            path_loss=surface.path_loss.copy(),
-            path_plane_loss=surface.path_plane_loss.copy(),
-        )
+        self._surface = _with_arrays_of_its_own(surface)
         self._publish = publish
         self._seconds_before = surface.seconds
         self._longest = 0.0
@@ -157,5 +152,15 @@ class Measurement:
     def _show(self) -> None:
         now = self._budget.clock()
         self._surface = replace(self._surface, seconds=round(self._seconds_before + now - self._began, 3))
-        self._publish(self._surface)
+        self._publish(_with_arrays_of_its_own(self._surface))
         self._published = now
+
+
+def _with_arrays_of_its_own(surface: Surface) -> Surface:
+    """What is written to while measuring is nobody else's."""
+    return replace(
+        surface,
+        losses=surface.losses.copy(),
+        path_loss=surface.path_loss.copy(),
+        path_plane_loss=surface.path_plane_loss.copy(),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +91,10 @@ def study(
         directions = "pca" if len(path) >= 2 else "random"
     file = surface_path(run_dir, _key(settings, directions, subject, weights, path, probe))
     known = _read_if_there(file)
-    if known is not None and known.finished:
-        return Result(known, file, 0, probe.num_samples)
+    if known is not None:
+        known = replace(known, center=subject.origin.name)  # the same weights may lie in another file now
+        if known.finished:
+            return Result(known, file, 0, probe.num_samples)
     plane = path_plane(weights, path) if directions == "pca" else random_plane(weights, settings.seed)
     if known is None:
         known = _unmeasured(settings, directions, subject, weights, plane, path, probe, file.stem.partition("_")[2])

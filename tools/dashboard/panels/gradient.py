@@ -38,9 +38,10 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     low, high = min(positive) / 1.6, max(positive) * 1.6
     if limit is not None and low / 10.0 < limit < high * 10.0:
         low, high = min(low, limit / 1.3), max(high, limit * 1.3)
-    field = density(steps, norms, (0.0, max(1, scene.last_step) * 1.015), (low, high))
+    end = max(1, scene.last_step) * 1.015
+    field = density(steps, norms, (0.0, end), (low, high))
     axes.pcolormesh(
-        np.linspace(0.0, max(1, scene.last_step) * 1.015, COLUMNS + 1), np.geomspace(low, high, ROWS + 1), field,
+        np.linspace(0.0, end, COLUMNS), np.geomspace(low, high, ROWS), field, shading="gouraud",
         cmap=pen.energy, vmin=0.0, vmax=1.0, rasterized=True, zorder=1.0,
     )  # fmt: skip
     middle = running_median(steps, norms)

@@ -33,5 +33,11 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     along_steps(axes, scene, pen)
     low, high = min(whole), max(whole)
     in_decades(axes, low / 1.25, high * 1.25)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-"))
+    axes.yaxis.set_major_formatter(lambda value, _: scientific(value))
     pen.legend_above(axes, columns=2)
+
+
+def scientific(rate: float) -> str:
+    """`3e-4`, `2.5e-4`."""
+    mantissa, exponent = f"{rate:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"

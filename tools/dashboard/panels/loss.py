@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 
 from tools.dashboard.followed_run import RunView
@@ -16,14 +18,14 @@ LONGEST_NAME = 24
 
 def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     """Draw the panel."""
-    views = [(scene.run, ""), *((other, pen.typeface.text(shortened(name_of(other)))) for other in scene.others)]
-    histories = [(view, scene.history(view), name) for view, name in views]
+    views = (scene.run, *scene.others)
+    histories = [(view, scene.history(view), pen.typeface.text(name_of(view, views))) for view in views]
     if not any(history.updates for _, history, _ in histories):
         pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
         return
     drawn: list[float] = []
     colours = [pen.theme.primary, *pen.theme.others]
-    for n, (view, history, name) in reversed(list(enumerate(histories))):
+    for n, (view, history, name) in enumerate(histories):
         if n == 0:
             drawn += _own(axes, view, history, pen)
         else:
@@ -81,10 +83,11 @@ def validations(view: RunView, until: int) -> list[tuple[int, float]]:
     return [(e.step, e.loss) for e in found if e.loss is not None and e.step <= until]
 
 
-def name_of(view: RunView) -> str:
-    """What the legend calls a run: its directory, and its attention, by which a control experiment differs."""
-    attention = view.summary.settings.get("model.attention") if view.summary is not None else None
-    return f"{view.name} ({attention})" if attention is not None else view.name
+def name_of(view: RunView, among: Sequence[RunView]) -> str:
+    """What the legend calls a run: its directory, and its attention where the runs differ in it."""
+    kinds = [one.summary.settings.get("model.attention") if one.summary is not None else None for one in among]
+    kind = kinds[list(among).index(view)]
+    return shortened(view.name) + (f" ({kind})" if kind is not None and len(set(kinds)) > 1 else "")
 
 
 def shortened(name: str) -> str:

@@ -71,7 +71,7 @@ def _progress(axes: Axes, scene: Scene, summary: RunSummary, pen: Pen) -> None:
     colour = state_colour(scene.run, pen.theme)
     axes.add_patch(Rectangle((0.0, 0.70), share, 0.05, color=colour, lw=0))
     if pen.theme.glow:
-        for wide, alpha in ((0.02, 0.25), (0.05, 0.10)):
+        for wide, alpha in ((0.012, 0.22), (0.026, 0.10)):
             axes.add_patch(Rectangle((0.0, 0.70 - wide), share, 0.05 + 2 * wide, color=colour, lw=0, alpha=alpha))
 
 

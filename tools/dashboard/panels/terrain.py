@@ -99,7 +99,7 @@ def now_told(path: Path, scene: Scene) -> str:
     behind = f", the run is at {scene.now:,}" if scene.now > path.steps[-1] else ""
     told = (
         f"step {path.steps[-1]:,}{behind}: true loss {figure(float(path.loss[-1]))}, the plane's "
-        f"{figure(float(path.plane_loss[-1]))}, {path.distance[-1]:.2g} off it"
+        f"{figure(float(path.plane_loss[-1]))}, distance {path.distance[-1]:.2g}"
     )
     farthest = int(path.distance.argmax())
-    return told + (f"; farthest {path.distance[farthest]:.2g} (step {path.steps[farthest]:,})" if farthest else "")
+    return told + (f"; at most {path.distance[farthest]:.2g} (step {path.steps[farthest]:,})" if farthest else "")
