@@ -7,7 +7,7 @@ RUN_DIR ?= runs/make_train
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test quick lint format benchmark data clean
+.PHONY: help setup display train test quick lint format benchmark data pictures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,14 +22,17 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(INSTALL) -e ".[dev,deepspeed,huggingface]"
-	touch $@
-
-$(VENV)/.benchmark: $(VENV)/.dev
-	$(INSTALL) -e ".[dev,deepspeed,huggingface]"
+	$(INSTALL) -e ".[dev]"
 	touch $@
 
 setup: $(VENV)/.dev  ## make .venv and install the pinned packages
+	@command -v Xvfb >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(MAKE) --no-print-directory display
+
+display:  ## what the tests of windows need: a screen in memory, fonts with Chinese and emoji (Debian, as root)
+	@echo "installing xvfb, fonts-noto-cjk, fonts-symbola"
+	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends xvfb fonts-noto-cjk fonts-symbola >/dev/null \
+	  || echo "they could not be installed; the test that opens a window will say so"
+	@rm -f "$${XDG_CACHE_HOME:-$$HOME/.cache}"/matplotlib/fontlist-*.json
 
 train: $(VENV)/.core  ## train APT on HLBD on this machine and show what it learned (RUN_DIR=... for another run)
 	$(PY) train.py --backend playground --config playground_cpu --run-dir $(RUN_DIR) --resume
@@ -49,10 +52,12 @@ format: setup  ## put the code into its standard form
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-benchmark: $(VENV)/.benchmark  ## print speed ratios against peers measured in the same run (takes minutes; nothing else should run)
+benchmark: setup  ## print speed ratios against peers measured in the same run (takes minutes; nothing else should run)
 	$(PY) benchmarks/throughput.py
 	$(PY) benchmarks/attention.py
 	$(PY) benchmarks/stabilizer.py
+	$(PY) benchmarks/backends.py
+	$(PY) benchmarks/landscape.py
 	$(PY) benchmarks/monitor.py
 	$(PY) benchmarks/estimate.py
 
@@ -60,6 +65,24 @@ data: setup  ## write the data files anew (they come out byte for byte the same)
 	$(PY) tools/generate_hlbd_hardcore.py --version 1
 	$(PY) tools/generate_hlbd_hardcore.py --version 2
 	$(PY) tools/generate_hlbd_full.py
+
+# The runs of docs/VISUALIZATION_GUIDE.md: 408 updates each, seconds of training.
+PICTURED := runs/pictures
+PICTURED_RUN = $(PY) train.py --config playground_cpu --d-model 64 --num-layers 2 --epochs 24 --validation-split 0.1 \
+  --schedule warm_restarts --restart-epochs 4 --restart-mult 2 --snapshots 64 --answer-samples 0 --overwrite
+DRAW = $(PY) tools/visualize_training.py --mode offline --dpi 75 --log-dir $(PICTURED)/autopoietic
+AFTER = for n in $$(seq 600); do grep -q '"step": $(1),' $(PICTURED)/autopoietic/progress.jsonl 2>/dev/null && break; sleep 0.2; done
+
+pictures: setup  ## train the runs of docs/VISUALIZATION_GUIDE.md and draw its pictures anew (minutes)
+	$(PICTURED_RUN) --attention standard --run-dir $(PICTURED)/standard
+	rm -rf $(PICTURED)/autopoietic
+	$(PICTURED_RUN) --attention autopoietic --run-dir $(PICTURED)/autopoietic & \
+	$(call AFTER,20); $(DRAW) --output docs/images/dashboard_live_1.png; \
+	$(call AFTER,200); $(DRAW) --compare $(PICTURED)/standard --output docs/images/dashboard_live_2.png; wait
+	$(PY) tools/loss_landscape.py $(PICTURED)/autopoietic --budget 60
+	$(DRAW) --output docs/images/dashboard_finished.png
+	$(DRAW) --output docs/images/dashboard_compared.png --panel loss --compare $(PICTURED)/standard
+	for theme in matrix vaporwave paper; do $(DRAW) --theme $$theme --output docs/images/dashboard_$$theme.png || exit; done
 
 clean:  ## delete caches and the set-up, no runs and no data
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -53,7 +53,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 GOAL = 0.15
-DISTURBED, MAX_TRIES = 0.05, 4
+DISTURBED, MAX_TRIES = 0.10, 3
 COMMON = {
     "datasets": ["HLBD_Hardcore_Full_V2.json"], "validation_split": 0.1, "answer_samples": 0, "device": "cpu",
     "max_steps": 30, "save_interval": None,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -134,19 +135,21 @@ def test_six_panels_in_each_theme_and_size(theme: str, dpi: float, scene: Scene)
 
 
 def legend(figure: Figure, panel: str) -> list[str]:
-    found = next(axes for axes in figure.axes if axes.get_label() == panel).get_legend()
-    return [text.get_text() for text in found.get_texts()] if found is not None else []
+    """The names in all legends of a panel."""
+    axes = next(axes for axes in figure.axes if axes.get_label() == panel)
+    found = [child for child in axes.get_children() if isinstance(child, Legend)]
+    return [text.get_text() for one in found for text in one.get_texts()]
 
 
 def test_legends_name_everything_that_is_marked(scene: Scene) -> None:
     figure = drawn(scene, Pen(THEMES["cyber"], ENGLISH))
     assert legend(figure, "landscape") == ["true loss", "path on the plane", "now"]
-    own, others = legend(figure, "loss")[:4], legend(figure, "loss")[4:]
+    others, own = legend(figure, "loss")[:2], legend(figure, "loss")[2:]
     assert own == ["batch", "epoch mean", "validation", "spike"]
     assert others[0].endswith("_long_name_for_a_legend")
     assert others[1].endswith("/??"), "a name that no font here can draw"
     assert legend(figure, "gradient") == ["median", "clipped 10", "skipped 1", "spiking 0"]
-    assert legend(figure, "learning-rate") == ["warm_restarts", "warm restart 3"]
+    assert legend(figure, "learning-rate") == ["warm_restarts", "warm restarts 3"]
 
 
 def test_the_landscape_s_labels_are_the_measurement_s(scene: Scene) -> None:
@@ -199,7 +202,7 @@ def test_the_landscape_may_turn_to_any_side(azimuth: float, scene: Scene) -> Non
 def test_one_panel_alone_fills_the_picture(panel: str, scene: Scene) -> None:
     figure = drawn(scene, Pen(THEMES["paper"], ENGLISH), dpi=60, panel=panel)
     assert [axes.get_label() for axes in figure.axes] == [BACKGROUND, panel]
-    assert figure.axes[1].get_position().width > 0.9
+    assert figure.axes[1].get_position(original=True).width > 0.9
 
 
 def test_runs_of_which_little_is_known_are_drawn_too(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_an_estimate_measures_updates_and_leaves_nothing_behind(
         *("data", "steps", "model", "memory", "time", "disk"),
     ]
     assert any("ms an update" in line for line in lines)
-    assert any("evaluations" in line and " in all: start " in line for line in lines)
+    assert any("evaluations" in line and " in all: start " in line and "final model" in line for line in lines)
 
 
 def test_one_process_stands_for_several_ranks_and_what_it_cannot_measure_is_said(

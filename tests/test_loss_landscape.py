@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,7 +195,12 @@ def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
 ) -> None:
     drawn: list[Figure] = []
     savefig = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)))
+
+    def keep_and_save(figure: Figure, *arguments: Any, **options: Any) -> None:
+        drawn.append(figure)
+        savefig(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep_and_save)
     assert draw(measure(finished_run).surface, "run", tmp_path / "landscape.png") is not None
     (figure,) = drawn
     titles = [axes.get_title() for axes in figure.axes]
@@ -208,6 +214,10 @@ def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
     boxes = [a.title.get_window_extent(renderer) for a in figure.axes if a.get_title()]
     boxes += [t.get_window_extent(renderer) for t in figure.texts if isinstance(t, Text)]
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[n + 1 :])
+    for axis in (axis for axes in figure.axes[1:] for axis in (axes.xaxis, axes.yaxis)):
+        box = axis.label.get_window_extent(renderer)
+        assert figure.bbox.y0 <= box.y0
+        assert box.y1 <= figure.bbox.y1
 
 
 # -- what it cannot do ---------------------------------------------------------------------------------------------

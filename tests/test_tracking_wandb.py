@@ -1,4 +1,4 @@
-"""The real wandb package against a stand-in of its service: what the service would show, and what an offline run keeps."""
+"""The real wandb package against a stand-in of its service: what the service shows, what an offline run keeps."""
 
 from __future__ import annotations
 

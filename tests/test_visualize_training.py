@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import signal
@@ -45,7 +46,8 @@ def test_the_picture_has_the_size_that_was_asked_for_and_the_run_is_left_alone(
     before = tree()
     flags = ["--mode", "offline", "--output", str(tmp_path / "run.png"), "--compare", str(finished_run)]
     assert command(["--log-dir", str(finished_run), *flags, "--dpi", "150"]) == 0
-    assert Image.open(tmp_path / "run.png").size == (1920, 1080)
+    with Image.open(tmp_path / "run.png") as picture:
+        assert picture.size == (1920, 1080)
     assert set(tree()) - set(before) == {"run.png"}
     assert {name: content for name, content in tree().items() if name != "run.png"} == before
 
@@ -178,7 +180,7 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in processes:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+            process.communicate()
 
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.int16]]
@@ -204,7 +206,7 @@ def test_a_picture_is_kept_up_to_date_from_before_the_run_until_after_its_end(
 
     def is_new() -> bool:
         content = picture.read_bytes()
-        Image.open(picture).verify()  # whenever it is read, it is whole
+        Image.open(io.BytesIO(content)).verify()  # whenever it is read, it is whole
         return content not in pictures
 
     run = RecordedRun(tmp_path / "run", start=time.time() + 3600.0)
@@ -213,8 +215,8 @@ def test_a_picture_is_kept_up_to_date_from_before_the_run_until_after_its_end(
         until(is_new, process)
         pictures.append(picture.read_bytes())
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
-    assert "Traceback" not in process.communicate()[1]
+    told = process.communicate(timeout=20)[1]
+    assert (process.returncode, "Traceback" in told) == (0, False), told
     assert {path.name for path in tmp_path.iterdir()} == {"run", "live.png"}
 
 
@@ -250,18 +252,24 @@ def test_a_window_shows_each_refresh_and_turns_its_landscape(
         columns, rows = slice(int(1280 * left), int(1280 * right)), slice(60, 420)
         return float((np.abs(screen() - before).max(axis=2) > 30)[rows, columns].mean())
 
+    def settle() -> Pixels:
+        """The screen as it is when the curves have been at rest for a second."""
+        while True:
+            before = screen()
+            time.sleep(1.0)
+            if share_changed(before, 0.55, 0.98) == 0.0:
+                return screen()
+
     blank = screen()
     process = started("--log-dir", recorded.path, DISPLAY=display)
     until(lambda: share_changed(blank, 0.55, 0.98) > 0.02, process)
-    time.sleep(1.0)
     for _ in range(2):  # each refresh brings the new updates
-        before = screen()
+        before = settle()
         recorded.train(20).flush()
         until(lambda before=before: share_changed(before, 0.55, 0.98) > 0.003, process)  # type: ignore[misc]
-        time.sleep(1.0)
-    still = screen()  # and without news the landscape goes on turning, alone
+    still = settle()  # and without news the landscape goes on turning, alone
     until(lambda: share_changed(still, 0.02, 0.52) > 0.01, process)
     assert share_changed(still, 0.55, 0.98) == 0.0
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
-    assert "Traceback" not in process.communicate()[1]
+    told = process.communicate(timeout=20)[1]
+    assert (process.returncode, "Traceback" in told) == (0, False), told

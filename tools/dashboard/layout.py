@@ -61,7 +61,7 @@ class Panel(NamedTuple):
 _CURVES = Margins(0.55, 0.40, 0.14, 0.34)
 PANELS = {
     "landscape": Panel(
-        landscape.TITLE, landscape.draw, Frame(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.06, 0.08, 0.30), True
+        landscape.TITLE, landscape.draw, Frame(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.56, 0.08, 0.30), True
     ),
     "loss": Panel(loss.TITLE, loss.draw, Frame(0.543, 0.61, 0.992, 0.935), _CURVES),
     "gradient": Panel(gradient.TITLE, gradient.draw, Frame(0.543, 0.312, 0.992, 0.5965), _CURVES),
@@ -121,7 +121,7 @@ def _panel(figure: Figure, name: str, panel: Panel, frame: Frame, scene: Scene, 
     axes = figure.add_axes((left, bottom, *size), label=name, **kind)  # type: ignore[call-overload]
     figure.text(
         frame.left + 0.12 / width, frame.top - 0.165 / height, pen.typeface.label(*panel.title), color=pen.theme.text,
-        fontsize=9.5, fontweight="bold", va="center", gid=f"title {name}",
+        fontsize=9.5, va="center", gid=f"title {name}", **pen.bold,
     )  # fmt: skip
     panel.draw(axes, scene, pen)
 
@@ -158,15 +158,15 @@ def _header(figure: Figure, scene: Scene, pen: Pen) -> None:
     theme = pen.theme
     light = [Stroke(linewidth=5.0, foreground=theme.primary, alpha=0.18 * theme.glow), Normal()] if theme.glow else []
     figure.text(
-        0.009, 0.967, "APT", fontsize=15, fontweight="bold", color=theme.primary, va="center", path_effects=light,
-        gid="brand",
+        0.009, 0.967, "APT", fontsize=15, color=theme.primary, va="center", path_effects=light,
+        gid="brand", **pen.bold,
     )  # fmt: skip
     name = scene.run.name if len(scene.run.name) <= LONGEST_TITLE else "~" + scene.run.name[1 - LONGEST_TITLE :]
     figure.text(0.052, 0.9665, pen.typeface.text(name), fontsize=LARGE, color=theme.text, va="center", gid="name")
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     told = f"replay, step {scene.now:,}" if scene.replayed_until is not None else state_told(scene.run)
     figure.text(
-        0.885, 0.967, told, fontsize=LARGE, fontweight="bold", color=state_colour(scene.run, theme), ha="right",
-        va="center", gid="state",
+        0.885, 0.967, told, fontsize=LARGE, color=state_colour(scene.run, theme), ha="right",
+        va="center", gid="state", **pen.bold,
     )  # fmt: skip
     figure.text(0.991, 0.967, when, fontsize=SMALL, color=theme.faint, ha="right", va="center", gid="time")

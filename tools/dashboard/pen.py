@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.legend import Legend
 
 from tools.dashboard.theme import Theme
-from tools.dashboard.typeface import Typeface
+from tools.dashboard.typeface import EMOJI_FONTS, Typeface
 
 SMALL, NORMAL, LARGE = 7.5, 8.5, 10.5
 """Points, on a figure of 12.8 by 7.2 inches."""
@@ -23,6 +24,14 @@ class Pen:
         self.theme, self.typeface = theme, typeface
         self.terrain = LinearSegmentedColormap.from_list("terrain", theme.terrain)
         """From low losses to high ones."""
+        glass = [(*to_rgb(colour), opacity) for colour, opacity in zip(theme.terrain, _opacities(theme), strict=True)]
+        self.glass = LinearSegmentedColormap.from_list("glass", glass)
+        """The terrain's colours, through which one sees; more so above, so that a valley's walls hide nothing."""
+        self.bold: dict[str, Any] = {
+            "fontweight": "bold",
+            "family": [f for f in typeface.families if f not in EMOJI_FONTS],
+        }
+        """For our own words: the fonts with emoji have no bold face."""
         self.energy = LinearSegmentedColormap.from_list("energy", (theme.panel, *theme.terrain[1:]))
         """From nothing to much; nothing is a panel's ground."""
         self.path = LinearSegmentedColormap.from_list("path", (theme.primary, theme.secondary))
@@ -72,17 +81,33 @@ class Pen:
                 fontsize=size,
             )  # fmt: skip
 
-    def legend(self, axes: Axes, **how: Any) -> None:
+    def legend(self, axes: Axes, handles: list[Any], names: list[str], loc: str) -> Legend:
         """A legend inside the axes, on the panel's ground."""
         legend = axes.legend(
-            facecolor=self.theme.panel, edgecolor=self.theme.edge, framealpha=0.8, borderpad=0.35, labelspacing=0.25,
-            handlelength=1.6, handletextpad=0.5, columnspacing=1.0, **how,
+            handles, names, loc=loc, facecolor=self.theme.panel, edgecolor=self.theme.edge, framealpha=0.8,
+            borderpad=0.35, labelspacing=0.25, handlelength=1.6, handletextpad=0.5,
         )  # fmt: skip
         legend.set_zorder(9)
+        return legend
 
     def legend_above(self, axes: Axes, columns: int) -> None:
-        """A legend in the panel's title line."""
+        """A legend of what has a name and is not in another one, in the panel's title line."""
+        handles, names = axes.get_legend_handles_labels()
+        others = [
+            t.get_text() for legend in axes.get_children() if isinstance(legend, Legend) for t in legend.get_texts()
+        ]
+        own = [(handle, name) for handle, name in zip(handles, names, strict=True) if name not in others]
+        if not own:
+            return
+        # A solid's axes are shrunk to a square; the title line is as wide as the room that was given to them.
+        room = axes.get_position(original=True)
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1.005, 0.985), ncols=columns, frameon=False, borderaxespad=0.0,
-            handlelength=1.3, handletextpad=0.4, columnspacing=1.0,
+            *zip(*own, strict=True), loc="lower right", bbox_to_anchor=(room.x1, room.y1 + 0.0085), ncols=columns,
+            bbox_transform=axes.figure.transSubfigure, frameon=False, borderaxespad=0.0, handlelength=1.3,
+            handletextpad=0.4, columnspacing=1.0,
         )  # fmt: skip
+
+
+def _opacities(theme: Theme) -> list[float]:
+    low, high = (0.9, 0.5) if theme.glow else (0.95, 0.8)
+    return [low + (high - low) * n / (len(theme.terrain) - 1) for n in range(len(theme.terrain))]

@@ -112,7 +112,7 @@ def _terrain(axes: Any, surface: Surface, height: Height, letters: Lettering) ->
     axes.legend(loc="upper left", fontsize=9)
     measured = f"{len(surface.alphas)} x {len(surface.betas)}"
     axes.set_title(
-        f"{letters.name(surface.center)}, {letters.label('第', 'step')} {surface.center_step}; {measured}, "
+        f"{letters.name(surface.center)}, {letters.label('步', 'step')} {surface.center_step}; {measured}, "
         f"{surface.probe_tokens} {letters.label('个词元', 'tokens')}",
         fontsize=10,
     )
@@ -146,7 +146,7 @@ def _truth(axes: Axes, surface: Surface, letters: Lettering) -> None:
     axes.set_ylabel(letters.label("损失", "loss of a token"))
     beside = axes.twinx()
     beside.fill_between(steps, surface.path_distance / surface.center_norm * 100.0, color="#888888", alpha=0.25)
-    beside.set_ylabel(letters.label("到平面的距离，% 权重长度", "distance from the plane, % of the weights' length"))
+    beside.set_ylabel(letters.label("离平面", "distance from the plane, % of the weights"))
     beside.set_ylim(bottom=0.0)
     axes.set_title(letters.label("路径上平面有多真", "how true the plane is along the path"), fontsize=10)
     axes.legend(fontsize=9)

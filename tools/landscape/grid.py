@@ -58,4 +58,4 @@ def axis(low: float, high: float, resolution: int) -> NDArray[np.float64]:
         if (below or low == 0.0) and (above or high == 0.0):
             spacings.append((max(-low / below if below else 0.0, high / above if above else 0.0), below))
     spacing, below = min(spacings)
-    return (np.arange(resolution) - below * stride) * (spacing / stride)
+    return np.asarray((np.arange(resolution) - below * stride) * (spacing / stride), dtype=np.float64)

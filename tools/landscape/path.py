@@ -94,7 +94,7 @@ class WeightPath:
 
 def _read(file: safe_open, name: str) -> Tensor:
     try:
-        tensor: Tensor = file.get_tensor(name)
+        tensor: Tensor = file.get_tensor(name)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise CheckpointError(f"a snapshot has no {name} that can be read ({error}); delete it") from error
     return tensor

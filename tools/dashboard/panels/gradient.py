@@ -45,9 +45,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
         cmap=pen.energy, vmin=0.0, vmax=1.0, rasterized=True, zorder=1.0,
     )  # fmt: skip
     middle = running_median(steps, norms)
-    pen.line(
-        axes, *middle, color=pen.theme.primary, width=1.2, zorder=3.0, label=pen.typeface.label("中位数", "median")
-    )
+    pen.line(axes, *middle, color=pen.theme.primary, width=1.2, zorder=3.0, label="median")
     if limit is not None and low < limit < high:
         axes.axhline(limit, color=pen.theme.faint, lw=0.9, ls=(0, (4, 3)), zorder=2.0)
         axes.text(
@@ -63,8 +61,8 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
 def _marks(axes: Axes, history: History, pen: Pen) -> None:
     rug = axes.get_xaxis_transform()
     kinds: tuple[tuple[str, list[int], str, str, float], ...] = (
-        (pen.typeface.label("裁剪", "clipped"), history.clipped, "|", pen.theme.tertiary, 0.035),
-        (pen.typeface.label("跳过", "skipped"), history.skipped, "x", pen.theme.bad, 0.12),
+        ("clipped", history.clipped, "|", pen.theme.tertiary, 0.035),
+        ("skipped", history.skipped, "x", pen.theme.bad, 0.12),
     )
     for name, steps, marker, colour, height in kinds:
         axes.plot(
@@ -74,7 +72,7 @@ def _marks(axes: Axes, history: History, pen: Pen) -> None:
     spikes = history.norm_spikes
     axes.plot(
         [mark.step for mark in spikes], [mark.value for mark in spikes], "*", color=pen.theme.bad, ms=6.5, mew=0.0,
-        zorder=5.5, label=f"{pen.typeface.label('尖峰', 'spiking')} {len(spikes):,}",
+        zorder=5.5, label=f"spiking {len(spikes):,}",
     )  # fmt: skip
 
 

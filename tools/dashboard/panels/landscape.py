@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.colors import to_rgb
+from matplotlib.ticker import FixedLocator, FuncFormatter
 from mpl_toolkits.mplot3d import Axes3D
 
 from tools.dashboard.panels.terrain import (
@@ -22,12 +23,11 @@ from tools.dashboard.panels.terrain import (
 from tools.dashboard.pen import SMALL, Pen
 from tools.dashboard.scene import Scene
 from tools.landscape.surface import Surface
-from tools.monitoring.wording import figure
 
 TITLE = ("损失地形", "loss landscape")
-ELEVATION = 30.0
+ELEVATION = 27.0
 """Degrees above the horizon."""
-FLOOR = 0.42
+FLOOR = 0.4
 """How far beneath the lowest loss the contours lie, in parts of the surface's height."""
 LEVELS = 14
 
@@ -45,11 +45,13 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     _path(axes, path, heights, ground, pen)
     _axes(axes, surface, heights, scene, pen)
     told = (plane_told(surface, pen), center_told(surface, heights), now_told(path, scene))
+    room = axes.get_position(original=True)
     for n, line in enumerate(told):
         colour = pen.theme.text if n == 2 else pen.theme.faint
+        # Beneath the room of the axes, which are shrunk to a square in it; the frame leaves space for three lines.
         axes.annotate(
-            line, (0.0, 0.0), (4.0, 26.0 - 11.0 * n), xycoords="axes fraction", textcoords="offset points",
-            color=colour, fontsize=SMALL, va="bottom", annotation_clip=False,
+            line, (room.x0, room.y0), (4.0, -3.0 - 11.0 * n), xycoords="figure fraction", textcoords="offset points",
+            color=colour, fontsize=SMALL, va="top", annotation_clip=False,
         )  # fmt: skip
     pen.legend_above(axes, columns=3)
 
@@ -84,12 +86,12 @@ def _terrain(axes: Axes3D, surface: Surface, heights: Heights, pen: Pen) -> floa
     rise = high - low if high > low else 1.0
     ground = low - FLOOR * rise
     levels = np.linspace(low, low + rise, LEVELS)
-    axes.contourf(x, y, z, levels, zdir="z", offset=ground, cmap=pen.terrain, alpha=0.38, zorder=0.5)
+    axes.contourf(x, y, z, levels, zdir="z", offset=ground, cmap=pen.terrain, alpha=0.2, zorder=0.5)
     axes.contour(x, y, z, levels, zdir="z", offset=ground, cmap=pen.terrain, linewidths=0.8, alpha=0.9, zorder=0.6)
-    edge = pen.theme.text if pen.theme.glow else pen.theme.edge
+    edge = (*to_rgb(pen.theme.text if pen.theme.glow else pen.theme.faint), 0.22)
     axes.plot_surface(
-        x, y, z, cmap=pen.terrain, vmin=low, vmax=low + rise, rcount=49, ccount=49, linewidth=0.25, edgecolor=edge,
-        alpha=0.72 if pen.theme.glow else 0.85, antialiased=True, shade=False, zorder=2.0,
+        x, y, z, facecolors=pen.glass((z - low) / rise), rcount=49, ccount=49, linewidth=0.3, edgecolor=edge,
+        antialiased=True, shade=False, zorder=2.0,
     )  # fmt: skip
     axes.set_zlim(ground, max(high, float(np.max(heights.of(np.array([heights.highest]))))))
     return ground
@@ -121,14 +123,14 @@ def _path(axes: Axes3D, path: Path, heights: Heights, ground: float, pen: Pen) -
 
 def _axes(axes: Axes3D, surface: Surface, heights: Heights, scene: Scene, pen: Pen) -> None:
     axes.view_init(elev=ELEVATION, azim=scene.azimuth)
-    axes.set_box_aspect((1.0, 1.0, 0.62), zoom=1.22)
+    axes.set_box_aspect((1.0, 1.0, 0.56), zoom=1.36)
     first, second = axis_names(surface)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel(first, labelpad=-12.0)
     axes.set_ylabel(second, labelpad=-12.0)
-    axes.zaxis.set_major_locator(_Above(float(heights.of(surface.losses).min())))
-    axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: figure(heights.loss(value))))
+    axes.zaxis.set_major_locator(FixedLocator(heights.marks(float(heights.of(surface.losses).min()))))
+    axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{heights.loss(value):.3g}"))
     axes.tick_params(axis="z", pad=1.0)
     axes.set_xlim(surface.alphas[0], surface.alphas[-1])
     axes.set_ylim(surface.betas[0], surface.betas[-1])
@@ -136,14 +138,3 @@ def _axes(axes: Axes3D, surface: Surface, heights: Heights, scene: Scene, pen: P
         axis.set_pane_color((0.0, 0.0, 0.0, 0.0))
         axis.line.set_color(pen.theme.edge)
     axes.grid(False)
-
-
-class _Above(MaxNLocator):
-    """Heights are marked from the lowest loss on: what lies beneath is only room for the contours."""
-
-    def __init__(self, lowest: float) -> None:
-        super().__init__(5)
-        self._lowest = lowest
-
-    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
-        return [value for value in super().tick_values(self._lowest, vmax) if self._lowest <= value <= vmax]

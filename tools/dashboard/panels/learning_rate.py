@@ -28,7 +28,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     for n, step in enumerate(restarts):
         axes.axvline(
             step, color=pen.theme.tertiary, lw=1.0, ls=(0, (2, 2)), zorder=2.0,
-            label=f"{pen.typeface.label('热重启', 'warm restart')} {len(restarts)}" if n == 0 else None,
+            label=f"warm restarts {len(restarts)}" if n == 0 else None,
         )  # fmt: skip
     along_steps(axes, scene, pen)
     low, high = min(whole), max(whole)

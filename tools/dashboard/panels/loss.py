@@ -32,36 +32,38 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
             colour = colours[1 + (n - 1) % (len(colours) - 1)]
             drawn += _other(axes, view, history, pen, colour, name)
     along_steps(axes, scene, pen)
-    low, high = min(drawn), max(drawn)
-    if low > 0.0:
-        in_decades(axes, low * 0.85, high * 1.2)
-    pen.legend(axes, loc="upper right", ncols=2 if len(scene.others) > 1 else 1)
+    if drawn and min(drawn) > 0.0:
+        in_decades(axes, min(drawn) * 0.85, max(drawn) * 1.2)
+    if scene.others:
+        handles, names = axes.get_legend_handles_labels()
+        num_own = len(names) - len(scene.others)
+        axes.add_artist(pen.legend(axes, handles[num_own:], names[num_own:], loc="lower left"))
+    pen.legend_above(axes, columns=4)
 
 
 def _own(axes: Axes, view: RunView, history: History, pen: Pen) -> list[float]:
     theme = pen.theme
     steps, losses = values(history.updates, lambda update: update.loss)
-    label = pen.typeface.label("批", "batch")
-    axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label=label)
+    axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label="batch")
     means = [(e.step, e.loss) for e in history.epochs if e.loss is not None]
     found = list(losses)
     if means:
-        label = pen.typeface.label("轮均值", "epoch mean")
         style = {"marker": "o", "ms": 2.4} if len(means) < 60 else {}
-        pen.line(axes, *zip(*means, strict=True), color=theme.secondary, width=1.5, label=label, zorder=4.0, **style)
+        pen.line(
+            axes, *zip(*means, strict=True), color=theme.secondary, width=1.5, label="epoch mean", zorder=4.0, **style
+        )
         found += [loss for _, loss in means]
     measured = validations(view, history.step)
     if measured:
-        label = pen.typeface.label("验证", "validation")
         pen.line(
-            axes, *zip(*measured, strict=True), color=theme.tertiary, width=1.5, label=label, zorder=4.5, marker="s",
-            ms=2.6,
+            axes, *zip(*measured, strict=True), color=theme.tertiary, width=1.5, label="validation", zorder=4.5,
+            marker="s", ms=2.6,
         )  # fmt: skip
         found += [loss for _, loss in measured]
     if history.loss_spikes:
         axes.plot(
             [mark.step for mark in history.loss_spikes], [mark.value for mark in history.loss_spikes], "*",
-            color=theme.bad, ms=6.0, mew=0.0, zorder=5.0, label=pen.typeface.label("尖峰", "spike"),
+            color=theme.bad, ms=6.0, mew=0.0, zorder=5.0, label="spike",
         )  # fmt: skip
     return found
 

@@ -29,9 +29,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     axes.set_axis_off()
     summary = scene.run.summary
     state = state_told(scene.run)
-    axes.text(
-        0.0, 0.955, state, color=state_colour(scene.run, pen.theme), fontsize=LARGE, fontweight="bold", va="center"
-    )
+    axes.text(0.0, 0.955, state, color=state_colour(scene.run, pen.theme), fontsize=LARGE, va="center", **pen.bold)
     if summary is None:
         axes.text(0.0, 0.80, pen.typeface.text(_cut(str(scene.run.directory))), color=pen.theme.faint, fontsize=SMALL)
         return

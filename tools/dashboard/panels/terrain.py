@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tools.dashboard.pen import Pen
@@ -46,6 +49,16 @@ class Heights:
         """Heights of some losses; what is not finite is as high as the highest."""
         cut = np.where(np.isposinf(losses), self.highest, losses)
         return np.log10(cut) if self.is_log else np.asarray(cut, dtype=np.float64)
+
+    def marks(self, lowest: float) -> list[float]:
+        """Heights to be marked, from a lowest one on: what lies beneath is only room for the contours."""
+        highest = float(self.of(np.array([self.highest]))[0])
+        if not self.is_log:
+            ticks: Iterable[float] = MaxNLocator(5).tick_values(lowest, highest)
+        else:
+            decades = range(math.floor(lowest), math.ceil(highest) + 1)
+            ticks = [decade + math.log10(digit) for decade in decades for digit in (1, 3)]
+        return [float(tick) for tick in ticks if lowest <= tick <= highest]
 
     def loss(self, height: float) -> float:
         """The loss at a height."""
