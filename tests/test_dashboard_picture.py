@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,15 @@ def test_before_anything_is_measured_the_landscape_says_so_and_how_to_measure(sc
     solid = next(axes for axes in figure.axes if axes.get_label() == "landscape")
     assert not solid.collections, "no surface"
     assert_in_order(figure)
+
+
+def test_the_surface_of_an_earlier_run_in_the_same_directory_is_not_this_one_s(tmp_path: Path) -> None:
+    write_surface(
+        surface_path(RecordedRun(tmp_path / "run", start=START).train(3).flush().path, "abc"), quadratic_surface()
+    )
+    assert Stage(tmp_path / "run", []).look().surface is not None
+    RecordedRun(tmp_path / "run", start=time.time() + 60.0).train(3).flush()
+    assert Stage(tmp_path / "run", []).look().surface is None
 
 
 def test_a_surface_that_is_only_begun_is_not_drawn(scene: Scene) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -226,14 +227,20 @@ class Resolved:
 
 
 def type_name(field: FieldInfo) -> str:
-    """A setting's type as users know it: `int`, `float or none`, `adamw | muon`."""
-    text = str(field.annotation).replace("typing.", "").replace("pathlib.", "")
-    if text.startswith("<class"):
-        text = getattr(field.annotation, "__name__", text)
-    if text.startswith("Literal["):
-        text = " | ".join(part.strip().strip("'") for part in text[len("Literal[") : -1].split(","))
-    text = text.replace("tuple[str, ...]", "list of text").replace("PosixPath", "path").replace("Path", "path")
-    return text.replace(" | None", " or none")
+    """A setting's type as users know it: `int`, `float or none`, `adamw | muon`, `list of text`."""
+    return _type_name(field.annotation)
+
+
+def _type_name(kind: Any) -> str:
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " | ".join(map(str, inner))
+    if get_origin(kind) is tuple:
+        return f"list of {_type_name(inner[0])}"
+    if inner:  # a union
+        told = " | ".join(_type_name(one) for one in inner if one is not NoneType)
+        return f"{told} or none" if NoneType in inner else told
+    return {str: "text", Path: "path"}.get(kind, kind.__name__)
 
 
 def resolve(config_class: type[TrainingConfig], layers: Mapping[str, Layer]) -> Resolved:

@@ -40,8 +40,9 @@ class FollowedRun:
 
     def look(self, now: float) -> RunView:
         """Read what is new; the run as it is at `now` (Unix seconds)."""
+        watched = self.watched
         try:
-            reading = self.watched.look(now)
+            reading = watched.look(now)
         except FileNotFoundError:
             if self._is_there:
                 self.watched = WatchedRun(self.directory, self.name)
@@ -52,7 +53,14 @@ class FollowedRun:
         if reading is not None:
             if reading.report is not None:
                 open_epoch = integer((reading.report.get("latest") or {}).get("epoch"))
-                self._history = History(reading.report, read_past(self.directory, open_epoch))
+                self._history = History(reading.report, self._past(open_epoch))
             for event in reading.events:
                 self._history.apply(event)
-        return RunView(self.name, self.directory, self.watched.summary(now), False, self._history)
+        return RunView(self.name, self.directory, watched.summary(now), False, self._history)
+
+    def _past(self, open_epoch: int | None) -> Past:
+        try:
+            return read_past(self.directory, open_epoch)
+        except OSError:  # a network disk may come back: the next look tells the run anew
+            self.watched = WatchedRun(self.directory, self.name)
+            return Past()

@@ -61,7 +61,7 @@ class Panel(NamedTuple):
 _CURVES = Margins(0.55, 0.40, 0.14, 0.34)
 PANELS = {
     "landscape": Panel(
-        landscape.TITLE, landscape.draw, Frame(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.56, 0.08, 0.30), True
+        landscape.TITLE, landscape.draw, Frame(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.60, 0.08, 0.30), True
     ),
     "loss": Panel(loss.TITLE, loss.draw, Frame(0.543, 0.61, 0.992, 0.935), _CURVES),
     "gradient": Panel(gradient.TITLE, gradient.draw, Frame(0.543, 0.312, 0.992, 0.5965), _CURVES),
@@ -104,6 +104,7 @@ def compose(figure: Figure, scene: Scene, pen: Pen, panel: str | None = None) ->
         panel: the name of the only one; None: all six.
     """
     figure.clear()
+    figure.set_facecolor(pen.theme.ground)
     _ground(figure, pen)
     _header(figure, scene, pen)
     for name, one in PANELS.items():

@@ -45,7 +45,8 @@ def open_figure(title: str) -> Figure:
     for toolkit in TOOLKITS:
         try:
             pyplot.switch_backend(toolkit)
-            figure = pyplot.figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+            with rc_context({"toolbar": "None"}):
+                figure = pyplot.figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
         except Exception as error:  # each toolkit fails in its own way: not installed, no display, a library missing
             problems.append(f"{toolkit.removesuffix('Agg')}: {error}")
             continue

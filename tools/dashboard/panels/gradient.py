@@ -49,8 +49,9 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     if limit is not None and low < limit < high:
         axes.axhline(limit, color=pen.theme.faint, lw=0.9, ls=(0, (4, 3)), zorder=2.0)
         axes.text(
-            0.995, limit, f"max_grad_norm {limit:g}", fontsize=6.5, color=pen.theme.faint, ha="right", va="bottom",
-            transform=axes.get_yaxis_transform(),
+            0.008, limit, f"max_grad_norm {limit:g}", fontsize=6.5, color=pen.theme.text, ha="left", va="center",
+            transform=axes.get_yaxis_transform(), zorder=4.0,
+            bbox={"facecolor": pen.theme.panel, "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
         )  # fmt: skip
     _marks(axes, history, pen)
     along_steps(axes, scene, pen)

@@ -93,6 +93,8 @@ def _terrain(axes: Axes3D, surface: Surface, heights: Heights, pen: Pen) -> floa
         x, y, z, facecolors=pen.glass((z - low) / rise), rcount=49, ccount=49, linewidth=0.3, edgecolor=edge,
         antialiased=True, shade=False, zorder=2.0,
     )  # fmt: skip
+    for collection in axes.collections:  # the axes' square is narrower than a turned surface, and has room beside it
+        collection.set_clip_on(False)
     axes.set_zlim(ground, max(high, float(np.max(heights.of(np.array([heights.highest]))))))
     return ground
 
@@ -123,7 +125,7 @@ def _path(axes: Axes3D, path: Path, heights: Heights, ground: float, pen: Pen) -
 
 def _axes(axes: Axes3D, surface: Surface, heights: Heights, scene: Scene, pen: Pen) -> None:
     axes.view_init(elev=ELEVATION, azim=scene.azimuth)
-    axes.set_box_aspect((1.0, 1.0, 0.56), zoom=1.36)
+    axes.set_box_aspect((1.0, 1.0, 0.56), zoom=1.4)
     first, second = axis_names(surface)
     axes.set_xticks([])
     axes.set_yticks([])

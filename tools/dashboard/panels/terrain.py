@@ -83,7 +83,7 @@ def path_of(surface: Surface, scene: Scene) -> Path:
 def axis_names(surface: Surface) -> tuple[str, str]:
     """What the two directions are, with the share of the path that each explains."""
     if surface.explained_variance is None:
-        return "random direction 1", "random direction 2"
+        return "random 1", "random 2"
     first, second = surface.explained_variance
     return f"PC1 ({first:.1%})", f"PC2 ({second:.1%})"
 

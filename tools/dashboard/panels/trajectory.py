@@ -60,14 +60,13 @@ def _path(axes: Axes, path: Path, pen: Pen) -> None:
         axes.add_collection(lines)
     axes.plot(*points.T, ".", color=theme.text, ms=2.0, zorder=3.5)
     labels = (pen.typeface.label("起点", "start"), pen.typeface.label("当前", "now"))
-    middle = points[:, 0].mean()
-    ends = ((points[0], labels[0], theme.secondary, 3.5), (points[-1], labels[1], theme.primary, 5.5))
-    for (x, y), label, colour, size in ends if len(points) > 1 else ends[1:]:
+    drops = points[-1, 1] < points[:, 1].mean()  # the labels lie beyond the ends, not on the path
+    ends = ((points[0], labels[0], theme.secondary, 3.5, drops), (points[-1], labels[1], theme.primary, 5.5, not drops))
+    for (x, y), label, colour, size, is_above in ends if len(points) > 1 else ends[1:]:
         pen.point(axes, x, y, color=colour, size=size)
-        side = 1 if x <= middle else -1
         axes.annotate(
-            label, (x, y), (7.0 * side, 6.0), textcoords="offset points", ha="left" if side > 0 else "right",
-            fontsize=SMALL, color=theme.text, zorder=7.0,
+            label, (x, y), (0.0, 8.0 if is_above else -8.0), textcoords="offset points", ha="center",
+            va="bottom" if is_above else "top", fontsize=SMALL, color=theme.text, zorder=7.0,
         )  # fmt: skip
 
 
