@@ -35,7 +35,7 @@ def seconds_per_update(backend: str, steps: int, folder: Path) -> float:
         raise SystemExit(f"{backend}: {done.stderr.strip()}")
     events = map(json.loads, (run_dir / "progress.jsonl").read_text(encoding="utf-8").splitlines())
     times = [e["time"] for e in events if e["event"] == "step"][WARM_UP:]
-    return statistics.median(b - a for a, b in itertools.pairwise(times))
+    return float(statistics.median(b - a for a, b in itertools.pairwise(times)))
 
 
 def main() -> None:

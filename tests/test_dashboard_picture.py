@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ START = 1000.0
 TITLES = ("损失地形 loss landscape", "损失曲线 loss curves", "梯度范数 gradient norm", "学习率 learning rate",
           "优化轨迹 trajectory", "运行 run")  # fmt: skip
 SCHEDULE = {"schedule": "warm_restarts", "restart_epochs": 3.0, "restart_mult": 1.0, "warmup_steps": 0}
-SETTINGS = {"schedule": SCHEDULE, "optimizer": {"max_grad_norm": 1.0}}
+SETTINGS: dict[str, dict[str, Any]] = {"schedule": SCHEDULE, "optimizer": {"max_grad_norm": 1.0}}
 ENGLISH = Typeface(chinese=(), japanese=(), korean=(), emoji=())
 
 
@@ -43,7 +44,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
         RecordedRun(
             folder / name,
             start=START,
-            validation=lambda epoch, n=n: 3.0 / epoch + n,
+            validation=lambda epoch, n=n: 3.0 / epoch + n,  # type: ignore[misc]
             settings=SETTINGS,
             loss=lambda step: 9.0 if step == 60 else 4.0 / (1.0 + 0.1 * step),
         )
@@ -96,14 +97,11 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
 
 def frames(figure: Figure) -> dict[str, Bbox]:
     """Where the panels may draw, in pixels."""
-    return {
-        name: Bbox.from_extents(*panel.frame).transformed(figure.transFigure)  # type: ignore[no-untyped-call]
-        for name, panel in PANELS.items()
-    }
+    return {name: Bbox.from_extents(*panel.frame).transformed(figure.transFigure) for name, panel in PANELS.items()}
 
 
 def is_inside(box: Bbox, frame: Bbox) -> bool:
-    return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+    return bool(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
 
 
 def assert_in_order(figure: Figure) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from apt_model.errors import ConfigError
 from training.config import TrainingConfig
-from training.deepspeed_config import deepspeed_json, managed_keys
+from training.deepspeed_config import deepspeed_json, managed_keys, options_of
 from training.train import with_options
 from training.train_deepspeed import DeepSpeedBackend, read_hostfile
 
@@ -118,7 +118,7 @@ def test_every_contradiction_is_listed_with_both_values_and_who_set_ours(tmp_pat
 def test_a_file_that_says_what_our_settings_say_is_accepted_for_each_key(tmp_path: Path) -> None:
     settings = config({"precision": "bf16"}, zero_stage=3, cpu_offload=True, param_offload=True)
     plain = deepspeed_json(settings, 2)
-    for key, entry in managed_keys(settings, 2).items():
+    for key, entry in managed_keys(settings, options_of(settings), 2).items():
         document: Any = entry.value
         for name in reversed(key.split(".")):
             document = {name: document}

@@ -206,8 +206,8 @@ def test_a_picture_is_kept_up_to_date_from_before_the_run_until_after_its_end(
         return content not in pictures
 
     run = RecordedRun(tmp_path / "run", start=time.time() + 3600.0)
-    for go_on in (lambda: run.train(30).flush(), lambda: run.train().finish()):
-        go_on()
+    for steps in (30, None):  # so many more, and all that are left
+        run.train(steps).flush()
         until(is_new, process)
         pictures.append(picture.read_bytes())
     process.send_signal(signal.SIGINT)

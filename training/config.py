@@ -214,7 +214,7 @@ class CheckpointConfig(Section):
         None, ge=1, description="Stop after this many epochs without a better validation loss; None: never."
     )
     snapshots: int | None = Field(
-        None, ge=0, description="Weight snapshots (bf16) kept at most; None: 64, but 0 above 8 million parameters."
+        None, ge=0, description="Weight snapshots (bf16) kept at most; None: 64, but 0 above 2 million parameters."
     )
 
     @property

@@ -240,7 +240,7 @@ def _type_name(kind: Any) -> str:
     if inner:  # a union
         told = " | ".join(_type_name(one) for one in inner if one is not NoneType)
         return f"{told} or none" if NoneType in inner else told
-    return {str: "text", Path: "path"}.get(kind, kind.__name__)
+    return {str: "text", Path: "path"}.get(kind, str(kind.__name__))
 
 
 def resolve(config_class: type[TrainingConfig], layers: Mapping[str, Layer]) -> Resolved:

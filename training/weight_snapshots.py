@@ -31,8 +31,8 @@ LANDSCAPE_NAME = "landscape"
 """Where what was measured along the path is kept (`tools/landscape/`); a run that is deleted takes it along."""
 FORMAT = "apt-snapshot"
 DEFAULT_LIMIT = 64
-LARGEST_BY_DEFAULT = 8_000_000
-"""Parameters. Above it no snapshots are kept unless asked for: 64 of them would take more than 1 GB."""
+LARGEST_BY_DEFAULT = 2_000_000
+"""Parameters. Above it no snapshots are kept unless asked for: 64 of them would take more than 256 MB."""
 BYTES_PER_PARAMETER = 2
 _NAME = re.compile(r"step_(\d+)\.safetensors")
 

@@ -29,7 +29,7 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.deepspeed_engine import DeepSpeedEngine
-from training.engine import Engine, TorchEngine
+from training.engine import TorchEngine, UpdatingEngine
 from training.feed import Feed
 from training.ranks import Ranks
 from training.result import UpdateResult
@@ -61,7 +61,7 @@ TASK = LanguageModeling(
 )
 
 
-def make(ranks: Ranks, directory: Path, layout: dict[str, Any] | None, precision: str) -> Engine:
+def make(ranks: Ranks, directory: Path, layout: dict[str, Any] | None, precision: str) -> UpdatingEngine:
     """Plain torch (no layout) or DeepSpeed, with the same first weights."""
     config: TrainingConfig = with_options(DeepSpeedBackend).from_dict({
         "optimizer": {"learning_rate": 0.001},
@@ -79,7 +79,7 @@ def make(ranks: Ranks, directory: Path, layout: dict[str, Any] | None, precision
     return engine
 
 
-def updates(engine: Engine, first: int, last: int) -> list[dict[str, Any]]:
+def updates(engine: UpdatingEngine, first: int, last: int) -> list[dict[str, Any]]:
     """Global batches of 16 samples in several portions, now and then of 3 or of a single one."""
     feed = Feed(TASK, DATASET, engine.ranks, 4)
     made = []
@@ -111,7 +111,7 @@ def _plain(result: UpdateResult) -> dict[str, Any]:
     return {name: getattr(result, name) for name in figures}
 
 
-def weights_of(engine: Engine) -> dict[str, Any]:
+def weights_of(engine: UpdatingEngine) -> dict[str, Any]:
     """All weights, on rank 0."""
     state = engine.state_dict()
     return {name: tensor.tolist() for name, tensor in state["model"].items()} if engine.ranks.is_main else {}

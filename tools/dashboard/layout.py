@@ -61,7 +61,7 @@ class Panel(NamedTuple):
 _CURVES = Margins(0.55, 0.40, 0.14, 0.34)
 PANELS = {
     "landscape": Panel(
-        landscape.TITLE, landscape.draw, Frame(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.60, 0.08, 0.30), True
+        landscape.TITLE, landscape.draw, Frame(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.68, 0.08, 0.30), True
     ),
     "loss": Panel(loss.TITLE, loss.draw, Frame(0.543, 0.61, 0.992, 0.935), _CURVES),
     "gradient": Panel(gradient.TITLE, gradient.draw, Frame(0.543, 0.312, 0.992, 0.5965), _CURVES),

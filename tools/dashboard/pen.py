@@ -81,9 +81,9 @@ class Pen:
                 fontsize=size,
             )  # fmt: skip
 
-    def legend(self, axes: Axes, handles: list[Any], names: list[str], loc: str) -> Legend:
+    def legend(self, axes: Axes, handles: list[Any], names: list[str], loc: Any) -> Legend:
         """A legend inside the axes, on the panel's ground."""
-        legend = axes.legend(
+        legend: Legend = axes.legend(
             handles, names, loc=loc, facecolor=self.theme.panel, edgecolor=self.theme.edge, framealpha=0.8,
             borderpad=0.35, labelspacing=0.25, handlelength=1.6, handletextpad=0.5,
         )  # fmt: skip

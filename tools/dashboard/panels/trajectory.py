@@ -12,7 +12,7 @@ from tools.dashboard.scene import Scene
 from tools.landscape.surface import Surface
 
 TITLE = ("优化轨迹", "trajectory")
-MARGIN = 0.12
+MARGIN = 0.17
 LEVELS = 16
 
 
@@ -35,9 +35,9 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     _limits(axes, surface)
     if len(path.steps):
         told = f"off the plane: now {path.distance[-1]:.2g}, at most {path.distance.max():.2g}"
-        axes.text(
-            0.98, 0.025, told, transform=axes.transAxes, ha="right", fontsize=6.5, color=pen.theme.text,
-            bbox={"facecolor": pen.theme.panel, "edgecolor": "none", "alpha": 0.7, "pad": 1.5}, zorder=8.0,
+        axes.annotate(
+            told, (1.0, 1.0), (0.0, 7.0), xycoords="axes fraction", textcoords="offset points", ha="right",
+            fontsize=6.5, color=pen.theme.faint,
         )  # fmt: skip
 
 
@@ -60,8 +60,9 @@ def _path(axes: Axes, path: Path, pen: Pen) -> None:
         axes.add_collection(lines)
     axes.plot(*points.T, ".", color=theme.text, ms=2.0, zorder=3.5)
     labels = (pen.typeface.label("起点", "start"), pen.typeface.label("当前", "now"))
-    drops = points[-1, 1] < points[:, 1].mean()  # the labels lie beyond the ends, not on the path
-    ends = ((points[0], labels[0], theme.secondary, 3.5, drops), (points[-1], labels[1], theme.primary, 5.5, not drops))
+    heights = points[:, 1]  # the labels lie beyond the ends, not on the path
+    falls, rises = heights[: len(heights) // 4 + 1].mean() < heights[0], heights[-4:].mean() < heights[-1]
+    ends = ((points[0], labels[0], theme.secondary, 3.5, falls), (points[-1], labels[1], theme.primary, 5.5, rises))
     for (x, y), label, colour, size, is_above in ends if len(points) > 1 else ends[1:]:
         pen.point(axes, x, y, color=colour, size=size)
         axes.annotate(
