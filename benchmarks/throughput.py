@@ -33,8 +33,8 @@ from training.batches import BatchPlan
 from training.config import TrainingConfig
 from training.dataset import HLBDDataset
 from training.device import pick_precision
-from training.layers import flatten, nest
 from training.engine import TorchEngine
+from training.layers import flatten, nest
 from training.loop import Trainer
 from training.optimizers import build_optimizers
 from training.progress import ProgressReporter

@@ -1,5 +1,7 @@
-"""A run stopped anywhere goes on anywhere, really trained: {playground, DDP on two ranks, ZeRO 1, 2 and 3, transformers'
-Trainer alone and with DeepSpeed on two ranks}²."""
+"""A run stopped anywhere goes on anywhere, really trained.
+
+The square of {playground, DDP on two ranks, ZeRO 1, 2 and 3, transformers' Trainer alone, and with DeepSpeed on two}.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.conftest import FrontDoor, TinyDataset
 from tests.tracked_runs import SLOW, assert_same, config_of, recorded, scalars, train, train_in_two_parts
+from training.run_directory import RunDirectory
 
 pytestmark = SLOW
 
@@ -46,3 +47,14 @@ def test_a_run_of_the_front_door_is_followed_to_what_its_model_answers(
     [(step, share)] = scalars(tmp_path / "run", "recitation/accuracy")
     assert step == 4
     assert 0.0 <= share <= 1.0
+
+
+def test_overwriting_a_run_deletes_what_its_trackers_wrote_and_no_file_of_the_user_s(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "run", track="tensorboard")
+    train(config)
+    (tmp_path / "run" / "logs" / "mine.txt").write_text("keep")
+    (tmp_path / "run" / "wandb").mkdir()
+    RunDirectory(tmp_path / "run", overwrite=True).release()
+    assert [path.name for path in (tmp_path / "run" / "logs").iterdir()] == ["mine.txt"]
+    assert not (tmp_path / "run" / "trackers.json").exists()
+    assert not (tmp_path / "run" / "wandb").exists()

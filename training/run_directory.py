@@ -20,6 +20,10 @@ MODEL_DIRECTORY = "final_model"
 LOCK_NAME = ".lock"
 DEEPSPEED_NAMES = ("deepspeed_config.json", "zero_to_fp32.py", "zero_to_torch.py")
 """What its backend and DeepSpeed itself write beside the checkpoints."""
+TRACKER_NAMES = ("trackers.json", "wandb")
+"""What trackers write, besides TensorBoard's files in logs/."""
+OTHER_NAMES = ("snapshots", "landscape", "comparison.json")
+"""Weights along the run's path, what was measured along it, and what a control experiment found."""
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:
@@ -91,8 +95,11 @@ class RunDirectory:
         return found + [p.name for p in checkpoint_directories(self.path)][:3]
 
     def _delete_run(self) -> None:
-        for name in (LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, CONFIG_NAME, *DEEPSPEED_NAMES):
+        own = (LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, CONFIG_NAME)
+        for name in (*own, *DEEPSPEED_NAMES, *TRACKER_NAMES, *OTHER_NAMES):
             delete(self.path / name)
+        for path in (self.path / "logs").glob("events.out.tfevents.*"):
+            delete(path)
         for path in checkpoint_directories(self.path):
             delete(path)
 
