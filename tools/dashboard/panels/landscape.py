@@ -50,7 +50,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
         colour = pen.theme.text if n == 2 else pen.theme.faint
         # Beneath the room of the axes, which are shrunk to a square in it; the frame leaves space for three lines.
         axes.annotate(
-            line, (room.x0, room.y0), (4.0, -3.0 - 11.0 * n), xycoords="figure fraction", textcoords="offset points",
+            line, (room.x0, room.y0), (4.0, -13.0 - 11.0 * n), xycoords="figure fraction", textcoords="offset points",
             color=colour, fontsize=SMALL, va="top", annotation_clip=False,
         )  # fmt: skip
     pen.legend_above(axes, columns=3)
