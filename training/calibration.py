@@ -148,6 +148,7 @@ class Rehearsal:
         })  # fmt: skip
         checkpoint = self.config.checkpoint.model_copy(update={
             "save_interval": None, "save_steps": None, "keep_best": False, "early_stopping_patience": None,
+            "load_best_model_at_end": False, "snapshots": 0,
         })  # fmt: skip
         data = self.config.data.model_copy(update={"length_window": self.config.data.length_window * ranks})
         return self.config.model_copy(update={"run": changed, "checkpoint": checkpoint, "data": data})

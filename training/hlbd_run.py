@@ -28,6 +28,8 @@ from training.recitation import accuracy_by_module, evenly_chosen, recite, table
 from training.run_directory import checkpoint_name
 from training.tracking.choice import trackers_for
 from training.trained_model import TrainedModel, save_final_model
+from training.units import as_size
+from training.weight_snapshots import SNAPSHOTS_NAME, snapshot_bytes
 
 
 def train_hlbd(
@@ -156,6 +158,8 @@ def _introduce(trainer: Trainer, corpus: Corpus, dataset: HLBDDataset, tokenizer
         f"{shared if ranks.world_size > 1 else ''}",
         flush=True,
     )
+    if size := snapshot_bytes(config, trainer.total_steps, num_parameters):
+        print(f"path    up to {as_size(size)} of weight snapshots in {config.run.run_dir / SNAPSHOTS_NAME}", flush=True)
 
 
 def _conclude(
