@@ -7,6 +7,7 @@ rests nine times as long as that took: whatever the machine, watching takes a te
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -24,7 +25,8 @@ from tools.dashboard.stage import Stage
 TOOLKITS = ("TkAgg", "QtAgg")
 SHARE = 0.1
 """Of one core, for turning."""
-SHORTEST_PAUSE = 0.08
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.08, 0.5
+"""Seconds; a longer one would let Ctrl-C wait."""
 DPI = 100
 
 
@@ -76,13 +78,16 @@ class Window:
         self._drawn: tuple[object, ...] | None = None
         self._scene = stage.look()
         self._looked = time.monotonic()
+        self._turn_due = 0.0
+        self._is_left = False
+        self._failure: Exception | None = None
         self._rest: Any = None
         """The pixels of everything but the landscape."""
         self._canvas.mpl_connect("draw_event", self._on_draw)
         self._canvas.mpl_connect("resize_event", self._on_resize)
 
     def show(self) -> None:
-        """Until the window is closed."""
+        """Until the window is closed, or Ctrl-C. Raises what went wrong meanwhile."""
         from matplotlib import pyplot
 
         self._compose()
@@ -90,22 +95,46 @@ class Window:
         self._timer.single_shot = True
         self._timer.add_callback(self._tick)
         self._timer.start()
-        pyplot.show(block=True)
+        # Tk prints and forgets what is raised in its callbacks, Ctrl-C's exception too: both are kept until it is left.
+        before = signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            pyplot.show(block=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if self._failure is not None:
+            raise self._failure
+
+    def _on_interrupt(self, number: int, frame: object) -> None:
+        self._is_left = True
 
     def _tick(self) -> None:
+        if not self._is_left:
+            try:
+                self._step()
+            except Exception as error:
+                self._failure, self._is_left = error, True
+        if self._is_left:
+            from matplotlib import pyplot
+
+            pyplot.close(self._figure)
+
+    def _step(self) -> None:
         began = time.monotonic()
         if began - self._looked >= self._refresh:
             self._scene, self._looked = self._stage.look(), began
         if fingerprint(self._scene) != self._drawn:
             self._compose()
             self._canvas.draw()
-        else:
+        elif began >= self._turn_due:
             self._turn()
-        took = time.monotonic() - began
-        due = max(0.0, self._looked + self._refresh - time.monotonic())
-        turns = self._solid() is not None and self._scene.surface is not None
-        pause = max(SHORTEST_PAUSE, took * (1.0 / SHARE - 1.0)) if turns else due
-        self._timer.interval = max(1, int(1000 * min(pause, max(due, SHORTEST_PAUSE))))
+        if began >= self._turn_due:
+            now = time.monotonic()
+            self._turn_due = now + max(SHORTEST_PAUSE, (now - began) * (1.0 / SHARE - 1.0))
+        due = self._looked + self._refresh
+        if self._scene.surface is not None and self._solid() is not None:
+            due = min(due, self._turn_due)
+        pause = min(max(due - time.monotonic(), 0.001), LONGEST_PAUSE)
+        self._timer.interval = max(1, int(1000 * pause))
         self._timer.start()
 
     def _compose(self) -> None:
