@@ -218,10 +218,11 @@ def test_a_picture_is_kept_up_to_date_from_before_the_run_until_after_its_end(
 
 @pytest.fixture
 def display() -> Iterator[str]:
-    """A screen of 1300 x 740 pixels in memory."""
+    """A screen of 1300 x 740 pixels in memory. Without `-noreset` it would begin anew, and refuse whoever comes just then,
+    each time that its only client leaves."""
     try:
         server = subprocess.Popen(
-            ["Xvfb", "-displayfd", "1", "-screen", "0", "1300x740x24", "-nolisten", "tcp"],
+            ["Xvfb", "-displayfd", "1", "-screen", "0", "1300x740x24", "-nolisten", "tcp", "-noreset"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
     except FileNotFoundError:
