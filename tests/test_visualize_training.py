@@ -218,8 +218,8 @@ def test_a_picture_is_kept_up_to_date_from_before_the_run_until_after_its_end(
 
 @pytest.fixture
 def display() -> Iterator[str]:
-    """A screen of 1300 x 740 pixels in memory. Without `-noreset` it would begin anew, and refuse whoever comes just then,
-    each time that its only client leaves."""
+    """A screen of 1300 x 740 pixels in memory. Without `-noreset` it would begin anew each time that its only client
+    leaves, and refuse whoever comes just then."""
     try:
         server = subprocess.Popen(
             ["Xvfb", "-displayfd", "1", "-screen", "0", "1300x740x24", "-nolisten", "tcp", "-noreset"],
