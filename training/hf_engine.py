@@ -24,6 +24,7 @@ from apt_model.model import APT
 from apt_model.portable import transformers_settings
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.config import TrainingConfig
+from training.deepspeed_engine import LossScale
 from training.deepspeed_state import PartitionedState, emptied, whole_copy
 from training.engine import Stopwatch
 from training.feed import GlobalBatch
@@ -201,7 +202,9 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         skeleton = emptied(model) if stage == 3 else None
         super().__init__(model, config, ranks)
         self._skeleton = skeleton
-        self._dtype = torch.bfloat16 if config.run.precision == "bf16" else None
+        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.run.precision)
+        self.scaler = None  # ZeRO scales the loss itself, by what it is told before each update
+        self._scale = LossScale() if config.run.precision == "fp16" else None
         self._wrapped: Any = None
         self._partitioned: PartitionedState | None = None
         self._moments: Mapping[str, Any] | None = None
@@ -216,6 +219,12 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
             except ValueError as error:
                 raise CheckpointError(f"the checkpoint does not fit this model and optimizer ({error})") from error
             self._moments = None
+
+    def begin_update(self, learning_rate: float) -> None:
+        """Before the first micro-batch."""
+        super().begin_update(learning_rate)
+        if self._scale:
+            self._wrapped.optimizer.override_loss_scale(self._scale.scale)
 
     @contextlib.contextmanager
     def _casting(self) -> Iterator[None]:
@@ -246,6 +255,8 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         tokens = sum(part.tokens for part in batch.micro_batches)
         loss_sum, num_right, all_tokens = self.ranks.total([*self._sums.tolist(), tokens])
         finite = math.isfinite(grad_norm)
+        if self._scale:
+            self._scale.update(not finite)
         clipped = finite and self._max_grad_norm is not None and grad_norm > self._max_grad_norm
         self._note(batch, loss_sum, num_right, grad_norm, int(all_tokens), skipped=not finite, clipped=clipped)
         return torch.tensor(grad_norm)
@@ -277,7 +288,8 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         """See `Engine.state_dict`."""
         if self._partitioned is None:
             return super().state_dict()
-        return {"model": self._partitioned.weights(), "optimizers": {"adamw": self._partitioned.moments()}}
+        scaler = {"scaler": self._scale.state_dict()} if self._scale else {}
+        return {"model": self._partitioned.weights(), "optimizers": {"adamw": self._partitioned.moments()}, **scaler}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """See `Engine.load_state_dict`; before DeepSpeed has the model.
@@ -289,3 +301,5 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
             raise ValueError(f"it is the state of {' and '.join(sorted(saved['optimizers']))}, here it is adamw")
         self._model.load_state_dict(saved["model"])
         self._moments = saved["optimizers"]["adamw"]
+        if self._scale and "scaler" in saved:
+            self._scale.load_state_dict(saved["scaler"])

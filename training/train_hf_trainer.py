@@ -71,13 +71,10 @@ class HuggingFaceBackend:
         planned = ranks_here(launch) * launch.nnodes
         deepspeed_document(config, int(os.environ["WORLD_SIZE"]) if is_worker() else planned)
         wanted = {
-            "precision=fp16": config.run.precision == "fp16",
             "optimizer=muon": config.optimizer.optimizer == "muon",
             "stabilizer=dbc_dac": config.optimizer.stabilizer == "dbc_dac",
         }
         reasons = {
-            "precision=fp16": "its integration would put the weights into 16 bits; use --precision bf16, or --backend "
-            "deepspeed, which scales the loss as every backend does",
             "optimizer=muon": "ZeRO cuts the weights into flat slices, and Muon needs whole matrices",
             "stabilizer=dbc_dac": "ZeRO cuts the gradients into flat slices, and DBC-DAC needs whole matrices",
         }
