@@ -25,11 +25,12 @@ from training.deepspeed_config import deepspeed_json, options_of
 from training.deepspeed_environment import prepare_deepspeed
 from training.deepspeed_state import PartitionedState, emptied, whole_copy
 from training.engine import Stopwatch
+from training.evaluation import evaluate_with
 from training.optimizers import OptimizerSet, build_optimizers
 from training.progress import write_atomically
 from training.ranks import Ranks
 from training.result import EvaluationResult, UpdateResult
-from training.task import Batch, LossFunction
+from training.task import Batch, LossFunction, LossSum
 
 CONFIG_NAME = "deepspeed_config.json"
 
@@ -189,20 +190,15 @@ class DeepSpeedEngine:
             self._engine.zero_grad()
         return norm
 
-    @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
         """See `Engine.evaluate`."""
         self._engine.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
-        own_weight = 0
-        for batch in batches:
+
+        def forward(batch: Batch) -> LossSum:
             with self._autocast():
-                result = loss(self._engine, batch.to(self.ranks.device))
-            if batch.weight:
-                sums += torch.stack([result.loss.double(), result.correct.double()]).cpu()
-            own_weight += batch.weight
-        loss_sum, num_right, weight = self.ranks.total([*sums.tolist(), own_weight])
-        return EvaluationResult(loss_sum / max(1.0, weight), num_right / max(1.0, weight), int(weight))
+                return loss(self._engine, batch)
+
+        return evaluate_with(forward, batches, self.ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Engine.state_dict`. Gathered parameter by parameter: no rank but the first ever holds more than one."""

@@ -27,6 +27,7 @@ from training.config import TrainingConfig
 from training.deepspeed_engine import LossScale
 from training.deepspeed_state import PartitionedState, emptied, whole_copy
 from training.engine import Stopwatch
+from training.evaluation import evaluate_with
 from training.feed import GlobalBatch
 from training.hf_arguments import training_arguments
 from training.joint_optimizer import joined
@@ -261,21 +262,12 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         self._note(batch, loss_sum, num_right, grad_norm, int(all_tokens), skipped=not finite, clipped=clipped)
         return torch.tensor(grad_norm)
 
-    @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
         """See `Engine.evaluate`."""
         if self._wrapped is None:  # a run that was at its end when it was resumed
             return super().evaluate(batches, loss)
         self._wrapped.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
-        own_weight = 0
-        for batch in batches:
-            result = self._forward(self._wrapped, batch.to(self.ranks.device), loss)
-            if batch.weight:
-                sums += torch.stack([result.loss.double(), result.correct.double()]).cpu()
-            own_weight += batch.weight
-        loss_sum, num_right, weight = self.ranks.total([*sums.tolist(), own_weight])
-        return EvaluationResult(loss_sum / max(1.0, weight), num_right / max(1.0, weight), int(weight))
+        return evaluate_with(lambda batch: self._forward(self._wrapped, batch, loss), batches, self.ranks)
 
     def model(self) -> nn.Module:
         """The bare module. At ZeRO 3 rank 0 gets a copy with the weights gathered, the others their share."""

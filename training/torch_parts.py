@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from training.config import TrainingConfig
+from training.evaluation import evaluate_with
 from training.optimizers import build_optimizers
 from training.ranks import Ranks
 from training.result import EvaluationResult
 from training.stabilizer import DBCDAC
-from training.task import Batch, LossFunction
+from training.task import Batch, LossFunction, LossSum
 
 
 class TorchParts:
@@ -69,20 +70,15 @@ class TorchParts:
         torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_grad_norm, norm)
         return grad_norm > self._max_grad_norm
 
-    @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
         """See `Engine.evaluate`."""
         self._model.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
-        own_weight = 0
-        for batch in batches:
+
+        def forward(batch: Batch) -> LossSum:
             with self._autocast():
-                result = loss(self._model, batch.to(self.ranks.device))
-            if batch.weight:
-                sums += torch.stack([result.loss.double(), result.correct.double()]).cpu()
-            own_weight += batch.weight
-        loss_sum, num_right, weight = self.ranks.total([*sums.tolist(), own_weight])
-        return EvaluationResult(loss_sum / max(1.0, weight), num_right / max(1.0, weight), int(weight))
+                return loss(self._model, batch)
+
+        return evaluate_with(forward, batches, self.ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """Model, optimizers, loss scale and stabilizer, on the CPU."""
