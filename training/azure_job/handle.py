@@ -1,0 +1,62 @@
+"""What a run directory here knows of the job that fills it: `azure_job.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from apt_model.errors import UserError
+from training.progress import write_atomically
+
+HANDLE_NAME = "azure_job.json"
+FORMAT = "apt-azure-job"
+
+
+@dataclass(frozen=True)
+class WorkspaceAddress:
+    """An Azure ML workspace."""
+
+    subscription_id: str
+    resource_group: str
+    workspace_name: str
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """A submitted job, by which it is found again from any directory."""
+
+    job: str
+    """Its name, unique in the workspace."""
+    workspace: WorkspaceAddress
+    datastore: str
+    path: str | None
+    """Within the datastore: the job's run directory, such as `apt-runs/apt-20261121-191500-3f2a`. None: a sweep, whose
+    trials have one each (`apt-runs/TRIAL`)."""
+    submitted: float
+    """Unix seconds."""
+    register_model: str | None = None
+    """Name under which the final model is to be registered once it is there."""
+
+    def write(self, run_dir: Path) -> None:
+        """Keep it in a run directory, which exists."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1)
+        write_atomically(run_dir / HANDLE_NAME, text.encode())
+
+    @classmethod
+    def read(cls, run_dir: Path) -> JobHandle | None:
+        """The handle in a run directory; None: its run was not a job.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = run_dir / HANDLE_NAME
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document.pop("format") != FORMAT:
+                raise ValueError(FORMAT)
+            return cls(**{**document, "workspace": WorkspaceAddress(**document["workspace"])})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged, it does not name a job; delete it, or give the job's name") from error
