@@ -17,9 +17,9 @@ from pydantic.fields import FieldInfo
 
 from apt_model.errors import ConfigError
 from training.config import TrainingConfig
+from training.inner_backend import with_options
 from training.layers import CONFIGS, aliases, flatten, leaf_names, leaves, nest, read_yaml_layer, resolve
 from training.registry import load
-from training.train import with_options
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from apt_model.errors import ConfigError
 from training.config import TrainingConfig
 from training.deepspeed_config import deepspeed_json, managed_keys, options_of
-from training.train import with_options
+from training.inner_backend import with_options
 from training.train_deepspeed import DeepSpeedBackend, read_hostfile
 
 if TYPE_CHECKING:

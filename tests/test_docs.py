@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tools.document_settings import PAGE, page
+from training.inner_backend import with_options
 from training.layers import leaf_names
 from training.registry import BUILT_IN, load
-from training.train import with_options
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -19,10 +19,10 @@ from training.capacity import gpu_memory, host_memory
 from training.config import TrainingConfig
 from training.fitting import nearest_fit
 from training.forecast import fit_lines, largest_batch, micro_batches
+from training.inner_backend import with_options
 from training.layers import flatten, nest
 from training.memory import Sharing, rank_memory
 from training.registry import load
-from training.train import with_options
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train

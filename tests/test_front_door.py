@@ -37,8 +37,8 @@ FLAGS = """
     --no-tie-embeddings --no-truncate --norm-eps --num-gpus --num-heads --num-layers --num-processes --num-threads
     --optimizer --output-dir --overwrite --pairs --precision --private --push-to-hub --rdzv-endpoint --rdzv-id
     --report-batches --restart-epochs --restart-mult --resume --resume-from-checkpoint --rope-theta --run-dir
-    --save-dir --save-interval --save-steps --save-total-limit --schedule --seed --snapshots --stabilizer --t-0
-    --t-mult --tie-embeddings --track --train-batch-size --truncate --validation-split --vocab-size --wandb
+    --save-dir --save-interval --save-steps --save-total-limit --schedule --seed --snapshots --stabilizer --start-from
+    --t-0 --t-mult --tie-embeddings --track --train-batch-size --truncate --validation-split --vocab-size --wandb
     --wandb-entity --wandb-mode --wandb-project --warmup-steps --weight-decay -h
 """
 """Every flag of `--backend playground`. A flag that users' scripts may hold is taken away only on purpose: change this

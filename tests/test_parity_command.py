@@ -17,9 +17,9 @@ from tools.parity.settings import DEFAULT, curve_hash, resolved
 from tools.parity.variant import REFERENCE, Variant, expand
 from training import registry
 from training.batches import BatchPlan
+from training.inner_backend import with_options
 from training.layers import leaf_names
 from training.registry import Entry
-from training.train import with_options
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,10 +7,10 @@ same config gives the same curve on every backend.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard
 
 from apt_model.config import Section
 from training.config import TrainingConfig
@@ -89,6 +89,8 @@ class RunRequest:
     resume: bool = False
     resume_from: Path | None = None
     """The checkpoint to resume from; None: the newest good one of the run directory."""
+    start_from: Path | None = None
+    """A run directory that is copied into the run directory if that has no checkpoint to resume from."""
     overwrite: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -131,3 +133,30 @@ class Backend(Protocol):
     def run(self, request: RunRequest) -> RunResult:
         """Train."""
         ...
+
+
+class RemoteBackend(Backend, Protocol):
+    """A backend that sends the run elsewhere, where the backend that its option `inner_backend` names trains it.
+
+    The config then also has the inner backend's section, over the inner backend's preset. Nothing is trained on this
+    machine, so nothing is asked of it beforehand: no GPUs, no trackers, no estimate.
+    """
+
+    trains_elsewhere: ClassVar[bool]
+
+    def settings_of_run(self, run: str, config: TrainingConfig) -> Mapping[str, Any]:
+        """The resolved settings, nested, of a run that is there, for `--resume RUN`.
+
+        Raises:
+            UserError: there is no such run, or it cannot be reached.
+        """
+        ...
+
+    def dry_run(self, request: RunRequest) -> Iterable[str]:
+        """Lines that say what would be sent, made offline."""
+        ...
+
+
+def is_remote(backend: Backend) -> TypeGuard[RemoteBackend]:
+    """Whether a backend's runs are trained elsewhere."""
+    return bool(getattr(backend, "trains_elsewhere", False))

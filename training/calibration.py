@@ -20,11 +20,10 @@ from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.callbacks import Callback
 from training.config import TrainingConfig
-from training.dataset import HLBDDataset
+from training.dataset import HLBDDataset, with_vocab_size
 from training.device import pick_device, pick_precision
 from training.engine import Engine, TorchEngine
 from training.feed import Feed
-from training.hlbd_run import with_vocab_size
 from training.loop import Trainer
 from training.machine import count_cores
 from training.memory import Sharing

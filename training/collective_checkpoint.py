@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apt_model.errors import UserError
 from training.atomic_directory import temporary_of
 from training.checkpoint import begin, commit
 from training.disk_refusals import disk_refusals
@@ -22,22 +21,9 @@ def save_together(path: Path, ranks: Ranks, engine: Engine, payload: Mapping[str
     """
     state = engine.state_dict()
     temporary = temporary_of(path)
-    _on_rank_0(ranks, lambda: begin(path))
+    ranks.on_main(lambda: begin(path))
     with disk_refusals(path, temporary):
         engine.save_extra(temporary)
     ranks.barrier()
     origin = {"world_size": ranks.world_size, "device": ranks.device.type}
-    _on_rank_0(ranks, lambda: commit(temporary, path, {**payload, **origin, "engine": state}))
-
-
-def _on_rank_0(ranks: Ranks, act: Callable[[], object]) -> None:
-    """Let rank 0 act while the others wait; what it refuses, all refuse, so that nobody waits in vain."""
-    refusal: UserError | None = None
-    if ranks.is_main:
-        try:
-            act()
-        except UserError as error:
-            refusal = error
-    told = ranks.broadcast(None if refusal is None else str(refusal))
-    if told is not None:
-        raise refusal or UserError(told)
+    ranks.on_main(lambda: commit(temporary, path, {**payload, **origin, "engine": state}))

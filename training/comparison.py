@@ -24,9 +24,9 @@ from apt_model.errors import ConfigError, UserError
 from training.config import TrainingConfig
 from training.layers import Layer, find_key, resolve
 from training.progress import read_report, write_atomically
+from training.run_directory import COMPARISON_NAME
 
 SCHEMA_VERSION = 1
-REPORT_NAME = "comparison.json"
 LEAST_SEEDS = 3
 CONFIDENCE = 0.95
 FRONT_DOOR = Path(__file__).with_name("train.py")
@@ -174,7 +174,7 @@ def compare(
             for d in differences
         ],
     }  # fmt: skip
-    path = directory / REPORT_NAME
+    path = directory / COMPARISON_NAME
     write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode(), durable=True)
     print(f"wrote {path}")
     return 0

@@ -285,10 +285,6 @@ class TrainingConfig(Section):
                 f"num_processes={launch.num_processes} and num_gpus={launch.num_gpus}: a process drives one GPU; "
                 "give one of the two, or the same number"
             )
-        if launch.nnodes > 1 and launch.rdzv_endpoint is None:
-            raise ConfigError(
-                f"nnodes={launch.nnodes} needs a place to meet; give --rdzv-endpoint HOST:PORT, the same on each"
-            )
         if run.global_batch_size is not None and run.gradient_accumulation_steps is not None:
             # In a worker that was started by hand only the launcher knows how many ranks there are.
             planned = launch.nnodes * (launch.num_processes or launch.num_gpus or 1)

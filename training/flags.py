@@ -156,6 +156,7 @@ def launcher_parser() -> OneLineParser:
     parser = OneLineParser(add_help=False)
     add_launcher_flags(parser)
     parser.add_argument("--backend")
+    parser.add_argument("--inner-backend")
     return parser
 
 
@@ -186,7 +187,47 @@ def add_launcher_flags(parser: OneLineParser) -> None:
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
     resume = ("--resume", "--load-checkpoint", "--resume-from-checkpoint")
     group.add_argument(*resume, nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
+    group.add_argument(
+        "--start-from",
+        metavar="DIR",
+        help="with --resume: a run directory to go on from a copy of, where --run-dir has no checkpoint yet; for jobs "
+        "that a cluster may start again",
+    )
     group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
     # Not for users: what the front door tells its workers, and what deepspeed's launcher adds to their arguments.
     group.add_argument("--launch-dir", help=argparse.SUPPRESS)
     group.add_argument("--local_rank", help=argparse.SUPPRESS)
+
+
+def refuse_contradictions(given: argparse.Namespace, remote: bool) -> None:
+    """Launcher's flags that do not go together.
+
+    Args:
+        given: as `launcher_parser` reads them.
+        remote: the backend trains elsewhere.
+
+    Raises:
+        ConfigError: the first two that contradict each other.
+    """
+    resume = given.resume is not None
+    if resume and given.overwrite:
+        raise ConfigError("--resume and --overwrite contradict each other: one goes on with the run, one deletes it")
+    if given.start_from is not None and not resume:
+        raise ConfigError(f"--start-from {given.start_from} is for a run that goes on; give --resume with it")
+    if given.start_from is not None and isinstance(given.resume, str):
+        raise ConfigError(
+            f"--start-from {given.start_from} and --resume {given.resume} both say where to go on from; give --resume "
+            "without a path"
+        )
+    if given.estimate and (given.dry_run or resume):
+        raise ConfigError(
+            f"--estimate and {'--dry-run' if given.dry_run else '--resume'} contradict each other: an estimate trains "
+            "a few updates of a run that is to be started"
+        )
+    for flag_name, is_given in {"--estimate": given.estimate, "--compare": given.compare is not None}.items():
+        if remote and is_given:
+            raise ConfigError(
+                f"{flag_name} trains on this machine, and this backend trains elsewhere; give --backend playground"
+            )
+    if remote and given.start_from is not None:
+        raise ConfigError(f"--start-from {given.start_from}: this backend sends a run along with --resume PATH")

@@ -18,18 +18,19 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.backend import RunRequest, RunResult
 from training.checkpoint import load_checkpoint
 from training.config import TrainingConfig
-from training.dataset import HLBDDataset
+from training.dataset import HLBDDataset, with_vocab_size
 from training.engine import Engine
 from training.loop import Trainer, our_loop
 from training.model_export import push_final_model
 from training.progress_bar import ProgressBar
 from training.ranks import Ranks
 from training.recitation import accuracy_by_module, evenly_chosen, recite, table
-from training.run_directory import checkpoint_name
+from training.run_directory import JOB_NAME, SNAPSHOTS_NAME, checkpoint_name
+from training.start_from import refuse_absent_checkpoints, start_from
 from training.tracking.choice import trackers_for
 from training.trained_model import TrainedModel, save_final_model
 from training.units import as_size
-from training.weight_snapshots import SNAPSHOTS_NAME, snapshot_bytes
+from training.weight_snapshots import snapshot_bytes
 
 
 def train_hlbd(
@@ -62,6 +63,7 @@ def train_hlbd(
         return HLBDDataset(samples, tokenizer, config.model.max_seq_len, config.data.loss_on, config.data.truncate)
 
     train_dataset = encode(train)
+    ranks.on_main(lambda: _make_ready(request))
     trainer = Trainer(
         config,
         train_dataset,
@@ -78,6 +80,7 @@ def train_hlbd(
     )
     try:
         if ranks.is_main:
+            (trainer.directory.path / JOB_NAME).unlink(missing_ok=True)  # no longer the copy of a job's
             _introduce(trainer, corpus, train_dataset, tokenizer)
         return _train(trainer, tokenizer, train)
     finally:
@@ -104,17 +107,12 @@ def _train(trainer: Trainer, tokenizer: DynamicTagTokenizer, train: list[Sample]
     return result
 
 
-def with_vocab_size(config: TrainingConfig, vocab_size: int) -> TrainingConfig:
-    """The config with the data's vocabulary size, which a larger given one may exceed.
-
-    Raises:
-        ConfigError: the given size is too small for the data.
-    """
-    given = config.model.vocab_size
-    if given is not None and given < vocab_size:
-        raise ConfigError(f"vocab_size={given} is too small: the data has {vocab_size} tokens; leave vocab_size out")
-    model = config.model.model_copy(update={"vocab_size": given or vocab_size})
-    return config.model_copy(update={"model": model})
+def _make_ready(request: RunRequest) -> None:
+    run_dir = request.config.run.run_dir
+    if request.start_from is not None:
+        start_from(run_dir, request.start_from)
+    if request.resume and request.resume_from is None:
+        refuse_absent_checkpoints(run_dir)
 
 
 def _refuse_other_runs(ranks: Ranks, config: TrainingConfig, corpus: Corpus) -> None:

@@ -56,6 +56,8 @@ def full_command(plan: LaunchPlan, request: RunRequest) -> tuple[str, ...]:
     words = [*plan.command, "--config", f"{LAUNCH_DIR}/config.yaml", "--launch-dir", LAUNCH_DIR]
     if request.resume:
         words += ["--resume", *([str(request.resume_from)] if request.resume_from else [])]
+    if request.start_from is not None:
+        words += ["--start-from", str(request.start_from)]
     if request.overwrite:
         words.append("--overwrite")
     return tuple(words)

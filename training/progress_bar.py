@@ -70,7 +70,7 @@ class ProgressBar:
             bar.set_description_str(f"epoch {event['epoch']}/{self._epochs}", refresh=False)
             bar.set_postfix_str(six_figures(event), refresh=is_new)
             if not is_new:
-                bar.update()
+                bar.update(event["step"] - bar.n)  # a run that is followed from afar is told of in leaps
             return
         self._last = event
         now = time.monotonic()

@@ -7,12 +7,14 @@ no launcher started is a world of its own, and every method is then free.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
 import torch
 import torch.distributed as dist
+
+from apt_model.errors import UserError
 
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for another rank. Rank 0 alone writes checkpoints meanwhile, and a large one takes minutes."""
@@ -87,6 +89,22 @@ class Ranks:
         box: list[Any] | None = [None] * self.world_size if self.is_main else None
         dist.gather_object(value, box)
         return box or []
+
+    def on_main(self, act: Callable[[], object]) -> None:
+        """Let rank 0 act while the others wait; what it refuses, all refuse, so that nobody waits in vain.
+
+        Raises:
+            UserError: rank 0's.
+        """
+        refusal: UserError | None = None
+        if self.is_main:
+            try:
+                act()
+            except UserError as error:
+                refusal = error
+        told = self.broadcast(None if refusal is None else str(refusal))
+        if told is not None:
+            raise refusal or UserError(told)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

@@ -22,8 +22,14 @@ DEEPSPEED_NAMES = ("deepspeed_config.json", "zero_to_fp32.py", "zero_to_torch.py
 """What its backend and DeepSpeed itself write beside the checkpoints."""
 TRACKER_NAMES = ("trackers.json", "wandb")
 """What trackers write, besides TensorBoard's files in logs/."""
-OTHER_NAMES = ("snapshots", "landscape", "comparison.json")
-"""Weights along the run's path, what was measured along it, and what a control experiment found."""
+SNAPSHOTS_NAME = "snapshots"
+"""Weights along the run's path (`training/weight_snapshots.py`)."""
+LANDSCAPE_NAME = "landscape"
+"""What was measured along it (`tools/landscape/`)."""
+COMPARISON_NAME = "comparison.json"
+"""What a control experiment found (`training/comparison.py`)."""
+JOB_NAME = "azure_job.json"
+"""Which job in Azure fills the directory (`training/azure_job/handle.py`)."""
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:
@@ -86,17 +92,21 @@ class RunDirectory:
         for leftover in path.glob(".*.tmp"):
             delete(leftover)
         if overwrite:
-            self._delete_run()
+            self.delete_run()
 
     def holds_run(self) -> list[str]:
         """Names of the files that show a run was here."""
-        names = [LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY]
+        names = [LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, JOB_NAME]
         found = [name for name in names if (self.path / name).exists()]
         return found + [p.name for p in checkpoint_directories(self.path)][:3]
 
-    def _delete_run(self) -> None:
-        own = (LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, CONFIG_NAME)
-        for name in (*own, *DEEPSPEED_NAMES, *TRACKER_NAMES, *OTHER_NAMES):
+    def delete_run(self) -> None:
+        """Delete all that a run writes, and nothing else."""
+        own = (
+            LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, CONFIG_NAME, SNAPSHOTS_NAME, LANDSCAPE_NAME,
+            COMPARISON_NAME, JOB_NAME,
+        )  # fmt: skip
+        for name in (*own, *DEEPSPEED_NAMES, *TRACKER_NAMES):
             delete(self.path / name)
         for path in (self.path / "logs").glob("events.out.tfevents.*"):
             delete(path)

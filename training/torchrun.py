@@ -28,6 +28,10 @@ def check_ranks(launch: LaunchConfig, device: Device) -> None:
             f"num_gpus={launch.num_gpus} and device={device} contradict each other; leave one of them out"
             + (f", or use --num-processes {launch.num_gpus} for ranks on the CPU" if device == "cpu" else "")
         )
+    if launch.nnodes > 1 and launch.rdzv_endpoint is None:
+        raise ConfigError(
+            f"nnodes={launch.nnodes} needs a place to meet; give --rdzv-endpoint HOST:PORT, the same on each"
+        )
     if launch.rdzv_endpoint is not None:
         parse_endpoint(launch.rdzv_endpoint)
     if _several(launch) and device == "mps":

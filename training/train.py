@@ -14,15 +14,20 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from pydantic import Field, create_model
-
 from apt_model.errors import EXIT_BAD_INPUT, ConfigError, UserError
 from training import registry
-from training.backend import Backend, LaunchPlan, RunRequest
+from training.backend import Backend, LaunchPlan, RunRequest, is_remote
 from training.comparison import compare, parse_comparison
-from training.config import TrainingConfig
-from training.flags import add_launcher_flags, build_parser, early_stopping_of, launcher_parser, parse_flags
+from training.flags import (
+    add_launcher_flags,
+    build_parser,
+    early_stopping_of,
+    launcher_parser,
+    parse_flags,
+    refuse_contradictions,
+)
 from training.forecast import dry_run_lines
+from training.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere, with_options
 from training.launch import describe, launch
 from training.layers import Layer, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
 from training.preflight import preflight, refuse_unsupported
@@ -68,11 +73,13 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     given = (first.backend, backend_name, backend_in(config_file), "playground")
     name = next(name for name in given if name is not None)
     backend_class = registry.load(name)
-    config_class = with_options(backend_class)
+    backend = backend_class()
+    inner = inner_backend_of(backend, first.inner_backend, config_file)
+    config_class = with_options(backend_class, *([inner] if inner else []))
 
     layers: dict[str, Layer] = {}
-    if backend_class.preset:
-        layers[f"preset {backend_class.preset}"] = read_yaml_layer(find_config(backend_class.preset), config_class)
+    if preset := (inner or backend_class).preset:
+        layers[f"preset {preset}"] = read_yaml_layer(find_config(preset), config_class)
     below = {key: value for layer in layers.values() for key, value in layer.items()}
     parser = build_parser(config_class, Path(sys.argv[0]).name, DESCRIPTION, below)
     add_launcher_flags(parser)
@@ -81,25 +88,21 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         return 0
     flags, known = parse_flags(parser, argv, config_class)
     layers["--early-stopping"] = early_stopping_of(known)
+    resumed_run = f"the resumed run ({first.resume})"
     if isinstance(first.resume, str):
-        layers[f"the resumed run ({first.resume})"] = settings_of_run(Path(first.resume), config_class)
+        layers[resumed_run] = settings_of_run(Path(first.resume), config_class)
     if config_file:
         layers[str(config_file)] = read_yaml_layer(config_file, config_class)
     layers["flags"] = flags | {"backend": name}
+    if is_remote(backend) and is_elsewhere(first.resume) and not first.dry_run:
+        layers[resumed_run] = settings_elsewhere(backend, first.resume, layers, config_class)
     resolved = resolve(config_class, layers)
 
     if first.explain is not None:
         print(resolved.explain(first.explain))
         return 0
-    backend = backend_class()
+    refuse_contradictions(first, remote=is_remote(backend))
     resume = first.resume is not None
-    if resume and first.overwrite:
-        raise ConfigError("--resume and --overwrite contradict each other: one goes on with the run, one deletes it")
-    if first.estimate and (first.dry_run or resume):
-        raise ConfigError(
-            f"--estimate and {'--dry-run' if first.dry_run else '--resume'} contradict each other: an estimate trains "
-            "a few updates of a run that is to be started"
-        )
     refuse_unsupported(backend, resolved.config, resume)
     backend.validate(resolved.config)
     plan = backend.plan(resolved.config)
@@ -107,11 +110,12 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         config=resolved.config,
         resume=resume,
         resume_from=Path(first.resume) if isinstance(first.resume, str) else None,
+        start_from=Path(first.start_from) if first.start_from is not None else None,
         overwrite=first.overwrite,
         origins=resolved.origins,
     )
     if first.dry_run:
-        _print_plan(request, plan)
+        _print_plan(request, plan, backend)
         return 0
     available = backend.check()
     if not available.ok:
@@ -122,7 +126,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         from training.estimate import print_estimate  # brings in torch
 
         return print_estimate(resolved.config)
-    if not is_worker():
+    if not is_worker() and not is_remote(backend):
         preflight(resolved.config)
     if first.compare is not None:
         comparison = parse_comparison(first.compare, first.compare_seeds, config_class, resolved.config.run.seed)
@@ -132,15 +136,10 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     return backend.run(request).exit_code
 
 
-def with_options(backend: type[Backend]) -> type[TrainingConfig]:
-    """`TrainingConfig` with the backend's own options as the section that bears its name."""
-    options = backend.Options
-    field = (options, Field(default_factory=options, description=f"Options of --backend {backend.name}."))
-    made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **{backend.name: field})  # type: ignore[call-overload]
-    return made
-
-
-def _print_plan(request: RunRequest, plan: LaunchPlan | None) -> None:
+def _print_plan(request: RunRequest, plan: LaunchPlan | None, backend: Backend) -> None:
+    if is_remote(backend):
+        print("\n".join(backend.dry_run(request)))
+        return
     print(request.config.to_yaml(), end="")
     for line in dry_run_lines(request.config):
         print(f"# {line}")

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from training.atomic_directory import delete, temporary_of
 from training.callbacks import Callback
 from training.config import TrainingConfig
+from training.run_directory import SNAPSHOTS_NAME
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from training.loop import Trainer
     from training.result import UpdateResult
 
-SNAPSHOTS_NAME = "snapshots"
-LANDSCAPE_NAME = "landscape"
-"""Where what was measured along the path is kept (`tools/landscape/`); a run that is deleted takes it along."""
 FORMAT = "apt-snapshot"
 DEFAULT_LIMIT = 64
 LARGEST_BY_DEFAULT = 2_000_000

@@ -22,8 +22,8 @@ from apt_model.config import Section
 from training import registry
 from training.backend import Availability, Backend, Feature, LaunchPlan
 from training.config import TrainingConfig
+from training.inner_backend import with_options
 from training.layers import aliases, find_config, flatten, leaves, read_yaml_layer, resolve
-from training.train import with_options
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor

@@ -31,10 +31,10 @@ from training.dataset import HLBDDataset
 from training.deepspeed_engine import DeepSpeedEngine
 from training.engine import TorchEngine, UpdatingEngine
 from training.feed import Feed
+from training.inner_backend import with_options
 from training.ranks import Ranks
 from training.result import UpdateResult
 from training.task import Batch, LanguageModeling, LossSum
-from training.train import with_options
 from training.train_deepspeed import DeepSpeedBackend
 
 LAYOUTS: dict[str, dict[str, Any]] = {

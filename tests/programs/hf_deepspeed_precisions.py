@@ -21,8 +21,8 @@ from training.config import TrainingConfig
 from training.engine import TorchEngine
 from training.hf_trainer import transformers_loop
 from training.hlbd_run import train_hlbd
+from training.inner_backend import with_options
 from training.ranks import Ranks
-from training.train import with_options
 from training.train_hf_trainer import checkpoint_name, engine_of
 
 

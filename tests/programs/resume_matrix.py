@@ -19,8 +19,8 @@ from training.backend import RunRequest
 from training.config import TrainingConfig
 from training.engine import TorchEngine
 from training.hlbd_run import train_hlbd
+from training.inner_backend import with_options
 from training.ranks import Ranks
-from training.train import with_options
 
 KINDS = ("playground", "ddp", "zero1", "zero2", "zero3", "hf", "hf_zero2")
 ON_ONE_RANK = ("playground", "hf")

@@ -19,8 +19,7 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from tools.landscape.path import Snapshot
 from training.checkpoint import list_checkpoints
 from training.config import TrainingConfig
-from training.dataset import HLBDDataset
-from training.hlbd_run import with_vocab_size
+from training.dataset import HLBDDataset, with_vocab_size
 from training.layers import read_yaml
 from training.manifest import existing_form, is_checkpoint, read_manifest
 from training.progress import read_report

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from apt_model.errors import UserError
 from training.progress import write_atomically
+from training.run_directory import JOB_NAME
 
-HANDLE_NAME = "azure_job.json"
 FORMAT = "apt-azure-job"
 
 
@@ -41,7 +41,7 @@ class JobHandle:
     def write(self, run_dir: Path) -> None:
         """Keep it in a run directory, which exists."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1)
-        write_atomically(run_dir / HANDLE_NAME, text.encode())
+        write_atomically(run_dir / JOB_NAME, text.encode())
 
     @classmethod
     def read(cls, run_dir: Path) -> JobHandle | None:
@@ -50,7 +50,7 @@ class JobHandle:
         Raises:
             UserError: the file is damaged.
         """
-        path = run_dir / HANDLE_NAME
+        path = run_dir / JOB_NAME
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document.pop("format") != FORMAT:
