@@ -21,8 +21,9 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	$(INSTALL) -e .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.core
+$(VENV)/.dev: $(VENV)/.core tests/azure_stand_in/package-lock.json
 	$(INSTALL) -e ".[dev]"
+	cd tests/azure_stand_in && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --silent
 	touch $@
 
 setup: $(VENV)/.dev  ## make .venv and install the pinned packages
@@ -76,14 +77,15 @@ AFTER = for n in $$(seq 600); do grep -q '"step": $(1),' $(PICTURED)/autopoietic
 pictures: setup  ## train the runs of docs/VISUALIZATION_GUIDE.md and draw its pictures anew (minutes)
 	$(PICTURED_RUN) --attention standard --run-dir $(PICTURED)/standard
 	rm -rf $(PICTURED)/autopoietic
-	$(PICTURED_RUN) --attention autopoietic --run-dir $(PICTURED)/autopoietic & \
-	$(call AFTER,20); $(DRAW) --output docs/images/dashboard_live_1.png; \
-	$(call AFTER,200); $(DRAW) --compare $(PICTURED)/standard --output docs/images/dashboard_live_2.png; wait
+	$(PICTURED_RUN) --attention autopoietic --run-dir $(PICTURED)/autopoietic & run=$$!; \
+	$(call AFTER,20) && $(DRAW) --output docs/images/dashboard_live_1.png && \
+	$(call AFTER,100) && $(PY) tools/loss_landscape.py $(PICTURED)/autopoietic --budget 8 && \
+	$(DRAW) --compare $(PICTURED)/standard --output docs/images/dashboard_live_2.png && wait $$run
 	$(PY) tools/loss_landscape.py $(PICTURED)/autopoietic --budget 60
 	$(DRAW) --output docs/images/dashboard_finished.png
 	$(DRAW) --output docs/images/dashboard_compared.png --panel loss --compare $(PICTURED)/standard
 	for theme in matrix vaporwave paper; do $(DRAW) --theme $$theme --output docs/images/dashboard_$$theme.png || exit; done
 
 clean:  ## delete caches and the set-up, no runs and no data
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/azure_stand_in/node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

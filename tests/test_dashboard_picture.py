@@ -143,10 +143,11 @@ def legend(figure: Figure, panel: str) -> list[str]:
 def test_legends_name_everything_that_is_marked(scene: Scene) -> None:
     figure = drawn(scene, Pen(THEMES["cyber"], ENGLISH))
     assert legend(figure, "landscape") == ["true loss", "path on the plane", "now"]
-    others, own = legend(figure, "loss")[:2], legend(figure, "loss")[2:]
+    runs, own = legend(figure, "loss")[:3], legend(figure, "loss")[3:]
     assert own == ["batch", "epoch mean", "validation", "spike"]
-    assert others[0].endswith("_long_name_for_a_legend")
-    assert others[1].endswith("/??"), "a name that no font here can draw"
+    assert runs[0].endswith("/run")
+    assert runs[1].endswith("_long_name_for_a_legend")
+    assert runs[2].endswith("/??"), "a name that no font here can draw"
     assert legend(figure, "gradient") == ["median", "clipped 10", "skipped 1", "spiking 0"]
     assert legend(figure, "learning-rate") == ["warm_restarts", "warm restarts 3"]
 

@@ -305,12 +305,12 @@ def test_no_part_of_a_module_has_its_own_mixture(module: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--version", "3"], "--version must be from 1 to 2, got 3"),
+        (["--version", "3"], "--version must be a whole number from 1 to 2, got '3'"),
         (["--version", "zwei"], "--version must be a whole number from 1 to 2, got 'zwei'"),
-        (["--size", "0"], "--size must be from 5 to 1000000, got 0"),
-        (["--size", "1000001"], "--size must be from 5 to 1000000, got 1000001"),
+        (["--size", "0"], "--size must be a whole number from 5 to 1000000, got '0'"),
+        (["--size", "1000001"], "--size must be a whole number from 5 to 1000000, got '1000001'"),
         (["--size", "1e3"], "--size must be a whole number from 5 to 1000000, got '1e3'"),
-        (["--seed", "-1"], "--seed must be from 0"),
+        (["--seed", "-1"], "--seed must be a whole number from 0"),
         (["--weights", "zodiak=2"], "--weights: there is no module 'zodiak'; did you mean zodiac?"),
         (["--weights", "zodiac=0"], "the weight of zodiac must be a number from 0.01 to 100, got '0'"),
         (["--weights", "zodiac=nan"], "must be a number from 0.01 to 100, got 'nan'"),

@@ -66,7 +66,7 @@ def certificate(*results: Result) -> Certificate:
     )
 
 
-NOT_RUN = Result(Variant("azure"), State.NOT_RUN, "not built yet")
+NOT_RUN = Result(Variant("azure"), State.NOT_RUN, "its runs train elsewhere")
 
 
 # -- one run -------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_the_table_shows_every_step_and_every_verdict(log: Path) -> None:
         assert sum(line.split()[:1] == [str(step)] for line in shown) == 2, "one line for the loss, one for the norm"
     assert [line.count("<") for line in shown if line.split()[:1] == ["9"]] == [1, 1]
     assert "  [2] step 9: update: " in text
-    assert "  [3] not built yet" in text
+    assert "  [3] its runs train elsewhere" in text
     assert shown[-1] == "certificate: FAIL"
     assert any("0123456789ab with changes" in line for line in shown)
     assert list(lines(certificate(NOT_RUN)))[-1] == "certificate: FAIL"

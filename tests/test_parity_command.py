@@ -136,7 +136,7 @@ def test_a_config_that_cannot_be_compared_is_refused(lines: str, parts: tuple[st
         (["--json", "no_such_folder/a.json"], ("--json", "no folder no_such_folder")),
         (["--config", "no_such.yaml"], ("--config no_such.yaml", "no such file")),
         (["--backends", "azur"], ("azur", "did you mean 'azure'?")),
-        (["--backends", "azure"], ("--backends azure: not built yet",)),
+        (["--backends", "azure"], ("--backends azure: its runs train elsewhere, for money",)),
         (["--backends", "playground:zero_stage=1"], ("playground:zero_stage=1", "no setting 'zero_stage'")),
         (["--backends", "playground:num_processes=no"], ("num_processes", "--backends playground:num_processes=")),
         (["--backends", "playground:seed=1,batch_size=7"], ("seed=1 would change what is learned",)),

@@ -16,6 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.conftest import FrontDoor, TinyDataset
+from tests.small_apts import same_weights
 from tests.tracked_runs import (
     SLOW,
     Curve,
@@ -29,7 +31,9 @@ from tests.tracked_runs import (
     train_in_two_parts,
 )
 from training.config import TrainingConfig
+from training.curve_figure import curve_figure
 from training.progress import LOG_NAME, read_events
+from training.trained_model import load_trained_model
 
 pytestmark = SLOW
 
@@ -99,6 +103,8 @@ def assert_the_run_is_in_mlflow(uri: str, config: TrainingConfig, training: Curv
     assert run.info.start_time == round(record["time"] * 1000)
     path = client.download_artifacts(run.info.run_id, "experiment_report.json")
     assert json.loads(Path(path).read_text())["state"] == "finished"
+    figure = Path(client.download_artifacts(run.info.run_id, "training_curve.png")).read_bytes()
+    assert figure == curve_figure(json.loads(Path(path).read_text()), None), "the same as in a model card"
     assert len(client.search_runs([run.info.experiment_id], filter_string=f"tags.run_id = '{record['run_id']}'")) == 1
 
 
@@ -129,6 +135,37 @@ def test_mlflow_keeps_a_resumed_run_in_a_server(mlflow_server: str, tmp_path: Pa
     assert client.get_experiment(run.info.experiment_id).name == "lines"
 
 
+@pytest.mark.parametrize("in_a_server", [False, True], ids=["sqlite", "server"])
+def test_a_finished_run_s_model_and_event_files_come_back_from_mlflow_whole(
+    in_a_server: bool,
+    mlflow_server: str,
+    tiny_flags: list[str],
+    tiny_dataset: TinyDataset,
+    front_door: FrontDoor,
+    tmp_path: Path,
+) -> None:
+    uri = mlflow_server if in_a_server else f"sqlite:///{tmp_path}/mlflow.db"
+    run_dir = tmp_path / "run"
+    words: list[str | Path] = [*tiny_flags, "--datasets", tiny_dataset(), "--run-dir", run_dir, "--epochs", "2"]
+    words += ["--answer-samples", "5", "--track", "mlflow,tensorboard", "--mlflow-tracking-uri", uri]
+    first, longer = front_door([*words, "--max-steps", "3"]), front_door([*words, "--resume"])
+    assert first.exit_code == longer.exit_code == 0, (first, longer)
+    assert "warning" not in first.stderr + longer.stderr
+    client, _, run = in_mlflow(uri, run_dir)
+    assert run.info.status == "FINISHED"
+    back = Path(client.download_artifacts(run.info.run_id, "final_model", str(tmp_path)))
+    sent = [path for path in (run_dir / "final_model").rglob("*") if path.is_file()]
+    assert len(sent) >= 3
+    for path in sent:
+        assert (back / path.relative_to(run_dir / "final_model")).read_bytes() == path.read_bytes()
+    model, ours = load_trained_model(back).model, load_trained_model(run_dir / "final_model.pt").model
+    assert same_weights(model, ours)
+    client.download_artifacts(run.info.run_id, "logs", str(tmp_path))
+    assert scalars(tmp_path, "train/loss") == scalars(run_dir, "train/loss")
+    report = json.loads(Path(client.download_artifacts(run.info.run_id, "experiment_report.json")).read_text())
+    assert set(report["recitation"]) == {"even", "odd"}, "of the run as it ended"
+
+
 def test_mlflow_joins_the_run_that_a_job_s_service_has_made_and_leaves_its_end_to_it(
     mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +180,10 @@ def test_mlflow_joins_the_run_that_a_job_s_service_has_made_and_leaves_its_end_t
     assert run.info.run_name == "the job"
     assert run.info.status == "RUNNING"
     assert_same(sorted((m.step, m.value) for m in client.get_metric_history(job, "train/loss")), training)
+    # A setting that names another store asks for a run of its own there.
+    elsewhere = config_of(tmp_path / "other", track="mlflow", mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert train(elsewhere) == "finished"
+    assert in_mlflow(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "other")[2].info.run_name == "other"
 
 
 def test_a_server_that_is_gone_costs_one_line_and_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,15 @@ from apt_model.errors import UserError
 from tests.conftest import ROOT, Train
 from tests.measured_surfaces import quadratic_surface
 from tests.recorded_runs import RecordedRun
-from tools.dashboard import animation
+from tools.dashboard import animation, toolkit
+from tools.dashboard.pen import Pen
+from tools.dashboard.picture import draw
+from tools.dashboard.stage import Stage
+from tools.dashboard.theme import THEMES
+from tools.dashboard.typeface import Typeface
 from tools.landscape.surface import surface_path, write_surface
 from tools.visualize_training import run as command
+from training.progress import LOG_NAME
 
 SCRIPT = "tools/visualize_training.py"
 
@@ -124,17 +131,55 @@ def test_bad_input_is_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
-def test_where_nothing_can_open_a_window_it_is_said_what_to_install(
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a display always")
+def test_a_display_that_does_not_answer_is_told_by_name_with_the_toolkits_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISPLAY", ":9999")  # there is none
+    monkeypatch.setattr(toolkit, "TOOLKITS", toolkit.TOOLKITS[:1])
     with pytest.raises(UserError) as caught:
         command(["--log-dir", str(tmp_path / "run")])
-    assert str(caught.value).startswith("no window can be opened (Tk: ")
-    assert "install Tk (Debian: apt install python3-tk) or Qt (pip install PySide6), or add --output" in str(
-        caught.value
+    assert str(caught.value) == (
+        'no window can be opened on display :9999 (Tk: couldn\'t connect to display ":9999"); mend that, or add '
+        "--output FILE.png to keep a picture up to date instead"
     )
-    assert "\n" not in str(caught.value)
+
+
+def test_where_no_toolkit_is_installed_it_is_said_how_to_install_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":9999")
+    monkeypatch.setattr(toolkit, "TOOLKITS", [one._replace(modules=("no_such_module",)) for one in toolkit.TOOLKITS])
+    with pytest.raises(UserError) as caught:
+        toolkit.toolkit_here()
+    assert str(caught.value) == (
+        "no window can be opened: neither Tk nor Qt is installed; install Tk (Debian: apt install python3-tk) or Qt "
+        "(pip install PySide6-Essentials), or add --output FILE.png to keep a picture up to date instead"
+    )
+
+
+ABORTS = """import sys, os
+print("qt.qpa.plugin: From 6.5.0, xcb-cursor0 or libxcb-cursor0 is needed to load the Qt xcb platform plugin.",
+      "Available platform plugins are: minimal, offscreen, xcb.", sep=chr(10), file=sys.stderr, flush=True)
+os.abort()"""
+"""What Qt does where one of its libraries is missing: it takes the process along."""
+
+
+def test_a_toolkit_that_takes_its_process_along_costs_no_more_than_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    tk, qt = toolkit.TOOLKITS
+    broken = qt._replace(modules=("json",), trial=ABORTS)
+    monkeypatch.setenv("DISPLAY", ":9999")
+    monkeypatch.setenv("MPLBACKEND", "qtagg")
+    monkeypatch.setattr(toolkit, "TOOLKITS", (tk._replace(modules=("no_such_module",)), broken))
+    with pytest.raises(UserError) as caught:
+        toolkit.toolkit_here()
+    assert str(caught.value).startswith(
+        f"no window can be opened on display :9999 (Qt: {toolkit.X11_LIBRARIES}); mend that, or install Tk (Debian: "
+        "apt install python3-tk), or add --output"
+    )
+    monkeypatch.setattr(toolkit, "TOOLKITS", (tk._replace(modules=("json",), trial="import {}"), broken))
+    assert toolkit.toolkit_here().name == "Tk", "though MPLBACKEND asks for Qt"
+    working = qt._replace(modules=("json",), trial="import {}")
+    monkeypatch.setattr(toolkit, "TOOLKITS", (tk._replace(modules=("json",), trial="import {}"), working))
+    assert toolkit.toolkit_here().name == "Qt"
 
 
 @pytest.mark.slow
@@ -191,38 +236,79 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds
         time.sleep(0.1)
 
 
+def below_its_header(picture: Image.Image) -> Pixels:
+    """A dashboard of 1280 x 720 without its first lines, in which the time stands."""
+    return np.asarray(picture.convert("RGB"), dtype=np.int16)[50:720, :1280]
+
+
+def is_as(one: Pixels, other: Pixels) -> bool:
+    return one.shape == other.shape and float((np.abs(one - other).max(axis=2) > 30).mean()) < 1e-4
+
+
+def loss_panel(run_dir: Path) -> tuple[int, Pixels]:
+    """(update, picture) of whoever looks at the run now, for the first time."""
+    scene = Stage(run_dir, []).look()
+    picture = draw(scene, Pen(THEMES["cyber"], Typeface()), 100.0, "loss")
+    return scene.now, below_its_header(Image.open(io.BytesIO(picture)))
+
+
+def story_of(run_dir: Path) -> Iterator[tuple[str, int]]:
+    """What may happen to a run under watch, and the update that it is at then."""
+    yield "it has not begun", 0
+    run = RecordedRun(run_dir, start=time.time(), validation=lambda epoch: 3.0 / epoch).train(30).flush()
+    yield "it has begun", 30
+    run.train(2).flush()
+    log = run_dir / LOG_NAME
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-20])
+    yield "its last line is half written", 31
+    log.write_bytes(whole)
+    yield "and then whole", 32
+    run.resume(12).train(8).flush()
+    yield "it was resumed before that", 20
+    RecordedRun(run_dir, start=time.time() + 60.0, loss=lambda step: 1.0 + 1.0 / step).train(45).flush()
+    yield "it was started anew in the same directory", 45
+    shutil.rmtree(run_dir)
+    yield "it was deleted", 0
+    RecordedRun(run_dir, start=time.time() + 120.0).train(10).flush()
+    yield "and is back", 10
+
+
+def follow_the_story(run_dir: Path, process: subprocess.Popen[str], shown: Callable[[], Pixels]) -> None:
+    """Whatever happens, a viewer that looks on comes to show what one that comes now is shown."""
+    before = np.zeros((1, 1, 3), dtype=np.int16)
+    for happens, step in story_of(run_dir):
+        now, wanted = loss_panel(run_dir)
+        assert now == step, happens
+        assert not is_as(wanted, before), f"{happens}: it would not be noticed"
+        until(lambda wanted=wanted: is_as(shown(), wanted), process)  # type: ignore[misc]
+        before = wanted
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(19, os.nice(0) + 10), "the training goes first"
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=20)[1]
+    assert (process.returncode, "Traceback" in told) == (0, False), told
+
+
 @pytest.mark.slow
-def test_a_picture_is_kept_up_to_date_from_before_the_run_until_after_its_end(
+def test_a_picture_follows_a_run_through_whatever_happens_to_it(
     tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
     picture = tmp_path / "live.png"
     process = started("--log-dir", tmp_path / "run", "--output", picture, "--panel", "loss")
     until(picture.exists, process)
-    pictures = [picture.read_bytes()]
-
-    def is_new() -> bool:
-        content = picture.read_bytes()
-        Image.open(io.BytesIO(content)).verify()  # whenever it is read, it is whole
-        return content not in pictures
-
-    run = RecordedRun(tmp_path / "run", start=time.time() + 3600.0)
-    for steps in (30, None):  # so many more, and all that are left
-        run.train(steps).flush()
-        until(is_new, process)
-        pictures.append(picture.read_bytes())
-    process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=20)[1]
-    assert (process.returncode, "Traceback" in told) == (0, False), told
+    # Whenever it is read it is whole, else Pillow refuses it.
+    follow_the_story(tmp_path / "run", process, lambda: below_its_header(Image.open(io.BytesIO(picture.read_bytes()))))
     assert {path.name for path in tmp_path.iterdir()} == {"run", "live.png"}
 
 
 @pytest.fixture
 def display() -> Iterator[str]:
-    """A screen of 1300 x 740 pixels in memory. Without `-noreset` it would begin anew each time that its only client
-    leaves, and refuse whoever comes just then."""
+    """A screen in memory. 1440 pixels are 381 whole millimetres, so it has 96 dots an inch and a window is as large as
+    a picture. Without `-noreset` it would begin anew when its only client leaves, and refuse whoever comes just then.
+    """
     try:
         server = subprocess.Popen(
-            ["Xvfb", "-displayfd", "1", "-screen", "0", "1300x740x24", "-nolisten", "tcp", "-noreset"],
+            ["Xvfb", "-displayfd", "1", "-screen", "0", "1440x740x24", "-dpi", "96", "-nolisten", "tcp", "-noreset"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
     except FileNotFoundError:
@@ -232,6 +318,15 @@ def display() -> Iterator[str]:
     server.terminate()
     server.wait(20)
     server.stdout.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Xvfb is X11's")
+def test_a_window_follows_a_run_through_whatever_happens_to_it(
+    tmp_path: Path, display: str, started: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = started("--log-dir", tmp_path / "run", "--panel", "loss", DISPLAY=display)
+    follow_the_story(tmp_path / "run", process, lambda: below_its_header(ImageGrab.grab(xdisplay=display)))
 
 
 @pytest.mark.slow

@@ -21,30 +21,20 @@ import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish, whole_number
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 128 + 2
 MOST_STEPS = 1000
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--steps", metavar="N", default="30", help="updates to compare (default: 30)")
     add("--backends", metavar="VARIANT", nargs="+", default=[], help="what to compare (default: every backend)")
@@ -54,12 +44,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", metavar="DIR", type=Path, help="keep the runs and their logs here (default: they are deleted)")
     add("--timeout", metavar="SECONDS", default="600", help="longest that one run may take (default: 600)")
     return parser
-
-
-def _whole_number(flag: str, text: str, most: int) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
-        raise UserError(f"{flag} must be a whole number from 1 to {most}, got {text!r}")
-    return int(text)
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -83,8 +67,8 @@ def _check_output(args: argparse.Namespace) -> None:
 def run(arguments: list[str]) -> int:
     """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
     args = _parser().parse_args(arguments)
-    steps = _whole_number("--steps", args.steps, MOST_STEPS)
-    timeout = _whole_number("--timeout", args.timeout, 24 * 3600)
+    steps = whole_number("--steps", args.steps, 1, MOST_STEPS)
+    timeout = whole_number("--timeout", args.timeout, 1, 24 * 3600)
 
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.parity.certificate import write_json
@@ -126,14 +110,8 @@ def _tell(line: str) -> None:
 
 def main() -> int:
     """Command line entry: see the module's text for exit codes."""
-    try:
-        return run(sys.argv[1:])
-    except UserError as error:
-        print(f"check_training_backends: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:  # the run in progress has been ended
-        print("check_training_backends: stopped; there is no certificate", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    # Ctrl-C has ended the run in progress, too.
+    return finish("check_training_backends", run, "stopped; there is no certificate")
 
 
 if __name__ == "__main__":

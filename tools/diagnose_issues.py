@@ -13,33 +13,23 @@ Exit code: 0 without an error, 1 with one, 2 for arguments that cannot be used.
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish
 
 NEEDED_PYTHON = (3, 11)
 """As `requires-python` in pyproject.toml. Asked here, because an older one cannot even read the modules below."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("paths", metavar="PATH", nargs="*", help="where runs are searched (default: the working directory)")
     add("--datasets", metavar="FILE", nargs="+", help="HLBD files to look at (default: every .json file in data/)")
@@ -88,11 +78,7 @@ def run(arguments: list[str]) -> int:
 
 def main() -> int:
     """Command line entry: see the module's text for exit codes."""
-    try:
-        return run(sys.argv[1:])
-    except UserError as error:
-        print(f"diagnose_issues: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return finish("diagnose_issues", run)
 
 
 if __name__ == "__main__":

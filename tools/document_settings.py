@@ -37,10 +37,9 @@ unknown key or flag is refused with the nearest name. The JSON schema is `Traini
 
 def page() -> str:
     """The whole page as Markdown."""
-    built = [name for name in registry.BUILT_IN if registry.entry(name).target is not None]
     lines = [HEAD]
     shown: set[str] = set()
-    for name in built:
+    for name in registry.BUILT_IN:
         config_class = with_options(registry.load(name))
         for section, rows in sections(config_class):
             if section not in shown:

@@ -17,13 +17,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError, did_you_mean
+from apt_model.errors import UserError, did_you_mean
+from tools.command_line import CommandLine, finish
 from training.hub_settings import fault_of_repo
 
 FORMATS = ("huggingface", "onnx")
@@ -34,17 +34,8 @@ WHY_NOT_GGUF = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help="model file, checkpoint, or directory")
     add("--output", metavar="DIR", type=Path, help="directory to write; there must be none")
@@ -140,11 +131,7 @@ def _refuse_foreign_directory(path: Path, overwrite: bool) -> None:
 
 def main() -> int:
     """Command line entry: see the module's text for exit codes."""
-    try:
-        return run(sys.argv[1:])
-    except UserError as error:
-        print(f"export_model: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return finish("export_model", run)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ give the same bytes; a bigger ``--size`` keeps the concepts of a smaller one.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -14,36 +13,46 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish, whole_number
 from tools.full import dataset
 from tools.full.space import space
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status (2: bad input, nothing written)."""
-    parser = argparse.ArgumentParser(description="Generate the eight-level HLBD data set and its held-out file.")
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "data" / "HLBD_Full_V2.json", help="training file (default: %(default)s)"
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
+    add = parser.add_argument
+    add(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        default=ROOT / "data" / "HLBD_Full_V2.json",
+        help="training file (default: %(default)s)",
     )
-    parser.add_argument(
-        "--held-out-output", type=Path, help="held-out file (default: beside the training file, with _Heldout)"
+    add(
+        "--held-out-output",
+        metavar="FILE",
+        type=Path,
+        help="held-out file (default: beside the training file, with _Heldout)",
     )
-    parser.add_argument(
-        "--size", type=int, default=dataset.DEFAULT_SIZE, help="number of training concepts (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=dataset.DEFAULT_SEED, help="which concepts are chosen (default: %(default)s)"
-    )
-    options = parser.parse_args(arguments)
-    output: Path = options.output
-    held_out: Path = options.held_out_output or output.with_name(f"{output.stem}_Heldout{output.suffix}")
+    add("--size", metavar="N", default=str(dataset.DEFAULT_SIZE), help="training concepts (default: %(default)s)")
+    add("--seed", metavar="N", default=str(dataset.DEFAULT_SEED), help="which are chosen (default: %(default)s)")
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError, with nothing written."""
+    args = _parser().parse_args(arguments)
+    size, seed = whole_number("--size", args.size, 1), whole_number("--seed", args.seed, 0)
+    output: Path = args.output
+    held_out: Path = args.held_out_output or output.with_name(f"{output.stem}_Heldout{output.suffix}")
+    _check(output, held_out)
     try:
-        _check(output, held_out)
-        built = dataset.build(options.size, options.seed)
-        dataset.write(output, dataset.training_file(built, options.seed))
-        dataset.write(held_out, dataset.held_out_file(built, options.seed))
+        built = dataset.build(size, seed)
+        dataset.write(output, dataset.training_file(built, seed))
+        dataset.write(held_out, dataset.held_out_file(built, seed))
     except (ValueError, OSError) as error:
-        print(f"generate_hlbd_full: {error}", file=sys.stderr)
-        return 2
+        raise UserError(str(error)) from error
     print(f"{output}: {len(built.training)} concepts of {len(space())} that the lexicon makes")
     print(f"{held_out}: {len(built.held_out)} held-out samples")
     return 0
@@ -51,12 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _check(output: Path, held_out: Path) -> None:
     if output.resolve() == held_out.resolve():
-        raise ValueError(f"--held-out-output {held_out} is the training file itself; give another name")
+        raise UserError(f"--held-out-output {held_out} is the training file itself; give another name")
     for option, path in (("--output", output), ("--held-out-output", held_out)):
         if not path.parent.is_dir():
-            raise ValueError(f"{option} {path}: the folder {path.parent} does not exist; create it first")
+            raise UserError(f"{option} {path}: the folder {path.parent} does not exist; create it first")
         if path.is_dir():
-            raise ValueError(f"{option} {path} is a folder; give a file name")
+            raise UserError(f"{option} {path} is a folder; give a file name")
+
+
+def main() -> int:
+    """Command line entry: 0 when both files are written, 2 with one line on stderr when they cannot be."""
+    return finish("generate_hlbd_full", run)
 
 
 if __name__ == "__main__":

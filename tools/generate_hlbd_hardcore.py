@@ -11,16 +11,16 @@ no file of any size or seed holds a fact that the held-out files reserve.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish, whole_number
 from tools.hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, module_sizes, write_training_file
 from tools.hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
 from tools.hardcore.modules import MODULES
@@ -29,21 +29,8 @@ from tools.hardcore.weights import read_weights
 _NAMES = {1: "HLBD_Hardcore_Full.json", 2: "HLBD_Hardcore_Full_V2.json"}
 
 
-class UsageError(Exception):
-    """A request that cannot be met; the message is the one line that the user sees."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--version", metavar="1|2", help="which data set (default: 1, or 2 when --size is given)")
     add("--size", metavar="N", help=f"number of training rows, {MIN_SIZE} to {MAX_SIZE}")
@@ -64,42 +51,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole_number(flag: str, text: str, low: int, high: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise UsageError(f"{flag} must be a whole number from {low} to {high}, got {text!r}") from None
-    if not low <= number <= high:
-        raise UsageError(f"{flag} must be from {low} to {high}, got {number}")
-    return number
-
-
 def _check_target(flag: str, path: Path) -> None:
     """Refuse what can be seen to fail, so that not even the first of two files is written."""
     try:
         is_folder, has_parent = path.is_dir(), path.parent.is_dir()
     except OSError as error:
-        raise UsageError(f"{flag}: {path}: {error.strerror}; choose another name") from error
+        raise UserError(f"{flag}: {path}: {error.strerror}; choose another name") from error
     if is_folder:
-        raise UsageError(f"{flag}: {path} is a folder; name a file in it")
+        raise UserError(f"{flag}: {path} is a folder; name a file in it")
     if not has_parent:
-        raise UsageError(f"{flag}: there is no folder {path.parent}; create it first")
+        raise UserError(f"{flag}: there is no folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{flag}: {path.parent} is read-only for you; choose another folder")
+        raise UserError(f"{flag}: {path.parent} is read-only for you; choose another folder")
 
 
-def run(arguments: list[str]) -> None:
-    """Do what the command line asks. Raises UsageError; a file is written whole or not at all."""
+def run(arguments: list[str]) -> int:
+    """Do what the command line asks; the exit code. Raises UserError; a file is written whole or not at all."""
     args = _parser().parse_args(arguments)
     asked_version = args.version or ("1" if args.size is None else "2")
-    version = _whole_number("--version", asked_version, min(SIZES), max(SIZES))
-    size = SIZES[version] if args.size is None else _whole_number("--size", args.size, MIN_SIZE, MAX_SIZE)
-    seed = _whole_number("--seed", args.seed, 0, 2**63 - 1)
+    version = whole_number("--version", asked_version, min(SIZES), max(SIZES))
+    size = SIZES[version] if args.size is None else whole_number("--size", args.size, MIN_SIZE, MAX_SIZE)
+    seed = whole_number("--seed", args.seed, 0, 2**63 - 1)
     try:
         weights = read_weights(args.weights, MODULES) if args.weights is not None else None
         module_sizes(size, weights)
     except ValueError as error:
-        raise UsageError(f"--weights: {error}") from error
+        raise UserError(f"--weights: {error}") from error
     name = _NAMES[version]
     if weights or (size, seed) != (SIZES[version], SEED):  # never in the place of a committed file, unless told to
         marks = ("_Weighted" if weights else "") + (f"_Seed{seed}" if seed != SEED else "")
@@ -107,14 +84,14 @@ def run(arguments: list[str]) -> None:
     output: Path = args.output or ROOT / "data" / name
     held_out: Path | None = args.held_out_output
     if size < MIN_TRAINING_SIZE and held_out:
-        raise UsageError(f"--held-out-output needs --size of at least {MIN_TRAINING_SIZE}, got {size}")
+        raise UserError(f"--held-out-output needs --size of at least {MIN_TRAINING_SIZE}, got {size}")
     _check_target("--output", output)
     if size >= MIN_TRAINING_SIZE and held_out is None:
         held_out = output.with_name(f"{output.stem}_Heldout.json")
     if held_out:
         _check_target("--held-out-output", held_out)
         if held_out.resolve() == output.resolve():
-            raise UsageError(f"--held-out-output: {held_out} is the training file; name another")
+            raise UserError(f"--held-out-output: {held_out} is the training file; name another")
     try:
         write_training_file(output, version, size, seed, weights)
         print(f"wrote {output}: {size} rows")
@@ -124,17 +101,13 @@ def run(arguments: list[str]) -> None:
     except OSError as error:  # its file name is the temporary one, which would tell the user nothing
         folders = " or ".join(sorted({str(path.parent) for path in (output, held_out) if path}))
         hint = "free some space or name another folder"
-        raise UsageError(f"cannot write in {folders}: {error.strerror}; {hint}") from error
+        raise UserError(f"cannot write in {folders}: {error.strerror}; {hint}") from error
+    return 0
 
 
 def main() -> int:
     """Command line entry: 0 when the files are written, 2 with one line on stderr when they cannot be."""
-    try:
-        run(sys.argv[1:])
-    except UsageError as error:
-        print(f"generate_hlbd_hardcore: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return finish("generate_hlbd_hardcore", run)
 
 
 if __name__ == "__main__":

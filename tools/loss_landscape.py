@@ -11,18 +11,18 @@ Exit code: 0, or 2 for input that cannot be used or a run that has nothing to me
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish, whole_number
 
 if TYPE_CHECKING:
     from tools.landscape.study import Result
@@ -31,15 +31,8 @@ OUTPUTS = (".png", ".json")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("run_dir", metavar="RUN", type=Path, help="a run directory, finished or at work")
     add("--output", metavar="FILE", type=Path, help="draw the surface (.png) or write its numbers (.json)")
@@ -58,12 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole(flag: str, text: str, least: int) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise UserError(f"{flag} must be a whole number of at least {least}, got {text!r}")
-    return int(text)
-
-
 def _positive(flag: str, text: str) -> float:
     try:
         number = float(text)
@@ -77,8 +64,8 @@ def _positive(flag: str, text: str) -> float:
 def run(arguments: list[str]) -> int:
     """Do what the command line asks; the exit code. Raises UserError before anything is written."""
     args = _parser().parse_args(arguments)
-    probe, seed = _whole("--probe", args.probe, 1), _whole("--seed", args.seed, 0)
-    resolution, dpi = _whole("--resolution", args.resolution, 1), _whole("--dpi", args.dpi, 20)
+    probe, seed = whole_number("--probe", args.probe, 1), whole_number("--seed", args.seed, 0)
+    resolution, dpi = whole_number("--resolution", args.resolution, 1), whole_number("--dpi", args.dpi, 20)
     budget_seconds, span = _positive("--budget", args.budget), _positive("--span", args.span)
     if args.device not in DEVICES:
         raise UserError(f"--device must be one of {', '.join(DEVICES)}, got {args.device!r}")
@@ -166,11 +153,7 @@ def _told(result: Result, budget: str) -> Iterator[str]:
 
 def main() -> int:
     """Command line entry: see the module's text for exit codes."""
-    try:
-        return run(sys.argv[1:])
-    except UserError as error:
-        print(f"loss_landscape: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return finish("loss_landscape", run, "stopped; the same command goes on from what is kept")
 
 
 if __name__ == "__main__":

@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish, number_between
 from tools.monitoring.order import ORDERS
 
 if TYPE_CHECKING:
@@ -37,17 +37,8 @@ TABLE_WIDTH_ELSEWHERE = 160
 """Columns of the table where the output is no terminal: all of them are shown."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("directories", metavar="DIR", nargs="*", help="where runs are searched (default: the working directory)")
     add("--once", action="store_true", help="print one table and leave")
@@ -64,13 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(flag: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0.1 <= seconds <= 86400.0:
-        raise UserError(f"{flag} must be a number of seconds from 0.1 to 86400, got {text!r}")
-    return seconds
+    return number_between(flag, text, 0.1, 86400.0, "seconds")
 
 
 def _directories(names: list[str]) -> list[Path]:
@@ -102,7 +87,10 @@ def run(arguments: list[str]) -> int:
         # Names hold characters that an old terminal's encoding lacks. JSON is UTF-8 whoever reads it.
         sys.stdout.reconfigure(encoding="utf-8" if args.json else None, errors="replace")
     if args.once or args.json or args.figure is not None or not sys.stdout.isatty():
-        _look_once(fleet, args)
+        try:
+            _look_once(fleet, args)
+        except BrokenPipeError:  # whoever read the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     from tools.monitoring.screen import watch
 
@@ -145,16 +133,7 @@ def _look_once(fleet: Fleet, args: argparse.Namespace) -> None:
 
 def main() -> int:
     """Command line entry: see the module's text for exit codes."""
-    try:
-        return run(sys.argv[1:])
-    except UserError as error:
-        print(f"monitor_all_trainings: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return 0
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return finish("monitor_all_trainings", run)
 
 
 if __name__ == "__main__":

@@ -11,32 +11,22 @@ Exit code: 0, or 2 for input that cannot be used, or 3 with --fail-on-shortcut w
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish, whole_number
 
 EXIT_SHORTCUT = 3
 DEFAULT_SAMPLE = 10_000
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--model", metavar="PATH", type=Path, required=True, help="model file, checkpoint, or directory")
     add("--dataset", metavar="FILE", nargs="+", required=True, help="the HLBD files that the model was trained on")
@@ -61,16 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(flag: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UserError(f"{flag} must be a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
 def run(arguments: list[str]) -> int:
     """Do what the command line asks; the exit code. Raises UserError before anything is written."""
     args = _parser().parse_args(arguments)
-    sample, batch_size = _positive("--sample", args.sample), _positive("--batch-size", args.batch_size)
+    sample, batch_size = whole_number("--sample", args.sample, 1), whole_number("--batch-size", args.batch_size, 1)
     if args.device not in ("auto", "cpu", "cuda", "mps"):
         raise UserError(f"--device must be auto, cpu, cuda or mps, got {args.device!r}")
     if args.figure is not None and args.figure.suffix.lower() != ".png":
@@ -108,11 +92,7 @@ def run(arguments: list[str]) -> int:
 
 def main() -> int:
     """Command line entry: see the module's text for exit codes."""
-    try:
-        return run(sys.argv[1:])
-    except UserError as error:
-        print(f"verify_hlbd_model: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return finish("verify_hlbd_model", run)
 
 
 if __name__ == "__main__":

@@ -17,16 +17,18 @@ Exit code: 0, or 2 for input that cannot be used.
 from __future__ import annotations
 
 import argparse
-import math
+import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError, did_you_mean
+from apt_model.errors import UserError
+from tools.command_line import CommandLine, finish, number_between, one_of
 from tools.output_file import check_writable
 from training.progress import LOG_NAME, REPORT_NAME
 
@@ -38,19 +40,12 @@ MODES = ("realtime", "offline")
 DEFAULT_OUTPUT = Path("training_dashboard.png")
 STILL_DPI, FILM_DPI = 100.0, 75.0
 FILMS = (".gif", ".mp4")
+NICENESS = 10
+"""Of a viewer, where there is such a thing: beside a program at 0 it gets a tenth of a core that both want."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        description=(__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandLine:
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--log-dir", metavar="DIR", type=Path, required=True, help="the run directory; live, it need not be there yet")
     add("--mode", metavar="MODE", default="realtime", help="realtime or offline (default: %(default)s)")
@@ -76,16 +71,6 @@ def _parser() -> argparse.ArgumentParser:
         f"{FILM_DPI:g})",
     )
     return parser
-
-
-def _number(flag: str, text: str, low: float, high: float, unit: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:
-        raise UserError(f"{flag} must be a number of {unit} from {low:g} to {high:g}, got {text!r}")
-    return number
 
 
 def holds_run(directory: Path) -> bool:
@@ -123,12 +108,9 @@ def _check_output(args: argparse.Namespace) -> None:
 def run(arguments: list[str]) -> int:
     """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
     args = _parser().parse_args(arguments)
-    if args.mode not in MODES:
-        raise UserError(
-            f"--mode {args.mode}: unknown mode{did_you_mean(args.mode, MODES)}; choose from {', '.join(MODES)}"
-        )
-    refresh = _number("--refresh", args.refresh, 0.1, 3600.0, "seconds")
-    dpi = _number("--dpi", args.dpi, 50.0, 600.0, "dots an inch") if args.dpi is not None else None
+    one_of("--mode", args.mode, "mode", MODES)
+    refresh = number_between("--refresh", args.refresh, 0.1, 3600.0, "seconds")
+    dpi = number_between("--dpi", args.dpi, 50.0, 600.0, "dots an inch") if args.dpi is not None else None
     from tools.dashboard.theme import theme_named
 
     theme = theme_named(args.theme)
@@ -147,15 +129,31 @@ def run(arguments: list[str]) -> int:
         _offline(stage, pen, args.output or DEFAULT_OUTPUT, dpi, panel)
         return 0
     _tell(pen)
-    if args.output is not None:
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C leaves
+        _watch(stage, pen, args.output, dpi, panel, refresh)
+    return 0
+
+
+def _watch(stage: Stage, pen: Pen, output: Path | None, dpi: float | None, panel: str | None, refresh: float) -> None:
+    """Follow the run in a picture or in a window."""
+    if output is not None:
         from tools.dashboard.live import keep_rewriting
 
-        print(f"{args.output} is kept up to date; Ctrl-C leaves", file=sys.stderr)
-        keep_rewriting(stage, pen, dpi or STILL_DPI, args.output, panel, refresh)
-    from tools.dashboard.window import Window, open_figure
+        print(f"{output} is kept up to date; Ctrl-C leaves", file=sys.stderr)
+        _give_way()
+        keep_rewriting(stage, pen, dpi or STILL_DPI, output, panel, refresh)
+    else:
+        from tools.dashboard.window import Window, open_figure
 
-    Window(open_figure(f"APT: {args.log_dir}"), stage, pen, panel, refresh).show()
-    return 0
+        figure = open_figure(f"APT: {stage.run.directory}")
+        _give_way()
+        Window(figure, stage, pen, panel, refresh).show()
+
+
+def _give_way() -> None:
+    """Where the run wants the same core as who watches it, the run goes first."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
 
 
 def _offline(stage: Stage, pen: Pen, path: Path, dpi: float | None, panel: str | None) -> None:
@@ -190,13 +188,7 @@ def _tell(pen: Pen) -> None:
 
 def main() -> int:
     """Command line entry: see the module's text for exit codes."""
-    try:
-        return run(sys.argv[1:])
-    except UserError as error:
-        print(f"visualize_training: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return 0
+    return finish("visualize_training", run)
 
 
 if __name__ == "__main__":

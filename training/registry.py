@@ -20,9 +20,9 @@ ENTRY_POINT_GROUP = "apt_trainer.backends"
 
 @dataclass(frozen=True)
 class Entry:
-    """One backend: `module:Class` (None: not built yet), and one line for `--list-backends`."""
+    """One backend: `module:Class`, and one line for `--list-backends`."""
 
-    target: str | None
+    target: str
     summary: str
 
 
@@ -32,7 +32,7 @@ BUILT_IN: Mapping[str, Entry] = MappingProxyType({
     "huggingface": Entry(
         "training.train_hf_trainer:HuggingFaceBackend", "transformers.Trainer and the Hugging Face ecosystem around it"
     ),
-    "azure": Entry(None, "the same run as an Azure ML job"),
+    "azure": Entry("training.train_azure_ml:AzureBackend", "the same run as an Azure ML job"),
 })  # fmt: skip
 
 
@@ -69,13 +69,9 @@ def load(name: str) -> type[Backend]:
     """The backend's class. Its module must be cheap to import: torch and the like come in only when it runs.
 
     Raises:
-        ConfigError: unknown name, not built yet, or a third party's class that cannot be imported.
+        ConfigError: unknown name, or a third party's class that cannot be imported.
     """
     found = entry(name)
-    if found.target is None:
-        raise ConfigError(
-            f"--backend {name}: this backend is not built yet; use --backend playground, the others follow"
-        )
     module_name, _, class_name = found.target.partition(":")
     try:
         backend: type[Backend] = getattr(importlib.import_module(module_name), class_name)
@@ -90,12 +86,10 @@ def describe() -> Iterator[str]:
     """One line per backend: its name, whether it can run here or the command that mends it, and what it is."""
     for name in known_names():
         found = entry(name)
-        state = "not built yet"
-        if found.target is not None:
-            try:
-                available = load(name).check()
-            except ConfigError as error:  # a third party's; the others are still to be shown
-                state = f"not available: {error}"
-            else:
-                state = "available" if available.ok else f"not available: {available.reason}; run: {available.fix}"
+        try:
+            available = load(name).check()
+        except ConfigError as error:  # a third party's; the others are still to be shown
+            state = f"not available: {error}"
+        else:
+            state = "available" if available.ok else f"not available: {available.reason}; run: {available.fix}"
         yield f"{name:<12} {state:<14} {found.summary}"

@@ -12,8 +12,9 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from apt_model.config import Section
 from training import registry
 from training.backend import Availability, Backend, Feature, LaunchPlan
 from training.config import TrainingConfig
-from training.inner_backend import with_options
+from training.inner_backend import inner_backend_of, with_options
 from training.layers import aliases, find_config, flatten, leaves, read_yaml_layer, resolve
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class BackendContract:
     """Inherit and set `name`, the backend's name in the registry."""
 
     name: ClassVar[str]
+    needed: ClassVar[Mapping[str, Any]] = {}
+    """Options without which it cannot do anything: what costs money has no default."""
 
     @property
     def backend(self) -> type[Backend]:
@@ -49,13 +52,24 @@ class BackendContract:
 
     @property
     def config_class(self) -> type[TrainingConfig]:
-        return with_options(self.backend)
+        return with_options(*filter(None, (self.backend, self.inner)))
+
+    @property
+    def inner(self) -> type[Backend] | None:
+        """The backend that trains where this one sends the run."""
+        return inner_backend_of(self.backend(), None, None)
 
     def settings(self) -> TrainingConfig:
         """The config that `--backend NAME` alone gives."""
-        preset = self.backend.preset
+        preset = (self.inner or self.backend).preset
         layers = {"preset": read_yaml_layer(find_config(preset), self.config_class)} if preset else {}
-        return resolve(self.config_class, {**layers, "flags": {"backend": self.name}}).config
+        needed = {f"{self.name}.{name}": value for name, value in self.needed.items()}
+        return resolve(self.config_class, {**layers, "flags": {"backend": self.name, **needed}}).config
+
+    def command(self, *words: str) -> list[str]:
+        """The least command line of this backend."""
+        needed = [word for name, value in self.needed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        return ["--backend", self.name, *needed, *words]
 
     # -- what it says of itself ------------------------------------------------------------------------------------
 
@@ -81,7 +95,7 @@ class BackendContract:
             assert isinstance(feature, Feature)
             assert reason.strip()
             assert "\n" not in reason
-            refusal = front_door(["--backend", self.name, *ASKING_FOR[feature], "--dry-run"])
+            refusal = front_door(self.command(*ASKING_FOR[feature], "--dry-run"))
             assert refusal.exit_code == 2
             assert refusal.stderr == f"error: --backend {self.name} cannot do {feature.value}: {reason}\n"
 
@@ -126,13 +140,15 @@ class BackendContract:
         assert issubclass(options, Section)
         assert options.model_config.get("frozen") is True
         assert options.model_config.get("extra") == "forbid"
-        assert getattr(self.settings(), self.name) == getattr(self.config_class(), self.name)
+        assert getattr(self.settings(), self.name).model_copy(
+            update={name: options.model_fields[name].default for name in self.needed}
+        ) == getattr(self.config_class(), self.name)
 
     def test_each_option_says_what_it_means(self) -> None:
         for name, field in leaves(self.backend.Options):
             assert field.description, name
             assert field.description.strip().endswith("."), f"{name}: a sentence ends with a full stop"
-            assert not field.is_required(), f"{name}: --backend {self.name} alone must be enough"
+            assert not field.is_required(), f"{name}: what is not given must be told in our own words"
 
     def test_no_option_has_the_name_of_another_setting(self) -> None:
         taken = [name for key, field in leaves(TrainingConfig) for name in (key.rpartition(".")[2], *aliases(field))]
@@ -183,7 +199,7 @@ class BackendContract:
         self, front_door: FrontDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        shown = front_door(["--backend", self.name, "--dry-run"])
+        shown = front_door(self.command("--dry-run"))
         assert (shown.exit_code, shown.stderr) == (0, "")
         assert yaml.safe_load(shown.stdout) == self.settings().to_dict()
         assert shown.stdout.splitlines()[-1].startswith("# plan: ")

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
-from apt_model.errors import UserError, did_you_mean
+from tools.command_line import one_of
 from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
 from tools.dashboard.panels.status import state_colour, state_told
 from tools.dashboard.pen import LARGE, SMALL, Pen
@@ -82,9 +82,7 @@ def panel_named(name: str) -> str:
     Raises:
         UserError: there is none.
     """
-    if name not in PANELS:
-        raise UserError(f"--panel {name}: unknown panel{did_you_mean(name, PANELS)}; choose from {', '.join(PANELS)}")
-    return name
+    return one_of("--panel", name, "panel", PANELS)
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT, dpi: float = 100.0) -> Figure:
@@ -135,7 +133,7 @@ def _ground(figure: Figure, pen: Pen) -> None:
     x, y = np.meshgrid(np.linspace(-1.0, 1.0, 96), np.linspace(-1.0, 1.0, 54))
     light = np.exp(-((x + 0.45) ** 2 + (y - 0.15) ** 2) / 0.5) + 0.6 * np.exp(-((x - 0.8) ** 2 + (y + 0.9) ** 2) / 0.4)
     colours = LinearSegmentedColormap.from_list("ground", (pen.theme.ground, pen.theme.nebula))
-    axes.imshow(light, cmap=colours, vmin=0.0, vmax=1.0, aspect="auto", interpolation="bicubic", origin="lower")
+    axes.imshow(light, cmap=colours, vmin=0.0, vmax=1.0, aspect="auto", interpolation="bilinear", origin="lower")
 
 
 def _frame(figure: Figure, frame: Frame, pen: Pen) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from tools.dashboard.panels.status import state_told
 from tools.dashboard.pen import Pen
 from tools.dashboard.picture import save
 from tools.dashboard.scene import Scene
 from tools.dashboard.stage import Stage
+
+DRAWING = 0.2
+"""Share of one core for drawing a run's news, whatever the machine: on a slow one they wait."""
 
 
 def fingerprint(scene: Scene) -> tuple[object, ...]:
@@ -29,7 +33,12 @@ def fingerprint(scene: Scene) -> tuple[object, ...]:
     return (*runs, surface.key, surface.seconds, surface.losses.shape)
 
 
-def keep_rewriting(stage: Stage, pen: Pen, dpi: float, path: Path, panel: str | None, refresh: float) -> None:
+def rest_after(seconds: float, share: float) -> float:
+    """How long to rest after so much work, for it to take that share of a core."""
+    return seconds * (1.0 / share - 1.0)
+
+
+def keep_rewriting(stage: Stage, pen: Pen, dpi: float, path: Path, panel: str | None, refresh: float) -> NoReturn:
     """Replace the picture whenever there is something new, until the user leaves.
 
     Raises:
@@ -38,8 +47,9 @@ def keep_rewriting(stage: Stage, pen: Pen, dpi: float, path: Path, panel: str | 
     """
     drawn: tuple[object, ...] | None = None
     while True:
-        scene = stage.look()
+        scene, rest = stage.look(), refresh
         if fingerprint(scene) != drawn:
-            drawn = fingerprint(scene)
+            drawn, began = fingerprint(scene), time.monotonic()
             save(scene, pen, dpi, path, panel)
-        time.sleep(refresh)
+            rest = max(rest, rest_after(time.monotonic() - began, DRAWING))
+        time.sleep(rest)

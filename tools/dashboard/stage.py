@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 from tools.dashboard.followed_run import FollowedRun, RunView
 from tools.dashboard.scene import Scene
 from tools.landscape.surface import Surface, read_surface
-from training.weight_snapshots import LANDSCAPE_NAME
 
 FIRST_AZIMUTH = -58.0
 DEGREES_PER_SECOND = 1.5
@@ -45,13 +43,7 @@ def _surface(run: RunView) -> Surface | None:
     """The run's measured surface; not one that was left by an earlier run in the same directory."""
     if run.summary is None:
         return None
-    times = []
-    for path in (run.directory / LANDSCAPE_NAME).glob("surface_*.json"):
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-            times.append(path.stat().st_mtime)
-    if not times or max(times) < (run.summary.started_at or 0.0):
-        return None
-    return read_surface(run.directory)
+    return read_surface(run.directory, since=run.summary.started_at or 0.0)
 
 
 def name_of(directory: Path) -> str:

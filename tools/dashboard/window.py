@@ -1,14 +1,12 @@
 """The dashboard in a window, by Tk or Qt.
 
-A figure is drawn anew only when the run has news. Between, the landscape alone is turned, on a copy of the rest, and
-rests nine times as long as that took: whatever the machine, watching takes a tenth of a core at most.
+A figure is drawn anew only when the run has news. Between, the landscape alone is turned, on a copy of the rest. Both
+rest so many times as long as they took that, whatever the machine, watching takes three tenths of a core at most.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import time
 from typing import Any
 
@@ -16,15 +14,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from apt_model.errors import UserError
 from tools.dashboard.layout import HEIGHT, WIDTH, compose
-from tools.dashboard.live import fingerprint
+from tools.dashboard.live import DRAWING, fingerprint, rest_after
 from tools.dashboard.pen import Pen
 from tools.dashboard.stage import Stage
+from tools.dashboard.toolkit import toolkit_here
 
-TOOLKITS = ("TkAgg", "QtAgg")
-SHARE = 0.1
-"""Of one core, for turning."""
+TURNING = 0.1
+"""Share of one core, for turning."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.08, 0.5
 """Seconds; a longer one would let Ctrl-C wait."""
 DPI = 100
@@ -36,29 +33,15 @@ def open_figure(title: str) -> Figure:
     Raises:
         UserError: there is no display, or neither Tk nor Qt.
     """
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError(
-            "there is no display to open a window on (DISPLAY is not set); add --output FILE.png to keep a picture up "
-            "to date instead"
-        )
+    toolkit = toolkit_here()
     from matplotlib import pyplot
 
-    problems = []
-    for toolkit in TOOLKITS:
-        try:
-            pyplot.switch_backend(toolkit)
-            with rc_context({"toolbar": "None"}):
-                figure = pyplot.figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
-        except Exception as error:  # each toolkit fails in its own way: not installed, no display, a library missing
-            problems.append(f"{toolkit.removesuffix('Agg')}: {error}")
-            continue
-        if figure.canvas.manager is not None:
-            figure.canvas.manager.set_window_title(title)
-        return figure
-    raise UserError(
-        f"no window can be opened ({'; '.join(problems)}); install Tk (Debian: apt install python3-tk) or Qt "
-        "(pip install PySide6), or add --output FILE.png to keep a picture up to date instead"
-    )
+    pyplot.switch_backend(toolkit.backend)
+    with rc_context({"toolbar": "None"}):
+        figure = pyplot.figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+    if figure.canvas.manager is not None:
+        figure.canvas.manager.set_window_title(title)
+    return figure
 
 
 class Window:
@@ -76,9 +59,10 @@ class Window:
         self._figure, self._stage, self._pen, self._panel, self._refresh = figure, stage, pen, panel, refresh
         self._canvas: Any = figure.canvas  # of Tk or Qt; both draw by Agg and can copy a part of themselves
         self._drawn: tuple[object, ...] | None = None
+        self._size = (0, 0)  # pixels that it was drawn on
         self._scene = stage.look()
         self._looked = time.monotonic()
-        self._turn_due = 0.0
+        self._draw_due = self._turn_due = 0.0
         self._is_left = False
         self._failure: Exception | None = None
         self._rest: Any = None
@@ -119,17 +103,18 @@ class Window:
             pyplot.close(self._figure)
 
     def _step(self) -> None:
-        began = time.monotonic()
-        if began - self._looked >= self._refresh:
-            self._scene, self._looked = self._stage.look(), began
-        if fingerprint(self._scene) != self._drawn:
+        now = time.monotonic()
+        if now - self._looked >= self._refresh:
+            self._scene, self._looked = self._stage.look(), now
+        if fingerprint(self._scene) != self._drawn and now >= self._draw_due:
             self._compose()
             self._canvas.draw()
-        elif began >= self._turn_due:
+            self._draw_due = time.monotonic() + rest_after(time.monotonic() - now, DRAWING)
+        elif now >= self._turn_due:
+            began = time.monotonic()
             self._turn()
-        if began >= self._turn_due:
-            now = time.monotonic()
-            self._turn_due = now + max(SHORTEST_PAUSE, (now - began) * (1.0 / SHARE - 1.0))
+            ended = time.monotonic()
+            self._turn_due = ended + max(SHORTEST_PAUSE, rest_after(ended - began, TURNING))
         due = self._looked + self._refresh
         if self._scene.surface is not None and self._solid() is not None:
             due = min(due, self._turn_due)
@@ -142,7 +127,7 @@ class Window:
             compose(self._figure, self._scene, self._pen, self._panel)
         if (solid := self._solid()) is not None:
             solid.set_animated(True)
-        self._drawn = fingerprint(self._scene)
+        self._drawn, self._size = fingerprint(self._scene), self._canvas.get_width_height()
 
     def _solid(self) -> Axes3D | None:
         return next((axes for axes in self._figure.axes if isinstance(axes, Axes3D)), None)
@@ -152,7 +137,8 @@ class Window:
         self._turn()
 
     def _on_resize(self, event: object) -> None:
-        self._drawn = None  # margins are in inches
+        if self._canvas.get_width_height() != self._size:  # a window that opens is told its own size
+            self._drawn, self._draw_due = None, 0.0  # margins are in inches
 
     def _turn(self) -> None:
         solid = self._solid()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from apt_model.errors import UserError
 from tools.landscape.grid import strides
 from tools.output_file import write_atomically
-from training.weight_snapshots import LANDSCAPE_NAME
+from training.run_directory import LANDSCAPE_NAME
 
 FORMAT = "apt-landscape"
 VERSION = 1
@@ -95,12 +96,16 @@ class Surface:
         )
 
 
-def read_surface(run_dir: Path) -> Surface | None:
+def read_surface(run_dir: Path, since: float = 0.0) -> Surface | None:
     """The surface of a run that was published last, as far as it is measured (`Surface.finest`); None: there is none.
 
-    What cannot be read is passed over: it is another version's, or no file of ours.
+    What cannot be read is passed over: it is another version's, no file of ours, or the disk refuses it now.
+
+    Args:
+        run_dir: beside whose record it lies.
+        since: Unix seconds; what was published before is an earlier run's in the same directory.
     """
-    for path in _newest_first(run_dir):
+    for path in _newest_first(run_dir, since):
         try:
             return read_file(path).finest()
         except UserError:
@@ -184,11 +189,11 @@ def _numbers(value: Any) -> Any:
     return math.nan if value is None else float(value)
 
 
-def _newest_first(run_dir: Path) -> list[Path]:
+def _newest_first(run_dir: Path, since: float = 0.0) -> list[Path]:
+    """Those that are there: one may be deleted meanwhile, and a network disk may be away for a moment."""
     found: list[tuple[int, str, Path]] = []
-    for path in (run_dir / LANDSCAPE_NAME).glob("surface_*.json"):
-        try:
-            found.append((path.stat().st_mtime_ns, path.name, path))
-        except FileNotFoundError:  # deleted meanwhile
-            continue
-    return [path for _, _, path in sorted(found, reverse=True)]
+    with suppress(OSError):
+        for path in (run_dir / LANDSCAPE_NAME).glob("surface_*.json"):
+            with suppress(OSError):
+                found.append((path.stat().st_mtime_ns, path.name, path))
+    return [path for written, _, path in sorted(found, reverse=True) if written >= since * 1e9]

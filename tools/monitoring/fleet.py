@@ -62,8 +62,12 @@ class Fleet:
         faults: list[OSError] = []
         for root in self.roots:
             for path in find_runs([root], faults):
-                is_known = path in self.runs
-                if not is_known and ((path / LOG_NAME).exists() or (path / REPORT_NAME).exists()):
+                try:
+                    is_new = path not in self.runs and any((path / name).exists() for name in (LOG_NAME, REPORT_NAME))
+                except OSError as error:  # a network disk that is away for a moment; the next search asks again
+                    faults.append(error)
+                    continue
+                if is_new:
                     self.runs[path] = WatchedRun(path, self._name(root, path), self._stalled_after)
         self.unreadable = [f"{error.filename}: it cannot be searched ({error.strerror})" for error in faults]
 

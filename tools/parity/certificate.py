@@ -27,7 +27,7 @@ class State(StrEnum):
     PASS = "pass"
     FAIL = "fail"
     NOT_RUN = "not run"
-    """It is not available here, or not built yet."""
+    """It cannot train here."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import yaml
 
 from apt_model.errors import ConfigError
 from training import registry
-from training.backend import Availability
+from training.backend import Availability, is_remote
 
 REFERENCE = "playground"
 """The backend whose curve is right by definition: one process, plain torch."""
@@ -102,10 +102,11 @@ def usual(backend: str, ranks: int) -> Iterator[Variant]:
 
 
 def availability(backend: str) -> Availability:
-    """Whether a backend can run here; also for one that is not built yet or that cannot be imported."""
-    if registry.entry(backend).target is None:
-        return Availability(False, "not built yet")
+    """Whether a backend can train here; also for one that cannot be imported."""
     try:
-        return registry.load(backend).check()
+        found = registry.load(backend)
     except ConfigError as error:  # a third party's that cannot be imported
         return Availability(False, str(error))
+    if is_remote(found()):
+        return Availability(False, "its runs train elsewhere, for money, by one of the other backends")
+    return found.check()

@@ -41,7 +41,7 @@ class JobHandle:
     def write(self, run_dir: Path) -> None:
         """Keep it in a run directory, which exists."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1)
-        write_atomically(run_dir / JOB_NAME, text.encode())
+        write_atomically(run_dir / JOB_NAME, text.encode(), durable=True)
 
     @classmethod
     def read(cls, run_dir: Path) -> JobHandle | None:

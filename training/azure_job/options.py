@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from apt_model.config import Section
+from training.azure_job.distribution import as_texts
+from training.azure_job.vm_sizes import DEFAULT_SIZE
 from training.config import TrainingConfig
 
 DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.6-ubuntu24.04:latest"
+MOST_HOURS = 24.0 * 365.0
 
 
 class AzureOptions(Section):
@@ -44,14 +48,20 @@ class AzureOptions(Section):
         None, min_length=1, description="Compute cluster. None: serverless, machines of --vm-size for this job alone."
     )
     vm_size: str | None = Field(
-        None, min_length=1, description="Size of the machines: of a cluster to be created, or of a serverless job."
+        None,
+        min_length=1,
+        description="Size of the machines: of a cluster to be created, or of a serverless job. None: what the cluster "
+        f"has; serverless {DEFAULT_SIZE}, one T4.",
     )
     create_compute: bool = Field(False, description="Create the compute cluster if there is none of that name.")
     max_nodes: int | None = Field(
         None, ge=1, description="Nodes of a cluster to be created, at most; it shrinks to 0. None: as the job needs."
     )
     idle_minutes: float = Field(
-        10.0, gt=0.0, description="Minutes after which an idle node of a cluster to be created is given back."
+        10.0,
+        gt=0.0,
+        le=60 * MOST_HOURS,
+        description="Minutes after which an idle node of a cluster to be created is given back.",
     )
     low_priority: bool = Field(False, description="Cheaper machines that Azure may take back; the job then resumes.")
     environment: str | None = Field(
@@ -68,7 +78,9 @@ class AzureOptions(Section):
     datastore: str = Field(
         "workspaceblobstore", min_length=1, description="Blob datastore that keeps the run directory."
     )
-    timeout_hours: float = Field(24.0, gt=0.0, description="Azure ends the job after this many hours of running.")
+    timeout_hours: float = Field(
+        24.0, gt=0.0, le=MOST_HOURS, description="Azure ends the job after this many hours of running."
+    )
     register_model: str | None = Field(
         None, description="Register the final model under this name. None: it is only kept in the datastore."
     )
@@ -80,18 +92,26 @@ class AzureOptions(Section):
     snapshot_limit_mb: float = Field(
         100.0, gt=0.0, description="Refuse to upload more than this many megabytes (MB) of code and data."
     )
+    snapshot_dir: Path | None = Field(
+        None, description="Also keep what is uploaded in this directory, which must be empty or new. None: not kept."
+    )
     snapshot_include: tuple[Path, ...] = Field(
         (),
         description="Further files or directories of the checkout that the job needs.",
         json_schema_extra={"metavar": "PATH"},
     )
+    track_in_workspace: bool = Field(
+        True,
+        description="Log to the MLflow run that Azure makes for the job, beside the trackers of --track; not where "
+        "mlflow_tracking_uri names another server.",
+    )
     sweep: bool = Field(False, description="Try many settings in trials, instead of training once.")
     search: tuple[str, ...] = Field(
         (),
         description="What a sweep varies: SETTING=A,B,C for choices, SETTING=LOW..HIGH for a uniform range, "
-        "SETTING=log(LOW..HIGH) for a log-uniform one. None: batch_size, d_model, num_layers, learning_rate and "
-        "weight_decay.",
-        json_schema_extra={"metavar": "SETTING=VALUES"},
+        "SETTING=log(LOW..HIGH) for a log-uniform one, or Azure's types by name, as SETTING=normal(0.05,0.01); in YAML "
+        "also a mapping as Azure's search_space. Empty: batch_size, d_model, num_layers, learning_rate, weight_decay.",
+        json_schema_extra={"metavar": "SETTING=VALUES", "aliases": ["search_space"]},
     )
     sweep_metric: str | None = Field(
         None, description="Metric that decides. None: eval/loss with validation data, else train/loss."
@@ -114,13 +134,34 @@ class AzureOptions(Section):
     evaluation_interval: int = Field(1, ge=1, description="Reports of the metric between looks at bad trials.")
     delay_evaluation: int = Field(5, ge=0, description="Reports of the metric before the first look at bad trials.")
     max_trials: int = Field(20, ge=1, le=1000, description="Trials of a sweep.")
-    max_concurrent_trials: int = Field(4, ge=1, description="Trials of a sweep at the same time.")
+    max_concurrent_trials: int = Field(4, ge=1, le=1000, description="Trials of a sweep at the same time, at most.")
     trial_timeout_hours: float | None = Field(
-        None, gt=0.0, description="Azure ends a trial after this many hours. None: only the sweep has a limit."
+        None,
+        gt=0.0,
+        le=MOST_HOURS,
+        description="Azure ends a trial after this many hours. None: only the sweep has a limit.",
     )
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _as_azure_writes_it(cls, value: Any) -> Any:
+        return tuple(as_texts(value)) if isinstance(value, Mapping) else (value,) if isinstance(value, str) else value
 
 
 def options_of(config: TrainingConfig) -> AzureOptions:
     """The backend's own section of a config; the defaults where it has none."""
     options = getattr(config, "azure", None)
     return options if isinstance(options, AzureOptions) else AzureOptions()
+
+
+def serverless_size(config: TrainingConfig) -> str | None:
+    """Size of the machines that Azure starts for the job alone; None: it runs on a cluster."""
+    options = options_of(config)
+    return None if options.compute_name is not None else options.vm_size or DEFAULT_SIZE
+
+
+def nodes_at_once(config: TrainingConfig) -> int:
+    """Machines that the job uses at the same time, at most: in a sweep, those of all concurrent trials."""
+    options = options_of(config)
+    trials = min(options.max_concurrent_trials, options.max_trials) if options.sweep else 1
+    return config.launch.nnodes * trials

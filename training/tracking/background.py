@@ -6,6 +6,7 @@ from the training thread too, so that no line tears another.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import threading
@@ -16,11 +17,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from apt_model.errors import UserError
 from training.progress import REPORT_NAME, Event
 from training.tracking.backlog import missed_points, without_told
 from training.tracking.figures import point_of
 from training.tracking.secrets import without_secrets
-from training.tracking.tracker import Point, RunStart, Told, Tracker
+from training.tracking.tensorboard_tracker import LOGS_NAME
+from training.tracking.tracker import FileKeeper, Point, RunStart, Told, Tracker
+from training.units import as_duration, as_size
 
 MAX_WAITING = 5000
 """Points that wait for a tracker, about 1 KB each. When they are more, every other one is dropped."""
@@ -28,6 +32,13 @@ POINTS_PER_CALL = 200
 SECONDS_TO_FINISH = 15.0
 """For all trackers together, after the last event: enough for a short run to make its first MLflow database, and half
 of what a preempted job has to end."""
+MAX_KEPT_BYTES = 1_000_000_000
+"""Of a finished run's model, and of its event files: more is not sent to a tracker."""
+KEPT_BYTES_PER_SECOND = 2_000_000
+"""The slowest line that is waited for when these files are sent. Only a finished run sends them, when nothing can be
+lost any more."""
+SECONDS_FOR_BOARD = 5.0
+"""In which TensorBoard's tracker should have closed its files, before they are sent."""
 
 _ENDS = {"run_finished": "finished", "run_stopped": "stopped", "run_failed": "failed"}
 
@@ -51,6 +62,10 @@ class Trackers:
         seconds_to_finish: float = SECONDS_TO_FINISH,
     ) -> None:
         self._lanes = [_Lane(tracker, run_dir) for tracker in trackers]
+        self._run_dir = run_dir
+        boards = [lane for lane in self._lanes if lane.tracker.name == "tensorboard"]
+        for lane in self._lanes:
+            lane.boards = boards
         self._params = params
         self._seconds_to_finish = seconds_to_finish
         self._step = 0
@@ -67,6 +82,8 @@ class Trackers:
             if point is not None:
                 lane.put(point)
             lane.state = _ENDS.get(kind, lane.state)
+            if kind == "final_model":
+                lane.model = self._run_dir / event["path"]
             lane.tell()
 
     def _start(self, event: Event) -> None:
@@ -92,6 +109,9 @@ class _Lane:
     def __init__(self, tracker: Tracker, run_dir: Path) -> None:
         self.tracker = tracker
         self.state = "stopped"  # as long as no event says how the run ended
+        self.model: Path | None = None
+        """The finished model's directory, once this part of the run has written it."""
+        self.boards: Sequence[_Lane] = ()
         self.closing = threading.Event()
         self._run_dir = run_dir
         self._waiting: list[Point] = []
@@ -99,7 +119,9 @@ class _Lane:
         self._is_off = False
         self._is_slow = False
         self._said: list[str] = []
+        self._sending = 0  # bytes of files that are on their way
         self._thread: threading.Thread | None = None
+        self._done = threading.Event()  # not Thread.join: a Ctrl-C in it lets the thread pass for ended (Python 3.11)
         self._told = Told()
 
     # -- the training thread's side --------------------------------------------------------------------------------
@@ -130,14 +152,28 @@ class _Lane:
 
     def leave(self, until: float, seconds: float) -> None:
         if self._thread is not None:
-            self._thread.join(max(0.0, until - time.monotonic()))
-            if self._thread.is_alive() and not self._is_off:
+            self._done.wait(max(0.0, until - time.monotonic()))
+            if not self._done.is_set() and self._sending:
+                seconds += self._wait_for_files()
+            if not self._done.is_set():
                 self._say(
-                    f"warning: --track {self.tracker.name} has not finished after {seconds:g} s and is left behind; "
+                    f"warning: --track {self.tracker.name} has not finished after {seconds:.3g} s and is left behind; "
                     "progress.jsonl has everything, and --resume sends what is missing"
                 )
                 self._is_off = True
         self.tell()
+
+    def _wait_for_files(self) -> float:
+        """Wait as long as a slow line needs; returns the seconds that this may take."""
+        seconds = self._sending / KEPT_BYTES_PER_SECOND
+        self._say(
+            f"track   {self.tracker.name}: {as_size(self._sending)} of files are on their way; waiting "
+            f"{as_duration(seconds)} at most, Ctrl-C leaves them behind"
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # the run itself is finished
+            self.tell()
+            self._done.wait(seconds)
+        return seconds
 
     def _say(self, line: str) -> None:
         self._said.append(line)
@@ -156,18 +192,57 @@ class _Lane:
                 self._log(new for point in self._take(is_over) if (new := without_told(point, self._told)))
             if not self._is_off:
                 self.tracker.finish(self.state, self._run_dir / REPORT_NAME)
+            if self.state == "finished" and isinstance(self.tracker, FileKeeper):
+                self._keep_files(self.tracker)
         except BaseException as error:  # whatever a library raises, SystemExit too: the run goes on
             if not self._is_off:
-                lines = str(error).strip().splitlines() or [""]
-                told = without_secrets(f"{type(error).__name__}: {lines[0]}".removesuffix(": "))
                 self._say(
-                    f"warning: --track {self.tracker.name} failed and is switched off ({told}); the training goes on, "
-                    "progress.jsonl has everything"
+                    f"warning: --track {self.tracker.name} failed and is switched off ({_in_one_line(error)}); the "
+                    "training goes on, progress.jsonl has everything"
                 )
         finally:
             self._is_off = True
             with self._lock:
                 self._waiting.clear()
+            self._done.set()
+
+    def _keep_files(self, keeper: FileKeeper) -> None:
+        """Send the finished run's files, one after the other. A fault costs the files, not the tracker's run."""
+        for board in self.boards:
+            if board._thread is not None:
+                board._done.wait(SECONDS_FOR_BOARD)
+        files = self._files_to_keep()
+        self._sending = sum(file.stat().st_size for file in files)
+        for file in files:
+            if self._is_off:
+                return
+            try:
+                keeper.keep_file(file, file.relative_to(self._run_dir).as_posix())
+            except BaseException as error:  # as in _work
+                if not self._is_off:
+                    self._say(
+                        f"warning: --track {self.tracker.name} did not take {file} ({_in_one_line(error)}); it lies "
+                        "there, and --resume sends it again"
+                    )
+                return
+
+    def _files_to_keep(self) -> list[Path]:
+        """Event files, where TensorBoard follows the run too, and the model; neither if it is too large."""
+        logs = self._run_dir / LOGS_NAME
+        groups = {logs: sorted(logs.glob("events.out.tfevents.*"))} if self.boards else {}
+        if self.model is not None:
+            groups[self.model] = sorted(file for file in self.model.rglob("*") if file.is_file())
+        kept: list[Path] = []
+        for directory, files in groups.items():
+            size = sum(file.stat().st_size for file in files)
+            if size <= MAX_KEPT_BYTES:
+                kept += files
+                continue
+            self._say(
+                f"warning: --track {self.tracker.name} is not sent {directory} ({as_size(size)}, more than "
+                f"{as_size(MAX_KEPT_BYTES)}); docs/TRACKING.md says how to send it"
+            )
+        return kept
 
     def _log(self, points: Iterable[Point]) -> None:
         chunk: list[Point] = []
@@ -189,6 +264,13 @@ class _Lane:
             taken = [point for point in self._waiting if point.step < newest]
             del self._waiting[: len(taken)]
         return taken
+
+
+def _in_one_line(error: BaseException) -> str:
+    """What a library says of a fault, without secrets."""
+    lines = str(error).strip().splitlines() or [""]
+    name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return without_secrets(f"{name}{lines[0]}".removesuffix(": "))
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -39,16 +39,39 @@ def check(config: TrainingConfig) -> None:
             raise ConfigError(
                 f"--track {name}: {', '.join(missing)} is not installed; run: pip install -e '.[{extra}]'"
             )
-    if "mlflow" in settings.track and (given := os.environ.get("MLFLOW_TRACKING_URI")):
-        _check_variable(given)
+    if "mlflow" in settings.track:
+        if given := os.environ.get("MLFLOW_TRACKING_URI"):
+            _check_variable(given)
+        _check_workspace(config)
     if "wandb" in settings.track and wandb_mode(config) == "online":
         from training.tracking.wandb_login import check_login
 
         check_login()
 
 
+def _check_workspace(config: TrainingConfig) -> None:
+    """What logging to an Azure ML workspace needs besides: its packages, and in a job's stead its address."""
+    from training.tracking.azure_store import address_of, is_workspace
+    from training.tracking.mlflow_tracker import joins_job, store_of
+
+    uri = store_of(config.track, config.run.run_dir)
+    if not is_workspace(uri):
+        return
+    joins = joins_job(config.track)
+    needed = ("azureml.mlflow",) if joins else ("azureml.mlflow", "azure.ai.ml", "azure.identity")
+    if missing := [module for module in needed if not _is_installed(module)]:
+        raise ConfigError(
+            f"--track mlflow into an Azure ML workspace: {', '.join(missing)} is not installed; "
+            "run: pip install -e '.[azure]'"
+        )
+    address_of(uri)
+
+
 def _is_installed(module: str) -> bool:
-    found = importlib.util.find_spec(module)
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # not even the package around it
+        return False
     # A mere folder of that name, such as the one that wandb leaves in the working directory, has no origin.
     return found is not None and found.origin is not None
 

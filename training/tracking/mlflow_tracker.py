@@ -1,14 +1,23 @@
-"""MLflow: a run in a SQLite file without a server, in a server, or in the job that Azure ML made."""
+"""MLflow: a run in a SQLite file without a server, in a server, in an Azure ML workspace, or in a job there."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from training.curve_figure import FIGURE_NAME, curve_figure
+from training.progress import REPORT_NAME
+from training.run_directory import MODEL_DIRECTORY
+from training.tracking import azure_store
+from training.tracking.azure_store import is_workspace
 from training.tracking.settings import DEFAULT_PROJECT, TrackConfig
+from training.tracking.tensorboard_tracker import LOGS_NAME
 from training.tracking.tracker import Point, RunStart, Told
 from training.tracking.tracker_file import TrackerFile
 
@@ -17,14 +26,30 @@ ARTIFACTS_NAME = "mlflow_artifacts"
 MAX_METRICS = 1000
 """In one call; MLflow's own limit. A call is stored whole or not at all."""
 MAX_PARAMS = 100
+"""In one call."""
 
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 def store_of(settings: TrackConfig, run_dir: Path) -> str:
-    """The tracking URI: the setting, else MLFLOW_TRACKING_URI, else a SQLite file beside the run directory."""
-    given = settings.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    """The tracking URI: the setting, else MLFLOW_TRACKING_URI, else a SQLite file beside the run directory.
+
+    In a job, where MLFLOW_TRACKING_URI is the job's own store, a setting that means its workspace means that store.
+    """
+    given, own = settings.mlflow_tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")
+    if own and (given is None or joins_job(settings)):
+        return own
     return given or f"sqlite:///{(run_dir.absolute().parent / DATABASE_NAME).as_posix()}"
+
+
+def joins_job(settings: TrackConfig) -> bool:
+    """Whether the run is a guest in the one that a service, such as Azure ML, has made for the job that we are.
+
+    A setting that names another store than the job's asks for a run of its own there.
+    """
+    given, own = settings.mlflow_tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")
+    is_same = given in (None, own) or (is_workspace(given) and is_workspace(own))
+    return is_same and bool(os.environ.get("MLFLOW_RUN_ID"))
 
 
 class MLflowTracker:
@@ -42,11 +67,17 @@ class MLflowTracker:
         self._run_dir = run_dir
         self._file = file
         self._id = ""
-        self._is_guest = False
+        self._folder = ""
+        self._is_guest = joins_job(settings)
+        self._in_workspace = is_workspace(self._uri)
 
     def start(self, run: RunStart) -> Told:
         """Make the run, or go on with it. See `Tracker.start`."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+        if self._in_workspace:
+            azure_store.be_quiet()
+            if not self._is_guest:  # a job brings a token of its own
+                self._uri = azure_store.log_in(self._uri)
         from mlflow.tracking import MlflowClient
 
         for told in ("mlflow.store.db", "alembic"):  # each of forty migrations, when a SQLite file is made
@@ -68,7 +99,7 @@ class MLflowTracker:
                 self._client.set_tag(found.info.run_id, key, value)
         self._id, self._experiment_of_run = found.info.run_id, found.info.experiment_id
         self._file.keep(self.name, run, run=self._id, experiment=self._experiment_of_run)
-        self._log_params(run, found.data.params)
+        self._log_params(run, found.data.params, found.data.tags)
         # Of each metric MLflow gives the latest value with the run itself: no history is read.
         return Told(by_figure={metric.key: metric.step for metric in found.data._metric_objs or []})
 
@@ -76,9 +107,8 @@ class MLflowTracker:
         """The run to go on with, or None."""
         from mlflow.exceptions import MlflowException
 
-        if job := os.environ.get("MLFLOW_RUN_ID"):  # Azure ML has made a run for the job that we are
-            self._is_guest = True
-            return self._client.get_run(job)
+        if self._is_guest:
+            return self._client.get_run(os.environ["MLFLOW_RUN_ID"])
         if not (known := self._file.recall(self.name, run).get("run")):
             return None
         try:
@@ -109,11 +139,12 @@ class MLflowTracker:
         database = _sqlite_file(self._uri)
         return (database.parent / ARTIFACTS_NAME).as_uri() if database else None
 
-    def _log_params(self, run: RunStart, known: dict[str, str]) -> None:
+    def _log_params(self, run: RunStart, known: dict[str, str], tags: dict[str, str]) -> None:
         """Params can be written once; a resumed run's new values (more epochs, another machine) become tags."""
         from mlflow.entities import Param, RunTag
 
-        params = {key: str(value) for key, value in run.params.items()}
+        length = azure_store.MAX_PARAM_LENGTH if self._in_workspace else None
+        params = {key: str(value)[:length] for key, value in run.params.items()}
         new = [Param(key, value) for key, value in params.items() if key not in known]
         changed = [
             RunTag(f"{key} from step {run.step}", value)
@@ -123,12 +154,15 @@ class MLflowTracker:
         for first in range(0, len(new), MAX_PARAMS):
             self._client.log_batch(self._id, params=new[first : first + MAX_PARAMS])
         if changed:
-            self._client.log_batch(self._id, tags=changed[:MAX_PARAMS])
+            most = azure_store.MAX_TAGS_OF_RUN - len({*tags, *run.tags}) if self._in_workspace else MAX_PARAMS
+            self._client.log_batch(self._id, tags=changed[: max(0, most)])
 
     def whereabouts(self) -> str:
         """See `Tracker.whereabouts`."""
         if _sqlite_file(self._uri):
             return f"run {self._id}; mlflow ui --backend-store-uri {self._uri}"
+        if self._in_workspace:
+            return azure_store.studio_page(self._uri, self._id)
         if self._uri.startswith("http"):
             return f"{self._uri.rstrip('/')}/#/experiments/{self._experiment_of_run}/runs/{self._id}"
         return f"run {self._id}"
@@ -137,7 +171,7 @@ class MLflowTracker:
         """Store points, whole steps in each call. See `Tracker.log`."""
         from mlflow.entities import Metric
 
-        for batch in _batches(points):
+        for batch in _batches(points, azure_store.MAX_METRICS if self._in_workspace else MAX_METRICS):
             self._client.log_batch(
                 self._id,
                 metrics=[
@@ -148,19 +182,51 @@ class MLflowTracker:
             )
 
     def finish(self, state: str, report: Path) -> None:
-        """Upload the report and end the run. See `Tracker.finish`."""
-        if report.exists():
-            self._client.log_artifact(self._id, str(report))
-        if not self._is_guest:  # Azure ends the runs that it made
-            self._client.set_terminated(self._id, _STATUS[state])
+        """Send the report and its figure, and end the run. See `Tracker.finish`."""
+        try:
+            if report.exists():
+                self._folder = self._free_folder()
+                self.keep_file(report, REPORT_NAME)
+                self._keep_figure(json.loads(report.read_text(encoding="utf-8")))
+        finally:
+            if not self._is_guest:  # Azure ends the runs that it made
+                self._client.set_terminated(self._id, _STATUS[state])
+
+    def _keep_figure(self, report: dict[str, Any]) -> None:
+        """The training curve, as a model card has it."""
+        if figure := curve_figure(report, None):
+            with tempfile.TemporaryDirectory(prefix="apt-figure-") as directory:
+                (file := Path(directory) / FIGURE_NAME).write_bytes(figure)
+                self.keep_file(file, FIGURE_NAME)
+
+    def keep_file(self, file: Path, name: str) -> None:
+        """Send one file. See `FileKeeper.keep_file`.
+
+        Not a directory at once: some stores would send its files by threads that outlive a run which leaves them
+        behind, and azureml-mlflow's would hide a fault.
+        """
+        folder = PurePosixPath(self._folder, name).parent.as_posix()
+        with self._sending():
+            self._client.log_artifact(self._id, str(file), None if folder == "." else folder)
+
+    def _free_folder(self) -> str:
+        """Elsewhere a file replaces that of an earlier part of the run; in a workspace its name is taken."""
+        if not self._in_workspace:
+            return ""
+        with self._sending():
+            taken = [file.path for file in self._client.list_artifacts(self._id)]
+        return azure_store.free_folder(taken, (REPORT_NAME, FIGURE_NAME, LOGS_NAME, MODEL_DIRECTORY))
+
+    def _sending(self) -> contextlib.AbstractContextManager[None]:
+        return azure_store.as_default_store(self._uri) if self._in_workspace else contextlib.nullcontext()
 
 
-def _batches(points: Sequence[Point]) -> Iterator[list[Point]]:
+def _batches(points: Sequence[Point], most: int) -> Iterator[list[Point]]:
     """Points cut where a call would be too large."""
     batch: list[Point] = []
     size = 0
     for point in points:
-        if batch and size + len(point.figures) > MAX_METRICS:
+        if batch and size + len(point.figures) > most:
             yield batch
             batch, size = [], 0
         batch.append(point)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -85,5 +85,19 @@ class Tracker(Protocol):
         Args:
             state: how.
             report: `experiment_report.json`, to be kept with the run; it may be missing.
+        """
+        ...
+
+
+@runtime_checkable
+class FileKeeper(Protocol):
+    """A tracker that also keeps the files of a finished run: its model, and TensorBoard's event files."""
+
+    def keep_file(self, file: Path, name: str) -> None:
+        """Take a copy of a file. Called after `finish`, once for each file; it may take long.
+
+        Args:
+            file: as it lies in the run directory; whole.
+            name: relative to the run directory, with slashes: `final_model/config.json`.
         """
         ...

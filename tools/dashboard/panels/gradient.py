@@ -37,7 +37,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     limit = number(settings.get("optimizer.max_grad_norm"))
     low, high = min(positive) / 1.6, max(positive) * 1.6
     if limit is not None and low / 10.0 < limit < high * 10.0:
-        low, high = min(low, limit / 1.3), max(high, limit * 1.3)
+        low, high = min(low, limit / 2.0), max(high, limit * 1.3)  # the marks beneath are not in its way
     end = max(1, scene.last_step) * 1.015
     field = density(steps, norms, (0.0, end), (low, high))
     axes.pcolormesh(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from tools.dashboard.followed_run import RunView
 from tools.dashboard.history import History, values
@@ -23,21 +25,17 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     if not any(history.updates for _, history, _ in histories):
         pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
         return
-    drawn: list[float] = []
-    colours = [pen.theme.primary, *pen.theme.others]
-    for n, (view, history, name) in enumerate(histories):
-        if n == 0:
-            drawn += _own(axes, view, history, pen)
-        else:
-            colour = colours[1 + (n - 1) % (len(colours) - 1)]
-            drawn += _other(axes, view, history, pen, colour, name)
+    (own, own_history, own_name), *others = histories
+    drawn = _own(axes, own, own_history, pen)
+    for (view, history, name), colour in zip(others, cycle(pen.theme.others), strict=False):
+        drawn += _other(axes, view, history, pen, colour, name)
     along_steps(axes, scene, pen)
     if drawn and min(drawn) > 0.0:
         in_decades(axes, min(drawn) * 0.85, max(drawn) * 1.2)
-    if scene.others:
-        handles, names = axes.get_legend_handles_labels()
-        num_own = len(names) - len(scene.others)
-        axes.add_artist(pen.legend(axes, handles[num_own:], names[num_own:], loc="lower left"))
+    if others:
+        handles, names = (found[-len(others) :] for found in axes.get_legend_handles_labels())
+        mean = Line2D([], [], color=pen.theme.secondary, lw=1.5)
+        axes.add_artist(pen.legend(axes, [mean, *handles], [own_name, *names], loc="lower left"))
     pen.legend_above(axes, columns=4)
 
 

@@ -1,0 +1,74 @@
+"""Jobs for the tests of what comes after the submission: submitted by the SDK, really run by the stand-in."""
+
+from __future__ import annotations
+
+import io
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tests.azure_stand_in.stand_in import AzureStandIn
+from training.azure_job.handle import JobHandle, WorkspaceAddress
+from training.azure_job.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = ROOT / "tests" / "programs" / "recorded_job.py"
+DATASTORE = "workspaceblobstore"
+
+
+def address_of(azure: AzureStandIn) -> WorkspaceAddress:
+    """The workspace of a stand-in."""
+    found = azure.workspace
+    return WorkspaceAddress(found.subscription, found.group, found.name)
+
+
+def recorded(steps: int = 40, seconds: float = 0.02, exit_code: int = 0, first_loss: float | str = 5.0) -> str:
+    """The command of a job that keeps a record."""
+    return f"python {PROGRAM} ${{{{outputs.run}}}} {steps} {seconds} {exit_code} {first_loss}"
+
+
+def submit(workspace: Workspace, command: str, name: str = "job-1", **more: Any) -> JobHandle:
+    """Submit a job of ours, without a snapshot: its program is this checkout's."""
+    _create(workspace, {"type": "command", **_words(name, name), **_part(command), **more})
+    return JobHandle(name, workspace.address, DATASTORE, f"apt-runs/{name}", time.time())
+
+
+def submit_sweep(workspace: Workspace, command: str, space: dict[str, Any], name: str = "sweep-1") -> JobHandle:
+    """Submit a sweep of ours over every combination of choices, two trials at a time."""
+    more = {
+        "search_space": {key: {"type": "choice", "values": values} for key, values in space.items()},
+        "objective": {"primary_metric": "eval/loss", "goal": "minimize"},
+        "sampling_algorithm": {"type": "grid"},
+        "limits": {"max_total_trials": 20, "max_concurrent_trials": 2},
+    }
+    _create(workspace, {"type": "sweep", **_words(name, "${{name}}"), "trial": _part(command), **more})
+    return JobHandle(name, workspace.address, DATASTORE, None, time.time())
+
+
+def _words(name: str, run: str) -> dict[str, Any]:
+    place = f"azureml://datastores/{DATASTORE}/paths/apt-runs/{run}/"
+    return {
+        "name": name,
+        "experiment_name": "apt-tests",
+        "outputs": {"run": {"type": "uri_folder", "mode": "rw_mount", "path": place}},
+        "tags": {"inner_backend": "playground"},
+    }
+
+
+def _part(command: str) -> dict[str, Any]:
+    return {
+        "command": command,
+        "environment": {"image": "mcr.microsoft.com/azureml/openmpi5.0-cuda12.6-ubuntu24.04"},
+        "environment_variables": {"PYTHONPATH": str(ROOT)},
+        "resources": {"instance_count": 1, "instance_type": "Standard_DS3_v2"},
+    }
+
+
+def _create(workspace: Workspace, document: dict[str, Any]) -> None:
+    import yaml
+    from azure.ai.ml import load_job
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the SDK's own use of marshmallow
+        workspace.client.jobs.create_or_update(load_job(io.StringIO(yaml.safe_dump(document))))

@@ -1,0 +1,186 @@
+"""A job's run on its way home, and its model into the workspace: real blobs, real SDK."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apt_model.errors import UserError
+from tests.azure_jobs_submitted import DATASTORE, address_of
+from tests.azure_stand_in.exchange import Reply
+from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: F401
+from tests.azure_stand_in.stand_in import AzureStandIn
+from training.azure_job.download import download_run
+from training.azure_job.handle import JobHandle
+from training.azure_job.registration import register_model
+from training.azure_job.workspace import Workspace
+from training.run_directory import JOB_NAME
+
+OWN = (JOB_NAME, ".azure_download.json")
+"""What the download itself leaves in a run directory."""
+
+
+class Stored:
+    """A run directory of this machine as if a job had written it, in the datastore of a workspace."""
+
+    def __init__(self, azure: AzureStandIn, run_dir: Path) -> None:  # noqa: F811
+        self.azure, self.run_dir = azure, run_dir
+        self.workspace = Workspace.connect(address_of(azure))
+        self.handle = JobHandle("job-1", self.workspace.address, DATASTORE, "apt-runs/job-1", time.time())
+        self.container: Any = azure.storage.container(azure.workspace.container_of(DATASTORE))
+        for path in run_dir.rglob("*"):
+            if path.is_file():
+                self.put(path.relative_to(run_dir).as_posix(), path.read_bytes())
+
+    def put(self, name: str, content: bytes, **options: Any) -> Any:
+        blob = self.container.get_blob_client(f"apt-runs/job-1/{name}")
+        blob.upload_blob(content, overwrite=True, **options)
+        return blob
+
+    def fetched(self) -> list[str]:
+        """Files that were read since the last time."""
+        reads = [r for r in self.azure.requests if ".blob." in r.host and r.method == "GET" and "apt-runs" in r.path]
+        self.azure.forget()
+        return [r.path.partition("/apt-runs/job-1/")[2] for r in reads]
+
+
+@pytest.fixture
+def stored(azure: AzureStandIn, finished_run: Path) -> Stored:  # noqa: F811
+    return Stored(azure, finished_run)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def _files(run_dir: Path) -> dict[str, bytes]:
+    found = {p.relative_to(run_dir).as_posix(): p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
+    return {name: content for name, content in found.items() if name not in OWN}
+
+
+class TestDownload:
+    def test_the_record_and_the_final_model_come_byte_for_byte(self, stored: Stored, home: Path) -> None:
+        from training.trained_model import load_trained_model
+
+        assert download_run(stored.workspace, stored.handle, home) == home
+        expected = _files(stored.run_dir)
+        brought = _files(home)
+        assert {"progress.jsonl", "experiment_report.json", "config.yaml", "final_model.pt"} < set(brought)
+        assert any(name.startswith("final_model/") for name in brought)
+        assert not any(name.startswith("checkpoint") for name in brought)
+        assert brought == {name: expected[name] for name in brought}
+        assert JobHandle.read(home) == stored.handle
+        load_trained_model(home)
+
+    def test_all_of_a_run_comes_without_what_is_hidden_and_without_marks_of_directories(
+        self, stored: Stored, home: Path
+    ) -> None:
+        stored.put(".checkpoint_epoch_9.tmp/manifest.json", b"half")
+        stored.put("final_model", b"", metadata={"hdi_isfolder": "true"})
+        download_run(stored.workspace, stored.handle, home, "all")
+        assert _files(home) == _files(stored.run_dir)
+
+    def test_what_is_here_is_not_fetched_again(
+        self, stored: Stored, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # In blocks, as a mount uploads large files: the storage then has no MD5.
+        weights = b"w" * 3_000_000
+        (stored.run_dir / "checkpoint_epoch_1" / "extra.bin").write_bytes(weights)
+        big = stored.container.get_blob_client("apt-runs/job-1/checkpoint_epoch_1/extra.bin")
+        for number in range(3):
+            big.stage_block(f"{number:04}", weights[number * 1_000_000 : (number + 1) * 1_000_000])
+        big.commit_block_list([f"{number:04}" for number in range(3)])
+        assert not big.get_blob_properties().content_settings.content_md5
+        download_run(stored.workspace, stored.handle, home, "all")
+        assert _files(home) == _files(stored.run_dir)
+        assert stored.fetched()
+        capsys.readouterr()
+        download_run(stored.workspace, stored.handle, home, "all")
+        assert stored.fetched() == []
+        count = len(_files(home))
+        assert f"{count} files are here, {count} of them were already" in capsys.readouterr().out
+        stored.put("progress.jsonl", (stored.run_dir / "progress.jsonl").read_bytes() + b'{"event": "x"}\n')
+        download_run(stored.workspace, stored.handle, home, "all")
+        assert stored.fetched() == ["progress.jsonl"]
+
+    def test_a_download_that_breaks_off_goes_on_and_leaves_no_half_model(self, stored: Stored, home: Path) -> None:
+        refused = Reply(403, headers={"x-ms-error-code": "AuthorizationFailure"}, body=b"")
+        stored.azure.faults.add(refused, r"final_model/model\.safetensors", method="GET")
+        with pytest.raises(UserError, match="downloading job job-1: the storage account refuses"):
+            download_run(stored.workspace, stored.handle, home)
+        assert not (home / "final_model").exists()
+        assert (home / "config.yaml").exists()
+        first = stored.fetched()
+        download_run(stored.workspace, stored.handle, home)
+        second = stored.fetched()
+        assert set(first) & set(second) == {"final_model/model.safetensors"}
+        assert _files(home / "final_model") == _files(stored.run_dir / "final_model")
+        assert not list(home.rglob("*.download"))
+
+    def test_a_file_that_is_not_what_was_stored_is_refused(self, stored: Stored, home: Path) -> None:
+        from azure.storage.blob import ContentSettings
+
+        blob = stored.put("final_model.pt", b"a model")
+        blob.set_http_headers(content_settings=ContentSettings(content_md5=bytearray(16)))
+        with pytest.raises(UserError, match=r"final_model\.pt: it did not come through whole in 3 attempts"):
+            download_run(stored.workspace, stored.handle, home)
+        assert not (home / "final_model.pt").exists()
+
+    def test_another_run_is_never_touched(self, stored: Stored, tmp_path: Path, finished_run: Path) -> None:
+        before = _files(finished_run)
+        with pytest.raises(UserError, match=r"it holds another run \(progress\.jsonl"):
+            download_run(stored.workspace, stored.handle, finished_run)
+        assert _files(finished_run) == before
+        other = tmp_path / "other"
+        other.mkdir()
+        JobHandle("job-2", stored.workspace.address, DATASTORE, "apt-runs/job-2", 0.0).write(other)
+        with pytest.raises(UserError, match=r"it holds another run \(the job job-2\)"):
+            download_run(stored.workspace, stored.handle, other)
+
+    def test_a_job_that_went_on_with_anothers_run_is_the_same_run(self, stored: Stored, home: Path) -> None:
+        home.mkdir()
+        JobHandle("job-2", stored.workspace.address, DATASTORE, "apt-runs/job-1", 0.0).write(home)
+        download_run(stored.workspace, stored.handle, home)
+        assert (home / "final_model.pt").exists()
+
+    def test_a_name_that_leads_elsewhere_is_refused_before_anything_is_written(
+        self, stored: Stored, home: Path
+    ) -> None:
+        stored.put("C:evil", b"x")
+        with pytest.raises(UserError, match="'C:evil' there, which is no name of a file of a run"):
+            download_run(stored.workspace, stored.handle, home, "all")
+        assert not home.exists()
+
+    def test_a_job_that_has_written_nothing_is_one_line(self, stored: Stored, home: Path) -> None:
+        nothing = JobHandle("job-9", stored.workspace.address, DATASTORE, "apt-runs/job-9", 0.0)
+        with pytest.raises(UserError, match="job job-9 has written nothing yet"):
+            download_run(stored.workspace, nothing, home)
+        assert not home.exists()
+
+
+class TestRegister:
+    def test_the_final_model_is_registered_where_it_lies_and_once(
+        self, stored: Stored, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert register_model(stored.workspace, stored.handle, "apt-model") == "1"
+        asked = stored.azure.workspace.models["apt-model"]["1"]["properties"]
+        assert asked["modelUri"] == "azureml://jobs/job-1/outputs/run/paths/final_model"
+        assert asked["modelType"] == "custom_model"
+        assert asked["tags"]["job"] == "job-1"
+        assert {"run_id", "curve_hash", "step", "train_loss"} <= set(asked["tags"])
+        assert stored.azure.uploads() == []
+        stored.azure.forget()
+        assert register_model(stored.workspace, stored.handle, "apt-model") == "1"
+        assert "the model of job job-1 is registered already: apt-model, version 1" in capsys.readouterr().out
+        assert not [r for r in stored.azure.requests if r.method == "PUT"]
+
+    def test_a_job_without_a_final_model_and_a_name_that_is_none_are_refused(self, stored: Stored) -> None:
+        nothing = JobHandle("job-9", stored.workspace.address, DATASTORE, "apt-runs/job-9", 0.0)
+        with pytest.raises(UserError, match=r"there is no final_model/ in its run \(apt-runs/job-9\)"):
+            register_model(stored.workspace, nothing, "apt-model")
+        with pytest.raises(UserError, match="a model cannot be called 'apt model'"):
+            register_model(stored.workspace, stored.handle, "apt model")

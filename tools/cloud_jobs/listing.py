@@ -1,0 +1,113 @@
+"""The latest jobs of a workspace: a table for a terminal, rows for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from training.azure_job.job_state import JobState, jobs_of
+from training.azure_job.refusals import service_refusals
+from training.progress import REPORT_NAME
+from training.units import as_duration
+
+if TYPE_CHECKING:
+    from training.azure_job.workspace import Workspace
+
+STYLES = {
+    "Running": "bold cyan",
+    "Completed": "green",
+    "Failed": "bold red",
+    "Canceled": "magenta",
+    "CancelRequested": "magenta",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the list tells of a job."""
+
+    job: str
+    kind: str
+    status: str
+    created: float | None
+    """Unix seconds."""
+    experiment: str
+    backend: str | None
+    """The one that trains inside the job; None: it is none of ours."""
+    step: int | None
+    total_steps: int | None
+    loss: float | None
+    studio: str | None
+
+
+def rows_of(workspace: Workspace, at_most: int) -> list[Row]:
+    """The latest jobs, newest first. How far a job of ours is stands in its record.
+
+    Raises:
+        UserError: the service refuses.
+    """
+    with service_refusals("listing jobs"):
+        return [_row(workspace, state) for state in jobs_of(workspace, at_most)]
+
+
+def table_of(rows: list[Row], now: float) -> Table:
+    """The rows as a table; `now` in Unix seconds."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("job", no_wrap=True, overflow="ellipsis")
+    for name in ("state", "age", "experiment", "backend"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name in ("step", "loss"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            Text(row.job),
+            Text(row.status, STYLES.get(row.status, "yellow")),
+            Text("-" if row.created is None else as_duration(max(0.0, now - row.created))),
+            Text(row.experiment),
+            Text(f"{row.backend or '-'}{' (sweep)' if row.kind == 'sweep' else ''}"),
+            Text("-" if row.step is None else f"{row.step}/{row.total_steps}"),
+            Text("-" if row.loss is None else f"{row.loss:.4f}"),
+        )
+    return table
+
+
+def to_json(rows: list[Row]) -> str:
+    """The rows as one JSON document."""
+    return json.dumps({"jobs": [asdict(row) for row in rows]}, ensure_ascii=False, indent=1)
+
+
+def _row(workspace: Workspace, state: JobState) -> Row:
+    report = {} if state.is_waiting or state.is_sweep else stored_report(workspace, state)
+    return Row(
+        job=state.job,
+        kind=state.kind,
+        status=state.status,
+        created=state.created,
+        experiment=state.experiment,
+        backend=state.tags.get("inner_backend"),
+        step=report.get("step"),
+        total_steps=report.get("total_steps"),
+        loss=(report.get("latest") or {}).get("loss"),
+        studio=state.studio_url,
+    )
+
+
+def stored_report(workspace: Workspace, state: JobState) -> dict[str, Any]:
+    """The report in a job's run directory; empty: there is none (yet), or it cannot be read from here."""
+    from azure.core.exceptions import AzureError
+
+    from training.azure_job.refusals import ServiceError
+
+    if state.run is None:
+        return {}
+    datastore, path = state.run
+    try:
+        report = json.loads(workspace.container(datastore).download_blob(f"{path}/{REPORT_NAME}").readall())
+    except (AzureError, ServiceError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}

@@ -1,0 +1,36 @@
+"""What becomes of a job that completed: its run is brought here, its model registered, and the user told what next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from training.azure_job.handle import JobHandle
+
+if TYPE_CHECKING:
+    from training.azure_job.workspace import Workspace
+
+
+def arrive(workspace: Workspace, handle: JobHandle, run_dir: Path, what: Literal["final", "all", "none"]) -> None:
+    """Download and register as the job was told to. The caller holds the run directory.
+
+    Args:
+        workspace: of the job.
+        handle: of a job that completed; of a sweep its best trial counts.
+        run_dir: where the record was mirrored.
+        what: see `AzureOptions.download`.
+
+    Raises:
+        UserError: storage or service refuse; what was fetched stays, and the same call goes on with the rest.
+    """
+    from training.azure_job.download import download_run
+    from training.azure_job.registration import register_model
+
+    if what != "none":
+        download_run(workspace, handle, run_dir, what)
+    if handle.register_model is not None:
+        register_model(workspace, handle, handle.register_model)
+    if what != "none":
+        where = shlex.quote(str(run_dir))
+        print(f"to look at it: python tools/verify_hlbd_model.py --model {where}/final_model", flush=True)

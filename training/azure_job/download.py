@@ -1,0 +1,264 @@
+"""Bring a job's run directory from its datastore, so that every tool reads it like a run of this machine.
+
+A file is written under a hidden name, checked against its size and MD5, and renamed. Checkpoints and `final_model/`
+take their names as whole directories. What is here already, unchanged, is not fetched again, so an interrupted download
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apt_model.errors import UserError
+from training.atomic_directory import delete, put_in_place
+from training.azure_job.handle import JobHandle
+from training.azure_job.refusals import service_refusals
+from training.azure_job.stored_run import StoredFile, What, has_final_model, stored_files, wanted
+from training.azure_job.sweep import best_run
+from training.progress import write_atomically
+from training.run_directory import JOB_NAME, RunDirectory
+from training.units import as_size
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+    from tqdm import tqdm
+
+    from training.azure_job.workspace import Workspace
+
+RECEIPTS_NAME = ".azure_download.json"
+"""What was fetched: by it a file is known again that the storage has no MD5 of."""
+ATTEMPTS = 3
+"""At a file that the job replaces while it is read."""
+
+
+def download_run(workspace: Workspace, handle: JobHandle, run_dir: Path, what: What = "final") -> Path:
+    """Bring the record and the final model (`final`), or everything (`all`). The caller holds `run_dir`.
+
+    May be called again, also after a failure and for a job that still runs: what is new is fetched.
+
+    Returns:
+        The directory that holds the run now: `run_dir`, or for a sweep that of its best trial in it.
+
+    Raises:
+        UserError: `run_dir` holds another run, the disk has no room, the service refuses, or there is nothing.
+    """
+    refuse_another_run(handle, run_dir)
+    if handle.path is None:
+        handle = best_run(workspace, handle)
+        return download_run(workspace, handle, run_dir / handle.job, what)
+    with service_refusals(f"downloading job {handle.job}"):
+        container = workspace.container(handle.datastore)
+        stored = stored_files(container, handle.path)
+        files = wanted(stored, what)
+        if not files:
+            raise UserError(f"job {handle.job} has written nothing yet (datastore {handle.datastore}, {handle.path})")
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if not (run_dir / JOB_NAME).exists():
+            handle.write(run_dir)
+        _Download(container, handle.path, run_dir).bring(files)
+    if not has_final_model(stored):
+        print(f"job {handle.job} has no final model yet: its record is here", flush=True)
+    return run_dir
+
+
+def refuse_another_run(handle: JobHandle, run_dir: Path) -> None:
+    """Raises UserError where `run_dir` holds a run that is not the job's."""
+    own = JobHandle.read(run_dir)
+    if own is not None and (own.job == handle.job or own == _with_job_of(handle, own)):
+        return
+    directory = RunDirectory(run_dir, claim=False)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"{run_dir}: this is a file; give a directory")
+    holds = [f"the job {own.job}"] if own is not None else directory.holds_run()
+    if holds:
+        raise UserError(
+            f"{run_dir}: it holds another run ({', '.join(holds)}), which stays as it is; give another directory for "
+            f"job {handle.job}"
+        )
+
+
+def _with_job_of(handle: JobHandle, own: JobHandle) -> JobHandle:
+    """A job that went on with another's run writes into the same place of the datastore: it is the same run."""
+    if handle.path is None or (handle.workspace, handle.datastore, handle.path) != (
+        own.workspace,
+        own.datastore,
+        own.path,
+    ):
+        return handle
+    return own
+
+
+class _Download:
+    def __init__(self, container: ContainerClient, path: str, run_dir: Path) -> None:
+        self._container, self._path, self._run_dir = container, path.rstrip("/"), run_dir
+        self._receipts = _read_receipts(run_dir)
+        self._bar: tqdm[None] | None = None
+
+    def bring(self, files: list[StoredFile]) -> None:
+        """All of them, and say what was done."""
+        missing: list[StoredFile] = []
+        for _, group in groupby(files, key=lambda file: file.top):
+            members = list(group)
+            absent = [file for file in members if not self._is_here(file, self._run_dir / file.name)]
+            # A whole directory is exchanged as such.
+            missing += members if absent and members[0].is_of_whole_directory else absent
+        self._check_room(missing)
+        num_bytes = sum(file.size for file in missing)
+        if missing:
+            print(f"downloading {len(missing)} files ({as_size(num_bytes)}) into {self._run_dir}", flush=True)
+        self._bar = _progress_bar(num_bytes)
+        try:
+            for top, group in groupby(missing, key=lambda file: file.top):
+                members = list(group)
+                if members[0].is_of_whole_directory:
+                    self._bring_directory(top, members)
+                else:
+                    for file in members:
+                        self._fetch(file, self._run_dir / file.name)
+        except OSError as error:
+            if error.strerror is None:
+                raise  # not the disk's
+            raise UserError(
+                f"{self._run_dir}: the disk refuses ({error.strerror}); what came through stays: make room, and give "
+                "the same command again"
+            ) from error
+        finally:
+            self._bar.close()
+            self._write_receipts()
+        here = len(files) - len(missing)
+        print(
+            f"{self._run_dir}: {len(files)} files are here" + (f", {here} of them were already" if here else ""),
+            flush=True,
+        )
+
+    def _bring_directory(self, name: str, files: list[StoredFile]) -> None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        target = self._run_dir / name
+        building = target.with_name(f".{name}.download")
+        members = {building / Path(file.name).relative_to(name): file for file in files}
+        if building.exists():
+            for path in [path for path in building.rglob("*") if path.is_file() and path not in members]:
+                path.unlink()  # of an older state of the directory
+        try:
+            for path, file in members.items():
+                self._fetch(file, path)
+        except ResourceNotFoundError:
+            delete(building)
+            self._say(f"{name} was deleted by the job meanwhile")  # as checkpoints are that are not kept
+            return
+        put_in_place(building, target)
+        for path, file in members.items():
+            self._receipts.pop(self._key(path), None)
+            self._note(file.etag, target / path.relative_to(building))
+
+    def _fetch(self, file: StoredFile, target: Path) -> None:
+        """One file, whole; nothing where it is there already."""
+        from azure.core.exceptions import ResourceModifiedError
+
+        assert self._bar is not None
+        if self._is_here(file, target):
+            self._bar.update(file.size)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.download")
+        before = self._bar.n
+        for attempt in range(ATTEMPTS):
+            try:
+                etag = self._stream(file, temporary)
+                break
+            except (ResourceModifiedError, _DamagedError) as error:
+                self._bar.update(before - self._bar.n)
+                if attempt == ATTEMPTS - 1:
+                    raise UserError(
+                        f"{file.name}: it did not come through whole in {ATTEMPTS} attempts ({_why(error)}); give the "
+                        "same command again"
+                    ) from error
+        temporary.replace(target)
+        self._note(etag, target)
+
+    def _stream(self, file: StoredFile, temporary: Path) -> str:
+        """The blob as it is now, into a file; its ETag."""
+        assert self._bar is not None
+        stream = self._container.get_blob_client(f"{self._path}/{file.name}").download_blob()
+        md5, size = hashlib.md5(usedforsecurity=False), 0
+        with temporary.open("wb") as out:
+            for chunk in stream.chunks():
+                out.write(chunk)
+                md5.update(chunk)
+                size += len(chunk)
+                self._bar.update(len(chunk))
+        expected = stream.properties.content_settings.content_md5
+        if size != stream.properties.size or (expected and bytes(expected) != md5.digest()):
+            raise _DamagedError(f"{size} of {stream.properties.size} bytes came, or others than were stored")
+        return str(stream.properties.etag)
+
+    def _is_here(self, file: StoredFile, path: Path) -> bool:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return False
+        if status.st_size != file.size:
+            return False
+        if self._receipts.get(self._key(path)) == [file.etag, status.st_size, status.st_mtime_ns]:
+            return True
+        return file.md5 is not None and _md5_of(path) == file.md5
+
+    def _note(self, etag: str, path: Path) -> None:
+        status = path.stat()
+        self._receipts[self._key(path)] = [etag, status.st_size, status.st_mtime_ns]
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._run_dir).as_posix()
+
+    def _write_receipts(self) -> None:
+        kept = {key: value for key, value in self._receipts.items() if (self._run_dir / key).exists()}
+        write_atomically(self._run_dir / RECEIPTS_NAME, json.dumps(kept).encode(), durable=False)
+
+    def _check_room(self, files: list[StoredFile]) -> None:
+        needed, free = sum(file.size for file in files), shutil.disk_usage(self._run_dir).free
+        if needed > free:
+            raise UserError(
+                f"{self._run_dir}: {as_size(needed)} are to come and the disk has {as_size(free)} left; make room, or "
+                "give another directory"
+            )
+
+    def _say(self, message: str) -> None:
+        assert self._bar is not None
+        self._bar.write(message)
+
+
+class _DamagedError(Exception):
+    """What came is not what was stored."""
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, _DamagedError) else "the job replaces it while it is read"
+
+
+def _md5_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
+
+
+def _read_receipts(run_dir: Path) -> dict[str, list[object]]:
+    try:
+        receipts = json.loads((run_dir / RECEIPTS_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # all is compared by MD5, or fetched again
+    return receipts if isinstance(receipts, dict) else {}
+
+
+def _progress_bar(num_bytes: int) -> tqdm[None]:
+    from tqdm import tqdm
+
+    bar: tqdm[None] = tqdm(
+        total=num_bytes, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty()
+    )
+    return bar

@@ -1,0 +1,106 @@
+"""The run inside the job: the same config, read there by the inner backend from `job/config.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from apt_model.config import Section
+from apt_model.hlbd import find_dataset
+from training import registry
+from training.azure_job.options import options_of
+from training.config import TrainingConfig
+from training.inner_backend import with_options
+from training.torchrun import ranks_here
+from training.tracking.choice import wandb_mode
+
+JOB_DIRECTORY = "job"
+"""In the uploaded directory: what belongs to this one job. The rest is the project's code."""
+CONFIG_PATH = f"{JOB_DIRECTORY}/config.yaml"
+DATA_DIRECTORY = f"{JOB_DIRECTORY}/data"
+FILES_DIRECTORY = f"{JOB_DIRECTORY}/files"
+"""Files that the inner backend's options name, such as DeepSpeed's JSON."""
+START_DIRECTORY = f"{JOB_DIRECTORY}/start"
+"""A run of this machine to go on from."""
+
+
+def inner_config(config: TrainingConfig) -> TrainingConfig:
+    """What the job's ranks read: the inner backend's config, without Azure, with paths that are right in the job.
+
+    Azure starts the ranks of all machines and tells each which one it is, so there is one node and no meeting place.
+
+    Args:
+        config: has the sections `azure` and that of the inner backend.
+
+    Raises:
+        DataError: there is no such data file.
+    """
+    inner = registry.load(options_of(config).inner_backend)
+    given = getattr(config, inner.name, None)
+    section = given if isinstance(given, inner.Options) else inner.Options()
+    here = {path: to for to, path in job_files(config)}
+    staged = {name: here[Path(getattr(section, name)).expanduser()] for name in _path_options(section)}
+    launch = config.launch.model_copy(update={"nnodes": 1, "rdzv_endpoint": None, "rdzv_id": "apt"})
+    values: dict[str, Any] = {name: getattr(config, name) for name in TrainingConfig.model_fields}
+    values |= {
+        "backend": inner.name,
+        inner.name: section.model_copy(update={name: Path(path) for name, path in staged.items()}),
+        "data": config.data.model_copy(update={"datasets": tuple(here[find_dataset(d)] for d in config.data.datasets)}),
+        "launch": launch,
+        "track": config.track.model_copy(update=_tracking(config)),
+    }
+    return with_options(inner)(**values)
+
+
+def as_one_machine(inside: TrainingConfig, config: TrainingConfig) -> TrainingConfig:
+    """`inside` as if all ranks of `config` were on one machine: what its batches multiply out to can be checked so."""
+    ranks = ranks_here(config.launch) * config.launch.nnodes
+    launch = inside.launch.model_copy(update={"num_processes": ranks, "num_gpus": None})
+    return inside.model_copy(update={"launch": launch if config.launch.nnodes > 1 else inside.launch})
+
+
+def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:
+    """(path in the uploaded directory, file of this machine) of the data and of files that the inner options name.
+
+    Each file comes once. Where names collide, the later ones lie in numbered directories.
+
+    Raises:
+        DataError: there is no such data file.
+    """
+    options = options_of(config)
+    section = getattr(config, options.inner_backend, None)
+    named = [Path(getattr(section, name)).expanduser() for name in _path_options(section)]
+    for directory, paths in ((DATA_DIRECTORY, map(find_dataset, config.data.datasets)), (FILES_DIRECTORY, named)):
+        taken: set[str] = set()
+        for path in dict.fromkeys(paths):
+            number, place = 1, path.name
+            while place.casefold() in taken:
+                number += 1
+                place = f"{number}/{path.name}"
+            taken.add(place.casefold())
+            yield str(PurePosixPath(directory, place)), path
+
+
+def _path_options(section: Section | None) -> list[str]:
+    """Options that name a file of this machine. The bare name of a preset in configs/ is right in the job as it is."""
+    if section is None:
+        return []
+    values = {name: getattr(section, name) for name in type(section).model_fields}
+    return [name for name, value in values.items() if isinstance(value, Path) and value.expanduser().is_file()]
+
+
+def _tracking(config: TrainingConfig) -> dict[str, Any]:
+    """Settings of the trackers as they are in the job."""
+    track = config.track
+    changed: dict[str, Any] = {}
+    if joins_workspace(config):
+        changed["track"] = ("mlflow", *(name for name in track.track if name != "mlflow"))
+    if "wandb" in track.track:  # WANDB_MODE of this machine does not reach the job
+        changed["wandb_mode"] = wandb_mode(config)
+    return changed
+
+
+def joins_workspace(config: TrainingConfig) -> bool:
+    """Whether the run logs to the MLflow run that Azure makes for the job."""
+    return options_of(config).track_in_workspace and config.track.mlflow_tracking_uri is None

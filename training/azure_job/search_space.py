@@ -1,0 +1,251 @@
+"""What a sweep varies: settings, each with the distribution of its values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import NoneType
+from typing import Annotated, Any, Self, get_args
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from apt_model.errors import ConfigError, did_you_mean
+from training.azure_job.distribution import PARAMETERS, WORD, Distribution, Scalar
+from training.azure_job.options import options_of
+from training.config import TrainingConfig
+from training.flags import flag
+from training.layers import find_key, leaves
+
+DEFAULT = (
+    "batch_size=16,32,64",
+    "d_model=128,256,512",
+    "num_layers=4,6,8",
+    "learning_rate=1e-5..1e-3",
+    "weight_decay=0.0..0.1",
+)
+"""What `--sweep` alone varies."""
+
+_FIXED: Mapping[str, str] = {
+    "backend": "the job has one",
+    "run.run_dir": "every trial has a directory of its own",
+    "data.datasets": "the losses of different data cannot be compared",
+    "azure": "it belongs to the whole job",
+    "launch": "it belongs to the whole job",
+    "track": "it changes nothing of a run",
+    "hub": "it changes nothing of a run",
+    "report": "it changes nothing of a run",
+}
+"""Setting or section -> why no sweep varies it."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Setting -> how its values are drawn."""
+
+    distributions: Mapping[str, Distribution]
+    """By dotted key."""
+    config_class: type[TrainingConfig]
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Self:
+        """The space that a config's options describe; `DEFAULT` where they say nothing.
+
+        Raises:
+            ConfigError: the first fault of it.
+        """
+        config_class = type(config)
+        found: dict[str, Distribution] = {}
+        for text in options_of(config).search or DEFAULT:
+            key, distribution = parse(text, config_class)
+            if key in found:
+                raise ConfigError(f"--search {text}: {_short(key)} is given twice; give all its values in one word")
+            found[key] = distribution
+        return cls(found, config_class)
+
+    def document(self) -> dict[str, Any]:
+        """As Azure's YAML has it, by short names."""
+        return {
+            _short(key): self._as_flags(key, found).document() if self._is_switch(key) else _plain(found).document()
+            for key, found in self.distributions.items()
+        }
+
+    def arguments(self) -> list[str]:
+        """What a trial's command adds, with the placeholders that Azure fills in."""
+        words: list[str] = []
+        for key in self.distributions:
+            value = f"${{{{search_space.{_short(key)}}}}}"
+            words += [f"--{value}"] if self._is_switch(key) else [flag(_short(key)), value]
+        return words
+
+    def told(self) -> list[str]:
+        """Lines for the user."""
+        return [f"varies {_short(key)}: {found.told()}" for key, found in self.distributions.items()]
+
+    @property
+    def combinations(self) -> int | None:
+        """How many different trials there are; None: any number."""
+        if any(found.kind != "choice" for found in self.distributions.values()):
+            return None
+        return math.prod(len(found.arguments) for found in self.distributions.values())
+
+    def _is_switch(self, key: str) -> bool:
+        return dict(leaves(self.config_class))[key].annotation is bool
+
+    def _as_flags(self, key: str, found: Distribution) -> Distribution:
+        # A switch has no value on the command line: `--compile` or `--no-compile`.
+        word = _short(key).replace("_", "-")
+        return Distribution("choice", tuple(word if value else f"no-{word}" for value in found.arguments))
+
+
+def _plain(found: Distribution) -> Distribution:
+    return Distribution(found.kind, tuple("none" if value is None else value for value in found.arguments))
+
+
+def parse(text: str, config_class: type[TrainingConfig]) -> tuple[str, Distribution]:
+    """(dotted key, distribution) of `SETTING=VALUES`; choices have the setting's type.
+
+    Raises:
+        ConfigError: not of this form, no such setting, or no values for it.
+    """
+    where = f"--search {text}"
+    word, equals, rest = text.partition("=")
+    if not (equals and word.strip() and rest.strip()):
+        raise ConfigError(f"{where}: should be SETTING=VALUES, as learning_rate=1e-5..1e-3 or d_model=128,256")
+    try:
+        key = find_key(word.strip(), config_class)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--explain", "--search", 1)) from None
+    for fixed in (key, key.partition(".")[0]):
+        if fixed in _FIXED:
+            raise ConfigError(f"{where}: a sweep does not vary {_short(key)}: {_FIXED[fixed]}; set it for all trials")
+    field = dict(leaves(config_class))[key]
+    found = _distribution(rest.strip(), where, field)
+    _check(found, where, _short(key), field)
+    return key, found
+
+
+def _distribution(text: str, where: str, field: FieldInfo) -> Distribution:
+    is_whole = _kinds(field) <= {int}
+    if call := re.fullmatch(r"([A-Za-z]+)\((.*)\)", text):
+        kind, inside = call[1].lower(), call[2]
+        if kind == "log":
+            ends = _range(inside, where)
+            if ends is None or min(ends) <= 0.0:
+                raise ConfigError(f"{where}: should be log(LOW..HIGH) with both above 0, as log(1e-5..1e-3)")
+            logs = tuple(math.log(end) for end in ends)
+            return Distribution("qloguniform", (*logs, 1)) if is_whole else Distribution("loguniform", logs)
+        if kind not in PARAMETERS:
+            raise ConfigError(f"{where}: no such distribution {call[1]!r}{did_you_mean(kind, [*PARAMETERS, 'log'])}")
+        if kind != "choice":
+            given = inside.split(",")
+            names = PARAMETERS[kind]
+            if len(given) != len(names):
+                raise ConfigError(f"{where}: {kind} has {len(names)} numbers ({', '.join(names)}), not {len(given)}")
+            return Distribution(kind, tuple(_number(value, where) for value in given))
+        text = inside
+    elif (ends := _range(text, where)) is not None:
+        return Distribution("quniform", (*ends, 1)) if is_whole else Distribution("uniform", ends)
+    return Distribution("choice", tuple(_choice(value.strip(), where, field) for value in text.split(",")))
+
+
+def _range(text: str, where: str) -> tuple[int | float, int | float] | None:
+    low, dots, high = text.partition("..")
+    return (_number(low, where), _number(high, where)) if dots else None
+
+
+def _number(text: str, where: str) -> int | float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(f"{where}: {text.strip()!r} should be a number") from None
+    if not math.isfinite(value):
+        raise ConfigError(f"{where}: {text.strip()!r} should be a finite number")
+    return int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text, re.ASCII) else value
+
+
+def _choice(text: str, where: str, field: FieldInfo) -> Scalar:
+    """A word as a value of the setting's type."""
+    if not text:
+        raise ConfigError(f"{where}: a value is missing; give them as 16,32,64")
+    if NoneType in get_args(field.annotation) and text in ("none", "None", "null"):
+        return None
+    if WORD.fullmatch(text) is None:
+        raise ConfigError(f"{where}: {text!r} cannot stand in a trial's command; use letters, digits, '_', '-' and '.'")
+    try:
+        value: Scalar = _adapter(field).validate_python(text)
+    except ValidationError as error:
+        told = error.errors(include_url=False)[0]["msg"]
+        raise ConfigError(f"{where}: {text!r}: {told[0].lower()}{told[1:]}") from None
+    return value
+
+
+def _adapter(field: FieldInfo) -> TypeAdapter[Scalar]:
+    kind: Any = Annotated[field.annotation, field]
+    return TypeAdapter(kind)
+
+
+def _kinds(field: FieldInfo) -> set[Any]:
+    """The types of a setting's values, without None."""
+    return set(get_args(field.annotation) or [field.annotation]) - {NoneType}
+
+
+def _check(found: Distribution, where: str, name: str, field: FieldInfo) -> None:
+    """What is wrong with a distribution by itself.
+
+    Raises:
+        ConfigError: it is empty, reversed, or not one for such a setting.
+    """
+    kinds = _kinds(field)
+    if not kinds <= {int, float, bool, str} and not all(isinstance(kind, str) for kind in kinds):
+        raise ConfigError(f"{where}: a sweep does not vary {name}, which is a list or a path; set it for all trials")
+    if found.kind == "choice":
+        if len(set(found.arguments)) < len(found.arguments):
+            raise ConfigError(f"{where}: a value is given twice; give each once")
+        if len(found.arguments) < 2:
+            value = found.text()
+            raise ConfigError(f"{where}: one value is no choice; give two or more, or set {flag(name)} {value} for all")
+        return
+    if not kinds <= {int, float}:
+        raise ConfigError(f"{where}: {name} has no range; give its values, as {name}=A,B")
+    for parameter, number in zip(PARAMETERS[found.kind], found.arguments, strict=True):
+        if parameter in ("q", "sigma") and float(number) <= 0.0:  # type: ignore[arg-type]
+            raise ConfigError(f"{where}: {parameter}={number} should be above 0")
+        if parameter == "upper" and not (isinstance(number, int) and number >= 2):
+            raise ConfigError(f"{where}: upper={number}: randint draws 0 to upper-1; give a whole number from 2")
+    if "uniform" in found.kind:
+        _check_bounds(found, where, name)
+    if kinds == {int} and not _draws_whole_numbers(found):
+        raise ConfigError(
+            f"{where}: {name} takes whole numbers; give {name}=LOW..HIGH in whole numbers, or its values, as {name}=A,B"
+        )
+
+
+def _check_bounds(found: Distribution, where: str, name: str) -> None:
+    low, high = (float(value) for value in found.arguments[:2])  # type: ignore[arg-type]
+    if low > high:
+        raise ConfigError(f"{where}: the range is reversed, {low:g} is above {high:g}; give the lower end first")
+    if low == high:
+        raise ConfigError(
+            f"{where}: the range is empty, both ends are {low:g}; set {flag(name)} for all trials instead"
+        )
+    if found.is_logarithmic and low > 0.0 and high < 1.0:
+        raise ConfigError(
+            f"{where}: the bounds of {found.kind} are natural logarithms, so {low:g} and {high:g} mean "
+            f"{math.exp(low):g} to {math.exp(high):g}; for {low:g} to {high:g} give {name}=log({low:g}..{high:g})"
+        )
+    if found.is_logarithmic and high > 700.0:
+        raise ConfigError(f"{where}: e to the power of {high:g} is no number; bounds of {found.kind} are logarithms")
+
+
+def _draws_whole_numbers(found: Distribution) -> bool:
+    if found.kind == "randint":
+        return True
+    whole = [found.step, *(found.arguments[:2] if found.kind == "quniform" else ())]
+    return all(value is not None and float(value).is_integer() for value in whole)
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]

@@ -1,0 +1,163 @@
+"""The trials of a sweep, each looked at before any is paid for: is it a run, and does the sweep add up?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from apt_model.errors import ConfigError, UserError, did_you_mean
+from training import registry
+from training.azure_job.inner_run import as_one_machine, inner_config, joins_workspace
+from training.azure_job.options import AzureOptions, options_of
+from training.azure_job.search_space import SearchSpace
+from training.config import TrainingConfig
+from training.layers import nest
+from training.preflight import refuse_unsupported
+from training.tracking.figures import EVAL, TRAIN
+
+MOST_COMBINATIONS = 2000
+"""More are not all tried; then each value is, with each value of every other setting."""
+Goal = Literal["minimize", "maximize"]
+
+
+def metric_names() -> tuple[str, ...]:
+    """Every metric that a run reports to MLflow, by its exact name."""
+    train = [f"train/{name}" for name in TRAIN]
+    evaluated = [f"eval/{name}" for name in EVAL]
+    others = ("train/perplexity", "eval/perplexity", "best/loss", "recitation/accuracy", "memory/peak_bytes")
+    return (*train, *evaluated, *others)
+
+
+def sweep_objective(config: TrainingConfig) -> tuple[str, Goal]:
+    """(metric that decides, whether less of it is better)."""
+    options = options_of(config)
+    metric = options.sweep_metric or ("eval/loss" if config.data.validation_split else "train/loss")
+    more_is_better = metric.endswith(("/accuracy", "/tokens_per_second", "/tokens"))
+    return metric, options.sweep_goal or ("maximize" if more_is_better else "minimize")
+
+
+def trial_config(config: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConfig:
+    """The config of a trial.
+
+    Args:
+        config: of the sweep.
+        settings: dotted key -> the trial's value.
+
+    Raises:
+        ConfigError: the settings do not go together.
+    """
+    values: dict[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
+    for section, changed in nest(settings).items():
+        values[section] = values[section].model_dump() | changed
+    trial = type(config).from_dict(values, "this trial")
+    trial.validate()
+    return trial
+
+
+def check_sweep(config: TrainingConfig) -> None:
+    """Refuse a sweep that cannot be, or one of whose trials would refuse to start.
+
+    Raises:
+        ConfigError: the first fault.
+    """
+    options = options_of(config)
+    space = SearchSpace.of(config)
+    _check_metric(config)
+    _check_sampling(options, space)
+    _check_limits(options, space)
+    if not joins_workspace(config):
+        what = "--mlflow-tracking-uri" if config.track.mlflow_tracking_uri else "--no-track-in-workspace"
+        raise ConfigError(f"a sweep reads its metric from the workspace; leave {what} out")
+    for settings in _combinations(space):
+        try:
+            trial = trial_config(config, settings)
+            inner = registry.load(options.inner_backend)()
+            inside = as_one_machine(inner_config(trial), trial)
+            refuse_unsupported(inner, inside, resume=False)
+            inner.validate(inside)
+        except UserError as error:
+            told = ", ".join(f"{key.rpartition('.')[2]}={_told(value)}" for key, value in settings.items())
+            way = "give --search values that fit" if options.search else "give --search with what is to be varied"
+            raise ConfigError(
+                f"a trial of this sweep may have {told}, and would be refused: "
+                f"{str(error).removeprefix('this trial: ')}; {way}"
+            ) from error
+
+
+def _told(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _combinations(space: SearchSpace) -> Iterable[dict[str, Any]]:
+    """Settings of trials to look at: all combinations, or where there are too many, those of every two settings."""
+    values = {key: found.values() for key, found in space.distributions.items()}
+    total = 1
+    for choices in values.values():
+        total *= len(choices)
+    if total <= MOST_COMBINATIONS:
+        yield from (dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+        return
+    first = {key: choices[0] for key, choices in values.items()}
+    for one, other in itertools.combinations(values, 2):
+        ends = {
+            key: choices if len(choices) < 100 else choices[:: len(choices) // 50] for key, choices in values.items()
+        }
+        for chosen in itertools.product(ends[one], ends[other]):
+            yield first | dict(zip((one, other), chosen, strict=True))
+
+
+def _check_metric(config: TrainingConfig) -> None:
+    options = options_of(config)
+    metric, _ = sweep_objective(config)
+    known = metric_names()
+    if metric not in known:
+        hint = did_you_mean(metric, known) or f"; a run reports {', '.join(known)}"
+        raise ConfigError(f"sweep_metric={metric}: a run reports no such metric{hint}")
+    if metric.startswith("eval/") and not config.data.validation_split:
+        raise ConfigError(
+            f"sweep_metric={metric} needs validation data; set --validation-split (0.1 holds back a tenth)"
+        )
+    if metric.startswith("recitation/") and not config.report.answer_samples:
+        raise ConfigError(
+            f"sweep_metric={metric}: no question is asked with answer_samples=0; set --answer-samples 1000"
+        )
+    if metric.startswith("recitation/") and options.early_termination != "none":
+        raise ConfigError(
+            f"sweep_metric={metric} is only measured at the end, so early_termination={options.early_termination} has "
+            "nothing to look at; use --sweep-metric eval/accuracy, or leave --early-termination out"
+        )
+
+
+def _check_sampling(options: AzureOptions, space: SearchSpace) -> None:
+    allowed = {"grid": ("choice",), "bayesian": ("choice", "uniform", "quniform")}.get(options.sampling)
+    for key, found in space.distributions.items():
+        if allowed is not None and found.kind not in allowed:
+            name = key.rpartition(".")[2]
+            raise ConfigError(
+                f"sampling={options.sampling} takes {' and '.join(allowed)} only, and {name} is {found.kind} "
+                f"({found.told()}); use --sampling random, or change --search"
+            )
+    if options.sampling == "bayesian" and options.early_termination != "none":
+        raise ConfigError(
+            f"sampling=bayesian and early_termination={options.early_termination} do not go together: it learns from "
+            "whole trials; leave --early-termination out, or use --sampling random"
+        )
+
+
+def _check_limits(options: AzureOptions, space: SearchSpace) -> None:
+    trials, at_once = options.max_trials, options.max_concurrent_trials
+    if at_once > trials and at_once != AzureOptions().max_concurrent_trials:
+        raise ConfigError(
+            f"max_concurrent_trials={at_once} is more than max_trials={trials}; give --max-concurrent-trials {trials}"
+        )
+    if space.combinations is not None and trials > space.combinations:
+        raise ConfigError(
+            f"max_trials={trials}, but the values can be combined in {space.combinations} ways only; "
+            f"give --max-trials {space.combinations}"
+        )
+    if options.trial_timeout_hours is not None and options.trial_timeout_hours > options.timeout_hours:
+        raise ConfigError(
+            f"trial_timeout_hours={options.trial_timeout_hours:g} is longer than the whole sweep's "
+            f"timeout_hours={options.timeout_hours:g}; raise --timeout-hours"
+        )
