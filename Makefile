@@ -79,7 +79,7 @@ pictures: setup  ## train the runs of docs/VISUALIZATION_GUIDE.md and draw its p
 	rm -rf $(PICTURED)/autopoietic
 	$(PICTURED_RUN) --attention autopoietic --run-dir $(PICTURED)/autopoietic & run=$$!; \
 	$(call AFTER,20) && $(DRAW) --output docs/images/dashboard_live_1.png && \
-	$(call AFTER,100) && $(PY) tools/loss_landscape.py $(PICTURED)/autopoietic --budget 8 && \
+	$(call AFTER,100) && $(PY) tools/loss_landscape.py $(PICTURED)/autopoietic --resolution 9 --budget 14 && \
 	$(DRAW) --compare $(PICTURED)/standard --output docs/images/dashboard_live_2.png && wait $$run
 	$(PY) tools/loss_landscape.py $(PICTURED)/autopoietic --budget 60
 	$(DRAW) --output docs/images/dashboard_finished.png

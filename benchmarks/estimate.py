@@ -33,7 +33,7 @@ from training.layers import flatten, nest
 from training.other_load import OtherLoad
 from training.progress import read_report
 from training.registry import load
-from training.train import with_options
+from training.inner_backend import with_options
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},

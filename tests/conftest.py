@@ -21,6 +21,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 pytest.register_assert_rewrite("tests.contracts.backend_contract")
 
+from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: E402, F401  # one stand-in for all test files
+
 
 class Outcome(NamedTuple):
     """What one call of the front door did."""

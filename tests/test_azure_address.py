@@ -152,7 +152,7 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
 )
 def test_a_value_that_cannot_be_a_name_is_refused_offline(key: str, value: str, told: str) -> None:
     values = {"subscription_id": IDS[0], "resource_group": "rg", "workspace_name": "workspace", key: value}
-    assert told in refused(AzureOptions(**values))  # type: ignore[arg-type]
+    assert told in refused(AzureOptions(**values))
 
 
 def test_it_needs_no_sdk(nowhere: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,19 @@ def test_a_sweep_begins_anew() -> None:
     config = azure_config(azure={"sweep": True})
     for given in ({"path": "apt-runs/older"}, {"has_start": True}):
         with pytest.raises(ConfigError, match="every trial begins anew"):
-            job_document(config, "apt-1", code="code", **given)  # type: ignore[arg-type]
+            job_document(config, "apt-1", code="code", **given)
+
+
+@pytest.mark.parametrize(
+    "azure", [{}, {"sweep": True}, {"sweep": True, "search": ["tie_embeddings=yes,no"], "max_trials": 2}]
+)
+def test_every_placeholder_is_defined(azure: dict[str, Any]) -> None:
+    document = job_document(azure_config(azure=azure), "apt-1", code="code")
+    defined = {f"outputs.{name}" for name in document["outputs"]} | {"name"}
+    defined |= {f"search_space.{name}" for name in document.get("search_space", {})}
+    used = set(re.findall(r"\$\{\{(.*?)\}\}", to_yaml(document)))
+    assert used <= defined
+    assert defined - used <= {"name"}
 
 
 # -- the text --------------------------------------------------------------------------------------------------------
@@ -259,8 +272,8 @@ def test_what_costs_money_is_told() -> None:
     cluster = {"compute_name": "gpu", "create_compute": True, "vm_size": SIZE, "low_priority": True, "sweep": True}
     told = cost_lines(azure_config(azure=cluster, launch={"num_gpus": 4, "nnodes": 2}))
     assert told[:2] == [
-        f"machines: cluster gpu; created if there is none: {SIZE}, low priority, Azure may take them back, 0 to 8 nodes, "
-        "an idle one is given back after 10 minutes",
+        f"machines: cluster gpu; created if there is none: {SIZE}, low priority, Azure may take them back, 0 to 8 "
+        "nodes, an idle one is given back after 10 minutes",
         "at most 20 trials, 4 at a time on 2 machines each, together at most 24 hours: 192 machine-hours at the very "
         "most",
     ]

@@ -11,7 +11,6 @@ import pytest
 from apt_model.errors import UserError
 from tests.azure_jobs_submitted import DATASTORE, address_of
 from tests.azure_stand_in.exchange import Reply
-from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: F401
 from tests.azure_stand_in.stand_in import AzureStandIn
 from training.azure_job.download import download_run
 from training.azure_job.handle import JobHandle
@@ -26,7 +25,7 @@ OWN = (JOB_NAME, ".azure_download.json")
 class Stored:
     """A run directory of this machine as if a job had written it, in the datastore of a workspace."""
 
-    def __init__(self, azure: AzureStandIn, run_dir: Path) -> None:  # noqa: F811
+    def __init__(self, azure: AzureStandIn, run_dir: Path) -> None:
         self.azure, self.run_dir = azure, run_dir
         self.workspace = Workspace.connect(address_of(azure))
         self.handle = JobHandle("job-1", self.workspace.address, DATASTORE, "apt-runs/job-1", time.time())
@@ -48,7 +47,7 @@ class Stored:
 
 
 @pytest.fixture
-def stored(azure: AzureStandIn, finished_run: Path) -> Stored:  # noqa: F811
+def stored(azure: AzureStandIn, finished_run: Path) -> Stored:
     return Stored(azure, finished_run)
 
 
@@ -80,6 +79,7 @@ class TestDownload:
         self, stored: Stored, home: Path
     ) -> None:
         stored.put(".checkpoint_epoch_9.tmp/manifest.json", b"half")
+        stored.put(JOB_NAME, b"of another machine")
         stored.put("final_model", b"", metadata={"hdi_isfolder": "true"})
         download_run(stored.workspace, stored.handle, home, "all")
         assert _files(home) == _files(stored.run_dir)
@@ -102,7 +102,7 @@ class TestDownload:
         download_run(stored.workspace, stored.handle, home, "all")
         assert stored.fetched() == []
         count = len(_files(home))
-        assert f"{count} files are here, {count} of them were already" in capsys.readouterr().out
+        assert f"{count} files of the run here, {count} were already" in capsys.readouterr().out
         stored.put("progress.jsonl", (stored.run_dir / "progress.jsonl").read_bytes() + b'{"event": "x"}\n')
         download_run(stored.workspace, stored.handle, home, "all")
         assert stored.fetched() == ["progress.jsonl"]
@@ -182,5 +182,5 @@ class TestRegister:
         nothing = JobHandle("job-9", stored.workspace.address, DATASTORE, "apt-runs/job-9", 0.0)
         with pytest.raises(UserError, match=r"there is no final_model/ in its run \(apt-runs/job-9\)"):
             register_model(stored.workspace, nothing, "apt-model")
-        with pytest.raises(UserError, match="a model cannot be called 'apt model'"):
+        with pytest.raises(UserError, match="register_model='apt model': Azure takes letters"):
             register_model(stored.workspace, stored.handle, "apt model")

@@ -83,6 +83,15 @@ def at_home(front_door: FrontDoor, data: Path, run_dir: Path, *words: str, **cha
     return run_dir
 
 
+def assert_mlflow_has(azure: AzureStandIn, expected: dict[str, Any]) -> None:
+    """The MLflow run that Azure made for the newest job has each point once, and ended as the job did."""
+    assert azure.tracking.history(azure.job(), "train/loss") == pytest.approx(expected["loss"], rel=1e-12)
+    run = azure.tracking.data(azure.job())
+    assert run["info"]["status"] == "FINISHED"
+    params = {param["key"]: param["value"] for param in run["data"]["params"]}
+    assert params["model.d_model"] == str(SETTINGS["d_model"])
+
+
 def test_one_word_moves_the_run_to_azure_and_the_model_comes_home(
     azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
 ) -> None:
@@ -91,11 +100,17 @@ def test_one_word_moves_the_run_to_azure_and_the_model_comes_home(
     lines = done.stdout.splitlines()
     studio = next(n for n, line in enumerate(lines) if "https://ml.azure.com/" in line)
     assert any("Running" in line for line in lines[studio:]), "the address comes before the waiting"
-    assert "Completed" in done.stdout
+    assert f"job {azure.job().name}: completed" in lines
 
     here = at_home(front_door, data, tmp_path / "here")
     assert weights(tmp_path / "run") == weights(here), "the same model, bit for bit"
     assert curve(tmp_path / "run") == curve(here), "and the same curve"
+    assert_mlflow_has(azure, curve(here))
+    sent = azure.blobs(f"{azure.job().artifacts}/final_model/", "workspaceartifactstore")
+    model = tmp_path / "run" / "final_model"
+    assert {name.rpartition("/final_model/")[2]: content for name, content in sent.items()} == {
+        file.relative_to(model).as_posix(): file.read_bytes() for file in model.rglob("*") if file.is_file()
+    }
     inside = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert inside["backend"] == "playground"
     assert "azure" not in inside
@@ -118,6 +133,7 @@ def test_a_job_that_is_preempted_ends_with_the_weights_of_one_that_was_not(
     here = at_home(front_door, data, tmp_path / "here", epochs=80, save_steps=10)
     assert weights(tmp_path / "run") == weights(here)
     assert curve(tmp_path / "run") == curve(here), "no point is missing, none is there twice"
+    assert_mlflow_has(azure, curve(here))
 
 
 def test_a_run_that_began_here_goes_on_in_azure_and_comes_back(
@@ -141,14 +157,22 @@ def test_a_run_that_began_here_goes_on_in_azure_and_comes_back(
 
 
 def test_another_jobs_run_goes_on_by_its_name_alone(
-    azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
+    azure: AzureStandIn,
+    submit: Submit,
+    front_door: FrontDoor,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its settings come from its own config file, so that a colleague needs none of the first command's flags."""
     assert submit("--download", "none", max_steps=20).exit_code == 0
     name = azure.job().name
     where = ["--azure-subscription-id", SUBSCRIPTION, "--azure-resource-group", GROUP]
-    where += ["--azure-workspace-name", WORKSPACE, "--compute-name", "cpu", "--datasets", str(data)]
-    done = front_door(["--backend", "azure", *where, "--resume", name, "--max-steps", "60", "--run-dir", tmp_path / "b"])
+    where += ["--azure-workspace-name", WORKSPACE, "--compute-name", "cpu"]
+    monkeypatch.chdir(tmp_path)  # where the data file of that name is
+    done = front_door(
+        ["--backend", "azure", *where, "--resume", name, "--max-steps", "60", "--run-dir", tmp_path / "b"]
+    )
     assert done.exit_code == 0, story(azure, done)
     here = at_home(front_door, data, tmp_path / "here")
     assert weights(tmp_path / "b") == weights(here)

@@ -233,7 +233,7 @@ class TestMirror:
         assert _is_a_copy(run_dir, datastore)
         assert not [path for path in run_dir.iterdir() if path.name.endswith(".tmp")]
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(contents=st.lists(st.text(alphabet="ab\n", max_size=200), min_size=1, max_size=5))
     def test_whatever_becomes_of_the_log_the_copy_follows(
         self, datastore: Datastore, run_dir: Path, contents: list[str]

@@ -17,7 +17,7 @@ from training.azure_job.options import AzureOptions
 from training.azure_job.search_space import SearchSpace, parse
 from training.azure_job.trials import check_sweep, metric_names, trial_config
 from training.config import TrainingConfig
-from training.tracking.figures import point_of
+from training.tracking.figures import TRAIN, point_of
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor
@@ -143,7 +143,7 @@ def test_what_is_no_search_space_is_refused_in_one_line(space: dict[str, Any], t
     with pytest.raises(ConfigError) as caught:
         azure_config(azure={"search": space})
     assert str(caught.value) == f"config: {told}"
-    assert AzureOptions(search={}).search == ()  # type: ignore[arg-type]
+    assert AzureOptions(search={}).search == ()
 
 
 # -- each fault of one distribution ----------------------------------------------------------------------------------
@@ -213,13 +213,13 @@ def test_what_the_documents_vary_is_a_run_each_time() -> None:
 @pytest.mark.parametrize(
     ("search", "sections", "told"),
     [
-        ((), {"model": {"num_heads": 12, "d_model": 384}}, "have batch_size=16, d_model=128"),
+        ((), {"model": {"num_heads": 12, "d_model": 384}}, "a trial of this sweep may have d_model=128, and"),
         ((), {"model": {"num_heads": 12, "d_model": 384}}, "d_model=128 cannot be divided among num_heads=12"),
-        ((), {"schedule": {"min_lr": 1e-4}}, "min_lr=0.0001 is above learning_rate=1e-05"),
-        (("d_model=128,130",), {}, "d_model=130, and would be refused: d_model=130 cannot be divided among num_heads=8"),
+        ((), {"schedule": {"min_lr": 1e-4}}, "may have learning_rate=1e-05, and would be refused: min_lr"),
+        (("d_model=128,130",), {}, "d_model=130, and would be refused: d_model=130 can"),
         (("d_model=64..128",), {}, "may have d_model=65"),
         (("d_model=64,96", "num_heads=4,12"), {}, "d_model=64, num_heads=12"),
-        (("learning_rate=1e-4..1e-3", "min_lr=1e-5..5e-4"), {}, "learning_rate=0.0001, min_lr=0.0005"),
+        (("learning_rate=1e-4..1e-3", "min_lr=1e-5..5e-4"), {}, "learning_rate=0.0001, min_lr=0.0005, and would be"),
         (("weight_decay=normal(0.01,0.01)",), {}, "may have weight_decay=-0.09"),
         (("learning_rate=normal(0.1,0.001)", "dropout=0..1"), {}, "dropout=1"),
         (("num_layers=randint(4)",), {}, "may have num_layers=0"),
@@ -266,13 +266,13 @@ def test_the_front_door_takes_a_trial_s_flags_as_azure_writes_numbers(front_door
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"max_trials": 5, "search": ["d_model=128,256"]}, "max_trials=5, but the values can be combined in 2 ways only"),
+        ({"max_trials": 5, "search": ["d_model=128,256"]}, "max_trials=5, but the values can be combined in 2 ways"),
         ({"max_concurrent_trials": 8, "max_trials": 6}, "max_concurrent_trials=8 is more than max_trials=6"),
         ({"sampling": "grid"}, "sampling=grid takes choice only, and learning_rate is uniform (1e-05 to 0.001, unif"),
         ({"sampling": "bayesian", "search": ["learning_rate=log(1e-5..1e-3)"]}, "and learning_rate is loguniform"),
         ({"sampling": "bayesian", "early_termination": "bandit"}, "sampling=bayesian and early_termination=bandit do"),
-        ({"sweep_metric": "train/los"}, "sweep_metric=train/los: a run reports no such metric; did you mean 'train/loss'"),
-        ({"sweep_metric": "accuracy!"}, "a run reports no such metric; a run reports train/loss, train/accuracy,"),
+        ({"sweep_metric": "train/los"}, "train/los: a run reports no such metric; did you mean 'train/loss'"),
+        ({"sweep_metric": "f1"}, "a run reports no such metric; a run reports train/loss, train/accuracy,"),
         ({"sweep_metric": "eval/loss"}, "sweep_metric=eval/loss needs validation data; give --validation-split 0.1"),
         ({"sweep_metric": "recitation/accuracy", "early_termination": "bandit"}, "is only measured at the end"),
         ({"timeout_hours": 1, "trial_timeout_hours": 2}, "trial_timeout_hours=2 is longer than the whole sweep's"),
@@ -296,8 +296,7 @@ def test_a_metric_that_goes_to_another_server_is_refused() -> None:
 
 
 def test_metric_names_are_exactly_those_that_trackers_are_told() -> None:
-    step = {name: 1.0 for name in ("loss", "accuracy", "grad_norm", "learning_rate", "tokens", "loss_tokens", "epoch",
-                                   "tokens_per_second", "forward_ms", "backward_ms", "clipped", "skipped")}  # fmt: skip
+    step = dict.fromkeys(TRAIN, 1.0)
     events: list[dict[str, Any]] = [
         {"event": "step", **step},
         {"event": "eval", "loss": 1.0, "accuracy": 0.5, "epoch": 1},

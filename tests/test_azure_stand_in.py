@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.azure_stand_in.early_termination import doomed
 from tests.azure_stand_in.faults import Cut
-from tests.azure_stand_in.fixtures import azure, azure_session
-from tests.azure_stand_in.search_space import samples
+from tests.azure_stand_in.search_space import Space, samples
+from tests.azure_stand_in.small_jobs import Submit, client_of
 from tests.azure_stand_in.stand_in import AzureStandIn
 
-__all__ = ("azure", "azure_session")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::marshmallow.warnings.RemovedInMarshmallow4Warning"),  # the SDK's own use of it
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # what the SDK and MLflow say to their authors
 ]
-IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.6-ubuntu24.04:latest"
-RUN = "azureml://datastores/workspaceblobstore/paths/apt-runs/${{name}}/"
 LOG_A_METRIC = """
 import json, os, sys, urllib.request
 base = os.environ["MLFLOW_TRACKING_URI"].replace("azureml://", "https://").split("?")[0]
@@ -39,38 +35,6 @@ def log(name, value, step):
 def client(azure: AzureStandIn) -> Any:
     """The real SDK, logged in by a client's secret; the cluster `cpu` is there."""
     return client_of(azure)
-
-
-def client_of(azure: AzureStandIn) -> Any:
-    from azure.ai.ml import MLClient
-    from azure.identity import DefaultAzureCredential
-
-    azure.add_compute("cpu", nodes=2)
-    return MLClient(DefaultAzureCredential(), **azure.address)
-
-
-class Submit:
-    """`submit("print(1)", name="a")`: a program becomes the snapshot of a job, which is submitted."""
-
-    def __init__(self, client: Any, directory: Path) -> None:
-        self.client, self.directory = client, directory
-
-    def __call__(self, program: str, arguments: str = "${{outputs.run}}", **changes: Any) -> Any:
-        from azure.ai.ml import load_job
-
-        code = self.directory / "code"
-        code.mkdir(exist_ok=True)
-        (code / "program.py").write_text(program)
-        part = {"code": "code", "command": f"python program.py {arguments}", "environment": {"image": IMAGE}}
-        output = {"type": "uri_folder", "mode": "rw_mount", "path": RUN}
-        document = {"compute": "azureml:cpu", "experiment_name": "lines", "outputs": {"run": output}, **changes}
-        if "search_space" in changes:
-            document |= {"trial": part, "type": "sweep"}
-        else:
-            document = {**part, **document, "type": "command"}
-        path = self.directory / "job.yml"
-        path.write_text(yaml.safe_dump(document))
-        return self.client.jobs.create_or_update(load_job(path))
 
 
 @pytest.fixture
@@ -126,7 +90,8 @@ def test_a_laptop_finds_the_workspaces_runs_by_mlflow(azure: AzureStandIn, clien
 
     environment = azure.make_run("lines", "job-1")
     assert environment["MLFLOW_RUN_ID"] == "job-1"
-    found = MlflowClient(client.workspaces.get().mlflow_tracking_uri)
+    mlflow.set_tracking_uri(client.workspaces.get().mlflow_tracking_uri)
+    found = MlflowClient()
     assert found.get_experiment_by_name("lines") is None
     found.log_metric("job-1", "train/loss", 2.0)
     (tmp_path / "report.json").write_text("{}")
@@ -139,7 +104,7 @@ def test_a_laptop_finds_the_workspaces_runs_by_mlflow(azure: AzureStandIn, clien
     assert azure.names("", "workspaceartifactstore") == ["ExperimentRun/dcid.job-1/report.json"]
     with pytest.raises(Exception, match="already exists"):
         found.log_artifact("job-1", str(tmp_path / "report.json"))
-    mlflow.set_tracking_uri("")
+    mlflow.set_tracking_uri(None)
 
 
 def test_a_preempted_job_begins_again_with_its_output_and_nothing_else(azure: AzureStandIn, submit: Submit) -> None:
@@ -188,15 +153,15 @@ time.sleep(60)
     found = azure.blobs("apt-runs/long/")
     assert "apt-runs/long/tidied" in found
     for pid in found["apt-runs/long/pids"].split():
-        azure.wait(lambda pid=pid: not is_running(int(pid)), 5, "the end of the processes")
+        azure.wait(partial(has_ended, int(pid)), 5, "the end of the processes")
 
 
-def is_running(pid: int) -> bool:
-    """It is there and no zombie."""
+def has_ended(pid: int) -> bool:
+    """It is gone, or a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
-        return False
+        return True
 
 
 def test_a_job_that_fails_says_so_in_azures_words(
@@ -300,7 +265,7 @@ def test_policies_end_those_that_azure_would_end(policy: dict[str, Any], expecte
 
 
 def test_samples_lie_in_their_ranges_and_repeat_with_a_seed() -> None:
-    space = {
+    space: Space = {
         "choice": ["choice", [["a", "b"]]],
         "uniform": ["uniform", [1.0, 2.0]],
         "loguniform": ["loguniform", [-9.0, -7.0]],
@@ -345,105 +310,6 @@ def test_a_job_that_is_sent_twice_is_one_job_unless_it_differs(azure: AzureStand
     assert azure.wait_for_end("once").starts == 1
 
 
-def test_what_does_not_exist_is_named(azure: AzureStandIn, client: Any) -> None:
-    from azure.ai.ml import MLClient
-    from azure.core.exceptions import HttpResponseError
-    from azure.identity import DefaultAzureCredential
-
-    address = azure.address
-    for change, code in (
-        ({"subscription_id": "not-an-id"}, "InvalidSubscriptionId"),
-        ({"subscription_id": "5ab5c819-0000-4000-8000-00000000ffff"}, "SubscriptionNotFound"),
-        ({"resource_group_name": "none"}, "ResourceGroupNotFound"),
-        ({"workspace_name": "none"}, "ResourceNotFound"),
-    ):
-        with pytest.raises(HttpResponseError) as refusal:
-            MLClient(DefaultAzureCredential(), **{**address, **change}).workspaces.get()
-        assert refusal.value.error.code == code
-    with pytest.raises(HttpResponseError, match="computes/none"):
-        client.compute.get("none")
-    with pytest.raises(HttpResponseError, match="Job with name 'none'"):
-        client.jobs.get("none")
-
-
-def test_faults_count_and_end(azure: AzureStandIn, client: Any) -> None:
-    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
-
-    azure.faults.unauthorized("/computes/cpu")
-    with pytest.raises(ClientAuthenticationError):
-        client.compute.get("cpu")
-    azure.faults.forbidden("/computes/cpu")
-    with pytest.raises(HttpResponseError, match="AuthorizationFailed"):
-        client.compute.get("cpu")
-    for add in (
-        lambda: azure.faults.throttled("/computes/cpu", times=2),
-        lambda: azure.faults.server_error("/computes/cpu"),
-        lambda: azure.faults.add(Cut.WITHOUT_ANSWER, "/computes/cpu"),
-    ):
-        fault = add()
-        azure.forget()
-        assert client.compute.get("cpu").size == "Standard_DS3_v2"  # the SDK tries again
-        assert fault.met == fault.times
-        assert len(azure.requests) == fault.times + 1
-    azure.faults.conflict("/computes/more")
-    with pytest.raises(HttpResponseError, match="Conflict"):
-        client.compute.begin_create_or_update(cluster("more"))
-
-
-def cluster(name: str, **settings: Any) -> Any:
-    from azure.ai.ml.entities import AmlCompute
-
-    return AmlCompute(name=name, **{"size": "Standard_NC4as_T4_v3", "max_instances": 2, **settings})
-
-
-def test_a_cluster_is_made_refused_or_fails_later(azure: AzureStandIn, client: Any) -> None:
-    from azure.core.exceptions import HttpResponseError
-
-    made = client.compute.begin_create_or_update(cluster("gpus", tier="low_priority")).result()
-    assert (made.size, made.tier, made.max_instances) == ("Standard_NC4as_T4_v3", "low_priority", 2)
-    with pytest.raises(HttpResponseError, match="has been retired"):
-        client.compute.begin_create_or_update(cluster("old", size="Standard_NC6s_v3"))
-    with pytest.raises(HttpResponseError, match="quota of 0"):
-        client.compute.begin_create_or_update(cluster("big", size="Standard_ND96isr_H100_v5"))
-    azure.world.cluster_failure = ("ClusterCoreQuotaReached", "no cores are left")
-    with pytest.raises(HttpResponseError, match="no cores are left"):
-        client.compute.begin_create_or_update(cluster("late")).result()
-    limits = {row.name["value"]: row.limit for row in client.compute.list_usage() if "vmFamily/dedicated" in row.type}
-    assert limits["Standard NCASv3_T4 Family"] == 64
-    assert {size.name: size.gpus for size in client.compute.list_sizes()}["Standard_NC64as_T4_v3"] == 4
-
-
-def test_an_upload_is_refused_and_a_log_is_replaced_by_storages_error(
-    azure: AzureStandIn, client: Any, submit: Submit, capsys: pytest.CaptureFixture[str]
-) -> None:
-    azure.faults.upload_forbidden(times=100)
-    with pytest.raises(Exception, match="AuthorizationPermissionMismatch"):
-        submit("print(1)", name="refused")
-    assert "refused" not in azure.workspace.jobs
-    azure.faults.clear()
-    azure.machine.queue_seconds = 0.5
-    submit("import time; print('shown'); time.sleep(3)", name="shown")
-    azure.faults.log_unreadable(times=100)
-    client.jobs.stream("shown")
-    assert "<Code>AuthenticationFailed</Code>" in capsys.readouterr().out
-
-
-def test_an_upload_that_is_cut_in_the_middle_leaves_no_blob(azure: AzureStandIn) -> None:
-    from azure.core.exceptions import AzureError
-    from azure.storage.blob import ContainerClient
-
-    container = azure.workspace.container
-    address = f"{azure.storage.url}/{container}?{azure.storage.container_sas(container)}"
-    fault = azure.faults.upload_cut()
-    with ContainerClient.from_container_url(address, retry_total=0) as client, pytest.raises(AzureError):
-        client.upload_blob("half", b"x" * 300_000)
-    assert (fault.met, azure.names()) == (1, [])
-    with ContainerClient.from_container_url(address, retry_total=0) as client:
-        client.upload_blob("whole", b"x" * 300_000)
-    assert len(azure.blobs()["whole"]) == 300_000
-    assert azure.uploads() == [f"apttests.blob.core.windows.net/{container}/{name}" for name in ("half", "whole")]
-
-
 def test_a_model_is_registered_from_a_jobs_output(azure: AzureStandIn, client: Any, submit: Submit) -> None:
     from azure.ai.ml.entities import Model
 
@@ -454,34 +320,3 @@ def test_a_model_is_registered_from_a_jobs_output(azure: AzureStandIn, client: A
         model = client.models.create_or_update(Model(name="apt", path=path, type="custom_model"))
         assert (model.name, model.version) == ("apt", version)
     assert client.models.get("apt", label="latest").version == "2"
-
-
-@pytest.mark.parametrize("logged_in", [True, False])
-def test_the_azure_cli_is_a_way_to_log_in(
-    azure: AzureStandIn, monkeypatch: pytest.MonkeyPatch, logged_in: bool
-) -> None:
-    from azure.core.exceptions import ClientAuthenticationError
-    from azure.identity import AzureCliCredential
-
-    monkeypatch.setenv("PATH", f"{azure.fake_az(logged_in)}:{os.environ['PATH']}")
-    if logged_in:
-        assert AzureCliCredential().get_token("https://management.azure.com/.default").token.count(".") == 2
-    else:
-        with pytest.raises(ClientAuthenticationError, match="az login"):
-            AzureCliCredential().get_token("https://management.azure.com/.default")
-
-
-def test_a_wrong_secret_is_refused(azure: AzureStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    from azure.core.exceptions import ClientAuthenticationError
-
-    monkeypatch.setenv("AZURE_CLIENT_SECRET", "wrong")
-    with pytest.raises(ClientAuthenticationError, match="AADSTS7000215"):
-        client_of(azure).workspaces.get()
-
-
-def test_nobody_else_is_reached(azure: AzureStandIn) -> None:
-    import requests
-
-    with pytest.raises(requests.exceptions.ProxyError):
-        requests.get("https://example.com", timeout=10)
-    assert [(r.method, r.host) for r in azure.requests] == [("CONNECT", "example.com")]

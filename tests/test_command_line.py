@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from apt_model.errors import UserError
 from tests.test_architecture import LIGHT, ROOT, reached_on_import
-from tools.command_line import CommandLine, finish, number_between, one_of, whole_number
+from tools.command_line import CommandLine, finish, number_between, one_of, path_given, whole_number
 
-TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "CommandLine(" in path.read_text("utf-8"))
+TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if "CommandLine(__doc__)" in path.read_text("utf-8"))
 
 
 def test_every_tool_reads_its_flags_alike() -> None:
-    parsers = [path.stem for path in (ROOT / "tools").glob("*.py") if "ArgumentParser(" in path.read_text("utf-8")]
-    assert set(parsers) == {"command_line", "document_settings"}, "the latter is for developers"
+    others = {path.stem for path in (ROOT / "tools").glob("*.py") if "ArgumentParser(" in path.read_text("utf-8")}
+    assert others == {"document_settings"}, "which is for developers"
     assert len(TOOLS) >= 8
 
 
@@ -48,6 +48,19 @@ def test_a_number_out_of_its_range_is_refused(text: str) -> None:
         number_between("--refresh", text, 0.1, 60.0, "seconds")
     assert str(caught.value) == f"--refresh must be a number of seconds from 0.1 to 60, got {text!r}"
     assert number_between("--refresh", "1e1", 0.1, 60.0, "seconds") == 10.0
+
+
+def test_a_path_that_cannot_even_be_asked_about_is_refused_and_one_that_is_not_there_is_not(tmp_path: Path) -> None:
+    assert path_given(str(tmp_path / "gone" / "too")) == tmp_path / "gone" / "too"
+    (tmp_path / "file").touch()
+    assert path_given(str(tmp_path / "file" / "below")) == tmp_path / "file" / "below"
+    (tmp_path / "loop").symlink_to("loop")
+    for name, why in (("x" * 300, "File name too long"), (str(tmp_path / "loop"), "Too many levels of symbolic links")):
+        parser = CommandLine("text")
+        parser.add_argument("--output", type=path_given)
+        with pytest.raises(UserError) as caught:
+            parser.parse_args(["--output", name])
+        assert str(caught.value) == f"argument --output: {name}: {why}; choose another name (see --help)"
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest_one() -> None:

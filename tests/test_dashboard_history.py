@@ -97,6 +97,15 @@ def test_marks_are_those_of_every_update_and_go_when_a_run_is_resumed_before_the
         assert (history.clipped, history.skipped) == ([1002], [])
 
 
+def test_a_mark_is_counted_once_where_the_log_is_ahead_of_the_report(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path / "run", start=START, total_steps=200).train(30, clipped=True).flush()
+    report = (run.path / REPORT_NAME).read_bytes()
+    run.train(5, clipped=True).train(1, skipped=True).flush()
+    (run.path / REPORT_NAME).write_bytes(report)  # it is written less often, and a kill may come between
+    history = follow(run).look(run.now).history
+    assert (history.step, history.clipped, history.skipped) == (36, list(range(1, 36)), [36])
+
+
 def test_spikes_of_loss_and_gradient_are_marked_where_they_are(tmp_path: Path) -> None:
     run = RecordedRun(tmp_path / "run", start=START, loss=lambda step: 9.0 if step == 60 else 2.0 + 0.01 * (step % 5))
     run.train().flush()

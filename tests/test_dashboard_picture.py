@@ -133,6 +133,17 @@ def test_six_panels_in_each_theme_and_size(theme: str, dpi: float, scene: Scene)
     assert_in_order(figure)
 
 
+@pytest.mark.parametrize("size", [(19.2, 10.8), (25.6, 13.3), (12.8, 9.6), (34.4, 7.2)])
+def test_a_window_may_be_made_larger_and_of_any_shape(size: tuple[float, float], scene: Scene) -> None:
+    pen = Pen(THEMES["cyber"], ENGLISH)
+    with rc_context(pen.style()):
+        figure = new_figure(*size)
+        for shown in (scene, replace(scene, surface=None)):
+            compose(figure, shown, pen)
+            figure.canvas.draw()
+            assert_in_order(figure)
+
+
 def legend(figure: Figure, panel: str) -> list[str]:
     """The names in all legends of a panel."""
     axes = next(axes for axes in figure.axes if axes.get_label() == panel)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT, write_tiny_dataset
 from training.progress import Event, read_events, read_report
+from training.weight_snapshots import snapshot_files
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train
@@ -144,6 +145,19 @@ def test_another_zero_stage_goes_on_with_the_curve_by_torchrun(runs: Path) -> No
     shards = {p.name for p in (runs / "zero_3/checkpoint_epoch_14").glob("*.pt")}
     kinds = ("model_states", "optim_states")
     assert shards == {f"zero_pp_rank_{rank}_mp_rank_00_{kind}.pt" for rank in (0, 1) for kind in kinds}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero_2", "zero_3"])
+def test_the_path_through_weight_space_is_kept_whole_and_is_playgrounds(runs: Path, name: str) -> None:
+    plain, mine = dict(snapshot_files(runs / "plain")), dict(snapshot_files(runs / name))
+    assert list(plain) == list(range(43))
+    assert list(mine) == [step for step in plain if step >= (0 if name == "zero_2" else 21)], "where it went on"
+    for step, file in mine.items():
+        a, b = load_file(plain[step]), load_file(file)
+        assert {key: tensor.shape for key, tensor in a.items()} == {key: tensor.shape for key, tensor in b.items()}
+        for key in a:  # the last bit of bf16
+            assert torch.allclose(a[key].float(), b[key].float(), rtol=2**-7, atol=1e-5), (step, key)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from training.hf_trainer import HuggingFaceTrainer
 from training.progress import Event, read_events
 from training.task import Batch, LanguageModeling, LossSum
 from training.trained_model import load_trained_model
+from training.weight_snapshots import snapshot_files
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, Outcome
@@ -73,6 +74,9 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert one.get("skipped") == other.get("skipped")
     first, second = (load_trained_model(path / "final_model").model.state_dict() for path in (a, b))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    mine, wanted = ([(taken, file.read_bytes()) for taken, file in snapshot_files(path)] for path in (a, b))
+    assert len(wanted) > 3, "and along the way"
+    assert mine == wanted
 
 
 # -- the same curve ------------------------------------------------------------------------------------------------

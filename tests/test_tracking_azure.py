@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -12,7 +14,6 @@ import pytest
 from apt_model.errors import ConfigError
 from tests.azure_stand_in.command import variables
 from tests.azure_stand_in.exchange import Request
-from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: F401
 from tests.azure_stand_in.job import Job
 from tests.azure_stand_in.stand_in import AzureStandIn
 from tests.conftest import FrontDoor, TinyDataset
@@ -28,6 +29,7 @@ from tests.tracked_runs import (
     train_in_two_parts,
 )
 from training import registry
+from training.azure_job.sdk import load_sdk
 from training.inner_backend import with_options
 from training.tracking import azure_store
 from training.tracking.choice import check
@@ -38,15 +40,25 @@ pytestmark = SLOW
 JOB = "apt-20261121-191500-3f2a"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_takes_long_is_done(azure_session: AzureStandIn) -> None:
+    """The server runs and the packages are imported: a run of milliseconds has 15 seconds for its trackers in all."""
+    load_sdk()
+    importlib.import_module("azureml.mlflow")
+    importlib.import_module("mlflow.tracking")
+    job = Job(azure_session.workspace, "first", {"jobType": "Command"})
+    assert azure_session.tracking.run_of(job)
+
+
 @pytest.fixture
-def workspace_uri(azure: AzureStandIn) -> str:  # noqa: F811
+def workspace_uri(azure: AzureStandIn) -> str:
     """As `az ml workspace show --query mlflow_tracking_uri` prints it."""
     found = azure.workspace
     return f"azureml://{found.region}.api.azureml.ms/mlflow/v1.0{found.id}"
 
 
 @pytest.fixture
-def in_a_job(azure: AzureStandIn, monkeypatch: pytest.MonkeyPatch) -> Job:  # noqa: F811
+def in_a_job(azure: AzureStandIn, monkeypatch: pytest.MonkeyPatch) -> Job:
     """This process is a job's: it has the variables that Azure sets, and no login."""
     job = Job(azure.workspace, JOB, {"jobType": "Command", "experimentName": "lines", "displayName": "the job"})
     azure.workspace.jobs[JOB] = job
@@ -94,7 +106,7 @@ def write_config_json(stand_in: AzureStandIn, directory: Path) -> None:
 
 
 def test_a_run_here_is_told_to_the_workspace_with_its_files_and_without_a_gap(
-    azure: AzureStandIn,  # noqa: F811
+    azure: AzureStandIn,
     workspace_uri: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,7 +134,7 @@ def test_a_run_here_is_told_to_the_workspace_with_its_files_and_without_a_gap(
 
 
 def test_a_finished_run_s_model_comes_back_from_the_workspace_whole(
-    azure: AzureStandIn,  # noqa: F811
+    azure: AzureStandIn,
     tiny_flags: list[str],
     tiny_dataset: TinyDataset,
     front_door: FrontDoor,
@@ -153,7 +165,7 @@ def test_a_finished_run_s_model_comes_back_from_the_workspace_whole(
 
 def test_a_job_joins_the_run_that_azure_made_also_after_a_preemption(
     in_a_job: Job,
-    azure: AzureStandIn,  # noqa: F811
+    azure: AzureStandIn,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -183,7 +195,7 @@ def mlflow_calls(requests: list[Request]) -> dict[str, list[dict[str, Any]]]:
 
 def test_a_long_past_is_sent_in_calls_that_the_workspace_takes(
     in_a_job: Job,
-    azure: AzureStandIn,  # noqa: F811
+    azure: AzureStandIn,
     tmp_path: Path,
 ) -> None:
     longer = {"run": {"run_dir": tmp_path / "run", "epochs": 20, "batch_size": 4}}
@@ -200,7 +212,7 @@ def test_a_long_past_is_sent_in_calls_that_the_workspace_takes(
 
 
 def test_files_that_the_storage_refuses_cost_one_line_without_their_key(
-    azure: AzureStandIn,  # noqa: F811
+    azure: AzureStandIn,
     workspace_uri: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -219,7 +231,7 @@ def test_files_that_the_storage_refuses_cost_one_line_without_their_key(
 
 
 def test_nobody_logged_in_is_one_line_that_says_what_to_run(
-    azure: AzureStandIn,  # noqa: F811
+    azure: AzureStandIn,
     workspace_uri: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -238,14 +250,12 @@ def test_nobody_logged_in_is_one_line_that_says_what_to_run(
 def test_a_missing_package_is_told_with_the_extra_that_brings_it(
     joins: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import importlib.util
-
     find = importlib.util.find_spec
 
     def without_azure(name: str) -> Any:
         if name.startswith("azure"):
             raise ModuleNotFoundError(name)
-        return find(name)
+        return None if name in ("sqlalchemy", "alembic") else find(name)  # not needed: the workspace has the database
 
     uri = "azureml://westeurope.api.azureml.ms/mlflow/v1.0/subscriptions/s/resourceGroups/g/providers/"
     uri += "Microsoft.MachineLearningServices/workspaces/w"

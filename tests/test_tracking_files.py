@@ -22,7 +22,7 @@ class Keeper(Book):
 
     name = "keeper"
 
-    def __init__(self, deed: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self, deed: Callable[[str], object] = lambda name: None) -> None:
         super().__init__()
         self.files: dict[str, bytes] = {}
         self._deed = deed
@@ -129,7 +129,7 @@ def test_a_slow_line_gets_the_time_that_the_files_need(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(background, "KEPT_BYTES_PER_SECOND", 1000)
-    keeper = Keeper(lambda name: threading.Event().wait(0.2) or None)
+    keeper = Keeper(lambda name: threading.Event().wait(0.2))
     follow(Trackers([keeper], run_dir, {}, seconds_to_finish=0.1))
     assert sorted(keeper.files) == FILES
     assert "track   keeper: 80.0 KB of files are on their way; waiting 1 min 20 s at most" in capsys.readouterr().err
@@ -139,7 +139,7 @@ def test_a_hanging_line_is_left_behind_after_that_time_and_sends_nothing_later(
     run_dir: Path, released: threading.Event, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(background, "KEPT_BYTES_PER_SECOND", 1_000_000)
-    keeper = Keeper(lambda name: released.wait(60) and None)
+    keeper = Keeper(lambda name: released.wait(60))
     follow(Trackers([keeper], run_dir, {}, seconds_to_finish=0.1))
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert line.startswith("warning: --track keeper has not finished after 0.18 s and is left behind; ")
@@ -159,9 +159,9 @@ def test_ctrl_c_leaves_the_files_behind_and_not_the_run(
         if "Ctrl-C leaves them behind" in line:
             threading.Timer(0.05, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
 
-    monkeypatch.setattr(background.tqdm, "write", write)
+    monkeypatch.setattr("tqdm.tqdm.write", write)
     monkeypatch.setattr(background, "KEPT_BYTES_PER_SECOND", 1000)
-    keeper = Keeper(lambda name: released.wait(60) and None)
+    keeper = Keeper(lambda name: released.wait(60))
     follow(Trackers([keeper], run_dir, {}, seconds_to_finish=0.1))
     assert keeper.ends == ["finished, report missing"]
     assert "is left behind" in said[-1]

@@ -110,6 +110,8 @@ def test_secrets_are_taken_out_of_what_a_library_says(monkeypatch: pytest.Monkey
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     told = without_secrets(f"401 for {'k' * 40} at postgresql://me:pw@db.example/x")
     assert told == "401 for <WANDB_API_KEY> at postgresql://db.example/x"
+    told = without_secrets("Max retries exceeded with url: /container/blob?sv=2026&sig=aB%2Fc%3D&se=1 (refused)")
+    assert told == "Max retries exceeded with url: /container/blob?sv=2026&sig=…&se=1 (refused)"
 
 
 def test_the_file_of_the_trackers_names_holds_no_settings(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def story_of(run_dir: Path) -> Iterator[tuple[str, int]]:
 
 def follow_the_story(run_dir: Path, process: subprocess.Popen[str], shown: Callable[[], Pixels]) -> None:
     """Whatever happens, a viewer that looks on comes to show what one that comes now is shown."""
-    before = np.zeros((1, 1, 3), dtype=np.int16)
+    before: Pixels = np.zeros((1, 1, 3), dtype=np.int16)
     for happens, step in story_of(run_dir):
         now, wanted = loss_panel(run_dir)
         assert now == step, happens

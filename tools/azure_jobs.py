@@ -116,7 +116,7 @@ def run(arguments: list[str]) -> int:
 def _refuse_foreign_flags(action: str, args: argparse.Namespace) -> None:
     for name in sorted(set().union(*ACTIONS.values()) - ACTIONS[action]):
         if getattr(args, name):
-            flag = "a job" if name == "job" else f"--{name.replace('_', '-')}"
+            flag = "job" if name == "job" else f"--{name.replace('_', '-')}"
             takes = ", ".join(other for other, flags in ACTIONS.items() if name in flags)
             raise UserError(f"{action} takes no {flag} (got {getattr(args, name)}); it belongs to: {takes}")
 

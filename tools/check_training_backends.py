@@ -27,7 +27,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, whole_number
+from tools.command_line import CommandLine, finish, path_given, whole_number
 
 EXIT_FAILED = 1
 MOST_STEPS = 1000
@@ -39,9 +39,9 @@ def _parser() -> CommandLine:
     add("--steps", metavar="N", default="30", help="updates to compare (default: 30)")
     add("--backends", metavar="VARIANT", nargs="+", default=[], help="what to compare (default: every backend)")
     add("--config", metavar="FILE", help="what to train, a YAML file or preset (default: a tiny model on HLBD)")
-    add("--json", metavar="FILE", type=Path, help="write the certificate as JSON")
-    add("--figure", metavar="FILE", type=Path, help="draw the differences as a PNG")
-    add("--runs", metavar="DIR", type=Path, help="keep the runs and their logs here (default: they are deleted)")
+    add("--json", metavar="FILE", type=path_given, help="write the certificate as JSON")
+    add("--figure", metavar="FILE", type=path_given, help="draw the differences as a PNG")
+    add("--runs", metavar="DIR", type=path_given, help="keep the runs and their logs here (default: they are deleted)")
     add("--timeout", metavar="SECONDS", default="600", help="longest that one run may take (default: 600)")
     return parser
 

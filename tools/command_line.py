@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NoReturn
 
 from apt_model.errors import EXIT_BAD_INPUT, UserError, did_you_mean
@@ -29,6 +31,21 @@ class CommandLine(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message} (see --help)")
+
+
+def path_given(text: str) -> Path:
+    """For `add_argument(type=path_given)`: a path that the system can be asked about, whatever is there.
+
+    Raises:
+        argparse.ArgumentTypeError: its name is too long, or a directory above it may not be entered.
+    """
+    path = Path(text)
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}; choose another name") from error
+    return path
 
 
 def whole_number(flag: str, text: str, low: int, high: int | None = None) -> int:

@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish
+from tools.command_line import CommandLine, finish, path_given
 
 NEEDED_PYTHON = (3, 11)
 """As `requires-python` in pyproject.toml. Asked here, because an older one cannot even read the modules below."""
@@ -31,7 +31,8 @@ NEEDED_PYTHON = (3, 11)
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("paths", metavar="PATH", nargs="*", help="where runs are searched (default: the working directory)")
+    where = "where runs are searched (default: the working directory)"
+    add("paths", metavar="PATH", type=path_given, nargs="*", help=where)
     add("--datasets", metavar="FILE", nargs="+", help="HLBD files to look at (default: every .json file in data/)")
     add("--json", action="store_true", help="print JSON, with every single case")
     return parser
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
         raise UserError(
             f"Python {here} runs this, and the project needs {needed} or newer: install it and `make setup`"
         )
-    roots = [Path(name) for name in args.paths or ["."]]
+    roots = args.paths or [Path()]
     for root in roots:
         if not root.is_dir():
             what = "this is a file" if root.exists() else "there is no such directory"

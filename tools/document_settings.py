@@ -15,7 +15,7 @@ if str(ROOT) not in sys.path:
 from training import registry
 from training.config import TrainingConfig
 from training.layers import aliases, leaves, type_name
-from training.train import with_options
+from training.inner_backend import with_options
 
 PAGE = ROOT / "docs" / "CONFIGURATION.md"
 HEAD = """# Settings

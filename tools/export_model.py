@@ -23,7 +23,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError, did_you_mean
-from tools.command_line import CommandLine, finish
+from tools.command_line import CommandLine, finish, path_given
 from training.hub_settings import fault_of_repo
 
 FORMATS = ("huggingface", "onnx")
@@ -37,15 +37,20 @@ WHY_NOT_GGUF = (
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("model", metavar="MODEL", type=Path, help="model file, checkpoint, or directory")
-    add("--output", metavar="DIR", type=Path, help="directory to write; there must be none")
+    add("model", metavar="MODEL", type=path_given, help="model file, checkpoint, or directory")
+    add("--output", metavar="DIR", type=path_given, help="directory to write; there must be none")
     add("--overwrite", action="store_true", help="replace a model directory that is there")
     add(
         "--format",
         default="huggingface",
         help="huggingface: safetensors, tokenizer, code, card; onnx: also onnx/model.onnx (default: %(default)s)",
     )
-    add("--verification", metavar="FILE", type=Path, help="verifier's report (default: verification.json of the run)")
+    add(
+        "--verification",
+        metavar="FILE",
+        type=path_given,
+        help="verifier's report (default: verification.json of the run)",
+    )
     add("--push-to-hub", metavar="REPO", help="upload it to this repository of the Hugging Face Hub, OWNER/NAME")
     add("--private", action="store_true", help="the repository is private; one that is there must be")
     return parser

@@ -14,7 +14,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, whole_number
+from tools.command_line import CommandLine, finish, path_given, whole_number
 from tools.full import dataset
 from tools.full.space import space
 
@@ -25,14 +25,14 @@ def _parser() -> CommandLine:
     add(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=path_given,
         default=ROOT / "data" / "HLBD_Full_V2.json",
         help="training file (default: %(default)s)",
     )
     add(
         "--held-out-output",
         metavar="FILE",
-        type=Path,
+        type=path_given,
         help="held-out file (default: beside the training file, with _Heldout)",
     )
     add("--size", metavar="N", default=str(dataset.DEFAULT_SIZE), help="training concepts (default: %(default)s)")

@@ -20,7 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, whole_number
+from tools.command_line import CommandLine, finish, path_given, whole_number
 from tools.hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, module_sizes, write_training_file
 from tools.hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
 from tools.hardcore.modules import MODULES
@@ -40,11 +40,11 @@ def _parser() -> CommandLine:
         metavar="M=X,…",
         help="rows of a module beside the others', such as arithmetic=2,reverse_english=0.5 (default: 1 each)",
     )
-    add("--output", metavar="FILE", type=Path, help="training file (default: in data/, see above)")
+    add("--output", metavar="FILE", type=path_given, help="training file (default: in data/, see above)")
     add(
         "--held-out-output",
         metavar="FILE",
-        type=Path,
+        type=path_given,
         help="held-out file (default: *_Heldout.json beside the training file; "
         f"none for fewer than {MIN_TRAINING_SIZE} rows)",
     )

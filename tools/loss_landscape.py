@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, whole_number
+from tools.command_line import CommandLine, finish, path_given, whole_number
 
 if TYPE_CHECKING:
     from tools.landscape.study import Result
@@ -34,8 +34,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("run_dir", metavar="RUN", type=Path, help="a run directory, finished or at work")
-    add("--output", metavar="FILE", type=Path, help="draw the surface (.png) or write its numbers (.json)")
+    add("run_dir", metavar="RUN", type=path_given, help="a run directory, finished or at work")
+    add("--output", metavar="FILE", type=path_given, help="draw the surface (.png) or write its numbers (.json)")
     add("--directions", choices=["pca", "random"], help="default: pca where the run has snapshots, else random")
     add(
         "--resolution", metavar="N", default="25", help="points of a side of the finest grid: 5, 9, 13, … (default: 25)"
@@ -44,7 +44,7 @@ def _parser() -> CommandLine:
     add("--probe", metavar="N", default="64", help="training samples that the loss is measured on (default: 64)")
     add("--span", metavar="X", default="1", help="makes the rectangle X times as wide and high (default: 1)")
     add("--seed", metavar="N", default="0", help="of the probe and of random directions (default: 0)")
-    add("--checkpoint", metavar="PATH", type=Path, help="the centre (default: the run's newest weights)")
+    add("--checkpoint", metavar="PATH", type=path_given, help="the centre (default: the run's newest weights)")
     add("--datasets", metavar="FILE", nargs="+", default=[], help="the run's data files, where they have moved")
     add("--device", default="auto", help=f"{', '.join(DEVICES)} (default: the best one here)")
     add("--dpi", metavar="N", default="110", help="dots per inch of the picture (default: 110; 300 for print)")

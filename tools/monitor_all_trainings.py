@@ -27,7 +27,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, number_between
+from tools.command_line import CommandLine, finish, number_between, path_given
 from tools.monitoring.order import ORDERS
 
 if TYPE_CHECKING:
@@ -40,10 +40,16 @@ TABLE_WIDTH_ELSEWHERE = 160
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("directories", metavar="DIR", nargs="*", help="where runs are searched (default: the working directory)")
+    add(
+        "directories",
+        metavar="DIR",
+        type=path_given,
+        nargs="*",
+        help="where runs are searched (default: the working directory)",
+    )
     add("--once", action="store_true", help="print one table and leave")
     add("--json", action="store_true", help="print one JSON document and leave")
-    add("--figure", metavar="FILE", type=Path, help="draw the comparison as a PNG and leave")
+    add("--figure", metavar="FILE", type=path_given, help="draw the comparison as a PNG and leave")
     add("--sort", choices=ORDERS, default="state", help="order of the table (default: %(default)s)")
     add("--refresh", metavar="SECONDS", default="2", help="time between two looks (default: %(default)s)")
     add(
@@ -58,13 +64,11 @@ def _seconds(flag: str, text: str) -> float:
     return number_between(flag, text, 0.1, 86400.0, "seconds")
 
 
-def _directories(names: list[str]) -> list[Path]:
-    roots = [Path(name) for name in names or ["."]]
+def _check_directories(roots: list[Path]) -> None:
     for root in roots:
         if not root.is_dir():
             what = "this is a file" if root.exists() else "there is no such directory"
             raise UserError(f"{root}: {what}; give a directory with runs in it")
-    return roots
 
 
 def run(arguments: list[str]) -> int:
@@ -72,7 +76,8 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     refresh = _seconds("--refresh", args.refresh)
     stalled_after = _seconds("--stalled-after", args.stalled_after) if args.stalled_after is not None else None
-    roots = _directories(args.directories)
+    roots = args.directories or [Path()]
+    _check_directories(roots)
     if args.figure is not None:
         if args.figure.suffix.lower() != ".png":
             raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")

@@ -19,7 +19,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, whole_number
+from tools.command_line import CommandLine, finish, path_given, whole_number
 
 EXIT_SHORTCUT = 3
 DEFAULT_SAMPLE = 10_000
@@ -28,7 +28,7 @@ DEFAULT_SAMPLE = 10_000
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("--model", metavar="PATH", type=Path, required=True, help="model file, checkpoint, or directory")
+    add("--model", metavar="PATH", type=path_given, required=True, help="model file, checkpoint, or directory")
     add("--dataset", metavar="FILE", nargs="+", required=True, help="the HLBD files that the model was trained on")
     add(
         "--held-out",
@@ -43,8 +43,8 @@ def _parser() -> CommandLine:
         help="ask at most about N training and N held-out questions, evenly chosen (default: %(default)s)",
     )
     add("--pairs", choices=["levels", "full"], default="levels", help="as in training (default: %(default)s)")
-    add("--json", metavar="FILE", type=Path, help="write the report as JSON")
-    add("--figure", metavar="FILE", type=Path, help="draw the report as a PNG")
+    add("--json", metavar="FILE", type=path_given, help="write the report as JSON")
+    add("--figure", metavar="FILE", type=path_given, help="draw the report as a PNG")
     add("--fail-on-shortcut", action="store_true", help=f"exit with {EXIT_SHORTCUT} when a shortcut was found")
     add("--batch-size", metavar="N", default="256", help="prompts per forward pass; changes no answer (default: 256)")
     add("--device", default="auto", help="cpu, cuda or mps (default: the best one here)")

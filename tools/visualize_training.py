@@ -28,7 +28,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, number_between, one_of
+from tools.command_line import CommandLine, finish, number_between, one_of, path_given
 from tools.output_file import check_writable
 from training.progress import LOG_NAME, REPORT_NAME
 
@@ -47,16 +47,22 @@ NICENESS = 10
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("--log-dir", metavar="DIR", type=Path, required=True, help="the run directory; live, it need not be there yet")
+    add(
+        "--log-dir",
+        metavar="DIR",
+        type=path_given,
+        required=True,
+        help="the run directory; live, it need not be there yet",
+    )
     add("--mode", metavar="MODE", default="realtime", help="realtime or offline (default: %(default)s)")
     add(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=path_given,
         help="realtime: a .png that is kept up to date, instead of a window; offline: .png, .gif or .mp4 (default: "
         f"{DEFAULT_OUTPUT})",
     )
-    add("--compare", metavar="DIR", type=Path, nargs="+", default=[], help="runs whose loss curves are drawn too")
+    add("--compare", metavar="DIR", type=path_given, nargs="+", default=[], help="runs whose loss curves are drawn too")
     add("--refresh", metavar="SECONDS", default="2", help="time between two looks, realtime (default: %(default)s)")
     add("--theme", metavar="NAME", default="cyber", help="cyber, matrix, vaporwave or paper (default: %(default)s)")
     add(

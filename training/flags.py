@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource
 
 from apt_model.errors import ConfigError, did_you_mean
+from training import registry
 from training.config import TrainingConfig
 from training.layers import Layer, aliases, leaves
 
@@ -120,6 +121,11 @@ def parse_flags(
     if unknown:
         word = unknown[0].partition("=")[0]
         choices = [name for action in parser._actions for name in action.option_strings]
+        if owners := _owners(word):
+            inner = " (with --backend azure: --inner-backend)" if "azure" not in owners else ""
+            raise ConfigError(
+                f"{word} belongs to --backend {' and '.join(owners)}{inner}; this backend has no such flag"
+            )
         if word.startswith("-"):
             raise ConfigError(f"unknown flag {word}{did_you_mean(word, choices)} (--help lists all)")
         raise ConfigError(f"unexpected word {word!r}; settings are given as --name value")
@@ -133,6 +139,17 @@ def parse_flags(
     if getattr(known, _WANDB, False):
         layer["track.track"] = [*layer.get("track.track", []), "wandb"]
     return layer, known
+
+
+def _owners(word: str) -> list[str]:
+    """The built-in backends whose options have a flag."""
+    found = []
+    for name in registry.BUILT_IN:
+        names = [(key, *aliases(field)) for key, field in leaves(registry.load(name).Options)]
+        flags = {flag(one) for all_names in names for one in all_names}
+        if word in flags or word.replace("--no-", "--", 1) in flags:
+            found.append(name)
+    return found
 
 
 def early_stopping_of(known: argparse.Namespace) -> Layer:

@@ -171,6 +171,7 @@ def _conclude(
         step = best["step"]
         print(f"best    the final model is that of step {step} (loss {best['loop']['best']:.4f})")
     save_final_model(trainer.directory, model, tokenizer, trainer.config, step)
+    trainer.reporter.final_model(trainer.directory.portable_model, step)
     print(f"saved   {trainer.directory.final_model} and {trainer.directory.portable_model}/")
     asked = evenly_chosen(train, trainer.config.report.answer_samples)
     if not asked:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from apt_model.errors import ConfigError
+from apt_model.errors import ConfigError, did_you_mean
 from training import registry
 from training.backend import Backend, RemoteBackend, is_remote
 from training.config import TrainingConfig
@@ -41,12 +41,14 @@ def inner_backend_of(backend: Backend, given: str | None, config_file: Path | No
             raise ConfigError(f"--inner-backend {given}: --backend {backend.name} trains by itself; leave it out")
         return None
     name = given or _name_in(config_file, backend.name) or backend.Options().inner_backend  # type: ignore[attr-defined]
-    try:
-        found = registry.load(name)
-    except ConfigError as error:
-        raise ConfigError(f"--inner-backend {str(error).removeprefix('--backend ')}") from error
+    choices = [known for known in registry.known_names() if known != backend.name]
+    if name not in (*choices, backend.name):
+        raise ConfigError(
+            f"--inner-backend {name}: unknown backend; choose from {', '.join(choices)}{did_you_mean(name, choices)}"
+        )
+    found = registry.load(name)
     if is_remote(found()):
-        raise ConfigError(f"--inner-backend {name}: it trains nothing itself; choose the one that trains in the job")
+        raise ConfigError(f"--inner-backend {name}: it trains nothing itself; choose from {', '.join(choices)}")
     return found
 
 

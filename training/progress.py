@@ -1,9 +1,10 @@
 """The JSON progress record of a run: an append-only event log and the bounded snapshot folded from it. No torch.
 
 `progress.jsonl` has one event a line: run_started, run_resumed, step, eval, best, checkpoint, estimate, memory,
-warning, run_finished, run_stopped, run_failed, recitation. All times come from one clock (`time`, Unix seconds); units
-are in the key names; a number that is not finite is written as null and named in the event's `nonfinite` list. A
-resumed run rewinds the record: the fold drops what lies after `run_resumed.step`, so no point is there twice.
+warning, run_finished, run_stopped, run_failed, final_model, recitation. All times come from one clock (`time`, Unix
+seconds); units are in the key names; a number that is not finite is written as null and named in the event's
+`nonfinite` list. A resumed run rewinds the record: the fold drops what lies after `run_resumed.step`, so no point is
+there twice.
 
 `experiment_report.json` is the snapshot that every viewer reads, replaced atomically. This module is the only one that
 knows either schema.
@@ -148,6 +149,15 @@ class ProgressReporter:
         """A checkpoint is safely on disk."""
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         self.emit("checkpoint", {"path": path.name, "step": step, "bytes": size}, durable=True)
+
+    def final_model(self, path: Path, step: int) -> None:
+        """The finished model's directory is on disk.
+
+        Args:
+            path: of the directory.
+            step: whose weights it holds: the best one's, or the last.
+        """
+        self.emit("final_model", {"path": path.name, "step": step})
 
     def estimate(self, step: int, figures: Mapping[str, float]) -> None:
         """What the run expects of itself (`training.run_forecast`). Figures may come one after the other."""

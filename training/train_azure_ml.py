@@ -19,13 +19,10 @@ if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
 from apt_model.config import Section
-from training import registry
-from training.azure_job.inner_run import inner_config
-from training.azure_job.options import AzureOptions, options_of
+from training.azure_job.options import AzureOptions
 from training.azure_job.validation import validate_azure
 from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.config import TrainingConfig
-from training.preflight import refuse_unsupported
 
 PACKAGES = {"azure-ai-ml": ("azure", "ai", "ml"), "azure-identity": ("azure", "identity")}
 """Distribution -> its module's path."""
@@ -53,10 +50,6 @@ class AzureBackend:
     def validate(self, config: TrainingConfig) -> None:
         """See `Backend.validate`. What only the service knows is looked up by `run`, before anything is uploaded."""
         validate_azure(config)
-        inner = registry.load(options_of(config).inner_backend)()
-        inside = inner_config(config)
-        refuse_unsupported(inner, inside, resume=False)
-        inner.validate(inside)
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
         """Nothing is started on this machine; Azure starts the ranks."""

@@ -32,7 +32,13 @@ def container(world: World, request: Request, kind: str, name: str, **address: s
         raise found.not_found(kind, name)
     newest = list(versions)[-1]
     following = str(int(newest) + 1) if newest.isdigit() else None
-    properties = {"latestVersion": newest, "nextVersion": following, "isArchived": False, "tags": {}, "properties": {}}
+    properties: Document = {
+        "latestVersion": newest,
+        "nextVersion": following,
+        "isArchived": False,
+        "tags": {},
+        "properties": {},
+    }
     return Reply(document={"id": f"{found.id}/{kind}/{name}", "name": name, "properties": properties})
 
 

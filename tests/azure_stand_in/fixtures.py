@@ -18,11 +18,12 @@ def azure_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureSta
 
 
 @pytest.fixture
-def azure(azure_session: AzureStandIn, monkeypatch: pytest.MonkeyPatch) -> AzureStandIn:
+def azure(azure_session: AzureStandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureStandIn]:
     """Azure with an empty workspace, which this process takes for the real one and can log in to."""
     azure_session.reset()
     take_for_azure(azure_session, monkeypatch)
-    return azure_session
+    yield azure_session
+    azure_session.settle()
 
 
 def take_for_azure(stand_in: AzureStandIn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def data_uris(world: World, request: Request, **address: str) -> Reply:
 def run(job: Job) -> Document:
     """A job in the form of a run."""
     names = ["default", *({} if job.is_sweep else job.asked.get("outputs") or {})]
-    error = None
+    error: Document | None = None
     if job.error:
         error = {"error": {"code": "UserError", "message": job.error, "messageParameters": {}, "details": []}}
         error |= {"correlation": {}, "environment": job.workspace.region, "location": job.workspace.region}

@@ -58,6 +58,8 @@ class Job:
     def status(self, status: str) -> None:
         if status == self.status or self.status in ENDED:
             return
+        if self.status == "CancelRequested" and status not in ENDED:
+            return
         self.statuses.append(status)
         if status == "Running":
             self.started = self.started or now()

@@ -170,9 +170,7 @@ class AzureStandIn:
 
     def reset(self) -> None:
         """End all that runs and forget all that was; the workspace is empty and all is well."""
-        self._end_jobs()
-        failures, self.failures = self.failures, []
-        self.faults.clear()
+        self.settle()
         self.world.groups.clear()
         self.world.workspaces.clear()
         self.storage.delete_containers()
@@ -186,16 +184,23 @@ class AzureStandIn:
         self.machine.queue_seconds = 0.0
         self.machine.open.set()
         self.forget()
-        if failures:
-            raise RuntimeError(f"the stand-in itself failed: {failures}") from failures[0]
 
-    def _end_jobs(self) -> None:
+    def settle(self) -> None:
+        """End all that runs, and all faults.
+
+        Raises:
+            RuntimeError: something went wrong in the stand-in itself since the last time.
+        """
+        self.faults.clear()
         for found in self.world.workspaces:
             for job in list(found.jobs.values()):
                 job.cancelled.set()
         for thread in self._threads:
             thread.join(30)
         self._threads.clear()
+        failures, self.failures = self.failures, []
+        if failures:
+            raise RuntimeError(f"the stand-in itself failed: {failures}") from failures[0]
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -243,8 +248,10 @@ class AzureStandIn:
 
     def close(self) -> None:
         """End all that runs."""
-        self._end_jobs()
-        self._mlflow_server.close()
+        try:
+            self.settle()
+        finally:
+            self._mlflow_server.close()
 
 
 @contextlib.contextmanager

@@ -116,8 +116,7 @@ def secrets(world: World, request: Request, name: str, **address: str) -> Reply:
 def discovery(world: World, request: Request) -> Reply:
     """Addresses of the region's data plane."""
     base = f"https://{request.host}"
-    names = ("api", "catalog", "experimentation", "gateway", "history", "hyperdrive", "labeling", "modelmanagement")
-    names += ("pipelines", "studio", "notebooks", "inventory", "mlflow")
+    names = ("api", "catalog", "experimentation", "gateway", "history", "hyperdrive", "modelmanagement", "pipelines")
     return Reply(document=dict.fromkeys(names, base) | {"studio": "https://ml.azure.com"})
 
 

@@ -32,15 +32,8 @@ def main(run_dir: Path, steps: int, seconds: float, exit_code: int, first_loss: 
         time.sleep(seconds)
         epoch = (step - 1) // STEPS_PER_EPOCH + 1
         reporter.step(
-            **{
-                "step": step,
-                "epoch": epoch,
-                "batch": step,
-                "loss": first_loss - 0.01 * step,
-                "accuracy": 0.5,
-                "tokens": 10,
-            },
-            **{"learning_rate": 1e-3, "forward_ms": 1.0, "backward_ms": 2.0},
+            **{"step": step, "epoch": epoch, "batch": step, "loss": first_loss - 0.01 * step, "accuracy": 0.5},
+            **{"learning_rate": 1e-3, "forward_ms": 1.0, "backward_ms": 2.0, "tokens": 10},
         )
         if step % STEPS_PER_EPOCH == 0:
             reporter.evaluation(step=step, epoch=epoch, loss=first_loss - 1 - 0.01 * step, accuracy=0.5)

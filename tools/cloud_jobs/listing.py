@@ -59,8 +59,10 @@ def table_of(rows: list[Row], now: float) -> Table:
     """The rows as a table; `now` in Unix seconds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", no_wrap=True, overflow="ellipsis")
-    for name in ("state", "age", "experiment", "backend"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name in ("state", "age"):
+        table.add_column(name, no_wrap=True)
+    for name in ("experiment", "backend"):  # what gives way on a narrow terminal
+        table.add_column(name, overflow="fold")
     for name in ("step", "loss"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:

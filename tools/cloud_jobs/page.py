@@ -61,7 +61,7 @@ def lines_of(document: dict[str, Any]) -> list[str]:
         "experiment": document["experiment"],
         "Studio": document["studio"],
         "backend": document["tags"].get("inner_backend"),
-        "run": None if document["run"] is None else "{datastore}: {path}".format(**document["run"]),
+        "run": _place(document),
         "here": document["run_dir"],
         "step": None if document["step"] is None else f"{document['step']} of {document['total_steps']}",
         "loss": None if document["loss"] is None else f"{document['loss']:.4f}",
@@ -89,6 +89,14 @@ def _sweep_document(sweep: Sweep) -> dict[str, Any]:
         "trials": [asdict(trial) for trial in sweep.trials],
         "table": table_lines(sweep),
     }
+
+
+def _place(document: dict[str, Any]) -> str | None:
+    if document["run"] is None:
+        return None
+    place = "{datastore}: {path}".format(**document["run"])
+    # Azure fills in the name when a trial begins.
+    return place.replace("${{name}}", "TRIAL") + (", one for each trial" if document["kind"] == "sweep" else "")
 
 
 def _ago(moment: float) -> str:

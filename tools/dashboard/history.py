@@ -78,7 +78,9 @@ class History:
         self.step = integer(report.get("step")) or 0
         self.updates = _updates(report.get("curve"))
         self.latest: Update | None = _update(report.get("latest"))
-        self.clipped, self.skipped = past.clipped[-MAX_MARKS:], past.skipped[-MAX_MARKS:]
+        # The log may be ahead of the report; what it has more comes by `apply`.
+        self.clipped = [step for step in past.clipped if step <= self.step][-MAX_MARKS:]
+        self.skipped = [step for step in past.skipped if step <= self.step][-MAX_MARKS:]
         self.peak_memory_bytes = _peak(report.get("memory"))
         self.memory_kind = _memory_kind(report.get("memory"))
         """`resident`, or `cuda_tensors`."""

@@ -34,7 +34,7 @@ def fingerprint(scene: Scene) -> tuple[object, ...]:
 
 
 def rest_after(seconds: float, share: float) -> float:
-    """How long to rest after so much work, for it to take that share of a core."""
+    """How long to rest after so many seconds of computing, for it to take that share of a core."""
     return seconds * (1.0 / share - 1.0)
 
 
@@ -49,7 +49,7 @@ def keep_rewriting(stage: Stage, pen: Pen, dpi: float, path: Path, panel: str | 
     while True:
         scene, rest = stage.look(), refresh
         if fingerprint(scene) != drawn:
-            drawn, began = fingerprint(scene), time.monotonic()
+            drawn, began = fingerprint(scene), time.process_time()
             save(scene, pen, dpi, path, panel)
-            rest = max(rest, rest_after(time.monotonic() - began, DRAWING))
+            rest = max(rest, rest_after(time.process_time() - began, DRAWING))
         time.sleep(rest)

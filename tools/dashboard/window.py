@@ -107,14 +107,15 @@ class Window:
         if now - self._looked >= self._refresh:
             self._scene, self._looked = self._stage.look(), now
         if fingerprint(self._scene) != self._drawn and now >= self._draw_due:
+            began = time.process_time()
             self._compose()
             self._canvas.draw()
-            self._draw_due = time.monotonic() + rest_after(time.monotonic() - now, DRAWING)
+            self._draw_due = time.monotonic() + rest_after(time.process_time() - began, DRAWING)
         elif now >= self._turn_due:
-            began = time.monotonic()
+            began = time.process_time()
             self._turn()
-            ended = time.monotonic()
-            self._turn_due = ended + max(SHORTEST_PAUSE, rest_after(ended - began, TURNING))
+            rest = rest_after(time.process_time() - began, TURNING)
+            self._turn_due = time.monotonic() + max(SHORTEST_PAUSE, rest)
         due = self._looked + self._refresh
         if self._scene.surface is not None and self._solid() is not None:
             due = min(due, self._turn_due)

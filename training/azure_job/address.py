@@ -21,6 +21,7 @@ VARIABLES = {
 """Key of config.json -> environment variable, as the SDK and every Azure ML compute instance have them."""
 DIRECTORIES = (".azureml", "aml_config", "")
 FILES = ("config.json", "project.json")
+BACKEND = "--backend azure"
 LEVELS = 20
 """Directories above the first in which the SDK looks."""
 _SCOPE = re.compile(
@@ -51,11 +52,15 @@ class _Given:
     origin: str
 
 
-def find_address(options: AzureOptions) -> WorkspaceAddress:
+def find_address(options: AzureOptions, asker: str = BACKEND) -> WorkspaceAddress:
     """The workspace that is meant. Offline, and each of its three parts may come from another place.
 
     An option wins over a config.json that an option names (`workspace_config`), that over the environment, and that
     over a config.json that is found in the working directory or above it.
+
+    Args:
+        options: of the backend.
+        asker: who needs it, as the refusing line begins; only the backend has flags for it.
 
     Raises:
         ConfigError: a part is missing or cannot be a name of that kind, or a file is damaged.
@@ -75,7 +80,7 @@ def find_address(options: AzureOptions) -> WorkspaceAddress:
         take(_discovered(Path.cwd(), passed_over))
     missing = [key for key in VARIABLES if key not in found]
     if missing:
-        raise ConfigError(_missing(missing, passed_over))
+        raise ConfigError(_missing(missing, passed_over, asker))
     for key, given in found.items():
         form, told = _FORMS[key]
         if not form.fullmatch(given.value):
@@ -149,14 +154,15 @@ def _read(path: Path) -> dict[str, _Given]:
     return given
 
 
-def _missing(keys: list[str], passed_over: list[str]) -> str:
+def _missing(keys: list[str], passed_over: list[str], asker: str) -> str:
     flags = " ".join(f"--azure-{key.replace('_', '-')} …" for key in keys)
+    give = f"give {flags}, or " if asker == BACKEND else ""
     variables = ", ".join(VARIABLES[key] for key in keys)
     names = " and ".join(key.replace("_", " ") for key in keys)
     seen = f" ({', '.join(passed_over)} is not a workspace's)" if passed_over else ""
     verb = "is" if len(keys) == 1 else "are"
     return (
-        f"--backend azure: the {names} of the workspace {verb} not known; give {flags}, or set {variables}, or put the "
+        f"{asker}: the {names} of the workspace {verb} not known; {give}set {variables}, or put the "
         "workspace's config.json (Studio: the workspace's menu, Download config file) into "
         f"{Path.cwd()} or its .azureml/{seen}"
     )

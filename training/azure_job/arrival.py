@@ -27,10 +27,9 @@ def arrive(workspace: Workspace, handle: JobHandle, run_dir: Path, what: Literal
     from training.azure_job.download import download_run
     from training.azure_job.registration import register_model
 
-    if what != "none":
-        download_run(workspace, handle, run_dir, what)
+    place = run_dir if what == "none" else download_run(workspace, handle, run_dir, what)
     if handle.register_model is not None:
         register_model(workspace, handle, handle.register_model)
     if what != "none":
-        where = shlex.quote(str(run_dir))
-        print(f"to look at it: python tools/verify_hlbd_model.py --model {where}/final_model", flush=True)
+        model = shlex.quote(str(place / "final_model"))
+        print(f"to look at it: python tools/verify_hlbd_model.py --model {model}", flush=True)

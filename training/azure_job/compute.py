@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import ConfigError, did_you_mean
 from training.azure_job.heartbeat import Heartbeat
-from training.azure_job.machines import trials_at_once
-from training.azure_job.options import options_of
+from training.azure_job.options import nodes_at_once, options_of
 from training.azure_job.refusals import ServiceError, service_refusals
 from training.config import TrainingConfig
 
@@ -59,8 +58,7 @@ def missing_compute(workspace: Workspace, name: str) -> ConfigError:
 
 def nodes_to_create(config: TrainingConfig) -> int:
     """How many nodes a new cluster may have."""
-    options = options_of(config)
-    return options.max_nodes or config.launch.nnodes * trials_at_once(options)
+    return options_of(config).max_nodes or nodes_at_once(config)
 
 
 def ensure_compute(workspace: Workspace, config: TrainingConfig, tell: Callable[[str], None] = _say) -> None:

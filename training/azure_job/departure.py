@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,8 @@ from training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
+
+EXIT_INTERRUPTED = 128 + 2
 
 
 def new_job_name() -> str:
@@ -56,45 +59,23 @@ def depart(request: RunRequest) -> RunResult:
     Raises:
         UserError: something stands against it; where that is seen before the upload, nothing was changed anywhere.
     """
-    from training.azure_job.address import find_address
     from training.azure_job.arrival import arrive
-    from training.azure_job.compute import ensure_compute
-    from training.azure_job.service_preflight import check_service
-    from training.azure_job.submission import submit
     from training.azure_job.watch import command, follow
-    from training.azure_job.workspace import Workspace
 
-    config, options = request.config, options_of(request.config)
-    address = find_address(options)
-    run_dir = config.run.run_dir
-    on = going_on(request)
-    check_data(config)
+    options, run_dir = options_of(request.config), request.config.run.run_dir
     # An old run is deleted only when the new one is on its way.
     directory = RunDirectory(run_dir, resume=request.resume or request.overwrite)
     try:
-        with Staging.make(config, start=on.start) as staging:
-            print("\n".join(staging.describe()), flush=True)
-            workspace = Workspace.connect(address)
-            on = looked_up(on, workspace, options.datastore)
-            for warning in check_service(workspace, config):
-                print(f"warning: {warning}", flush=True)
-            job = options.job_name or new_job_name()
-            document = job_document(config, job, code=str(staging.path), path=on.path, has_start=on.start is not None)
-            ensure_compute(workspace, config)
-            submit(workspace, to_yaml(document), staging.path)
+        try:
+            workspace, handle = _send(request)
+        except KeyboardInterrupt:
+            print("stopped before a job was submitted; if a line above names one, see there", file=sys.stderr)
+            return RunResult("stopped", 0, EXIT_INTERRUPTED)
         if request.overwrite:
             directory.delete_run()
-        handle = JobHandle(
-            job=job,
-            workspace=address,
-            datastore=options.datastore,
-            path=None if options.sweep else on.path or f"{RUNS_PATH}/{job}",
-            submitted=time.time(),
-            register_model=options.register_model,
-        )
         handle.write(run_dir)
         if options.detach:
-            print(f"job {job} is submitted. To follow it: {command('stream', run_dir)}")
+            print(f"job {handle.job} is submitted. To follow it: {command('stream', run_dir)}")
             print(f"To cancel it: {command('cancel', run_dir)}", flush=True)
             return RunResult("submitted", 0)
         exit_code = follow(workspace, handle, run_dir)
@@ -103,6 +84,38 @@ def depart(request: RunRequest) -> RunResult:
         return RunResult("finished" if exit_code == 0 else "stopped", 0, exit_code)
     finally:
         directory.release()
+
+
+def _send(request: RunRequest) -> tuple[Workspace, JobHandle]:
+    """Check everything, upload and submit."""
+    from training.azure_job.address import find_address
+    from training.azure_job.compute import ensure_compute
+    from training.azure_job.service_preflight import check_service
+    from training.azure_job.submission import submit
+    from training.azure_job.workspace import Workspace
+
+    config, options = request.config, options_of(request.config)
+    address = find_address(options)
+    on = going_on(request)
+    check_data(config)
+    with Staging.make(config, start=on.start) as staging:
+        print("\n".join(staging.describe()), flush=True)
+        workspace = Workspace.connect(address)
+        on = looked_up(on, workspace, options.datastore)
+        for warning in check_service(workspace, config):
+            print(f"warning: {warning}", flush=True)
+        job = options.job_name or new_job_name()
+        document = job_document(config, job, code=str(staging.path), path=on.path, has_start=on.start is not None)
+        ensure_compute(workspace, config)
+        submit(workspace, to_yaml(document), staging.path)
+    return workspace, JobHandle(
+        job=job,
+        workspace=address,
+        datastore=options.datastore,
+        path=None if options.sweep else on.path or f"{RUNS_PATH}/{job}",
+        submitted=time.time(),
+        register_model=options.register_model,
+    )
 
 
 def looked_up(on: GoingOn, workspace: Workspace, datastore: str) -> GoingOn:

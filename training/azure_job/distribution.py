@@ -118,17 +118,14 @@ def as_texts(space: Mapping[Any, Any]) -> Iterator[str]:
             raise ValueError(f"{where}: no such type {given['type']!r}{did_you_mean(kind, PARAMETERS)}")
         names = PARAMETERS[kind]
         if set(given) - {"type"} != set(names):
-            raise ValueError(
-                f"{where}: {kind} takes {', '.join(names)}, not {', '.join(sorted(set(given) - {'type'}))}"
-            )
+            has = ", ".join(sorted(map(str, set(given) - {"type"}))) or "none of them"
+            raise ValueError(f"{where}: {kind} takes {', '.join(names)}, and has {has}")
         arguments = given["values"] if kind == "choice" else [given[parameter] for parameter in names]
         if not isinstance(arguments, list | tuple):
             raise ValueError(f"{where}: values should be a list, not {arguments!r}")
         for value in arguments:
             if isinstance(value, Mapping | list | tuple):
-                raise ValueError(
-                    f"{where}: {value!r} is no single value; settings that hang together are not supported"
-                )
+                raise ValueError(f"{where}: {value!r} is no single value; give each setting its own")
             if kind == "choice" and value is not None and WORD.fullmatch(str(value)) is None:
                 raise ValueError(f"{where}: {value!r} cannot stand in a trial's command")
         if not arguments:

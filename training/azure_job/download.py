@@ -13,7 +13,7 @@ import shutil
 import sys
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import UserError
 from training.atomic_directory import delete, put_in_place
@@ -98,7 +98,7 @@ class _Download:
     def __init__(self, container: ContainerClient, path: str, run_dir: Path) -> None:
         self._container, self._path, self._run_dir = container, path.rstrip("/"), run_dir
         self._receipts = _read_receipts(run_dir)
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
 
     def bring(self, files: list[StoredFile]) -> None:
         """All of them, and say what was done."""
@@ -111,7 +111,7 @@ class _Download:
         self._check_room(missing)
         num_bytes = sum(file.size for file in missing)
         if missing:
-            print(f"downloading {len(missing)} files ({as_size(num_bytes)}) into {self._run_dir}", flush=True)
+            print(f"downloading {_count(missing)} ({as_size(num_bytes)}) into {self._run_dir}", flush=True)
         self._bar = _progress_bar(num_bytes)
         try:
             for top, group in groupby(missing, key=lambda file: file.top):
@@ -133,7 +133,7 @@ class _Download:
             self._write_receipts()
         here = len(files) - len(missing)
         print(
-            f"{self._run_dir}: {len(files)} files are here" + (f", {here} of them were already" if here else ""),
+            f"{self._run_dir}: {_count(files)} of the run here" + (f", {here} were already" if here else ""),
             flush=True,
         )
 
@@ -242,6 +242,10 @@ def _why(error: Exception) -> str:
     return str(error) if isinstance(error, _DamagedError) else "the job replaces it while it is read"
 
 
+def _count(files: list[StoredFile]) -> str:
+    return "1 file" if len(files) == 1 else f"{len(files)} files"
+
+
 def _md5_of(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
@@ -255,10 +259,9 @@ def _read_receipts(run_dir: Path) -> dict[str, list[object]]:
     return receipts if isinstance(receipts, dict) else {}
 
 
-def _progress_bar(num_bytes: int) -> tqdm[None]:
+def _progress_bar(num_bytes: int) -> tqdm[Any]:
     from tqdm import tqdm
 
-    bar: tqdm[None] = tqdm(
+    return tqdm(
         total=num_bytes, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty()
     )
-    return bar

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_CANCELLED = 130
+CLOCKS_DIFFER = 60.0
+"""Seconds by which a machine's clock and the service's may differ, at most."""
 LAST_LINES = 20
 LONGEST_ERROR = 400
 LOG_TAIL_BYTES = 64 * 1024
@@ -61,8 +63,10 @@ def ending_of(workspace: Workspace, state: JobState, run_dir: Path) -> Ending:
         limit = f" of {as_duration(state.timeout)}" if state.timeout else ""
         return Ending(
             EXIT_FAILED,
-            [f"job {state.job}: ended by its time limit{limit}; go on with --resume {state.job} and a longer "
-             "--timeout-hours"],
+            [f"job {state.job}: ended by its time limit{limit}; " + (
+                "what its trials have reached stays" if state.is_sweep
+                else f"go on with --resume {state.job} and a longer --timeout-hours"
+            )],
         )  # fmt: skip
     if state.status == "Canceled":
         return Ending(EXIT_CANCELLED, [f"job {state.job}: cancelled", *untold])
@@ -70,7 +74,8 @@ def ending_of(workspace: Workspace, state: JobState, run_dir: Path) -> Ending:
     if history.error:
         lines.append(f"the service says: {_one_line(history.error)}")
     report = read_report(run_dir) or {}
-    if report.get("state") == "failed" and report.get("error"):
+    is_of_this_job = report.get("ended_at", 0.0) >= (history.started or 0.0) - CLOCKS_DIFFER
+    if report.get("state") == "failed" and report.get("error") and is_of_this_job:
         lines.append(f"the training says: {_one_line(str(report['error']))}")
     lines += _log_lines(workspace, state, history)
     return Ending(exit_status(history.error or "") or EXIT_FAILED, lines)
@@ -118,8 +123,8 @@ def _log_lines(workspace: Workspace, state: JobState, history: RunHistory) -> li
         name, blob = found
         text = _tail(blob)
     except AzureError as error:
-        code = code_of(error) or status_of(error) or type(error).__name__
-        return [f"the job's log cannot be read ({code}); {see}"]
+        why = code_of(error) or status_of(error) or type(error).__name__
+        return [f"the job's log cannot be read ({why}); {see}"]
     if (code := storage_error(text)) is not None:
         return [f"the job's log cannot be read ({code}); {see}"]
     lines = [line for part in text.split("\n") if (line := part.rpartition("\r")[2].rstrip() or part.strip())]

@@ -31,9 +31,9 @@ def check_environment(name: str) -> None:
         ConfigError: with the form that is right, or what to use instead.
     """
     told = f"environment={name}"
+    if re.fullmatch(rf"(azureml:)?{_NAME}", name):
+        raise ConfigError(f"{told}: which version? Give {name}@latest, or {name}:3")
     if not any(re.fullmatch(form, name) for form in _FORMS):
-        if re.fullmatch(rf"(azureml:)?{_NAME}", name):
-            raise ConfigError(f"{told}: which version? Give {name}@latest, or {name}:3")
         if "/" in name and not name.startswith("azureml:") and _IMAGE.fullmatch(name):
             raise ConfigError(f"{told}: this is an image; give it as --docker-image {name}")
         raise ConfigError(

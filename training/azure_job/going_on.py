@@ -11,6 +11,7 @@ import yaml
 
 from apt_model.errors import UserError
 from training.azure_job.handle import JobHandle
+from training.azure_job.inner_run import DATA_DIRECTORY
 from training.azure_job.job_document import OUTPUT
 from training.azure_job.options import options_of
 from training.backend import RunRequest
@@ -93,11 +94,13 @@ def settings_of_job(job: str, config: TrainingConfig) -> dict[str, Any]:
     Raises:
         UserError: no such job, or it has written none yet.
     """
-    from azure.core.exceptions import ResourceNotFoundError
-
     from training.azure_job.address import find_address
     from training.azure_job.refusals import service_refusals
+    from training.azure_job.sdk import load_sdk
     from training.azure_job.workspace import Workspace
+
+    load_sdk()
+    from azure.core.exceptions import ResourceNotFoundError
 
     options = options_of(config)
     workspace = Workspace.connect(find_address(options))
@@ -112,4 +115,13 @@ def settings_of_job(job: str, config: TrainingConfig) -> dict[str, Any]:
     settings = yaml.safe_load(content)
     if not isinstance(settings, dict):
         raise UserError(f"--resume {job}: its {CONFIG_NAME} is damaged")
-    return settings
+    return as_submitted(settings)
+
+
+def as_submitted(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run in a job, less what was changed for the job: paths, trackers, the number of nodes."""
+    kept = {name: value for name, value in settings.items() if name != "track"}
+    kept["launch"] = {name: value for name, value in settings.get("launch", {}).items() if name != "nnodes"}
+    data = dict(settings.get("data", {}))
+    data["datasets"] = [name.removeprefix(f"{DATA_DIRECTORY}/") for name in data.get("datasets", ())]
+    return {**kept, "data": data}

@@ -40,4 +40,3 @@ class Heartbeat:
             sys.stderr.write(ERASE_LINE)
             sys.stderr.flush()
             self._is_drawn = False
-        self._last = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +11,7 @@ from apt_model.config import Section
 from apt_model.hlbd import find_dataset
 from training import registry
 from training.azure_job.options import options_of
-from training.config import TrainingConfig
+from training.config import DataConfig, LaunchConfig, TrainingConfig
 from training.inner_backend import with_options
 from training.torchrun import ranks_here
 from training.tracking.choice import wandb_mode
@@ -28,7 +29,7 @@ START_DIRECTORY = f"{JOB_DIRECTORY}/start"
 def inner_config(config: TrainingConfig) -> TrainingConfig:
     """What the job's ranks read: the inner backend's config, without Azure, with paths that are right in the job.
 
-    Azure starts the ranks of all machines and tells each which one it is, so there is one node and no meeting place.
+    Azure starts the ranks of all machines and tells each which one it is: no launcher is left to be told of nodes.
 
     Args:
         config: has the sections `azure` and that of the inner backend.
@@ -36,28 +37,48 @@ def inner_config(config: TrainingConfig) -> TrainingConfig:
     Raises:
         DataError: there is no such data file.
     """
+    here = {path: place for place, path in job_files(config)}
+    section = _section(config)
+    files = {name: Path(here[getattr(section, name).expanduser()]) for name in _path_options(section)}
+    datasets = tuple(here[find_dataset(name)] for name in config.data.datasets)
+    launch = {"nnodes": 1, "rdzv_endpoint": None, "rdzv_id": "apt"}
+    return _inside(
+        config,
+        section.model_copy(update=files),
+        data=config.data.model_copy(update={"datasets": datasets}),
+        launch=config.launch.model_copy(update=launch),
+    )
+
+
+def inner_config_here(config: TrainingConfig) -> TrainingConfig:
+    """The same for the inner backend's checks on this machine: with its paths, and all ranks as if they were here.
+
+    So what batches multiply out to is looked at for the ranks of all machines.
+    """
+    launch = config.launch
+    if launch.nnodes > 1:
+        ranks = ranks_here(launch) * launch.nnodes
+        alone = {"nnodes": 1, "rdzv_endpoint": None, "num_processes": ranks, "num_gpus": None}
+        launch = launch.model_copy(update=alone)
+    return _inside(config, _section(config), data=config.data, launch=launch)
+
+
+def _section(config: TrainingConfig) -> Section:
+    """The inner backend's options."""
     inner = registry.load(options_of(config).inner_backend)
     given = getattr(config, inner.name, None)
-    section = given if isinstance(given, inner.Options) else inner.Options()
-    here = {path: to for to, path in job_files(config)}
-    staged = {name: here[Path(getattr(section, name)).expanduser()] for name in _path_options(section)}
-    launch = config.launch.model_copy(update={"nnodes": 1, "rdzv_endpoint": None, "rdzv_id": "apt"})
+    return given if isinstance(given, inner.Options) else inner.Options()
+
+
+def _inside(config: TrainingConfig, section: Section, *, data: DataConfig, launch: LaunchConfig) -> TrainingConfig:
+    inner = registry.load(options_of(config).inner_backend)
     values: dict[str, Any] = {name: getattr(config, name) for name in TrainingConfig.model_fields}
-    values |= {
-        "backend": inner.name,
-        inner.name: section.model_copy(update={name: Path(path) for name, path in staged.items()}),
-        "data": config.data.model_copy(update={"datasets": tuple(here[find_dataset(d)] for d in config.data.datasets)}),
-        "launch": launch,
-        "track": config.track.model_copy(update=_tracking(config)),
-    }
-    return with_options(inner)(**values)
+    values |= {"backend": inner.name, inner.name: section, "data": data, "launch": launch}
+    values["track"] = config.track.model_copy(update=_tracking(config))
+    return _config_class(inner)(**values)
 
 
-def as_one_machine(inside: TrainingConfig, config: TrainingConfig) -> TrainingConfig:
-    """`inside` as if all ranks of `config` were on one machine: what its batches multiply out to can be checked so."""
-    ranks = ranks_here(config.launch) * config.launch.nnodes
-    launch = inside.launch.model_copy(update={"num_processes": ranks, "num_gpus": None})
-    return inside.model_copy(update={"launch": launch if config.launch.nnodes > 1 else inside.launch})
+_config_class = cache(with_options)  # a sweep makes thousands of configs of one class
 
 
 def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:
@@ -68,8 +89,7 @@ def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:
     Raises:
         DataError: there is no such data file.
     """
-    options = options_of(config)
-    section = getattr(config, options.inner_backend, None)
+    section = _section(config)
     named = [Path(getattr(section, name)).expanduser() for name in _path_options(section)]
     for directory, paths in ((DATA_DIRECTORY, map(find_dataset, config.data.datasets)), (FILES_DIRECTORY, named)):
         taken: set[str] = set()
@@ -82,10 +102,8 @@ def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:
             yield str(PurePosixPath(directory, place)), path
 
 
-def _path_options(section: Section | None) -> list[str]:
+def _path_options(section: Section) -> list[str]:
     """Options that name a file of this machine. The bare name of a preset in configs/ is right in the job as it is."""
-    if section is None:
-        return []
     values = {name: getattr(section, name) for name in type(section).model_fields}
     return [name for name, value in values.items() if isinstance(value, Path) and value.expanduser().is_file()]
 

@@ -166,7 +166,7 @@ _Dumper.add_representer(list, _plain_list)
 
 def to_yaml(document: dict[str, Any]) -> str:
     """The document as text, in its own order."""
-    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 
@@ -198,9 +198,7 @@ def cost_lines(config: TrainingConfig) -> list[str]:
         lines += SearchSpace.of(config).told()
     else:
         machine_hours = f"{launch.nnodes * hours:g} machine-hours at the very most"
-        lines.append(
-            f"{_machines(launch.nnodes)} for at most {hours:g} hours: {machine_hours}; it ends when done"
-        )
+        lines.append(f"{_machines(launch.nnodes)} for at most {hours:g} hours: {machine_hours}; it ends when done")
     gpus = gpus_of(size)
     used = ranks_here(launch)
     if gpus is not None and used < gpus:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from apt_model.errors import ConfigError, did_you_mean
 from training.azure_job.options import AzureOptions
 from training.azure_job.refusals import service_refusals
-from training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
@@ -27,11 +26,6 @@ class Machine:
     cores: int
     gpus: int
     can_be_low_priority: bool
-
-
-def ranks_of(config: TrainingConfig) -> int:
-    """Processes on each machine."""
-    return config.launch.num_processes or config.launch.num_gpus or 1
 
 
 def trials_at_once(options: AzureOptions) -> int:

@@ -54,20 +54,20 @@ def refusal(error: BaseException) -> str | None:
     """What an exception of the SDK means and what to do about it; None: it is not one of the SDK's."""
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] in ("azure", "msal", "marshmallow"):
         return f"the Azure SDK is not installed or damaged ({_one_line(str(error))}); run: {FIX}"
-    texts = [_text(cause) for cause in _chain(error)]
+    chain, module = _chain(error), type(error).__module__
+    if not _in_sdk(error) and all(type(cause).__module__.partition(".")[0] not in _OF_THE_SDK for cause in chain):
+        return None
+    texts = [_text(cause) for cause in chain]
     status = status_of(error)
     if status is None:
-        for cause, text in zip(_chain(error), texts, strict=True):
+        for cause, text in zip(chain, texts, strict=True):
             attempt = _FAILED_LOGIN.search(text)
             if unreachable := _unreachable(cause, attempt[2] if attempt else text):
                 return unreachable
-    module = type(error).__module__
-    if not any(type(cause).__module__.partition(".")[0] in _OF_THE_SDK for cause in _chain(error)) and not _in_sdk(
-        error
-    ):
-        return None
     if "DefaultAzureCredential" in texts[0] or "AADSTS" in texts[0] or module.startswith("azure.identity"):
         return _login(texts[0])
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"  # of a file here, which the SDK reads or writes
     if type(error).__name__ == "DecodeError":  # of azure-core: the service answered, and in no form of its own
         return _not_understood(error)
     if status is not None:

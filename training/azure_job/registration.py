@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import UserError
 from training.azure_job.handle import JobHandle
 from training.azure_job.job_document import OUTPUT
+from training.azure_job.names import check_name
 from training.azure_job.refusals import service_refusals
 from training.azure_job.sweep import best_run
 from training.progress import REPORT_NAME
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 TAG_OF_JOB = "job"
 """By which a model that was registered for a job already is known again."""
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 
 
 def register_model(workspace: Workspace, handle: JobHandle, name: str) -> str:
@@ -36,7 +35,7 @@ def register_model(workspace: Workspace, handle: JobHandle, name: str) -> str:
     Raises:
         UserError: the name cannot be one, the job has no final model, or the service refuses.
     """
-    check_model_name(name)
+    check_name("register_model", name)
     run = best_run(workspace, handle)
     assert run.path is not None
     doing = f"registering the model of job {run.job}"
@@ -52,15 +51,6 @@ def register_model(workspace: Workspace, handle: JobHandle, name: str) -> str:
         version = _register(workspace, run, name, _tags(container, run))
     print(f"registered the final model of job {run.job}: {name}, version {version}", flush=True)
     return version
-
-
-def check_model_name(name: str) -> None:
-    """Raises UserError where a name is none that Azure takes for a model."""
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"a model cannot be called {name!r}: letters, digits, '-', '_' and '.', at most 255, and a letter or digit "
-            "first"
-        )
 
 
 def _register(workspace: Workspace, run: JobHandle, name: str, tags: dict[str, str]) -> str:

@@ -122,8 +122,13 @@ def parse(text: str, config_class: type[TrainingConfig]) -> tuple[str, Distribut
         if fixed in _FIXED:
             raise ConfigError(f"{where}: a sweep does not vary {_short(key)}: {_FIXED[fixed]}; set it for all trials")
     field = dict(leaves(config_class))[key]
+    kinds = _kinds(field)
+    if not kinds <= {int, float, bool, str} and not all(isinstance(kind, str) for kind in kinds):
+        raise ConfigError(
+            f"{where}: a sweep does not vary {_short(key)}, which is a list or a path; set it for all trials"
+        )
     found = _distribution(rest.strip(), where, field)
-    _check(found, where, _short(key), field)
+    _check(found, where, _short(key), kinds)
     return key, found
 
 
@@ -192,15 +197,12 @@ def _kinds(field: FieldInfo) -> set[Any]:
     return set(get_args(field.annotation) or [field.annotation]) - {NoneType}
 
 
-def _check(found: Distribution, where: str, name: str, field: FieldInfo) -> None:
+def _check(found: Distribution, where: str, name: str, kinds: set[Any]) -> None:
     """What is wrong with a distribution by itself.
 
     Raises:
         ConfigError: it is empty, reversed, or not one for such a setting.
     """
-    kinds = _kinds(field)
-    if not kinds <= {int, float, bool, str} and not all(isinstance(kind, str) for kind in kinds):
-        raise ConfigError(f"{where}: a sweep does not vary {name}, which is a list or a path; set it for all trials")
     if found.kind == "choice":
         if len(set(found.arguments)) < len(found.arguments):
             raise ConfigError(f"{where}: a value is given twice; give each once")
@@ -228,9 +230,7 @@ def _check_bounds(found: Distribution, where: str, name: str) -> None:
     if low > high:
         raise ConfigError(f"{where}: the range is reversed, {low:g} is above {high:g}; give the lower end first")
     if low == high:
-        raise ConfigError(
-            f"{where}: the range is empty, both ends are {low:g}; set {flag(name)} for all trials instead"
-        )
+        raise ConfigError(f"{where}: the range is empty, both ends are {low:g}; set {flag(name)} for all instead")
     if found.is_logarithmic and low > 0.0 and high < 1.0:
         raise ConfigError(
             f"{where}: the bounds of {found.kind} are natural logarithms, so {low:g} and {high:g} mean "

@@ -6,13 +6,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import ConfigError, did_you_mean
-from training.azure_job.compute import USABLE, find_compute, missing_compute, nodes_to_create, state_of
-from training.azure_job.machines import Machine, machine_in_region, quotas_for, ranks_of, trials_at_once
-from training.azure_job.options import AzureOptions, options_of
+from training.azure_job.compute import USABLE, find_compute, missing_compute, state_of
+from training.azure_job.machines import Machine, machine_in_region, quotas_for, trials_at_once
+from training.azure_job.options import AzureOptions, options_of, serverless_size
 from training.azure_job.refusals import ServiceError, service_refusals
 from training.azure_job.vm_sizes import gpus_of
 from training.azure_job.workspace import BLOBS, PATIENCE, kind_of
 from training.config import TrainingConfig
+from training.torchrun import ranks_here
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
@@ -33,7 +34,7 @@ def check_service(workspace: Workspace, config: TrainingConfig) -> list[str]:
     """
     options = options_of(config)
     warnings: list[str] = []
-    _check_datastore(workspace, options)
+    _check_datastore(workspace, options, warnings)
     _check_job_name(workspace, options)
     size = _check_compute(workspace, config, warnings)
     _check_environment(workspace, options)
@@ -43,7 +44,7 @@ def check_service(workspace: Workspace, config: TrainingConfig) -> list[str]:
     return warnings
 
 
-def _check_datastore(workspace: Workspace, options: AzureOptions) -> None:
+def _check_datastore(workspace: Workspace, options: AzureOptions, warnings: list[str]) -> None:
     name = options.datastore
     try:
         with service_refusals(f"--datastore {name}"):
@@ -59,6 +60,14 @@ def _check_datastore(workspace: Workspace, options: AzureOptions) -> None:
         ) from error
     if (kind := kind_of(found)) != BLOBS:
         raise ConfigError(f"--datastore {name}: is of type {kind}, and a run needs one of blobs ({BLOBS})")
+    try:
+        # Here as well, a network that does not let this machine in shows in seconds; the SDK's upload takes minutes.
+        with service_refusals(f"--datastore {name}: storage account {found.account_name}"):
+            next(iter(workspace.container(name).list_blobs(name_starts_with="apt-runs/", results_per_page=1)), None)
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        warnings.append(f"{error}; without it the job runs, but cannot be followed, and its model is not brought here")
 
 
 def _check_job_name(workspace: Workspace, options: AzureOptions) -> None:
@@ -84,14 +93,12 @@ def _check_compute(workspace: Workspace, config: TrainingConfig, warnings: list[
     options = options_of(config)
     name = options.compute_name
     if name is None:
-        return options.vm_size
+        return serverless_size(config)
     found = find_compute(workspace, name)
     if found is None and not options.create_compute:
         raise missing_compute(workspace, name)
     nnodes = config.launch.nnodes
     if found is None:
-        if nodes_to_create(config) < nnodes:
-            raise ConfigError(f"--max-nodes {options.max_nodes}: the job needs {nnodes} nodes (--nnodes)")
         return options.vm_size
     where = f"--compute-name {name}"
     if str(found.type).lower() != "amlcompute":
@@ -201,23 +208,28 @@ def _check_machines(workspace: Workspace, config: TrainingConfig, size: str, war
 
 def _check_gpus(config: TrainingConfig, size: str, gpus: int, warnings: list[str]) -> None:
     """Hold the GPUs of one machine against the processes on it."""
-    wanted, ranks = config.launch.num_gpus or 0, ranks_of(config)
+    wanted, ranks = config.launch.num_gpus or 0, ranks_here(config.launch)
+    device = getattr(getattr(config, options_of(config).inner_backend, None), "device", "auto")
     if gpus < wanted:
         raise ConfigError(
             f"--num-gpus {wanted}: a machine of size {size} has {gpus or 'no'} GPUs; choose a larger --vm-size, or "
             "fewer GPUs and more --nnodes"
         )
-    if 0 < gpus < ranks:
+    if gpus == 0 and device == "cuda":
+        raise ConfigError(f"--device cuda: a machine of size {size} has no GPU; choose another --vm-size")
+    if gpus > 0 and device == "cpu":
+        warnings.append(f"the job trains on the CPUs (--device cpu), and the {gpus} GPUs of each {size} are paid for")
+    elif 0 < gpus < ranks:
         raise ConfigError(
             f"--num-processes {ranks}: a machine of size {size} has {gpus} GPUs, one for each process; choose a larger "
             "--vm-size, or fewer processes and more --nnodes"
         )
-    if gpus > ranks:
+    elif gpus > ranks:
         warnings.append(
             f"the job uses {ranks} of the {gpus} GPUs of each {size}, and all are paid for; --num-gpus {gpus} uses "
             "them, a smaller --vm-size costs less"
         )
-    if gpus == 0:
+    elif gpus == 0:
         warnings.append(f"{size} has no GPU: training runs on its processor cores")
 
 

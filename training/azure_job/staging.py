@@ -175,7 +175,11 @@ class Staging:
                 self.left_out.append((name, f"a symbolic link; what it leads to is {why}"))
                 return
         if path.is_dir():
-            for entry in sorted(path.iterdir()):
+            try:
+                entries = sorted(path.iterdir())
+            except OSError as error:
+                raise UserError(f"{path}: it cannot be read ({error.strerror})") from error
+            for entry in entries:
                 self._add_tree(checkout, entry)
         elif path.is_file():
             self._add(name, path)
@@ -211,17 +215,17 @@ def _within(path: Path, checkout: Path) -> str:
     Raises:
         ConfigError: there is none, it is outside, or it is the whole checkout.
     """
-    given = path.expanduser()
+    given, root = path.expanduser(), checkout.resolve()
     # As for every path: from here; and, so that a config file means the same anywhere, from the checkout.
-    places = [given.absolute(), checkout / given]
-    found = next((p for p in places if p.exists() or p.is_symlink()), None)
-    if found is None:
+    there = [place for place in (given.absolute(), checkout / given) if place.exists() or place.is_symlink()]
+    if not there:
         raise ConfigError(f"--snapshot-include {path}: no such file or directory, neither here nor in {checkout}")
     # The parent alone is resolved: what becomes of a link is said where it is found.
-    found = found.parent.resolve() / found.name
-    if not found.is_relative_to(checkout.resolve()) or ".." in found.parts:
+    places = [root if place.resolve() == root else place.parent.resolve() / place.name for place in there]
+    found = next((place for place in places if place.is_relative_to(root) and place.name != ".."), None)
+    if found is None:
         raise ConfigError(f"--snapshot-include {path}: it is outside of the checkout {checkout}; copy it there first")
-    name = found.relative_to(checkout.resolve()).as_posix()
+    name = found.relative_to(root).as_posix()
     if name == ".":
         raise ConfigError(f"--snapshot-include {path}: this is the whole checkout; name what the job needs of it")
     return name

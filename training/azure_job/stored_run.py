@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from apt_model.errors import UserError
 from training.progress import LOG_NAME, REPORT_NAME
-from training.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.run_directory import CONFIG_NAME, FINAL_NAME, JOB_NAME, MODEL_DIRECTORY
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
@@ -64,8 +64,10 @@ def stored_files(container: ContainerClient, path: str) -> list[StoredFile]:
 
 
 def wanted(files: Iterable[StoredFile], what: What) -> list[StoredFile]:
-    """Those that are to be brought. What is hidden is half-written, or belongs to the machine of the job."""
+    """Those that are to be brought. What is hidden is half-written, or belongs to the machine of the job; which job
+    fills a directory is each machine's own matter."""
     visible = [file for file in files if not any(part.startswith(".") for part in PurePosixPath(file.name).parts)]
+    visible = [file for file in visible if file.name != JOB_NAME]
     return visible if what == "all" else [file for file in visible if file.top in FINAL]
 
 

@@ -50,8 +50,12 @@ def submit(workspace: Workspace, document_yaml: str, base: Path, tell: Callable[
     where = f"job {job.name!r}"
     mark = uuid.uuid4().hex
     job.properties = {**(job.properties or {}), **git_properties(CHECKOUT), SUBMISSION: mark}
-    with watched_upload(base, tell) as upload, git_hidden_from_sdk():
-        created = _create(workspace, job, where, mark, upload)
+    try:
+        with watched_upload(base, tell) as upload, git_hidden_from_sdk():
+            created = _create(workspace, job, where, mark, upload)
+    except KeyboardInterrupt:
+        tell(f"stopped; should {where} be there already, `python tools/azure_jobs.py cancel {job.name}` ends it")
+        raise
     upload.ended()
     return created
 
@@ -61,9 +65,6 @@ def _create(workspace: Workspace, job: Any, where: str, mark: str, upload: Uploa
     try:
         with service_refusals(where):
             return workspace.client.jobs.create_or_update(job)
-    except KeyboardInterrupt:
-        print(f"stopped; should {where} be there already, `python tools/azure_jobs.py cancel {job.name}` ends it")
-        raise
     except ServiceError as refused:
         if upload.failure is not None:
             with service_refusals(f"{where} was not created: the upload failed"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,8 +180,17 @@ class SweepProgress:
     has_begun = False
     """There is no bar: the living line tells how far it is."""
 
-    def __init__(self, workspace: Workspace, handle: JobHandle, run_dir: Path) -> None:
-        self._workspace, self._handle, self._run_dir = workspace, handle, run_dir
+    def __init__(self, workspace: Workspace, handle: JobHandle, run_dir: Path, seconds: float) -> None:
+        """
+        Args:
+            workspace: of the sweep.
+            handle: of the sweep.
+            run_dir: the trials' directories are made in it.
+            seconds: between two looks at the trials, of which there may be hundreds.
+        """
+        self._workspace, self._handle, self._run_dir, self._seconds = workspace, handle, run_dir, seconds
+        self._last_look = -seconds
+        self._reports: dict[str, Report] = {}
         self._mirrors: dict[str, RecordMirror] = {}
         self._statuses: dict[str, str] = {}
         self._configs: dict[str, Mapping[str, Any] | None] = {}
@@ -188,6 +198,8 @@ class SweepProgress:
 
     def look(self, state: JobState) -> None:
         """Ask for the trials, and bring what is new of those that run or have just ended."""
+        if time.monotonic() - self._last_look < self._seconds and not state.has_ended:
+            return
         children = jobs_of(self._workspace, MOST_TRIALS, parent=self._handle.job)
         container = self._workspace.container(self._handle.datastore)
         news = []
@@ -196,16 +208,18 @@ class SweepProgress:
                 continue
             if child.job not in self._mirrors:
                 self._mirrors[child.job] = self._begin(child.job)
-            self._mirrors[child.job].look(container)
+            if self._mirrors[child.job].look(container):
+                self._reports[child.job] = _digest(read_report(self._run_dir / child.job) or {})
             if self._configs.get(child.job) is None:
                 self._configs[child.job] = _config(container, child)
             if self._statuses.get(child.job) != child.status:
                 news.append(child.job)
                 self._statuses[child.job] = child.status
-        self._sweep = sweep_of(state, children, lambda job: read_report(self._run_dir / job), self._configs.get)
+        self._sweep = sweep_of(state, children, self._reports.get, self._configs.get)
         for trial in self._sweep.trials:
             if trial.job in news and trial.status not in ("NotStarted", "Queued", "Preparing", "Starting"):
                 self.say(_told(trial, self._sweep.metric))
+        self._last_look = time.monotonic()
 
     def _begin(self, trial: str) -> RecordMirror:
         directory, path = self._run_dir / trial, trial_path(trial)
@@ -220,7 +234,8 @@ class SweepProgress:
         running = sum(status == "Running" for status in self._statuses.values())
         best = self._sweep.best if self._sweep is not None else None
         so_far = f", best {best.metric:.6g}" if best is not None and best.metric is not None else ""
-        return f"sweep {self._handle.job}: {ended} trials done, {running} running{so_far}"
+        done = "1 trial" if ended == 1 else f"{ended} trials"
+        return f"sweep {self._handle.job}: {done} done, {running} running{so_far}"
 
     def say(self, message: str) -> None:
         """Print a line."""
@@ -232,6 +247,12 @@ class SweepProgress:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _digest(report: Report) -> Report:
+    """Of a trial's report what the table needs: there may be hundreds."""
+    kept = ("step", "total_steps", "latest", "best", "memory", "recitation")
+    return {key: report.get(key) for key in kept} | {"evaluations": (report.get("evaluations") or [])[-1:]}
 
 
 def _told(trial: Trial, metric: str) -> str:

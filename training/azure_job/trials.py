@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from apt_model.errors import ConfigError, UserError, did_you_mean
 from training import registry
-from training.azure_job.inner_run import as_one_machine, inner_config, joins_workspace
+from training.azure_job.inner_run import inner_config_here, joins_workspace
 from training.azure_job.options import AzureOptions, options_of
 from training.azure_job.search_space import SearchSpace
 from training.config import TrainingConfig
@@ -17,7 +18,7 @@ from training.preflight import refuse_unsupported
 from training.tracking.figures import EVAL, TRAIN
 
 MOST_COMBINATIONS = 2000
-"""More are not all tried; then each value is, with each value of every other setting."""
+"""More are not all tried; then each value is, and every two settings together."""
 Goal = Literal["minimize", "maximize"]
 
 
@@ -70,19 +71,39 @@ def check_sweep(config: TrainingConfig) -> None:
         what = "--mlflow-tracking-uri" if config.track.mlflow_tracking_uri else "--no-track-in-workspace"
         raise ConfigError(f"a sweep reads its metric from the workspace; leave {what} out")
     for settings in _combinations(space):
-        try:
-            trial = trial_config(config, settings)
-            inner = registry.load(options.inner_backend)()
-            inside = as_one_machine(inner_config(trial), trial)
-            refuse_unsupported(inner, inside, resume=False)
-            inner.validate(inside)
-        except UserError as error:
-            told = ", ".join(f"{key.rpartition('.')[2]}={_told(value)}" for key, value in settings.items())
+        if (fault := _fault(config, settings)) is not None:
+            blamed = _to_blame(config, space, settings)
+            told = ", ".join(f"{_short(key)}={_told(value)}" for key, value in blamed.items())
             way = "give --search values that fit" if options.search else "give --search with what is to be varied"
-            raise ConfigError(
-                f"a trial of this sweep may have {told}, and would be refused: "
-                f"{str(error).removeprefix('this trial: ')}; {way}"
-            ) from error
+            raise ConfigError(f"a trial of this sweep may have {told}, and would be refused: {fault}; {way}")
+
+
+def _fault(config: TrainingConfig, settings: Mapping[str, Any]) -> str | None:
+    """Why a trial would refuse to start; None: it would train."""
+    try:
+        trial = trial_config(config, settings)
+        inner = registry.load(options_of(config).inner_backend)()
+        inside = inner_config_here(trial)
+        refuse_unsupported(inner, inside, resume=False)
+        inner.validate(inside)
+    except UserError as error:
+        return str(error).removeprefix("this trial: ")
+    return None
+
+
+def _to_blame(config: TrainingConfig, space: SearchSpace, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those settings of a trial at fault that, were they others or as in the run, would make it start."""
+    found = {}
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        others = [*_spread(space.distributions[key].values(), 9), getattr(getattr(config, section), name)]
+        if any(_fault(config, settings | {key: other}) is None for other in others if other != value):
+            found[key] = value
+    return found or settings
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _told(value: Any) -> str:
@@ -90,21 +111,24 @@ def _told(value: Any) -> str:
 
 
 def _combinations(space: SearchSpace) -> Iterable[dict[str, Any]]:
-    """Settings of trials to look at: all combinations, or where there are too many, those of every two settings."""
+    """Settings of trials to look at: all combinations. Where there are too many, each value alone, and pairs."""
     values = {key: found.values() for key, found in space.distributions.items()}
-    total = 1
-    for choices in values.values():
-        total *= len(choices)
-    if total <= MOST_COMBINATIONS:
+    if math.prod(map(len, values.values())) <= MOST_COMBINATIONS:
         yield from (dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
         return
     first = {key: choices[0] for key, choices in values.items()}
-    for one, other in itertools.combinations(values, 2):
-        ends = {
-            key: choices if len(choices) < 100 else choices[:: len(choices) // 50] for key, choices in values.items()
-        }
-        for chosen in itertools.product(ends[one], ends[other]):
+    yield from (first | {key: value} for key, choices in values.items() for value in choices)
+    pairs = list(itertools.combinations(values, 2))
+    some = max(2, math.isqrt(MOST_COMBINATIONS // max(1, len(pairs))))
+    for one, other in pairs:
+        for chosen in itertools.product(_spread(values[one], some), _spread(values[other], some)):
             yield first | dict(zip((one, other), chosen, strict=True))
+
+
+def _spread(values: list[Any], count: int) -> list[Any]:
+    """So many of a row of values, its ends among them."""
+    last = len(values) - 1
+    return [values[place] for place in sorted({round(last * n / (count - 1)) for n in range(count)})]
 
 
 def _check_metric(config: TrainingConfig) -> None:
@@ -115,13 +139,9 @@ def _check_metric(config: TrainingConfig) -> None:
         hint = did_you_mean(metric, known) or f"; a run reports {', '.join(known)}"
         raise ConfigError(f"sweep_metric={metric}: a run reports no such metric{hint}")
     if metric.startswith("eval/") and not config.data.validation_split:
-        raise ConfigError(
-            f"sweep_metric={metric} needs validation data; set --validation-split (0.1 holds back a tenth)"
-        )
+        raise ConfigError(f"sweep_metric={metric} needs validation data; give --validation-split 0.1")
     if metric.startswith("recitation/") and not config.report.answer_samples:
-        raise ConfigError(
-            f"sweep_metric={metric}: no question is asked with answer_samples=0; set --answer-samples 1000"
-        )
+        raise ConfigError(f"sweep_metric={metric}: answer_samples=0 asks no question; give --answer-samples 1000")
     if metric.startswith("recitation/") and options.early_termination != "none":
         raise ConfigError(
             f"sweep_metric={metric} is only measured at the end, so early_termination={options.early_termination} has "
@@ -133,7 +153,7 @@ def _check_sampling(options: AzureOptions, space: SearchSpace) -> None:
     allowed = {"grid": ("choice",), "bayesian": ("choice", "uniform", "quniform")}.get(options.sampling)
     for key, found in space.distributions.items():
         if allowed is not None and found.kind not in allowed:
-            name = key.rpartition(".")[2]
+            name = _short(key)
             raise ConfigError(
                 f"sampling={options.sampling} takes {' and '.join(allowed)} only, and {name} is {found.kind} "
                 f"({found.told()}); use --sampling random, or change --search"

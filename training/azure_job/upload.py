@@ -31,7 +31,7 @@ class Upload:
     def __init__(self, send: Callable[..., None], directory: Path, tell: Tell) -> None:
         self._send, self._tell = send, tell
         sizes = [path.stat().st_size for path in directory.rglob("*") if path.is_file()]
-        self._total = f"{len(sizes)} files ({as_size(sum(sizes))})"
+        self._total = f"{len(sizes)} file{'s' if len(sizes) != 1 else ''} ({as_size(sum(sizes))})"
         self._files = self._bytes = 0
         self._began = self._told = 0.0
         self._lock = threading.Lock()

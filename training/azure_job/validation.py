@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from apt_model.errors import ConfigError
 from training import registry
 from training.azure_job.environment_reference import check_environment, check_image
-from training.azure_job.inner_run import as_one_machine, inner_config
+from training.azure_job.inner_run import inner_config, inner_config_here
 from training.azure_job.names import RULES, check_name
 from training.azure_job.options import DEFAULT_IMAGE, AzureOptions, options_of, serverless_size
 from training.azure_job.staging import CHECKOUT, CODE
@@ -98,6 +98,8 @@ def _check_gpus(config: TrainingConfig) -> None:
     if gpus == 0 and (launch.num_gpus or device == "cuda"):
         wanted = launch.num_gpus or 1
         raise ConfigError(f"num_gpus={wanted}: {which} has no GPU; give --vm-size {size_with(wanted) or size_with(8)}")
+    if gpus == 0 and config.run.precision == "fp16":
+        raise ConfigError(f"precision=fp16 needs a GPU, and {which} has none; use --precision bf16 or fp32")
     if gpus > 0 and ranks > gpus and device != "cpu":
         asked = "num_gpus" if launch.num_gpus else "num_processes"
         larger = size_with(ranks)
@@ -162,17 +164,15 @@ def _check_store(uri: str) -> None:
 def _check_inner_run(config: TrainingConfig) -> None:
     """What the front door in the job would refuse."""
     inner = registry.load(options_of(config).inner_backend)()
-    inside = inner_config(config)
+    inside = inner_config_here(config)
     section = getattr(inside, inner.name)
     if getattr(section, "hostfile", None) is not None:
         raise ConfigError(f"hostfile={section.hostfile}: Azure starts the machines; give --nnodes N and leave it out")
     for name in getattr(section, "trainer_callbacks", ()):
         _check_module_goes_along(name.partition(":")[0], config)
     refuse_unsupported(inner, inside, resume=False)
-    if config.launch.nnodes > 1:
-        inner.validate(as_one_machine(inside, config))
-    else:
-        inner.validate(inside)
+    inner.validate(inside)
+    inner_config(config)  # finds the data
 
 
 def _check_module_goes_along(module: str, config: TrainingConfig) -> None:

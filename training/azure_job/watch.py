@@ -35,7 +35,7 @@ FAREWELL_SECONDS = 30.0
 class Pace:
     """Seconds between two looks."""
 
-    state: float = 5.0
+    state: float = 3.0
     record: float = 2.0
     heartbeat: float = 30.0
     tick: float = 0.5
@@ -119,7 +119,6 @@ class _Watch:
         self._storage = Outage("the job's storage", self._say, pace.record)
         self._status = ""
         self._since = time.time()
-        self._has_run = False
 
     def run(self) -> int:
         """Until the job has ended; its exit code."""
@@ -183,8 +182,7 @@ class _Watch:
     def _tell_change(self, state: JobState) -> None:
         now = time.time()
         told = f"job {state.job}: {state.status} (after {as_duration(max(0.0, now - self._since))} {self._status})"
-        self._has_run |= self._status == "Running"
-        if self._has_run and state.is_waiting:
+        if self._status == "Running" and state.is_waiting:
             if self._progress is not None:
                 self._progress.close()
             told += "; its machine was taken away, it goes on from its last checkpoint by itself"
@@ -201,6 +199,8 @@ class _Watch:
         try:
             if self._progress is None:
                 self._progress = self._begin_progress(state)
+            if not self._progress.has_begun:
+                self._heartbeat.clear()  # what is shown first would stand behind the living line
             self._progress.look(state)
         except Exception as error:
             # Nothing about the record ends the following: the job's own state decides.
@@ -217,7 +217,7 @@ class _Watch:
         if state.is_sweep:
             from training.azure_job.sweep import SweepProgress
 
-            sweep: _Progress = SweepProgress(self._workspace, self._handle, self._run_dir)
+            sweep: _Progress = SweepProgress(self._workspace, self._handle, self._run_dir, self._pace.state)
             return sweep
         return _TrainingProgress(self._workspace, self._handle, self._run_dir)
 

@@ -49,10 +49,7 @@ def address_of(uri: str) -> WorkspaceAddress:
         from training.azure_job.address import find_address
         from training.azure_job.options import AzureOptions
 
-        try:
-            return find_address(AzureOptions())
-        except ConfigError as error:
-            raise ConfigError(f"--mlflow-tracking-uri azureml: {error}") from error
+        return find_address(AzureOptions(), asker="--mlflow-tracking-uri azureml")
     match = _SCOPE.match(uri)
     if match is None:
         raise ConfigError(

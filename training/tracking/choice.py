@@ -20,6 +20,9 @@ _NEEDS: dict[TrackerName, tuple[tuple[str, ...], str]] = {
     "mlflow": (("mlflow", "sqlalchemy", "alembic"), "mlflow"),
 }
 """Tracker -> (modules that it imports, our extra that brings them)."""
+_FOR_DATABASES = ("sqlalchemy", "alembic")
+"""What MLflow imports only where no server stands between."""
+_SERVERS = ("http", "https", "databricks", "azureml")
 
 
 def check(config: TrainingConfig) -> None:
@@ -35,6 +38,8 @@ def check(config: TrainingConfig) -> None:
         if name == "wandb" and wandb_mode(config) == "disabled":
             continue
         modules, extra = _NEEDS[name]
+        if name == "mlflow" and _is_server(config):
+            modules = tuple(module for module in modules if module not in _FOR_DATABASES)
         if missing := [module for module in modules if not _is_installed(module)]:
             raise ConfigError(
                 f"--track {name}: {', '.join(missing)} is not installed; run: pip install -e '.[{extra}]'"
@@ -47,6 +52,12 @@ def check(config: TrainingConfig) -> None:
         from training.tracking.wandb_login import check_login
 
         check_login()
+
+
+def _is_server(config: TrainingConfig) -> bool:
+    from training.tracking.mlflow_tracker import store_of
+
+    return store_of(config.track, config.run.run_dir).partition(":")[0] in _SERVERS
 
 
 def _check_workspace(config: TrainingConfig) -> None:

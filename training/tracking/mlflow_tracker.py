@@ -74,6 +74,7 @@ class MLflowTracker:
     def start(self, run: RunStart) -> Told:
         """Make the run, or go on with it. See `Tracker.start`."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `whereabouts` does it
         if self._in_workspace:
             azure_store.be_quiet()
             if not self._is_guest:  # a job brings a token of its own

@@ -46,8 +46,9 @@ class TrackConfig(Section):
     mlflow_tracking_uri: str | None = Field(
         None,
         min_length=1,
-        description="MLflow: a server (http://…) or a database (sqlite:///…). None: MLFLOW_TRACKING_URI, else the "
-        "SQLite file mlflow.db beside run_dir, without a server.",
+        description="MLflow: a server (http://…), a database (sqlite:///…), an Azure ML workspace (azureml://…, or the "
+        "word azureml for that of config.json). None: MLFLOW_TRACKING_URI, else the SQLite file mlflow.db beside "
+        "run_dir, without a server.",
     )
     mlflow_experiment: str | None = Field(
         None,
@@ -83,6 +84,8 @@ def fault_of_store(uri: str) -> str | None:
 
     A password or a token is refused: the resolved config is written into the run directory.
     """
+    if uri == "azureml":  # which workspace that is, is looked up where the run begins
+        return None
     try:
         parts = urlsplit(uri)
         secret = parts.password or re.search(r"passw|token|secret|sig=", parts.query, re.IGNORECASE)
