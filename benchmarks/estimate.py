@@ -29,11 +29,11 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from training.config import TrainingConfig
+from training.inner_backend import with_options
 from training.layers import flatten, nest
 from training.other_load import OtherLoad
 from training.progress import read_report
 from training.registry import load
-from training.inner_backend import with_options
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},

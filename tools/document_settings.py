@@ -14,8 +14,8 @@ if str(ROOT) not in sys.path:
 
 from training import registry
 from training.config import TrainingConfig
-from training.layers import aliases, leaves, type_name
 from training.inner_backend import with_options
+from training.layers import aliases, leaves, type_name
 
 PAGE = ROOT / "docs" / "CONFIGURATION.md"
 HEAD = """# Settings

@@ -13,8 +13,8 @@ from tools.parity.variant import Variant
 from training import registry
 from training.backend import requested_features
 from training.config import TrainingConfig
-from training.layers import Layer, find_config, flatten, leaf_names, leaves, read_yaml_layer, resolve, suggestion
 from training.inner_backend import with_options
+from training.layers import Layer, find_config, flatten, leaf_names, leaves, read_yaml_layer, resolve, suggestion
 
 SEED_STEPS = 3
 """Updates before the seed checkpoint, so that it holds moments and a place in the data, not zeros."""
