@@ -221,6 +221,16 @@ def test_nothing_is_lost_or_uploaded_where_the_preflight_refuses(
     assert tree() == before
 
 
+def test_a_name_that_is_neither_here_nor_there_is_said_to_be_neither(azure: AzureStandIn, submit: Submit) -> None:
+    refusal = submit("--resume", "apt-nobody")
+    assert refusal.exit_code == 2
+    assert (
+        "--resume apt-nobody: there is no such checkpoint or run here, and no such job in the workspace"
+        in refusal.stderr
+    )
+    assert "tools/azure_jobs.py list" in refusal.stderr
+
+
 def test_a_sweep_really_tries_its_settings_and_brings_the_best_trial_home(
     azure: AzureStandIn, submit: Submit, tmp_path: Path
 ) -> None:

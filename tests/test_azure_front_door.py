@@ -166,6 +166,13 @@ def test_a_name_that_is_no_path_is_a_job(tmp_path: Path) -> None:
     assert asked(tmp_path, "apt-20261121-191500-3f2a") == GoingOn(job="apt-20261121-191500-3f2a")
 
 
+def test_a_path_that_is_not_there_is_not_taken_for_a_job(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="--resume runs/mien: there is no such checkpoint or run here, and no job can be"
+    ):
+        asked(tmp_path, "runs/mien")
+
+
 def test_nothing_to_go_on_from_is_said_and_the_run_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(tmp_path) == GoingOn()
     assert "no checkpoint yet, training starts from the beginning" in capsys.readouterr().out

@@ -124,7 +124,7 @@ def parse_flags(
         if owners := _owners(word):
             inner = " (with --backend azure: --inner-backend)" if "azure" not in owners else ""
             raise ConfigError(
-                f"{word} belongs to --backend {' and '.join(owners)}{inner}; this backend has no such flag"
+                f"{word} belongs to --backend {' and '.join(owners)}{inner}, not to this one"
             )
         if word.startswith("-"):
             raise ConfigError(f"unknown flag {word}{did_you_mean(word, choices)} (--help lists all)")

@@ -13,6 +13,7 @@ from apt_model.generation import answer_prompts
 from apt_model.hlbd import Sample
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
+from training.score_table import score_lines
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,7 @@ def accuracy_by_module(answered: Sequence[Answered]) -> dict[str, tuple[int, int
 
 def table(answered: Sequence[Answered]) -> Iterator[str]:
     """Lines: accuracy per module and overall, then five examples, one of each module as far as they go."""
-    counts = accuracy_by_module(answered)
-    width = max([len(module) for module in counts] + [len("overall")])
-    for module, (right, total) in counts.items():
-        yield f"  {module:<{width}}  {right:>5} / {total:<5} {right / total:7.1%}"
-    right = sum(item.is_right for item in answered)
-    yield f"  {'overall':<{width}}  {right:>5} / {len(answered):<5} {right / len(answered):7.1%}"
+    yield from score_lines(accuracy_by_module(answered))
     yield "examples:"
     for item in _examples(answered, 5):
         verdict = "right" if item.is_right else f"wrong, expected {item.sample.answer}"

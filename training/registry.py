@@ -83,13 +83,12 @@ def load(name: str) -> type[Backend]:
 
 
 def describe() -> Iterator[str]:
-    """One line per backend: its name, whether it can run here or the command that mends it, and what it is."""
+    """One line per backend: its name, whether it can run here, what it is, and how to mend what is missing."""
     for name in known_names():
         found = entry(name)
         try:
             available = load(name).check()
+            ok, told = available.ok, "; run: ".join(filter(None, (available.reason, available.fix)))
         except ConfigError as error:  # a third party's; the others are still to be shown
-            state = f"not available: {error}"
-        else:
-            state = "available" if available.ok else f"not available: {available.reason}; run: {available.fix}"
-        yield f"{name:<12} {state:<14} {found.summary}"
+            ok, told = False, str(error)
+        yield f"{name:<12} {'available' if ok else 'not available':<14} {found.summary}{'' if ok else f' ({told})'}"

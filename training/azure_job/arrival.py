@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from training.azure_job.handle import JobHandle
+from training.progress import read_report
+from training.score_table import score_lines
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
@@ -31,5 +34,17 @@ def arrive(workspace: Workspace, handle: JobHandle, run_dir: Path, what: Literal
     if handle.register_model is not None:
         register_model(workspace, handle, handle.register_model)
     if what != "none":
+        for line in recitation_lines(place):
+            print(line)
         model = shlex.quote(str(place / "final_model"))
         print(f"to look at it: python tools/verify_hlbd_model.py --model {model}", flush=True)
+
+
+def recitation_lines(run_dir: Path) -> Iterator[str]:
+    """What the trained model answered to its own training questions, as it is told at the end of a run here."""
+    report = read_report(run_dir) or {}
+    counts = {name: (one["right"], one["asked"]) for name, one in (report.get("recitation") or {}).items()}
+    if counts:
+        asked = sum(number for _, number in counts.values())
+        yield f"answers to {asked} training questions, generated freely in the job:"
+        yield from score_lines(counts)

@@ -13,6 +13,7 @@ from apt_model.errors import UserError
 from training.azure_job.handle import JobHandle
 from training.azure_job.inner_run import DATA_DIRECTORY
 from training.azure_job.job_document import OUTPUT
+from training.azure_job.names import RULES
 from training.azure_job.options import options_of
 from training.backend import RunRequest
 from training.config import TrainingConfig
@@ -48,7 +49,10 @@ def going_on(request: RunRequest) -> GoingOn:
         for path in (existing_form(request.resume_from.expanduser()), existing_form(run_dir / request.resume_from)):
             if path.exists():
                 return GoingOn(start=path)
-        return GoingOn(job=str(request.resume_from))
+        name = str(request.resume_from)
+        if re.fullmatch(RULES["job_name"].pattern, name) is None:
+            raise UserError(f"--resume {name}: there is no such checkpoint or run here, and no job can be called so")
+        return GoingOn(job=name)
     if handle := JobHandle.read(run_dir):
         if handle.path is None:
             raise UserError(
@@ -69,11 +73,19 @@ def run_path(workspace: Workspace, job: str, datastore: str) -> str:
         UserError: there is no such job, it is none of ours, still runs, or keeps its run elsewhere.
     """
     from training.azure_job.job_state import look_at
-    from training.azure_job.refusals import service_refusals
+    from training.azure_job.refusals import ServiceError, service_refusals
 
-    with service_refusals(f"looking for job {job}"):
-        found = workspace.client.jobs.get(job)
-        state = look_at(workspace, job)
+    try:
+        with service_refusals(f"looking for job {job}"):
+            found = workspace.client.jobs.get(job)
+            state = look_at(workspace, job)
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        raise UserError(
+            f"--resume {job}: there is no such checkpoint or run here, and no such job in the workspace "
+            f"{workspace.address.workspace_name}; `python tools/azure_jobs.py list` shows the jobs"
+        ) from error
     output = (getattr(found, "outputs", None) or {}).get(OUTPUT)
     place = re.search(r"datastores/([^/]+)/paths/(.+?)/?$", str(getattr(output, "path", None) or ""))
     if place is None:
@@ -85,7 +97,7 @@ def run_path(workspace: Workspace, job: str, datastore: str) -> str:
         )
     if place[1] != datastore:
         raise UserError(f"--resume {job}: its run is kept in the datastore {place[1]}; give --datastore {place[1]}")
-    return place[2]
+    return place[2].replace("${{name}}", job)  # of a trial
 
 
 def settings_of_job(job: str, config: TrainingConfig) -> dict[str, Any]:

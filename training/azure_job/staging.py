@@ -20,6 +20,7 @@ from training.azure_job.inner_run import CONFIG_PATH, JOB_DIRECTORY, START_DIREC
 from training.azure_job.options import options_of
 from training.config import TrainingConfig
 from training.start_from import parts_to_go_on_from
+from training.units import as_size
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CODE = ("apt_model", "configs", "training", "train.py", "constraints.txt", "pyproject.toml", "LICENSE")
@@ -113,10 +114,10 @@ class Staging:
             parts = PurePosixPath(file.name).parts
             depth = 2 if parts[0] == JOB_DIRECTORY else 1
             groups.setdefault("/".join(parts[:depth]) + ("/" if len(parts) > depth else ""), []).append(file)
-        lines = [f"goes along: {len(self.staged)} files, {_as_mb(self.total_bytes)}"]
+        lines = [f"goes along: {len(self.staged)} files, {as_size(self.total_bytes)}"]
         for name, files in sorted(groups.items()):
             count = "" if len(files) == 1 else f" in {len(files)} files"
-            lines.append(f"  {name:<22} {_as_mb(sum(file.bytes for file in files))}{count}")
+            lines.append(f"  {name:<22} {as_size(sum(file.bytes for file in files))}{count}")
         return lines + [f"left out: {name} ({why})" for name, why in self.left_out]
 
     def __enter__(self) -> Self:
@@ -190,10 +191,10 @@ class Staging:
         if self.total_bytes <= limit_mb * MEGABYTE:
             return
         largest = sorted(self.staged, key=lambda file: -file.bytes)[:3]
-        named = ", ".join(f"{file.name} ({_as_mb(file.bytes)})" for file in largest)
+        named = ", ".join(f"{file.name} ({as_size(file.bytes)})" for file in largest)
         wanted = -(-self.total_bytes // MEGABYTE)
         raise ConfigError(
-            f"snapshot_limit_mb={limit_mb:g}: {_as_mb(self.total_bytes)} would be uploaded, the largest are {named}; "
+            f"snapshot_limit_mb={limit_mb:g}: {as_size(self.total_bytes)} would be uploaded, the largest are {named}; "
             f"leave them out, or give --snapshot-limit-mb {wanted}"
         )
 
@@ -234,7 +235,3 @@ def _within(path: Path, checkout: Path) -> str:
 def _refuse_a_full_directory(path: Path) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(f"--snapshot-dir {path}: there is something already; give an empty directory or a new one")
-
-
-def _as_mb(count: int) -> str:
-    return f"{count / MEGABYTE:.2f} MB" if count >= MEGABYTE / 100 else f"{count / 1000:.1f} kB"
