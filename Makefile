@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN_DIR ?= runs/make_train
-# Two workers with a thread each: most tests use one core. A file's tests stay together, so its fixtures are made once.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+# Two workers with a thread each: most tests use one core. A file's tests stay together, so its fixtures are made once;
+# files in alphabetical order, or the slowest, which have few tests, would come last, and one worker would wait.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup display train test quick lint format benchmark data pictures clean

@@ -112,6 +112,11 @@ def test_what_is_missing_is_named_with_the_three_ways_to_say_it(nowhere: Path) -
     assert f"config.json (Studio: the workspace's menu, Download config file) into {nowhere}" in told
 
 
+def test_three_parts_that_are_missing_are_told_as_a_row() -> None:
+    told = refused()
+    assert "the subscription id, resource group and workspace name of the workspace are not known" in told
+
+
 def test_the_config_json_of_a_model_is_not_taken_for_a_workspace(nowhere: Path) -> None:
     model = write(nowhere / "config.json", {"d_model": 256, "num_layers": 4})
     assert f"({model} is not a workspace's)" in refused()

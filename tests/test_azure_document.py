@@ -6,17 +6,24 @@ import io
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from apt_model.errors import ConfigError
 from tests.azure_settings import azure_config
+from training import registry
 from training.azure_job.environment import conda_environment
 from training.azure_job.job_document import cost_lines, job_document, to_yaml
 from training.azure_job.sdk import load_sdk
+from training.azure_job.search_space import parse
 from training.config import TrainingConfig
+from training.flags import add_launcher_flags, build_parser, parse_flags
+from training.inner_backend import with_options
+from training.layers import leaves
 
 SIZE = "Standard_NC96ads_A100_v4"
 
@@ -117,6 +124,14 @@ def test_the_environment_is_built_from_our_pins_or_named(tmp_path: Path) -> None
         assert named == given.removeprefix("azureml:") or named == given
 
 
+@pytest.mark.parametrize("name", ["123", "1e3", "0x1f", "true", "null", "2026-11-21", "0777", "1_000", "no", "e-5"])
+def test_a_name_that_yaml_might_take_for_something_else_stays_a_name(name: str, tmp_path: Path) -> None:
+    config = azure_config(azure={"experiment_name": name, "environment": f"{name}:1"})
+    document = job_document(config, name, code="code")
+    assert as_azure_reads_it(document, tmp_path)["experimentName"] == name
+    assert document["name"] == name
+
+
 # -- a sweep ---------------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +177,7 @@ def test_a_trial_is_a_job_of_its_own_on_as_many_machines(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "sent"),
     [
-        ("learning_rate=log(1e-4..1e-3)", ["loguniform", [-9.210340371976182, -6.907755278982137]]),
+        ("learning_rate=log(1e-4..1e-3)", ["loguniform", pytest.approx([-9.210340371976182, -6.907755278982137])]),
         ("learning_rate=uniform(1e-4,1e-3)", ["uniform", [1e-4, 1e-3]]),
         ("num_layers=4..8", ["quniform", [4, 8, 1]]),
         ("batch_size=quniform(16,64,16)", ["quniform", [16, 64, 16]]),
@@ -246,6 +261,51 @@ def test_every_placeholder_is_defined(azure: dict[str, Any]) -> None:
     assert defined - used <= {"name"}
 
 
+def values_of(kind: Any) -> list[str] | None:
+    """Two values of a setting's type, as `--search` takes them; None: it is a list or a path."""
+    kinds = [one for one in (get_args(kind) or (kind,)) if one is not NoneType]
+    if get_origin(kind) is Literal:
+        return [str(one) for one in kinds[:2]]
+    texts = {bool: ["true", "false"], int: ["2", "8"], float: ["0.25", "1e-05"], str: ["one", "two"]}
+    found = texts.get(kinds[0])
+    return ["none", found[0]] if found and NoneType in get_args(kind) else found
+
+
+@pytest.mark.parametrize("inner", ["playground", "deepspeed", "huggingface"])
+def test_a_sweep_over_every_setting_reaches_azure_and_each_trial_s_command_is_understood(
+    inner: str, tmp_path: Path
+) -> None:
+    search = []
+    for key, field in leaves(type(azure_config(inner))):
+        texts = values_of(field.annotation)
+        text = f"{key}={','.join(texts or ('one', 'two'))}"
+        try:
+            parse(text, type(azure_config(inner)))
+        except ConfigError as error:
+            refused = str(error)
+            assert re.search("does not vary|input should be|should be", refused), refused
+        else:
+            search.append(text)
+    assert len(search) > 40
+    config = azure_config(inner, {"sweep": True, "search": search, "max_trials": 2})
+    found = read(config, tmp_path)
+    assert len(found["searchSpace"]) == len(search)
+    inside = with_options(registry.load(inner))
+    parser = build_parser(inside, "train.py", "", {})
+    add_launcher_flags(parser)
+    for trial in (0, 1):
+        drawn = {name: str(values[0][trial]) for name, (_, values) in found["searchSpace"].items()}
+        command = found["trial"]["command"]
+        for name, value in drawn.items():
+            command = command.replace(f"${{{{search_space.{name}}}}}", value)
+        layer, _ = parse_flags(parser, command.split()[2:], inside)
+        for text in search:
+            key, choices = parse(text, type(config))
+            kept = dict(leaves(inside))[key]
+            annotated: Any = Annotated[kept.annotation, kept]
+            assert TypeAdapter(annotated).validate_python(layer[key]) == choices.arguments[trial], text
+
+
 # -- the text --------------------------------------------------------------------------------------------------------
 
 
@@ -278,6 +338,7 @@ def test_what_costs_money_is_told() -> None:
         "most",
     ]
     assert "varies learning_rate: 1e-05 to 0.001, uniform" in told
+    assert cost_lines(azure_config(azure={"sweep": True, "max_trials": 1}))[1].startswith("at most 1 trial, 1 at a")
     assert cost_lines(azure_config(azure={"compute_name": "gpu"}))[0] == "machines: cluster gpu, which must exist"
 
 

@@ -15,6 +15,7 @@ from tests.azure_stand_in.stand_in import AzureStandIn
 from training.azure_job.download import download_run
 from training.azure_job.handle import JobHandle
 from training.azure_job.registration import register_model
+from training.azure_job.stored_run import What
 from training.azure_job.workspace import Workspace
 from training.run_directory import JOB_NAME
 
@@ -154,6 +155,36 @@ class TestDownload:
         with pytest.raises(UserError, match="'C:evil' there, which is no name of a file of a run"):
             download_run(stored.workspace, stored.handle, home, "all")
         assert not home.exists()
+
+    def test_a_name_that_a_terminal_would_obey_is_refused(self, stored: Stored, home: Path) -> None:
+        stored.put("a\nb", b"x")
+        with pytest.raises(UserError, match=r"'a\\nb' there, which is no name of a file of a run"):
+            download_run(stored.workspace, stored.handle, home, "all")
+
+    def test_a_name_that_is_file_and_directory_is_refused_unless_it_only_marks_the_directory(
+        self, stored: Stored, home: Path
+    ) -> None:
+        stored.put("checkpoint_epoch_1", b"")
+        assert (download_run(stored.workspace, stored.handle, home, "all") / "checkpoint_epoch_1").is_dir()
+        stored.put("checkpoint_epoch_1", b"x")
+        with pytest.raises(UserError, match="holds 'checkpoint_epoch_1' there as file and as directory; nothing done"):
+            download_run(stored.workspace, stored.handle, home.with_name("other"), "all")
+        assert not home.with_name("other").exists()
+
+    @pytest.mark.parametrize(("what", "name"), [("all", "notes.txt"), ("final", "config.yaml"), ("all", "logs")])
+    def test_files_of_somebody_else_are_never_replaced(self, what: What, name: str, stored: Stored, home: Path) -> None:
+        stored.put("notes.txt", b"of the job")
+        stored.put("logs/a.txt", b"of the job")
+        home.mkdir()
+        (home / name).write_text("mine")
+        with pytest.raises(UserError, match=rf"holds .*{name}.*, which .*stays as it is"):
+            download_run(stored.workspace, stored.handle, home, what)
+        assert {path.name: path.read_text() for path in home.iterdir()} == {name: "mine"}
+
+    def test_a_name_that_the_disk_does_not_take_is_one_line(self, stored: Stored, home: Path) -> None:
+        stored.put("n" * 300, b"x")
+        with pytest.raises(UserError, match=r"the disk refuses \(n+: File name too long\); what came through stays"):
+            download_run(stored.workspace, stored.handle, home, "all")
 
     def test_a_job_that_has_written_nothing_is_one_line(self, stored: Stored, home: Path) -> None:
         nothing = JobHandle("job-9", stored.workspace.address, DATASTORE, "apt-runs/job-9", 0.0)

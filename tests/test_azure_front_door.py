@@ -74,6 +74,7 @@ def test_a_config_file_may_name_the_inner_backend_too(front_door: FrontDoor, tmp
         ),
         ([*AZURE, "--estimate"], "--estimate trains on this machine, and this backend trains elsewhere"),
         ([*AZURE, "--compare", "attention=standard,autopoietic"], "--compare trains on this machine"),
+        ([*AZURE, "--sweep", "--resume", "apt-1"], "--sweep and --resume do not go together: every trial begins anew"),
         (
             [*AZURE, "--resume", "--start-from", "x"],
             "--start-from x: this backend sends a run along with --resume PATH",

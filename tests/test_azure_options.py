@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 from apt_model.errors import ConfigError, UserError
 from tests.azure_settings import azure_config
+from training.azure_job.demand import nodes_at_once, nodes_to_create
 from training.azure_job.environment import CHECKOUT, CONDA_FILE, EXTRAS, computed_environment, conda_environment
 from training.azure_job.environment_reference import LEAST_TORCH, check_environment, check_image
 from training.azure_job.job_document import seconds
-from training.azure_job.options import DEFAULT_IMAGE, nodes_at_once, serverless_size
+from training.azure_job.options import DEFAULT_IMAGE, serverless_size
 from training.azure_job.validation import validate_azure
 from training.azure_job.vm_sizes import DEFAULT_SIZE, GPUS, RETIRED, check_vm_size, gpus_of, size_with, vcpus_of
 
-ONE, FOUR = "Standard_NC24ads_A100_v4", "Standard_NC96ads_A100_v4"
+ONE, FOUR, EIGHT = "Standard_NC24ads_A100_v4", "Standard_NC96ads_A100_v4", "Standard_ND96amsr_A100_v4"
 
 
 def fault(inner: str = "playground", azure: dict[str, Any] | None = None, **sections: Any) -> str:
@@ -100,6 +101,11 @@ def test_a_name_that_azure_would_refuse_is_refused(option: str, value: str) -> N
     assert fault(azure={option: value}).startswith(f"{option}={value!r}: Azure takes ")
 
 
+def test_the_rule_of_a_name_is_told_in_order() -> None:
+    told = fault(azure={"register_model": "apt model"})
+    assert told.endswith("takes letters, digits, '-', '_' and '.', the first a letter or digit, at most 255")
+
+
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}", fullmatch=True))
 def test_every_other_name_passes(name: str) -> None:
     validate_azure(azure_config(azure={"job_name": name, "experiment_name": name, "register_model": name}))
@@ -130,12 +136,18 @@ def test_every_other_name_passes(name: str) -> None:
         ({}, {"launch": {"nnodes": 2, "rdzv_endpoint": "a:1"}}, "rdzv_endpoint=a:1: Azure makes its machines meet"),
         ({}, {"launch": {"num_gpus": 4}},
          f"num_gpus=4: {DEFAULT_SIZE} (the default) has 1 GPU; give --vm-size Standard_NC64as_T4_v3"),
-        ({"vm_size": FOUR}, {"launch": {"num_gpus": 8}}, f"num_gpus=8: {FOUR} has 4 GPUs; give --vm-size Standard_ND"),
-        ({"vm_size": FOUR}, {"launch": {"num_gpus": 16}}, "no size has so many; share them over --nnodes 2"),
+        ({"vm_size": ONE}, {"launch": {"num_gpus": 4}}, f"num_gpus=4: {ONE} has 1 GPU; give --vm-size {FOUR}"),
+        ({"vm_size": FOUR}, {"launch": {"num_gpus": 8}}, f"num_gpus=8: {FOUR} has 4 GPUs; give --vm-size {EIGHT}"),
+        ({"vm_size": FOUR}, {"launch": {"num_gpus": 16, "nnodes": 2}},
+         f"num_gpus=16: {FOUR} has 4 GPUs; give --num-gpus 8 --nnodes 4 --vm-size {EIGHT} (no machine has 16)"),
+        ({"vm_size": "Standard_D4s_v5"}, {"launch": {"num_gpus": 12}},
+         "has no GPU; give --num-gpus 6 --nnodes 2 --vm-size Standard_ND96asr_v4 (no machine has 12)"),
+        ({}, {"launch": {"num_processes": 16}}, "has 1 GPU; give --num-processes 8 --nnodes 2 --vm-size Standard_ND"),
         ({"vm_size": ONE}, {"launch": {"num_processes": 2}}, f"num_processes=2: {ONE} has 1 GPU; give --vm-size Stan"),
         ({"vm_size": "Standard_D4s_v5"}, {"launch": {"num_gpus": 1}},
          f"num_gpus=1: Standard_D4s_v5 has no GPU; give --vm-size {DEFAULT_SIZE}"),
-        ({"vm_size": "Standard_D4s_v5"}, {"playground": {"device": "cuda"}}, "Standard_D4s_v5 has no GPU"),
+        ({"vm_size": "Standard_D4s_v5"}, {"playground": {"device": "cuda"}},
+         "device=cuda: Standard_D4s_v5 has no GPU"),
         ({"vm_size": "Standard_D4s_v5"}, {"run": {"precision": "fp16"}}, "precision=fp16 needs a GPU, and St"),
         ({}, {"playground": {"device": "mps"}}, "device=mps: Azure has no machines with Apple's GPUs; leave --dev"),
     ],
@@ -166,6 +178,9 @@ def test_machines_that_are_used_at_once() -> None:
     assert nodes_at_once(azure_config(launch={"nnodes": 3})) == 3
     assert nodes_at_once(azure_config(azure={"sweep": True}, launch={"nnodes": 3})) == 12
     assert nodes_at_once(azure_config(azure={"sweep": True, "max_trials": 2})) == 2
+    few = azure_config(azure={"sweep": True, "search": ["d_model=128,256"]}, launch={"nnodes": 3})
+    assert nodes_at_once(few) == nodes_to_create(few) == 6
+    assert nodes_to_create(azure_config(azure={"max_nodes": 4})) == 4
     assert serverless_size(azure_config(azure={"compute_name": "gpu", "vm_size": ONE})) is None
 
 
@@ -200,6 +215,7 @@ def test_references_to_environments(name: str) -> None:
             "should be NAME@latest, NAME:VERSION or azureml://registries/",
         ),
         ("my env@latest", "should be NAME@latest"),
+        ("mine@Latest", "environment=mine@Latest: the only label is latest; give mine@latest, or a version, as mine:3"),
         (CURATED.format("2.8"), "it has torch 2.8, and this project needs 2.13 or newer; leave --environment out"),
         ("AzureML-pytorch-1.10-ubuntu18.04-py38-cuda11-gpu@latest", "it has torch 1.10"),
     ],
@@ -251,6 +267,7 @@ def test_an_environment_has_its_image() -> None:
         ({}, {"track": {"mlflow_tracking_uri": "http://127.0.0.1:5000"}}, "the job cannot reach this machine; leave"),
         ({}, {"track": {"mlflow_tracking_uri": "http://localhost:5000"}}, "the job cannot reach this machine"),
         ({}, {"track": {"mlflow_tracking_uri": "azureml://x"}}, "the job logs to the run that Azure makes for it"),
+        ({}, {"track": {"mlflow_tracking_uri": "azureml"}}, "the job logs to the run that Azure makes for it"),
         ({}, {"track": {"mlflow_experiment": "mine"}}, "give --experiment-name mine"),
         ({"track_in_workspace": False}, {"track": {"track": "mlflow"}}, "track=mlflow and --no-track-in-workspace "),
         ({}, {"data": {"datasets": ["gone.json"]}}, "gone.json: no such data file"),

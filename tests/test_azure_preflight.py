@@ -73,13 +73,16 @@ def test_a_cluster_that_is_not_there(check: Check) -> None:
     assert "the workspace has no such cluster; it has none; choose one, or create it with --create-compute" in told
     check.azure.add_compute("gpu-clusters", A100, nodes=3)
     told = check.refused(config(compute_name="gpu-cluster"))
-    assert "did you mean 'gpu-clusters'?; it has gpu-clusters (Standard_NC24ads_A100_v4, at most 3 nodes)" in told
+    assert "; it has gpu-clusters (Standard_NC24ads_A100_v4, at most 3 nodes); choose one" in told
+    assert told.endswith("machines of its own; did you mean 'gpu-clusters'?")
+    check.azure.add_compute("gpu-clusters", A100, nodes=1)
+    assert "at most 1 node)" in check.refused(config(compute_name="gpu-cluster"))
     assert check(config(1, compute_name="gpu-cluster", create_compute=True, vm_size=T4)) == []
 
 
 def test_a_cluster_that_cannot_take_the_job(check: Check) -> None:
     check.azure.add_compute("small", T4, nodes=1)
-    assert "the cluster has at most 1 nodes, and the job needs 3 (--nnodes)" in check.refused(
+    assert "the cluster has at most 1 node, and the job needs 3 (--nnodes)" in check.refused(
         config(num_gpus=1, nnodes=3, compute_name="small")
     )
     assert f"--vm-size {A100}: the cluster small has machines of size {T4}" in check.refused(
@@ -110,8 +113,8 @@ def test_low_priority_nodes_that_nobody_asked_for_are_mentioned(check: Check) ->
 
 def test_gpus_of_a_machine_are_held_against_the_processes_on_it(check: Check) -> None:
     told = check.refused(config(num_gpus=2, vm_size=T4))
-    assert f"--num-gpus 2: a machine of size {T4} has 1 GPUs; choose a larger --vm-size" in told
-    assert "has no GPUs" in check.refused(config(num_gpus=1, vm_size=NO_GPU))
+    assert f"--num-gpus 2: a machine of size {T4} has 1 GPU; choose a larger --vm-size" in told
+    assert "has no GPU;" in check.refused(config(num_gpus=1, vm_size=NO_GPU))
     assert f"--num-processes 8: a machine of size {FOUR_T4} has 4 GPUs" in check.refused(
         config(num_processes=8, vm_size=FOUR_T4)
     )
@@ -121,7 +124,7 @@ def test_gpus_of_a_machine_are_held_against_the_processes_on_it(check: Check) ->
     ]
     assert "--device cuda: a machine of size" in check.refused(config(vm_size=NO_GPU, device="cuda"))
     assert check(config(num_processes=8, vm_size=FOUR_T4, device="cpu")) == [
-        f"the job trains on the CPUs (--device cpu), and the 4 GPUs of each {FOUR_T4} are paid for"
+        f"the job trains on the CPUs (--device cpu), and each {FOUR_T4} is paid with its 4 GPUs"
     ]
     assert check(config(vm_size=NO_GPU)) == [f"{NO_GPU} has no GPU: training runs on its processor cores"]
 
@@ -129,9 +132,15 @@ def test_gpus_of_a_machine_are_held_against_the_processes_on_it(check: Check) ->
 def test_a_size_that_the_region_does_not_offer(check: Check) -> None:
     told = check.refused(config(num_gpus=4, vm_size="Standard_NC64as_T4_v4"))
     assert (
-        "eastus, the workspace's region, does not offer it to clusters; did you mean 'Standard_NC64as_T4_v3'?" in told
+        "eastus, the workspace's region, does not offer it to clusters; with at least 4 GPUs it has "
+        "Standard_NC64as_T4_v3 (4 GPUs), Standard_NC96ads_A100_v4 (4 GPUs)" in told
     )
-    assert "with at least 4 GPUs it has Standard_NC64as_T4_v3 (4 GPUs), Standard_NC96ads_A100_v4 (4 GPUs)" in told
+    assert told.endswith("; did you mean 'Standard_NC64as_T4_v3'?")
+    real = "Standard_NV36ads_A10_v5"
+    check.azure.world.sizes.pop(real.lower(), None)
+    told = check.refused(config(num_gpus=1, vm_size=real))
+    assert f"with at least 1 GPU it has {T4} (1 GPU), " in told
+    assert "did you mean" not in told
     check.azure.world.sizes[T4.lower()]["supportedComputeTypes"] = ["ComputeInstance"]
     assert "does not offer it to clusters" in check.refused(config(vm_size=T4))
     assert "Azure has no low-priority machines of size Standard_ND96isr_H100_v5" in check.refused(
@@ -161,6 +170,9 @@ def test_a_sweep_hears_how_many_trials_run_at_once(check: Check) -> None:
     sweep: dict[str, Any] = {"sweep": True, "max_trials": 20, "max_concurrent_trials": 4}
     (warning,) = check(config(num_gpus=1, vm_size=A100, **sweep))
     assert "60 cores let 2 of 4 trials run at once" in warning
+    few = {"sweep": True, "search": ["d_model=128,256,512"]}
+    (warning,) = check(config(num_gpus=1, vm_size=A100, **few))
+    assert "60 cores let 2 of 3 trials run at once" in warning
     check.azure.add_compute("gpu", A100, nodes=3)
     first, _ = check(config(num_gpus=1, compute_name="gpu", **sweep))
     assert first == "cluster gpu has at most 3 nodes: 3 of 4 trials run at once"
@@ -172,7 +184,7 @@ def test_a_login_that_sees_the_workspace_alone_is_warned_and_not_refused(check: 
     check.azure.faults.forbidden("/vmSizes", times=99, action="locations/vmSizes/read")
     (warning,) = check(config(num_gpus=1, vm_size=T4))
     assert f"may not read the machine sizes of eastus: {T4} was not checked there" in warning
-    assert "has 1 GPUs" in check.refused(config(num_gpus=2, vm_size=T4)), "what is known offline still counts"
+    assert "has 1 GPU;" in check.refused(config(num_gpus=2, vm_size=T4)), "what is known offline still counts"
 
 
 def test_a_datastore_that_cannot_keep_the_run(check: Check) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from apt_model.errors import ConfigError
 from tests.azure_settings import azure_config
+from training.azure_job.demand import max_trials, trials_at_once
 from training.azure_job.distribution import PARAMETERS, Distribution, as_texts
 from training.azure_job.options import AzureOptions
 from training.azure_job.search_space import SearchSpace, parse
@@ -85,7 +86,14 @@ ranges = st.tuples(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0)).filter(lambda end
 def test_a_logarithmic_range_is_written_in_values_and_sent_in_logarithms(ends: tuple[float, float]) -> None:
     low, high = ends
     _, found = parse(f"learning_rate=log({low}..{high})", TrainingConfig)
-    assert found.document() == {"type": "loguniform", "min_value": math.log(low), "max_value": math.log(high)}
+    document = found.document()
+    assert document == {
+        "type": "loguniform",
+        "min_value": pytest.approx(math.log(low)),
+        "max_value": pytest.approx(math.log(high)),
+    }
+    assert low <= math.exp(document["min_value"])
+    assert math.exp(document["max_value"]) <= high
     assert found.ends() == pytest.approx(ends)
 
 
@@ -146,6 +154,16 @@ def test_what_is_no_search_space_is_refused_in_one_line(space: dict[str, Any], t
     assert AzureOptions(search={}).search == ()
 
 
+@pytest.mark.parametrize("space", [[{"d_model": [128, 256]}], [128], 128, [None], ["d_model=128,256", ["a"]]])
+def test_what_is_neither_a_mapping_nor_texts_is_told_with_both_forms(space: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        azure_config(azure={"search": space})
+    assert str(caught.value) == (
+        f"config: search = {space!r}: should be texts such as 'd_model=128,256', or a mapping of settings to their "
+        "values"
+    )
+
+
 # -- each fault of one distribution ----------------------------------------------------------------------------------
 
 
@@ -158,6 +176,8 @@ def test_what_is_no_search_space_is_refused_in_one_line(space: dict[str, Any], t
         ("d_modle=1,2", "--search d_modle: no such setting; did you mean 'd_model'?"),
         ("run_dir=a,b", "a sweep does not vary run_dir: every trial has a directory of its own"),
         ("datasets=a,b", "a sweep does not vary datasets: the losses of different data cannot be compared"),
+        ("validation_split=0.1,0.2", "not vary validation_split: the losses of different data cannot be compared"),
+        ("vocab_size=none,4000", "a sweep does not vary vocab_size: the data decide it"),
         ("nnodes=1,2", "a sweep does not vary nnodes: it belongs to the whole job"),
         ("vm_size=a,b", "a sweep does not vary vm_size: it belongs to the whole job"),
         ("backend=a,b", "a sweep does not vary backend: the job has one"),
@@ -175,12 +195,16 @@ def test_what_is_no_search_space_is_refused_in_one_line(space: dict[str, Any], t
         ("learning_rate=1e-3..1e-5", "the range is reversed, 0.001 is above 1e-05; give the lower end first"),
         ("learning_rate=1e-3..1e-3", "the range is empty, both ends are 0.001; set --learning-rate for all instead"),
         ("learning_rate=1e-3..", "'' should be a number"),
+        ("learning_rate=1e-5...1e-3", "a range has two dots, as LOW..HIGH, and HIGH has a digit before its"),
+        ("d_model=[128,256]", "give the values without brackets, as 16,32,64"),
         ("learning_rate=1e-3..inf", "'inf' should be a finite number"),
         ("learning_rate=log(0..1e-3)", "should be log(LOW..HIGH) with both above 0, as log(1e-5..1e-3)"),
         ("learning_rate=log(1e-3)", "should be log(LOW..HIGH)"),
-        ("learning_rate=log(1e-3..1e-5)", "the range is reversed"),
+        ("learning_rate=log(1e-3..1e-5)", "the range is reversed, 0.001 is above 1e-05"),
+        ("learning_rate=log(1e-3..1e-3)", "the range is empty, both ends are 0.001; set --learning-rate for all"),
         ("learning_rate=loguniform(1e-5,1e-3)", "1e-05 and 0.001 mean 1.00001 to 1.001; for 1e-05 to 0.001 give lea"),
         ("learning_rate=loguniform(1,1000)", "e to the power of 1000 is no number"),
+        ("rope_theta=lognormal(9,80)", "e to the power of 809 is no number; lognormal takes natural logarithms"),
         ("learning_rate=unifrom(1,2)", "no such distribution 'unifrom'; did you mean 'uniform'?"),
         ("learning_rate=uniform(1)", "uniform has 2 numbers (min_value, max_value), not 1"),
         ("weight_decay=normal(0.1,0)", "sigma=0 should be above 0"),
@@ -192,6 +216,14 @@ def test_what_is_no_search_space_is_refused_in_one_line(space: dict[str, Any], t
 )  # fmt: skip
 def test_a_distribution_with_a_fault_is_refused(text: str, told: str) -> None:
     assert told in fault(sweep(text))
+
+
+def test_a_logarithmic_range_of_values_near_one_is_no_slip() -> None:
+    check_sweep(sweep("restart_mult=log(1.1..2.5)"))
+
+
+def test_the_lower_end_of_a_logarithmic_range_may_be_what_a_setting_just_allows() -> None:
+    check_sweep(sweep("learning_rate=log(1e-5..1e-2)", schedule={"min_lr": 1e-5}))
 
 
 def test_a_list_is_not_varied() -> None:
@@ -272,8 +304,13 @@ def test_the_front_door_takes_a_trial_s_flags_as_azure_writes_numbers(front_door
         ({"sampling": "bayesian", "search": ["learning_rate=log(1e-5..1e-3)"]}, "and learning_rate is loguniform"),
         ({"sampling": "bayesian", "early_termination": "bandit"}, "sampling=bayesian and early_termination=bandit do"),
         ({"sweep_metric": "train/los"}, "train/los: a run reports no such metric; did you mean 'train/loss'"),
+        ({"sweep_metric": "loss"}, "loss: a run reports no such metric; did you mean 'train/loss'?"),
+        ({"sweep_metric": "eval/loss "}, "did you mean 'train/loss'"),
         ({"sweep_metric": "f1"}, "a run reports no such metric; a run reports train/loss, train/accuracy,"),
         ({"sweep_metric": "eval/loss"}, "sweep_metric=eval/loss needs validation data; give --validation-split 0.1"),
+        ({"sweep_metric": "best/loss"}, "sweep_metric=best/loss needs validation data; give --validation-split 0.1"),
+        ({"search": ["d_model=100,256"]}, "may have d_model=100, and would be refused"),
+        ({"max_concurrent_trials": 30}, "max_concurrent_trials=30 is more than max_trials=20"),
         ({"sweep_metric": "recitation/accuracy", "early_termination": "bandit"}, "is only measured at the end"),
         ({"timeout_hours": 1, "trial_timeout_hours": 2}, "trial_timeout_hours=2 is longer than the whole sweep's"),
         ({"track_in_workspace": False}, "a sweep reads its metric from the workspace; leave --no-track-in-workspace"),
@@ -281,6 +318,20 @@ def test_the_front_door_takes_a_trial_s_flags_as_azure_writes_numbers(front_door
 )  # fmt: skip
 def test_a_sweep_that_does_not_add_up_is_refused(options: dict[str, Any], told: str) -> None:
     assert told in fault(azure_config(azure={"sweep": True, **options}))
+
+
+def test_the_default_number_of_trials_gives_way_to_how_many_there_are() -> None:
+    few = azure_config(azure={"sweep": True, "search": ["d_model=128,256"]})
+    check_sweep(few)
+    assert (max_trials(few), trials_at_once(few)) == (2, 2)
+    assert max_trials(azure_config(azure={"sweep": True})) == 20
+    asked = azure_config(azure={"sweep": True, "search": ["d_model=128,256"], "max_trials": 20})
+    assert "max_trials=20, but the values can be combined in 2 ways only" in fault(asked)
+
+
+def test_the_loss_that_is_meant_is_the_one_that_decides_by_itself() -> None:
+    told = fault(azure_config(azure={"sweep": True, "sweep_metric": "loss"}, data={"validation_split": 0.1}))
+    assert told.endswith("did you mean 'eval/loss'?")
 
 
 def test_a_metric_that_is_never_measured_is_refused() -> None:

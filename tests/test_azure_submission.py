@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.azure_stand_in.faults import Cut
 from tests.azure_stand_in.stand_in import AzureStandIn
 from training.azure_job import submission, upload
 from training.azure_job.handle import WorkspaceAddress
+from training.azure_job.parting import Terminated
 from training.azure_job.provenance import COMMIT, DIRTY, REPOSITORY, git_properties, without_secrets
 from training.azure_job.refusals import ServiceError
 from training.azure_job.submission import SUBMISSION, submit
@@ -155,6 +157,23 @@ def test_ctrl_c_ends_an_upload_at_once(user: Submitter) -> None:
     assert signal.getsignal(signal.SIGINT) is before
     assert len(user.azure.uploads()) < FILES
     assert user.azure.workspace.jobs == {}
+
+
+@pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_connection_that_has_fallen_silent_does_not_hold_up_whoever_leaves(
+    number: signal.Signals, stop: type[BaseException], user: Submitter
+) -> None:
+    """The SDK waits for its threads, and they for minutes for an answer."""
+    user.azure.faults.add(Cut.SILENCE, r"\.blob\.", method="PUT", times=100, after=3)
+    threading.Timer(1.5, lambda: os.kill(os.getpid(), number)).start()
+    began = time.monotonic()
+    with pytest.raises(stop):
+        user("job-1")
+    assert time.monotonic() - began < 10
+    assert user.azure.workspace.jobs == {}
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name], (
+        "nothing to wait for at exit"
+    )
 
 
 @pytest.mark.parametrize("second", ["is taken as an update", "is refused as a name that is taken"])

@@ -123,9 +123,7 @@ def parse_flags(
         choices = [name for action in parser._actions for name in action.option_strings]
         if owners := _owners(word):
             inner = " (with --backend azure: --inner-backend)" if "azure" not in owners else ""
-            raise ConfigError(
-                f"{word} belongs to --backend {' and '.join(owners)}{inner}, not to this one"
-            )
+            raise ConfigError(f"{word} belongs to --backend {' and '.join(owners)}{inner}, not to this one")
         if word.startswith("-"):
             raise ConfigError(f"unknown flag {word}{did_you_mean(word, choices)} (--help lists all)")
         raise ConfigError(f"unexpected word {word!r}; settings are given as --name value")

@@ -158,7 +158,8 @@ def _missing(keys: list[str], passed_over: list[str], asker: str) -> str:
     flags = " ".join(f"--azure-{key.replace('_', '-')} …" for key in keys)
     give = f"give {flags}, or " if asker == BACKEND else ""
     variables = ", ".join(VARIABLES[key] for key in keys)
-    names = " and ".join(key.replace("_", " ") for key in keys)
+    *others, last = (key.replace("_", " ") for key in keys)
+    names = f"{', '.join(others)} and {last}" if others else last
     seen = f" ({', '.join(passed_over)} is not a workspace's)" if passed_over else ""
     verb = "is" if len(keys) == 1 else "are"
     return (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from training.azure_job.handle import JobHandle
 from training.progress import read_report
+from training.run_directory import MODEL_DIRECTORY
 from training.score_table import score_lines
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def arrive(workspace: Workspace, handle: JobHandle, run_dir: Path, what: Literal
     if what != "none":
         for line in recitation_lines(place):
             print(line)
-        model = shlex.quote(str(place / "final_model"))
-        print(f"to look at it: python tools/verify_hlbd_model.py --model {model}", flush=True)
+        if (place / MODEL_DIRECTORY).is_dir():
+            model = shlex.quote(str(place / MODEL_DIRECTORY))
+            print(f"to look at it: python tools/verify_hlbd_model.py --model {model}", flush=True)
 
 
 def recitation_lines(run_dir: Path) -> Iterator[str]:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import ConfigError, did_you_mean
+from training.azure_job.demand import nodes_to_create
 from training.azure_job.heartbeat import Heartbeat
-from training.azure_job.options import nodes_at_once, options_of
+from training.azure_job.options import options_of
 from training.azure_job.refusals import ServiceError, service_refusals
 from training.config import TrainingConfig
 
@@ -46,19 +47,15 @@ def missing_compute(workspace: Workspace, name: str) -> ConfigError:
     """The line for a cluster that is not there and that nobody asked to create."""
     with service_refusals("compute clusters of the workspace"):
         clusters = [c for c in workspace.client.compute.list() if str(c.type).lower() == "amlcompute"]
-    there = ", ".join(f"{c.name} ({c.size}, at most {c.max_instances} nodes)" for c in clusters)
+    there = ", ".join(
+        f"{c.name} ({c.size}, at most {c.max_instances} node{'s' if c.max_instances != 1 else ''})" for c in clusters
+    )
     return ConfigError(
-        f"--compute-name {name}: the workspace has no such cluster"
-        f"{did_you_mean(name, [str(c.name) for c in clusters])}; "
+        f"--compute-name {name}: the workspace has no such cluster; "
         f"{f'it has {there}; ' if there else 'it has none; '}"
         "choose one, or create it with --create-compute --vm-size SIZE, or leave --compute-name out: --vm-size alone "
-        "gives the job machines of its own"
+        f"gives the job machines of its own{did_you_mean(name, [str(c.name) for c in clusters])}"
     )
-
-
-def nodes_to_create(config: TrainingConfig) -> int:
-    """How many nodes a new cluster may have."""
-    return options_of(config).max_nodes or nodes_at_once(config)
 
 
 def ensure_compute(workspace: Workspace, config: TrainingConfig, tell: Callable[[str], None] = _say) -> None:

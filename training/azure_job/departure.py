@@ -6,13 +6,15 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.azure_job.going_on import GoingOn, going_on, run_path
+from apt_model.errors import UserError
+from training.azure_job.going_on import going_on, looked_up, refuse_another_run_there
 from training.azure_job.handle import JobHandle
 from training.azure_job.job_document import RUNS_PATH, cost_lines, job_document, to_yaml
 from training.azure_job.options import options_of
+from training.azure_job.parting import exit_code_of, name_of, sigterm_raises
 from training.azure_job.staging import Staging
 from training.backend import RunRequest, RunResult
 from training.config import TrainingConfig
@@ -22,8 +24,6 @@ from training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
-
-EXIT_INTERRUPTED = 128 + 2
 
 
 def new_job_name() -> str:
@@ -39,6 +39,7 @@ def dry_run_lines(request: RunRequest) -> Iterator[str]:
     """
     config, options = request.config, options_of(request.config)
     on = going_on(request)
+    refuse_another_run_there(on, config.run.run_dir)
     job = options.job_name or new_job_name()
     with Staging.make(config, start=on.start) as staging:
         document = job_document(
@@ -65,29 +66,44 @@ def depart(request: RunRequest) -> RunResult:
     options, run_dir = options_of(request.config), request.config.run.run_dir
     # An old run is deleted only when the new one is on its way.
     directory = RunDirectory(run_dir, resume=request.resume or request.overwrite)
+    began = time.time()
     try:
-        try:
-            workspace, handle = _send(request)
-        except KeyboardInterrupt:
-            print("stopped before a job was submitted; if a line above names one, see there", file=sys.stderr)
-            return RunResult("stopped", 0, EXIT_INTERRUPTED)
-        if request.overwrite:
-            directory.delete_run()
-        handle.write(run_dir)
-        if options.detach:
-            print(f"job {handle.job} is submitted. To follow it: {command('stream', run_dir)}")
-            print(f"To cancel it: {command('cancel', run_dir)}", flush=True)
-            return RunResult("submitted", 0)
-        exit_code = follow(workspace, handle, run_dir)
-        if exit_code == 0:
-            arrive(workspace, handle, run_dir, options.download)
+        with sigterm_raises():
+            try:
+                workspace, handle = _send(request)
+            except KeyboardInterrupt as stop:
+                _say_what_was_sent(run_dir, began)
+                return RunResult("stopped", 0, exit_code_of(stop))
+            if options.detach:
+                print(f"job {handle.job} is submitted. To follow it: {command('stream', run_dir)}")
+                print(f"To cancel it: {command('cancel', run_dir)}", flush=True)
+                return RunResult("submitted", 0)
+            exit_code = follow(workspace, handle, run_dir)
+            if exit_code == 0:
+                try:
+                    arrive(workspace, handle, run_dir, options.download)
+                except KeyboardInterrupt as stop:
+                    print(f"{name_of(stop)}: job {handle.job} has completed, and not all of it is done here. To go on:")
+                    print(command("stream", run_dir), flush=True)
+                    return RunResult("finished", 0, exit_code_of(stop))
         return RunResult("finished" if exit_code == 0 else "stopped", 0, exit_code)
     finally:
         directory.release()
 
 
+def _say_what_was_sent(run_dir: Path, began: float) -> None:
+    """After Ctrl-C in `_send`, which may have come a moment too late."""
+    from training.azure_job.watch import command
+
+    sent = JobHandle.read(run_dir)
+    if sent is not None and sent.submitted >= began:
+        print(f"job {sent.job} is submitted and goes on in Azure. To cancel it: {command('cancel', run_dir)}")
+    else:
+        print("stopped before a job was submitted; if a line above names one, see there", file=sys.stderr)
+
+
 def _send(request: RunRequest) -> tuple[Workspace, JobHandle]:
-    """Check everything, upload and submit."""
+    """Check everything, upload and submit; then the run directory is the job's."""
     from training.azure_job.address import find_address
     from training.azure_job.compute import ensure_compute
     from training.azure_job.service_preflight import check_service
@@ -95,36 +111,59 @@ def _send(request: RunRequest) -> tuple[Workspace, JobHandle]:
     from training.azure_job.workspace import Workspace
 
     config, options = request.config, options_of(request.config)
+    run_dir = config.run.run_dir
     address = find_address(options)
+    old = JobHandle.read(run_dir) if request.overwrite else None
     on = going_on(request)
+    refuse_another_run_there(on, run_dir)
     check_data(config)
-    with Staging.make(config, start=on.start) as staging:
-        print("\n".join(staging.describe()), flush=True)
-        workspace = Workspace.connect(address)
-        on = looked_up(on, workspace, options.datastore)
+    staging = Staging.make(config, start=on.start)
+    print("\n".join([*staging.describe(), *cost_lines(config)]), flush=True)
+    workspace = Workspace.connect(address)
+    settled = looked_up(on, workspace, options.datastore, run_dir)
+    if settled.start != on.start:
+        staging = Staging.make(config, start=settled.start)
+    on = settled
+    with staging:
         for warning in check_service(workspace, config):
             print(f"warning: {warning}", flush=True)
         job = options.job_name or new_job_name()
         document = job_document(config, job, code=str(staging.path), path=on.path, has_start=on.start is not None)
         ensure_compute(workspace, config)
         submit(workspace, to_yaml(document), staging.path)
-    return workspace, JobHandle(
-        job=job,
-        workspace=address,
-        datastore=options.datastore,
-        path=None if options.sweep else on.path or f"{RUNS_PATH}/{job}",
-        submitted=time.time(),
-        register_model=options.register_model,
-    )
+        handle = JobHandle(
+            job=job,
+            workspace=address,
+            datastore=options.datastore,
+            path=None if options.sweep else on.path or f"{RUNS_PATH}/{job}",
+            submitted=time.time(),
+            register_model=options.register_model,
+        )
+        _take_over(run_dir, handle, request.overwrite, old)
+    return workspace, handle
 
 
-def looked_up(on: GoingOn, workspace: Workspace, datastore: str) -> GoingOn:
-    """The same with the path of its job, which has ended.
+def _take_over(run_dir: Path, handle: JobHandle, overwrite: bool, old: JobHandle | None) -> None:
+    """The run directory is the new job's. An old job that filled it is not touched, only no longer known from here.
 
     Raises:
-        UserError: see `run_path`.
+        UserError: the disk refuses; the line names the job, which is there.
     """
-    return on if on.job is None else replace(on, path=run_path(workspace, on.job, datastore))
+    if old is not None:
+        print(
+            f"{run_dir} no longer follows job {old.job}, which stays in Azure as it is; if it still runs, "
+            f"`python tools/azure_jobs.py cancel {old.job}` ends it",
+            flush=True,
+        )
+    try:
+        if overwrite:
+            RunDirectory(run_dir, claim=False).delete_run()
+        handle.write(run_dir)
+    except OSError as error:
+        raise UserError(
+            f"job {handle.job} is submitted, but --run-dir {run_dir} cannot be written ({error.strerror}); to follow "
+            f"it: python tools/azure_jobs.py stream {handle.job} --run-dir and another directory"
+        ) from error
 
 
 def check_data(config: TrainingConfig) -> None:

@@ -7,10 +7,14 @@ goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import os
 import shutil
 import sys
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +26,7 @@ from training.azure_job.refusals import service_refusals
 from training.azure_job.stored_run import StoredFile, What, has_final_model, stored_files, wanted
 from training.azure_job.sweep import best_run
 from training.progress import write_atomically
-from training.run_directory import JOB_NAME, RunDirectory
+from training.run_directory import CONFIG_NAME, JOB_NAME, RunDirectory
 from training.units import as_size
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ RECEIPTS_NAME = ".azure_download.json"
 """What was fetched: by it a file is known again that the storage has no MD5 of."""
 ATTEMPTS = 3
 """At a file that the job replaces while it is read."""
+LONGEST_NAME = 120
+"""Of a file, in a line about it."""
 
 
 def download_run(workspace: Workspace, handle: JobHandle, run_dir: Path, what: What = "final") -> Path:
@@ -60,6 +66,7 @@ def download_run(workspace: Workspace, handle: JobHandle, run_dir: Path, what: W
             raise UserError(f"job {handle.job} has written nothing yet (datastore {handle.datastore}, {handle.path})")
         run_dir.mkdir(parents=True, exist_ok=True)
         if not (run_dir / JOB_NAME).exists():
+            _refuse_foreign_files(run_dir, files)
             handle.write(run_dir)
         _Download(container, handle.path, run_dir).bring(files)
     if not has_final_model(stored):
@@ -75,11 +82,22 @@ def refuse_another_run(handle: JobHandle, run_dir: Path) -> None:
     directory = RunDirectory(run_dir, claim=False)
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir}: this is a file; give a directory")
-    holds = [f"the job {own.job}"] if own is not None else directory.holds_run()
+    config = [CONFIG_NAME] if (run_dir / CONFIG_NAME).exists() else []  # anybody's, but the run brings its own
+    holds = [f"the job {own.job}"] if own is not None else directory.holds_run() or config
     if holds:
         raise UserError(
             f"{run_dir}: it holds another run ({', '.join(holds)}), which stays as it is; give another directory for "
             f"job {handle.job}"
+        )
+
+
+def _refuse_foreign_files(run_dir: Path, files: list[StoredFile]) -> None:
+    """Raises UserError where a directory that was no run's holds what the run would replace."""
+    there = [name for name in dict.fromkeys(file.top for file in files) if os.path.lexists(run_dir / name)]
+    if there:
+        raise UserError(
+            f"{run_dir}: it holds {', '.join(there[:3])}, which is not of this run and stays as it is; give another "
+            "directory"
         )
 
 
@@ -102,32 +120,22 @@ class _Download:
 
     def bring(self, files: list[StoredFile]) -> None:
         """All of them, and say what was done."""
-        missing: list[StoredFile] = []
-        for _, group in groupby(files, key=lambda file: file.top):
-            members = list(group)
-            absent = [file for file in members if not self._is_here(file, self._run_dir / file.name)]
-            # A whole directory is exchanged as such.
-            missing += members if absent and members[0].is_of_whole_directory else absent
-        self._check_room(missing)
+        with self._disk_refusals():
+            missing = self._missing(files)
+            self._check_room(missing)
         num_bytes = sum(file.size for file in missing)
         if missing:
             print(f"downloading {_count(missing)} ({as_size(num_bytes)}) into {self._run_dir}", flush=True)
         self._bar = _progress_bar(num_bytes)
         try:
-            for top, group in groupby(missing, key=lambda file: file.top):
-                members = list(group)
-                if members[0].is_of_whole_directory:
-                    self._bring_directory(top, members)
-                else:
-                    for file in members:
-                        self._fetch(file, self._run_dir / file.name)
-        except OSError as error:
-            if error.strerror is None:
-                raise  # not the disk's
-            raise UserError(
-                f"{self._run_dir}: the disk refuses ({error.strerror}); what came through stays: make room, and give "
-                "the same command again"
-            ) from error
+            with self._disk_refusals():
+                for top, group in groupby(missing, key=lambda file: file.top):
+                    members = list(group)
+                    if members[0].is_of_whole_directory:
+                        self._bring_directory(top, members)
+                    else:
+                        for file in members:
+                            self._fetch(file, self._run_dir / file.name)
         finally:
             self._bar.close()
             self._write_receipts()
@@ -136,6 +144,29 @@ class _Download:
             f"{self._run_dir}: {_count(files)} of the run here" + (f", {here} were already" if here else ""),
             flush=True,
         )
+
+    @contextlib.contextmanager
+    def _disk_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.strerror is None:
+                raise  # not the disk's
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            name = "" if is_full or error.filename is None else f"{Path(error.filename).name[:LONGEST_NAME]}: "
+            fix = "make room, and give the same command again" if is_full else "clear it, or give another directory"
+            raise UserError(
+                f"{self._run_dir}: the disk refuses ({name}{error.strerror}); what came through stays: {fix}"
+            ) from error
+
+    def _missing(self, files: list[StoredFile]) -> list[StoredFile]:
+        missing: list[StoredFile] = []
+        for _, group in groupby(files, key=lambda file: file.top):
+            members = list(group)
+            absent = [file for file in members if not self._is_here(file, self._run_dir / file.name)]
+            # A whole directory is exchanged as such.
+            missing += members if absent and members[0].is_of_whole_directory else absent
+        return missing
 
     def _bring_directory(self, name: str, files: list[StoredFile]) -> None:
         from azure.core.exceptions import ResourceNotFoundError

@@ -39,6 +39,9 @@ def check_environment(name: str) -> None:
         raise ConfigError(
             f"{told}: should be NAME@latest, NAME:VERSION or azureml://registries/REGISTRY/environments/NAME/labels/latest"
         )
+    plain, at, label = name.partition("@")
+    if at and label != "latest":  # the SDK resolves no other, and says so only after the upload
+        raise ConfigError(f"{told}: the only label is latest; give {plain}@latest, or a version, as {plain}:3")
     if (found := _CURATED_TORCH.search(name)) and (int(found[1]), int(found[2])) < LEAST_TORCH:
         least = ".".join(map(str, LEAST_TORCH))
         raise ConfigError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from apt_model.errors import UserError
+from apt_model.errors import ConfigError, UserError
 from training.azure_job.handle import JobHandle
 from training.azure_job.inner_run import DATA_DIRECTORY
 from training.azure_job.job_document import OUTPUT
@@ -17,8 +17,10 @@ from training.azure_job.names import RULES
 from training.azure_job.options import options_of
 from training.backend import RunRequest
 from training.config import TrainingConfig
+from training.manifest import NAME as MANIFEST_NAME
 from training.manifest import checkpoint_directories, existing_form
-from training.run_directory import CONFIG_NAME
+from training.progress import read_report
+from training.run_directory import CONFIG_NAME, RunDirectory
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
@@ -26,14 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GoingOn:
-    """At most one of `job` and `start` is given; neither: the run begins at its beginning."""
+    """Neither `job` nor `start`: the run begins at its beginning."""
 
     job: str | None = None
     """A job whose run directory the new one goes on in."""
     path: str | None = None
     """That directory, within the datastore; None: it has to be asked of the service."""
     start: Path | None = None
-    """A run directory or checkpoint on this machine, which is uploaded."""
+    """A run directory or checkpoint on this machine, which is uploaded. With `job` too: it counts only where the job
+    has left no checkpoint, as one that was cancelled before it began."""
 
 
 def going_on(request: RunRequest) -> GoingOn:
@@ -45,6 +48,8 @@ def going_on(request: RunRequest) -> GoingOn:
     run_dir = request.config.run.run_dir
     if not request.resume:
         return GoingOn()
+    if options_of(request.config).sweep:
+        raise ConfigError("--sweep and --resume do not go together: every trial begins anew, with settings of its own")
     if request.resume_from is not None:
         for path in (existing_form(request.resume_from.expanduser()), existing_form(run_dir / request.resume_from)):
             if path.exists():
@@ -59,11 +64,60 @@ def going_on(request: RunRequest) -> GoingOn:
                 f"--resume: {run_dir} holds the sweep {handle.job}, which is many runs; go on with one trial: "
                 "--resume TRIAL with another --run-dir"
             )
-        return GoingOn(job=handle.job, path=handle.path)
+        return GoingOn(handle.job, handle.path, run_dir if checkpoint_directories(run_dir) else None)
     if checkpoint_directories(run_dir):
         return GoingOn(start=run_dir)
     print(f"{run_dir}: no checkpoint yet, training starts from the beginning", flush=True)
     return GoingOn()
+
+
+def refuse_another_run_there(on: GoingOn, run_dir: Path) -> None:
+    """The record of the run that goes on comes into `run_dir`, where no other may be.
+
+    Raises:
+        UserError: there is one.
+    """
+    own = JobHandle.read(run_dir)
+    if on.start is not None:
+        is_there = run_dir.resolve() in (on.start.resolve(), on.start.resolve().parent)
+    else:
+        is_there = on.job is None or (own is not None and own.job == on.job)
+    holds = [f"the job {own.job}"] if own is not None else RunDirectory(run_dir, claim=False).holds_run()
+    if holds and not is_there:
+        raise UserError(
+            f"--run-dir {run_dir}: it holds another run ({', '.join(holds)}), which stays as it is; give another "
+            f"directory to go on with {on.job or on.start}"
+        )
+
+
+def looked_up(on: GoingOn, workspace: Workspace, datastore: str, run_dir: Path) -> GoingOn:
+    """The same with what only the service knows: the path of the job, which has ended, and whether it can go on there.
+
+    Raises:
+        UserError: see `run_path`; or the run is gone from the datastore, and its record is here.
+    """
+    from training.azure_job.refusals import service_refusals
+
+    if on.job is None:
+        return on
+    path = run_path(workspace, on.job, datastore)
+    with service_refusals(f"looking for the checkpoints of job {on.job}"):
+        blobs = workspace.container(datastore).list_blobs(name_starts_with=f"{path}/checkpoint")
+        can_go_on = any(blob.name.endswith(f"/{MANIFEST_NAME}") for blob in blobs)
+    if can_go_on:
+        if on.start is not None:
+            print(f"job {on.job} goes on with its own checkpoints in the datastore; those of {on.start} stay here")
+        return replace(on, path=path, start=None)
+    if on.start is not None:
+        print(f"job {on.job} has left no checkpoint: the run goes on from that of {on.start}", flush=True)
+    elif (read_report(run_dir) or {}).get("checkpoints"):
+        raise UserError(
+            f"--resume: {run_dir} holds the record of job {on.job}, whose checkpoints are no longer in the datastore "
+            f"{datastore} ({path}); start anew in another --run-dir, or with --overwrite"
+        )
+    else:
+        print(f"job {on.job} has left no checkpoint: training starts from the beginning", flush=True)
+    return replace(on, path=path)
 
 
 def run_path(workspace: Workspace, job: str, datastore: str) -> str:
@@ -88,6 +142,11 @@ def run_path(workspace: Workspace, job: str, datastore: str) -> str:
         ) from error
     output = (getattr(found, "outputs", None) or {}).get(OUTPUT)
     place = re.search(r"datastores/([^/]+)/paths/(.+?)/?$", str(getattr(output, "path", None) or ""))
+    if state.is_sweep:
+        raise UserError(
+            f"--resume {job}: this is a sweep, which is many runs; go on with one trial (`python tools/azure_jobs.py "
+            f"show {job}` names them): --resume TRIAL with another --run-dir"
+        )
     if place is None:
         raise UserError(f"--resume {job}: this job has no run to go on with (no output {OUTPUT!r}); is it one of ours?")
     if not state.has_ended:
@@ -124,10 +183,10 @@ def settings_of_job(job: str, config: TrainingConfig) -> dict[str, Any]:
             raise UserError(
                 f"--resume {job}: it wrote no {CONFIG_NAME}, so it never began to train; start it anew without --resume"
             ) from error
-    settings = yaml.safe_load(content)
-    if not isinstance(settings, dict):
-        raise UserError(f"--resume {job}: its {CONFIG_NAME} is damaged")
-    return as_submitted(settings)
+    try:
+        return as_submitted(yaml.safe_load(content))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f"--resume {job}: its {CONFIG_NAME} ({path}) is damaged") from error
 
 
 def as_submitted(settings: dict[str, Any]) -> dict[str, Any]:

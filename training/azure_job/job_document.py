@@ -9,9 +9,10 @@ import yaml
 
 from apt_model.errors import ConfigError
 from training import registry
+from training.azure_job.demand import max_trials, nodes_at_once, nodes_to_create, trials_at_once
 from training.azure_job.environment import conda_environment
 from training.azure_job.inner_run import CONFIG_PATH, START_DIRECTORY, inner_config
-from training.azure_job.options import AzureOptions, nodes_at_once, options_of, serverless_size
+from training.azure_job.options import AzureOptions, options_of, serverless_size
 from training.azure_job.search_space import SearchSpace
 from training.azure_job.trials import sweep_objective
 from training.azure_job.vm_sizes import gpus_of, vcpus_of
@@ -115,8 +116,8 @@ def _sweep_part(config: TrainingConfig) -> dict[str, Any]:
     options = options_of(config)
     metric, goal = sweep_objective(config)
     limits = {
-        "max_total_trials": options.max_trials,
-        "max_concurrent_trials": min(options.max_concurrent_trials, options.max_trials),
+        "max_total_trials": max_trials(config),
+        "max_concurrent_trials": trials_at_once(config),
         "timeout": seconds(options.timeout_hours),
     }
     if options.trial_timeout_hours is not None:
@@ -178,7 +179,7 @@ def cost_lines(config: TrainingConfig) -> list[str]:
     if options.compute_name is None:
         where = f"serverless, {size}, {tier}"
     elif options.create_compute:
-        nodes = options.max_nodes or nodes_at_once(config)
+        nodes = nodes_to_create(config)
         where = (
             f"cluster {options.compute_name}; created if there is none: {size}, {tier}, 0 to {nodes} nodes, an idle "
             f"one is given back after {options.idle_minutes:g} minutes"
@@ -190,9 +191,10 @@ def cost_lines(config: TrainingConfig) -> list[str]:
     if options.sweep:
         machines = nodes_at_once(config)
         per_trial = f", a trial at most {options.trial_timeout_hours:g} hours" if options.trial_timeout_hours else ""
+        trials = max_trials(config)
         lines.append(
-            f"at most {options.max_trials} trials, {min(options.max_concurrent_trials, options.max_trials)} at a time "
-            f"on {_machines(launch.nnodes)} each, together at most {hours:g} hours{per_trial}: "
+            f"at most {trials} trial{'s' if trials != 1 else ''}, {trials_at_once(config)} at a time on "
+            f"{_machines(launch.nnodes)} each, together at most {hours:g} hours{per_trial}: "
             f"{machines * hours:g} machine-hours at the very most"
         )
         lines += SearchSpace.of(config).told()

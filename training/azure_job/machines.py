@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import ConfigError, did_you_mean
-from training.azure_job.options import AzureOptions
 from training.azure_job.refusals import service_refusals
+from training.azure_job.vm_sizes import is_known
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
@@ -26,11 +26,6 @@ class Machine:
     cores: int
     gpus: int
     can_be_low_priority: bool
-
-
-def trials_at_once(options: AzureOptions) -> int:
-    """How many times the machines of one job are wanted at the same time, at most."""
-    return min(options.max_trials, options.max_concurrent_trials) if options.sweep else 1
 
 
 def machine_in_region(workspace: Workspace, name: str, gpus: int) -> Machine:
@@ -52,12 +47,18 @@ def machine_in_region(workspace: Workspace, name: str, gpus: int) -> Machine:
         return offered[name.lower()]
     fitting = [machine for machine in offered.values() if machine.gpus >= gpus]
     others = sorted(fitting, key=lambda machine: (machine.gpus, machine.cores))[:MOST_NAMES]
-    told = ", ".join(f"{machine.name} ({machine.gpus} GPUs)" for machine in others)
+    told = ", ".join(f"{machine.name} ({gpus_told(machine.gpus)})" for machine in others)
+    # A real size is no slip of the pen, however near another one is.
+    meant = "" if is_known(name) else did_you_mean(name, [machine.name for machine in offered.values()])
     raise ConfigError(
         f"--vm-size {name}: {workspace.location}, the workspace's region, does not offer it to clusters"
-        f"{did_you_mean(name, [machine.name for machine in offered.values()])}"
-        f"{f'; with at least {gpus} GPUs it has {told}' if told else ''}"
+        f"{f'; with at least {gpus_told(gpus)} it has {told}' if told else ''}{meant}"
     )
+
+
+def gpus_told(count: int) -> str:
+    """`1 GPU`, `4 GPUs`, `no GPU`."""
+    return f"{count or 'no'} GPU{'s' if count > 1 else ''}"
 
 
 def _machine(size: Any) -> Machine:

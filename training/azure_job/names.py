@@ -16,7 +16,8 @@ class Rule(NamedTuple):
     told: str
 
 
-_WORDS = "letters, digits, '-' and '_', the first a letter or digit, at most 255"
+_ENDS = "the first a letter or digit, at most 255"
+_WORDS = f"letters, digits, '-' and '_', {_ENDS}"
 RULES: Mapping[str, Rule] = {
     "job_name": Rule(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}", _WORDS),
     "experiment_name": Rule(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}", _WORDS),
@@ -24,7 +25,7 @@ RULES: Mapping[str, Rule] = {
         r"[A-Za-z][A-Za-z0-9-]{0,30}[A-Za-z0-9]",
         "2 to 32 letters, digits and '-', the first a letter, the last no '-'",
     ),
-    "register_model": Rule(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", f"{_WORDS}, and '.'"),
+    "register_model": Rule(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", f"letters, digits, '-', '_' and '.', {_ENDS}"),
     "datastore": Rule(r"[A-Za-z0-9_]{1,255}", "letters, digits and '_', at most 255"),
 }
 """Option -> its rule. The names of the workspace are `address.py`'s matter."""

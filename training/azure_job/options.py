@@ -145,7 +145,12 @@ class AzureOptions(Section):
     @field_validator("search", mode="before")
     @classmethod
     def _as_azure_writes_it(cls, value: Any) -> Any:
-        return tuple(as_texts(value)) if isinstance(value, Mapping) else (value,) if isinstance(value, str) else value
+        if isinstance(value, Mapping):
+            return tuple(as_texts(value))
+        texts = (value,) if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("should be texts such as 'd_model=128,256', or a mapping of settings to their values")
+        return texts
 
 
 def options_of(config: TrainingConfig) -> AzureOptions:
@@ -158,10 +163,3 @@ def serverless_size(config: TrainingConfig) -> str | None:
     """Size of the machines that Azure starts for the job alone; None: it runs on a cluster."""
     options = options_of(config)
     return None if options.compute_name is not None else options.vm_size or DEFAULT_SIZE
-
-
-def nodes_at_once(config: TrainingConfig) -> int:
-    """Machines that the job uses at the same time, at most: in a sweep, those of all concurrent trials."""
-    options = options_of(config)
-    trials = min(options.max_concurrent_trials, options.max_trials) if options.sweep else 1
-    return config.launch.nnodes * trials

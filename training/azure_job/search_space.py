@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from apt_model.errors import ConfigError, did_you_mean
-from training.azure_job.distribution import PARAMETERS, WORD, Distribution, Scalar
+from training.azure_job.distribution import PARAMETERS, SIGMAS, WORD, Distribution, Scalar
 from training.azure_job.options import options_of
 from training.config import TrainingConfig
 from training.flags import flag
@@ -28,10 +28,15 @@ DEFAULT = (
 )
 """What `--sweep` alone varies."""
 
+MOST_LOGARITHM = 700.0
+"""e to the power of more than about 709 is beyond the greatest float."""
+
 _FIXED: Mapping[str, str] = {
     "backend": "the job has one",
     "run.run_dir": "every trial has a directory of its own",
     "data.datasets": "the losses of different data cannot be compared",
+    "data.validation_split": "the losses of different data cannot be compared",
+    "model.vocab_size": "the data decide it",
     "azure": "it belongs to the whole job",
     "launch": "it belongs to the whole job",
     "track": "it changes nothing of a run",
@@ -127,12 +132,12 @@ def parse(text: str, config_class: type[TrainingConfig]) -> tuple[str, Distribut
         raise ConfigError(
             f"{where}: a sweep does not vary {_short(key)}, which is a list or a path; set it for all trials"
         )
-    found = _distribution(rest.strip(), where, field)
+    found = _distribution(rest.strip(), where, field, _short(key))
     _check(found, where, _short(key), kinds)
     return key, found
 
 
-def _distribution(text: str, where: str, field: FieldInfo) -> Distribution:
+def _distribution(text: str, where: str, field: FieldInfo, name: str) -> Distribution:
     is_whole = _kinds(field) <= {int}
     if call := re.fullmatch(r"([A-Za-z]+)\((.*)\)", text):
         kind, inside = call[1].lower(), call[2]
@@ -140,7 +145,8 @@ def _distribution(text: str, where: str, field: FieldInfo) -> Distribution:
             ends = _range(inside, where)
             if ends is None or min(ends) <= 0.0:
                 raise ConfigError(f"{where}: should be log(LOW..HIGH) with both above 0, as log(1e-5..1e-3)")
-            logs = tuple(math.log(end) for end in ends)
+            _check_ends(*ends, where, name)
+            logs = _logarithms(*ends)
             return Distribution("qloguniform", (*logs, 1)) if is_whole else Distribution("loguniform", logs)
         if kind not in PARAMETERS:
             raise ConfigError(f"{where}: no such distribution {call[1]!r}{did_you_mean(kind, [*PARAMETERS, 'log'])}")
@@ -149,15 +155,29 @@ def _distribution(text: str, where: str, field: FieldInfo) -> Distribution:
             names = PARAMETERS[kind]
             if len(given) != len(names):
                 raise ConfigError(f"{where}: {kind} has {len(names)} numbers ({', '.join(names)}), not {len(given)}")
-            return Distribution(kind, tuple(_number(value, where) for value in given))
+            found = Distribution(kind, tuple(_number(value, where) for value in given))
+            _check_logarithms(found, where, name)
+            return found
         text = inside
     elif (ends := _range(text, where)) is not None:
         return Distribution("quniform", (*ends, 1)) if is_whole else Distribution("uniform", ends)
     return Distribution("choice", tuple(_choice(value.strip(), where, field) for value in text.split(",")))
 
 
+def _logarithms(low: float, high: float) -> tuple[float, float]:
+    """Of both ends, moved inward by the rounding: e to the power of one is never outside of the range."""
+    first, last = math.log(low), math.log(high)
+    while math.exp(first) < low:
+        first = math.nextafter(first, math.inf)
+    while math.exp(last) > high:
+        last = math.nextafter(last, -math.inf)
+    return first, last
+
+
 def _range(text: str, where: str) -> tuple[int | float, int | float] | None:
     low, dots, high = text.partition("..")
+    if high.startswith("."):  # or `1e-5...1e-3` would be read as 1e-5 to 0.1e-3
+        raise ConfigError(f"{where}: a range has two dots, as LOW..HIGH, and HIGH has a digit before its point")
     return (_number(low, where), _number(high, where)) if dots else None
 
 
@@ -177,6 +197,8 @@ def _choice(text: str, where: str, field: FieldInfo) -> Scalar:
         raise ConfigError(f"{where}: a value is missing; give them as 16,32,64")
     if NoneType in get_args(field.annotation) and text in ("none", "None", "null"):
         return None
+    if text[0] in "[{(":
+        raise ConfigError(f"{where}: give the values without brackets, as 16,32,64")
     if WORD.fullmatch(text) is None:
         raise ConfigError(f"{where}: {text!r} cannot stand in a trial's command; use letters, digits, '_', '-' and '.'")
     try:
@@ -218,26 +240,36 @@ def _check(found: Distribution, where: str, name: str, kinds: set[Any]) -> None:
         if parameter == "upper" and not (isinstance(number, int) and number >= 2):
             raise ConfigError(f"{where}: upper={number}: randint draws 0 to upper-1; give a whole number from 2")
     if "uniform" in found.kind:
-        _check_bounds(found, where, name)
+        low, high = (float(value) for value in found.arguments[:2])  # type: ignore[arg-type]
+        _check_ends(low, high, where, name)
     if kinds == {int} and not _draws_whole_numbers(found):
         raise ConfigError(
             f"{where}: {name} takes whole numbers; give {name}=LOW..HIGH in whole numbers, or its values, as {name}=A,B"
         )
 
 
-def _check_bounds(found: Distribution, where: str, name: str) -> None:
-    low, high = (float(value) for value in found.arguments[:2])  # type: ignore[arg-type]
+def _check_ends(low: float, high: float, where: str, name: str) -> None:
     if low > high:
         raise ConfigError(f"{where}: the range is reversed, {low:g} is above {high:g}; give the lower end first")
     if low == high:
         raise ConfigError(f"{where}: the range is empty, both ends are {low:g}; set {flag(name)} for all instead")
-    if found.is_logarithmic and low > 0.0 and high < 1.0:
+
+
+def _check_logarithms(found: Distribution, where: str, name: str) -> None:
+    """Parameters of a logarithmic distribution that were meant as values, or whose values are no numbers."""
+    if not found.is_logarithmic:
+        return
+    low, high = (float(value) for value in found.arguments[:2])  # type: ignore[arg-type]
+    if "uniform" in found.kind and 0.0 < low < high < 1.0:
         raise ConfigError(
             f"{where}: the bounds of {found.kind} are natural logarithms, so {low:g} and {high:g} mean "
             f"{math.exp(low):g} to {math.exp(high):g}; for {low:g} to {high:g} give {name}=log({low:g}..{high:g})"
         )
-    if found.is_logarithmic and high > 700.0:
-        raise ConfigError(f"{where}: e to the power of {high:g} is no number; bounds of {found.kind} are logarithms")
+    greatest = high if "uniform" in found.kind else low + SIGMAS * high
+    if greatest > MOST_LOGARITHM:
+        raise ConfigError(
+            f"{where}: e to the power of {greatest:g} is no number; {found.kind} takes natural logarithms"
+        )
 
 
 def _draws_whole_numbers(found: Distribution) -> bool:

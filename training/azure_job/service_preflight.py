@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import ConfigError, did_you_mean
 from training.azure_job.compute import USABLE, find_compute, missing_compute, state_of
-from training.azure_job.machines import Machine, machine_in_region, quotas_for, trials_at_once
+from training.azure_job.demand import trials_at_once
+from training.azure_job.machines import Machine, gpus_told, machine_in_region, quotas_for
 from training.azure_job.options import AzureOptions, options_of, serverless_size
 from training.azure_job.refusals import ServiceError, service_refusals
 from training.azure_job.vm_sizes import gpus_of
@@ -115,8 +116,8 @@ def _check_compute(workspace: Workspace, config: TrainingConfig, warnings: list[
     most = int(found.max_instances or 0)
     if most < nnodes:
         raise ConfigError(
-            f"{where}: the cluster has at most {most} nodes, and the job needs {nnodes} (--nnodes); raise its maximum "
-            f"(az ml compute update --name {name} --max-instances {nnodes}), or choose another"
+            f"{where}: the cluster has at most {_nodes(most)}, and the job needs {nnodes} (--nnodes); raise its "
+            f"maximum (az ml compute update --name {name} --max-instances {nnodes}), or choose another"
         )
     is_low = "low" in str(found.tier).lower()
     if options.low_priority and not is_low:
@@ -126,10 +127,14 @@ def _check_compute(workspace: Workspace, config: TrainingConfig, warnings: list[
         )
     if is_low and not options.low_priority:
         warnings.append(f"cluster {name} has low-priority nodes: Azure may take them back, and the job then resumes")
-    trials = trials_at_once(options)
+    trials = trials_at_once(config)
     if trials > 1 and most < nnodes * trials:
-        warnings.append(f"cluster {name} has at most {most} nodes: {most // nnodes} of {trials} trials run at once")
+        warnings.append(f"cluster {name} has at most {_nodes(most)}: {most // nnodes} of {trials} trials run at once")
     return str(found.size)
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
 
 
 def _check_environment(workspace: Workspace, options: AzureOptions) -> None:
@@ -212,17 +217,19 @@ def _check_gpus(config: TrainingConfig, size: str, gpus: int, warnings: list[str
     device = getattr(getattr(config, options_of(config).inner_backend, None), "device", "auto")
     if gpus < wanted:
         raise ConfigError(
-            f"--num-gpus {wanted}: a machine of size {size} has {gpus or 'no'} GPUs; choose a larger --vm-size, or "
+            f"--num-gpus {wanted}: a machine of size {size} has {gpus_told(gpus)}; choose a larger --vm-size, or "
             "fewer GPUs and more --nnodes"
         )
     if gpus == 0 and device == "cuda":
         raise ConfigError(f"--device cuda: a machine of size {size} has no GPU; choose another --vm-size")
     if gpus > 0 and device == "cpu":
-        warnings.append(f"the job trains on the CPUs (--device cpu), and the {gpus} GPUs of each {size} are paid for")
+        warnings.append(
+            f"the job trains on the CPUs (--device cpu), and each {size} is paid with its {gpus_told(gpus)}"
+        )
     elif 0 < gpus < ranks:
         raise ConfigError(
-            f"--num-processes {ranks}: a machine of size {size} has {gpus} GPUs, one for each process; choose a larger "
-            "--vm-size, or fewer processes and more --nnodes"
+            f"--num-processes {ranks}: a machine of size {size} has {gpus_told(gpus)}, one for each process; choose a "
+            "larger --vm-size, or fewer processes and more --nnodes"
         )
     elif gpus > ranks:
         warnings.append(
@@ -257,6 +264,6 @@ def _check_quota(workspace: Workspace, config: TrainingConfig, machine: Machine,
                 f"quota of {quota.of}: {quota.used} of {quota.limit} cores are in use, and the job needs {machines}; "
                 "it waits until others have ended"
             )
-        elif (trials := trials_at_once(options)) > 1 and quota.limit < needed * trials:
+        elif (trials := trials_at_once(config)) > 1 and quota.limit < needed * trials:
             at_once = quota.limit // needed
             warnings.append(f"quota of {quota.of}: {quota.limit} cores let {at_once} of {trials} trials run at once")

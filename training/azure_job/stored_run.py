@@ -60,7 +60,7 @@ def stored_files(container: ContainerClient, path: str) -> list[StoredFile]:
             _refuse_escape(root, name)
             md5 = blob.content_settings.content_md5
             found.append(StoredFile(name, int(blob.size), str(blob.etag), bytes(md5) if md5 else None))
-    return sorted(found, key=lambda file: file.name)
+    return sorted(_without_directories(root, found), key=lambda file: file.name)
 
 
 def wanted(files: Iterable[StoredFile], what: What) -> list[StoredFile]:
@@ -82,9 +82,19 @@ def _is_directory(blob: Any) -> bool:
     return str(mark).lower() == "true" or str(blob.name).endswith("/")
 
 
+def _without_directories(root: str, files: list[StoredFile]) -> list[StoredFile]:
+    """Without empty blobs that bear a directory's name, whatever made them."""
+    directories = {str(parent) for file in files for parent in PurePosixPath(file.name).parents}
+    for file in files:
+        if file.name in directories and file.size:
+            raise UserError(f"{root}: the datastore holds {file.name!r} there as file and as directory; nothing done")
+    return [file for file in files if file.name not in directories]
+
+
 def _refuse_escape(root: str, name: str) -> None:
     path = PurePosixPath(name)
-    if path.is_absolute() or "\\" in name or ":" in name or any(part in ("..", ".", "") for part in name.split("/")):
+    is_odd = "\\" in name or ":" in name or any(ord(sign) < ord(" ") for sign in name)
+    if path.is_absolute() or is_odd or any(part in ("..", ".", "") for part in name.split("/")):
         raise UserError(
             f"{root}: the datastore holds {name!r} there, which is no name of a file of a run; nothing done"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -98,7 +99,9 @@ def best_run(workspace: Workspace, handle: JobHandle, trial: str | None = None) 
                 f"--trial {trial}: the sweep {handle.job} has no such trial, but {', '.join(names) or 'none'}"
             )
     elif sweep.best is None:
-        raise UserError(f"the sweep {handle.job} has no best trial: none of {len(names)} has told {sweep.metric}")
+        raise UserError(
+            f"the sweep {handle.job} has no best trial: none of {len(names)} has come through with {sweep.metric}"
+        )
     else:
         trial = sweep.best.job
     return replace(handle, job=trial, path=trial_path(trial))
@@ -158,7 +161,7 @@ def figure(report: Report, metric: str) -> float | None:
     else:
         entry = {}
     value = entry.get(key)
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def table_lines(sweep: Sweep) -> list[str]:
@@ -262,11 +265,11 @@ def _told(trial: Trial, metric: str) -> str:
 
 
 def _best(trials: list[Trial], goal: str, chosen: str | None) -> str | None:
-    if chosen is not None:
+    # One that failed or was ended early has no model to bring home, however good its last value.
+    whole = [trial for trial in trials if trial.status not in ("Failed", "Canceled")]
+    if chosen in [trial.job for trial in whole]:
         return chosen
-    measured = [
-        (trial.metric, trial.job) for trial in trials if trial.metric is not None and trial.metric == trial.metric
-    ]
+    measured = [(trial.metric, trial.job) for trial in whole if trial.metric is not None]
     if not measured:
         return None
     return (max if goal == "maximize" else min)(measured)[1]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from apt_model.errors import ConfigError, UserError, did_you_mean
 from training import registry
+from training.azure_job.demand import max_trials
 from training.azure_job.inner_run import inner_config_here, joins_workspace
 from training.azure_job.options import AzureOptions, options_of
 from training.azure_job.search_space import SearchSpace
@@ -20,6 +21,8 @@ from training.tracking.figures import EVAL, TRAIN
 MOST_COMBINATIONS = 2000
 """More are not all tried; then each value is, and every two settings together."""
 Goal = Literal["minimize", "maximize"]
+_OF_VALIDATION = ("eval/", "best/")
+"""Groups of metrics that only a run with validation data reports."""
 
 
 def metric_names() -> tuple[str, ...]:
@@ -66,7 +69,7 @@ def check_sweep(config: TrainingConfig) -> None:
     space = SearchSpace.of(config)
     _check_metric(config)
     _check_sampling(options, space)
-    _check_limits(options, space)
+    _check_limits(config)
     if not joins_workspace(config):
         what = "--mlflow-tracking-uri" if config.track.mlflow_tracking_uri else "--no-track-in-workspace"
         raise ConfigError(f"a sweep reads its metric from the workspace; leave {what} out")
@@ -76,6 +79,11 @@ def check_sweep(config: TrainingConfig) -> None:
             told = ", ".join(f"{_short(key)}={_told(value)}" for key, value in blamed.items())
             way = "give --search values that fit" if options.search else "give --search with what is to be varied"
             raise ConfigError(f"a trial of this sweep may have {told}, and would be refused: {fault}; {way}")
+    if space.combinations is not None and max_trials(config) > space.combinations:
+        raise ConfigError(
+            f"max_trials={options.max_trials}, but the values can be combined in {space.combinations} ways only; "
+            f"give --max-trials {space.combinations}"
+        )
 
 
 def _fault(config: TrainingConfig, settings: Mapping[str, Any]) -> str | None:
@@ -134,11 +142,9 @@ def _spread(values: list[Any], count: int) -> list[Any]:
 def _check_metric(config: TrainingConfig) -> None:
     options = options_of(config)
     metric, _ = sweep_objective(config)
-    known = metric_names()
-    if metric not in known:
-        hint = did_you_mean(metric, known) or f"; a run reports {', '.join(known)}"
-        raise ConfigError(f"sweep_metric={metric}: a run reports no such metric{hint}")
-    if metric.startswith("eval/") and not config.data.validation_split:
+    if metric not in metric_names():
+        raise ConfigError(f"sweep_metric={metric}: a run reports no such metric{_meant_metric(metric, config)}")
+    if metric.startswith(_OF_VALIDATION) and not config.data.validation_split:
         raise ConfigError(f"sweep_metric={metric} needs validation data; give --validation-split 0.1")
     if metric.startswith("recitation/") and not config.report.answer_samples:
         raise ConfigError(f"sweep_metric={metric}: answer_samples=0 asks no question; give --answer-samples 1000")
@@ -147,6 +153,17 @@ def _check_metric(config: TrainingConfig) -> None:
             f"sweep_metric={metric} is only measured at the end, so early_termination={options.early_termination} has "
             "nothing to look at; use --sweep-metric eval/accuracy, or leave --early-termination out"
         )
+
+
+def _meant_metric(metric: str, config: TrainingConfig) -> str:
+    """The metric of this run that may be meant; else all that it reports."""
+    validated = bool(config.data.validation_split)
+    reported = [name for name in metric_names() if validated or not name.startswith(_OF_VALIDATION)]
+    group = "eval" if validated else "train"
+    same_end = f"{group}/{metric.rpartition('/')[2]}"
+    if same_end in reported:
+        return f"; did you mean {same_end!r}?"
+    return did_you_mean(metric, reported) or f"; a run reports {', '.join(reported)}"
 
 
 def _check_sampling(options: AzureOptions, space: SearchSpace) -> None:
@@ -165,16 +182,12 @@ def _check_sampling(options: AzureOptions, space: SearchSpace) -> None:
         )
 
 
-def _check_limits(options: AzureOptions, space: SearchSpace) -> None:
+def _check_limits(config: TrainingConfig) -> None:
+    options = options_of(config)
     trials, at_once = options.max_trials, options.max_concurrent_trials
-    if at_once > trials and at_once != AzureOptions().max_concurrent_trials:
+    if at_once > trials and "max_concurrent_trials" in options.model_fields_set:
         raise ConfigError(
             f"max_concurrent_trials={at_once} is more than max_trials={trials}; give --max-concurrent-trials {trials}"
-        )
-    if space.combinations is not None and trials > space.combinations:
-        raise ConfigError(
-            f"max_trials={trials}, but the values can be combined in {space.combinations} ways only; "
-            f"give --max-trials {space.combinations}"
         )
     if options.trial_timeout_hours is not None and options.trial_timeout_hours > options.timeout_hours:
         raise ConfigError(

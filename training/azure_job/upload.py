@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from training.azure_job.parting import raise_stop
 from training.units import as_duration, as_size
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ TELL_EVERY = 5.0
 """Seconds between two lines about an upload."""
 ATTEMPTS = 4
 """Further ones for a file whose connection breaks off, after 1, 3, 5 and 9 seconds. The SDK's own begin with 15."""
+LOOK_SECONDS = 0.1
+"""Between two looks whether the upload is given up, while a file is sent."""
 Tell = Callable[[str], None]
 
 
@@ -48,7 +51,7 @@ class Upload:
                 storage_client.container_client = _impatient(storage_client.container_client)
                 self._tell(f"uploading {self._total}")
         try:
-            self._send(storage_client=storage_client, source=source, **kwargs)
+            self._send_or_leave(storage_client=storage_client, source=source, **kwargs)
         except BaseException as error:
             with self._lock:
                 self.failure = self.failure or error
@@ -60,6 +63,27 @@ class Upload:
                 self._told = time.monotonic()
                 self._tell(f"uploaded {self._files} files ({as_size(self._bytes)}) of {self._total}")
 
+    def _send_or_leave(self, **kwargs: Any) -> None:
+        """Send one file in a thread that is left behind where the upload is given up: the SDK waits for its own
+        threads, also at the end of the process, and a connection that has fallen silent for minutes."""
+        faults: list[BaseException] = []
+        over = threading.Event()
+
+        def send() -> None:
+            try:
+                self._send(**kwargs)
+            except BaseException as error:
+                faults.append(error)
+            finally:
+                over.set()
+
+        threading.Thread(target=send, name=f"upload of {kwargs['source']}", daemon=True).start()
+        while not over.wait(LOOK_SECONDS):
+            if self.failure is not None:
+                raise self.failure
+        if faults:
+            raise faults[0]
+
     def ended(self) -> None:
         """Tell what became of it, once the SDK is content."""
         if self._began:
@@ -68,9 +92,10 @@ class Upload:
             self._tell(f"nothing to upload: Azure has these {self._total} from an earlier job")
 
     def give_up(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C: the SDK waits for every file that it has begun or only planned, so none is begun any more."""
+        """Ctrl-C or SIGTERM: the SDK waits for every file that it has begun or only planned, so none is begun any
+        more."""
         self.failure = self.failure or KeyboardInterrupt()
-        raise KeyboardInterrupt
+        raise_stop(number, frame)
 
 
 def _impatient(container: ContainerClient) -> ContainerClient:
@@ -97,7 +122,8 @@ def watched_upload(directory: Path, tell: Tell) -> Iterator[Upload]:
     upload = Upload(send, directory, tell)
     stdout = sys.stdout
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, upload.give_up) if in_main else None
+    numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+    before = {number: signal.signal(number, upload.give_up) for number in numbers}
     _asset_utils.upload_file = upload
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars and a blank line; failures are raised
@@ -105,5 +131,5 @@ def watched_upload(directory: Path, tell: Tell) -> Iterator[Upload]:
     finally:
         _asset_utils.upload_file = send
         sys.stdout = stdout  # an invalid job makes the SDK call colorama.init(), which puts its own in the place
-        if in_main:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

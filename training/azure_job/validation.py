@@ -17,7 +17,7 @@ from training.azure_job.names import RULES, check_name
 from training.azure_job.options import DEFAULT_IMAGE, AzureOptions, options_of, serverless_size
 from training.azure_job.staging import CHECKOUT, CODE
 from training.azure_job.trials import check_sweep
-from training.azure_job.vm_sizes import DEFAULT_SIZE, check_vm_size, gpus_of, size_with
+from training.azure_job.vm_sizes import DEFAULT_SIZE, GPUS, check_vm_size, gpus_of, size_with
 from training.config import TrainingConfig
 from training.preflight import refuse_unsupported
 from training.torchrun import ranks_here
@@ -96,17 +96,25 @@ def _check_gpus(config: TrainingConfig) -> None:
         return
     which = f"{size} (the default)" if options.vm_size is None else str(size)
     if gpus == 0 and (launch.num_gpus or device == "cuda"):
-        wanted = launch.num_gpus or 1
-        raise ConfigError(f"num_gpus={wanted}: {which} has no GPU; give --vm-size {size_with(wanted) or size_with(8)}")
+        asked = f"num_gpus={launch.num_gpus}" if launch.num_gpus else "device=cuda"
+        raise ConfigError(f"{asked}: {which} has no GPU; give {_machines_for(config, launch.num_gpus or 1)}")
     if gpus == 0 and config.run.precision == "fp16":
         raise ConfigError(f"precision=fp16 needs a GPU, and {which} has none; use --precision bf16 or fp32")
     if gpus > 0 and ranks > gpus and device != "cpu":
         asked = "num_gpus" if launch.num_gpus else "num_processes"
-        larger = size_with(ranks)
-        way = (
-            f"give --vm-size {larger}" if larger else f"no size has so many; share them over --nnodes {-(-ranks // 8)}"
-        )
-        raise ConfigError(f"{asked}={ranks}: {which} has {gpus} GPU{'s' if gpus > 1 else ''}; {way}")
+        way = _machines_for(config, ranks, like=size)
+        raise ConfigError(f"{asked}={ranks}: {which} has {gpus} GPU{'s' if gpus > 1 else ''}; give {way}")
+
+
+def _machines_for(config: TrainingConfig, gpus: int, like: str | None = None) -> str:
+    """The flags with which so many GPUs are had on each machine of the job, or else on more machines."""
+    if (size := size_with(gpus, like)) is not None:
+        return f"--vm-size {size}"
+    most = max(GPUS.values())
+    each = next(count for count in range(most, 0, -1) if gpus % count == 0)
+    asked = "num-gpus" if config.launch.num_gpus else "num-processes"
+    nodes = config.launch.nnodes * gpus // each
+    return f"--{asked} {each} --nnodes {nodes} --vm-size {size_with(each, like)} (no machine has {gpus})"
 
 
 def _check_environment(options: AzureOptions) -> None:
@@ -153,7 +161,7 @@ def _check_what_stays_here(config: TrainingConfig) -> None:
 def _check_store(uri: str) -> None:
     parts = urlsplit(uri)
     told = f"mlflow_tracking_uri={uri}"
-    if parts.scheme == "azureml":
+    if parts.scheme == "azureml" or uri == "azureml":
         raise ConfigError(f"{told}: the job logs to the run that Azure makes for it in its workspace; leave it out")
     if parts.scheme.startswith("sqlite"):
         raise ConfigError(f"{told}: the job cannot reach a file of this machine; leave it out to log to the workspace")

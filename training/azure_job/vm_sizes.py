@@ -101,7 +101,25 @@ def vcpus_of(name: str | None) -> int | None:
     return int(found[2]) if found else None
 
 
-def size_with(gpus: int) -> str | None:
-    """A present size with at least so many GPUs on one machine, the smallest first; None: there is none."""
-    sizes = [(count, place, name) for place, (name, count) in enumerate(GPUS.items()) if count >= gpus]
-    return min(sizes)[2] if sizes else None
+def is_known(name: str) -> bool:
+    """Whether the size is listed here, in any case of its letters."""
+    return name.lower() in _BY_LOWER_CASE
+
+
+def size_with(gpus: int, like: str | None = None) -> str | None:
+    """A present size with at least so many GPUs on one machine, the smallest first; None: there is none.
+
+    Args:
+        gpus: of one machine.
+        like: a size whose kind of GPU comes before all others.
+    """
+    kind = _kind(like) if like is not None else ""
+    sizes = [
+        (_kind(name) != kind, count, place, name) for place, (name, count) in enumerate(GPUS.items()) if count >= gpus
+    ]
+    return min(sizes)[3] if sizes else None
+
+
+def _kind(name: str) -> str:
+    """`Standard_NC24ads_A100_v4` -> `a100_v4`: the machines of one kind of GPU differ before it."""
+    return "_".join(name.lower().split("_")[2:])

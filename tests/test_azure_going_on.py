@@ -1,0 +1,143 @@
+"""Going on with a run in Azure never costs one: neither another run that is here, nor the one that goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apt_model.errors import UserError
+from tests.azure_jobs_submitted import DATASTORE, address_of, submit, submit_sweep
+from training.azure_job.going_on import GoingOn, looked_up, refuse_another_run_there, settings_of_job
+from training.azure_job.handle import JobHandle, WorkspaceAddress
+from training.azure_job.options import AzureOptions
+from training.azure_job.workspace import Workspace
+from training.config import TrainingConfig
+from training.run_directory import CONFIG_NAME
+
+if TYPE_CHECKING:
+    from tests.azure_stand_in.stand_in import AzureStandIn
+    from tests.conftest import FrontDoor
+
+ADDRESS = WorkspaceAddress("12345678-1234-1234-1234-123456789abc", "group", "workspace")
+WRITES = "python -c \"open('${{outputs.run}}/config.yaml', 'w').write('{}')\""
+"""The command of a job that ends at once."""
+
+
+# -- the runs that are here ----------------------------------------------------------------------------------------
+
+
+def handle_in(run_dir: Path, job: str) -> None:
+    JobHandle(job, ADDRESS, DATASTORE, f"apt-runs/{job}", 0.0).write(run_dir)
+
+
+@pytest.mark.parametrize("on", [GoingOn(job="apt-2"), GoingOn(start=Path("elsewhere"))])
+def test_the_record_of_another_run_is_never_replaced(on: GoingOn, finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds another run \(progress.jsonl, .*\), which stays as it is"):
+        refuse_another_run_there(on, finished_run)
+    handle_in(tmp_path, "apt-1")
+    with pytest.raises(UserError, match=r"holds another run \(the job apt-1\), which stays as it is"):
+        refuse_another_run_there(on, tmp_path)
+
+
+def test_a_run_may_go_on_where_it_is(finished_run: Path, tmp_path: Path) -> None:
+    for start in (finished_run, finished_run / "checkpoint_epoch_1"):
+        refuse_another_run_there(GoingOn(start=start), finished_run)
+    refuse_another_run_there(GoingOn(start=finished_run), tmp_path / "new")
+    refuse_another_run_there(GoingOn(job="apt-1"), tmp_path / "new")
+    handle_in(tmp_path, "apt-1")
+    refuse_another_run_there(GoingOn(job="apt-1"), tmp_path)
+
+
+def test_it_is_refused_offline(
+    front_door: FrontDoor, finished_run: Path, tmp_path: Path, tree: Callable[[], dict[str, bytes | None]]
+) -> None:
+    before = tree()
+    where = ["--backend", "azure", "--vm-size", "Standard_NC4as_T4_v3", "--dry-run"]
+    for run in (tmp_path / "other", "apt-2"):
+        if isinstance(run, Path):
+            (run / "checkpoint_step_1").mkdir(parents=True)
+            before = tree()
+        refusal = front_door([*where, "--resume", run, "--run-dir", finished_run])
+        assert (refusal.exit_code, refusal.stderr.count("\n")) == (2, 1)
+        assert f"--run-dir {finished_run}: it holds another run" in refusal.stderr
+        assert tree() == before
+
+
+# -- the run that goes on ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(azure: AzureStandIn) -> Workspace:
+    return Workspace.connect(address_of(azure))
+
+
+@pytest.fixture
+def ended(azure: AzureStandIn, workspace: Workspace) -> JobHandle:
+    """A job that has ended and left no checkpoint."""
+    handle = submit(workspace, WRITES)
+    azure.wait_for_end("job-1")
+    return handle
+
+
+def put(azure: AzureStandIn, name: str, content: bytes = b"{}") -> None:
+    container: Any = azure.storage.container(azure.workspace.container_of(DATASTORE))
+    container.upload_blob(f"apt-runs/job-1/{name}", content, overwrite=True)
+
+
+def test_a_job_that_left_no_checkpoint_goes_on_from_the_one_that_is_here(
+    azure: AzureStandIn, workspace: Workspace, ended: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was cancelled in the queue, say. Without the run that went along it would begin anew, over the record here."""
+    on = GoingOn("job-1", ended.path, start=tmp_path)
+    assert looked_up(on, workspace, DATASTORE, tmp_path) == on
+    assert "job-1 has left no checkpoint: the run goes on from that of" in capsys.readouterr().out
+    put(azure, "checkpoint_step_4/model.safetensors")
+    assert looked_up(on, workspace, DATASTORE, tmp_path).start == tmp_path, "half a checkpoint is none"
+    put(azure, "checkpoint_step_4/manifest.json")
+    assert looked_up(on, workspace, DATASTORE, tmp_path) == GoingOn("job-1", ended.path)
+    assert "goes on with its own checkpoints" in capsys.readouterr().out
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_over_its_record(
+    workspace: Workspace, ended: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on = GoingOn("job-1", ended.path)
+    assert looked_up(on, workspace, DATASTORE, tmp_path) == on
+    assert "training starts from the beginning" in capsys.readouterr().out
+    (tmp_path / "experiment_report.json").write_text(json.dumps({"checkpoints": [{"step": 4}]}))
+    with pytest.raises(UserError, match="whose checkpoints are no longer in the datastore"):
+        looked_up(on, workspace, DATASTORE, tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"a: [", b"words", b"launch: null", b"data: 3", b""])
+def test_damaged_settings_of_a_job_are_one_line(
+    damage: bytes, azure: AzureStandIn, ended: JobHandle, azure_config: TrainingConfig
+) -> None:
+    put(azure, CONFIG_NAME, damage)
+    with pytest.raises(UserError, match=r"--resume job-1: its config.yaml \(.*\) is damaged"):
+        settings_of_job("job-1", azure_config)
+
+
+@pytest.fixture
+def azure_config(ended: JobHandle) -> TrainingConfig:
+    from training.inner_backend import with_options
+    from training.train_azure_ml import AzureBackend
+
+    address = ended.workspace
+    options = AzureOptions(
+        subscription_id=address.subscription_id,
+        resource_group=address.resource_group,
+        workspace_name=address.workspace_name,
+    )
+    return with_options(AzureBackend)(azure=options)  # type: ignore[call-arg]
+
+
+def test_a_sweep_is_no_run_to_go_on_with(azure: AzureStandIn, workspace: Workspace, tmp_path: Path) -> None:
+    submit_sweep(workspace, WRITES, {"seed": [1]})
+    azure.wait_for_end("sweep-1")
+    with pytest.raises(UserError, match="--resume sweep-1: this is a sweep, which is many runs; go on with one trial"):
+        looked_up(GoingOn(job="sweep-1"), workspace, DATASTORE, tmp_path)
