@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from apt_model.errors import UserError
-from training.azure_job.going_on import GoingOn, going_on
+from training.azure_job.going_on import GoingOn, as_submitted, going_on
 from training.azure_job.handle import JobHandle, WorkspaceAddress
 from training.backend import RunRequest
 from training.config import TrainingConfig
@@ -165,6 +165,22 @@ def test_a_run_of_this_machine_goes_along(finished_run: Path) -> None:
 
 def test_a_name_that_is_no_path_is_a_job(tmp_path: Path) -> None:
     assert asked(tmp_path, "apt-20261121-191500-3f2a") == GoingOn(job="apt-20261121-191500-3f2a")
+
+
+def test_the_settings_of_a_job_are_those_that_it_was_submitted_with() -> None:
+    inside = {
+        "backend": "deepspeed",
+        "deepspeed": {"deepspeed_config": "job/files/mine.json", "zero_stage": 2},
+        "data": {"datasets": ["job/data/a.json"], "pairs": "full"},
+        "launch": {"num_gpus": 4, "nnodes": 1},
+        "track": {"track": ["mlflow"]},
+    }
+    assert as_submitted(inside, nodes=2) == {
+        "backend": "deepspeed",
+        "deepspeed": {"deepspeed_config": "mine.json", "zero_stage": 2},
+        "data": {"datasets": ["a.json"], "pairs": "full"},
+        "launch": {"num_gpus": 4, "nnodes": 2},
+    }
 
 
 def test_a_path_that_is_not_there_is_not_taken_for_a_job(tmp_path: Path) -> None:

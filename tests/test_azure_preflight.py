@@ -170,7 +170,7 @@ def test_a_sweep_hears_how_many_trials_run_at_once(check: Check) -> None:
     sweep: dict[str, Any] = {"sweep": True, "max_trials": 20, "max_concurrent_trials": 4}
     (warning,) = check(config(num_gpus=1, vm_size=A100, **sweep))
     assert "60 cores let 2 of 4 trials run at once" in warning
-    few = {"sweep": True, "search": ["d_model=128,256,512"]}
+    few: dict[str, Any] = {"sweep": True, "search": ["d_model=128,256,512"]}
     (warning,) = check(config(num_gpus=1, vm_size=A100, **few))
     assert "60 cores let 2 of 3 trials run at once" in warning
     check.azure.add_compute("gpu", A100, nodes=3)

@@ -143,6 +143,27 @@ def test_a_tracker_that_is_too_slow_gets_fewer_points_is_told_of_once_and_memory
     assert len(lines) == 1
 
 
+@pytest.mark.parametrize(("end", "is_waited_for"), [("run_finished", True), ("run_stopped", False)])
+def test_a_finished_run_in_a_job_is_waited_for_since_nothing_sends_later_what_is_missing(
+    end: str, is_waited_for: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was stopped, because its machine is taken away, has half a minute for everything, and is resumed."""
+    released = threading.Event()
+    trackers = Trackers(
+        [Faulty("start", lambda: assert_in_time(released))],
+        tmp_path,
+        {},
+        seconds_to_finish=0.1,
+        seconds_when_finished=30,
+    )
+    for event in (started(), step_event(1), {"event": end, "step": 1, "time": 3.0, "reason": ""}):
+        trackers.event(event)
+    threading.Timer(0.5, released.set).start()
+    trackers.close()
+    assert ("is left behind" not in capsys.readouterr().err) == is_waited_for
+    released.wait(10)
+
+
 def test_what_comes_during_a_long_call_waits_and_goes_together_in_the_next(tmp_path: Path) -> None:
     calls: list[int] = []
     is_called, released = threading.Event(), threading.Event()

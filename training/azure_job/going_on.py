@@ -11,7 +11,7 @@ import yaml
 
 from apt_model.errors import ConfigError, UserError
 from training.azure_job.handle import JobHandle
-from training.azure_job.inner_run import DATA_DIRECTORY
+from training.azure_job.inner_run import DATA_DIRECTORY, FILES_DIRECTORY
 from training.azure_job.job_document import OUTPUT
 from training.azure_job.names import RULES
 from training.azure_job.options import options_of
@@ -184,15 +184,35 @@ def settings_of_job(job: str, config: TrainingConfig) -> dict[str, Any]:
                 f"--resume {job}: it wrote no {CONFIG_NAME}, so it never began to train; start it anew without --resume"
             ) from error
     try:
-        return as_submitted(yaml.safe_load(content))
+        return as_submitted(yaml.safe_load(content), nodes_of(workspace, job))
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise UserError(f"--resume {job}: its {CONFIG_NAME} ({path}) is damaged") from error
 
 
-def as_submitted(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run in a job, less what was changed for the job: paths, trackers, the number of nodes."""
-    kept = {name: value for name, value in settings.items() if name != "track"}
-    kept["launch"] = {name: value for name, value in settings.get("launch", {}).items() if name != "nnodes"}
+def nodes_of(workspace: Workspace, job: str) -> int:
+    """Machines that a job ran on."""
+    from training.azure_job.refusals import service_refusals
+
+    with service_refusals(f"looking for job {job}"):
+        found: Any = workspace.client.jobs.get(job)
+    return int(getattr(getattr(found, "resources", None), "instance_count", None) or 1)
+
+
+def as_submitted(settings: dict[str, Any], nodes: int) -> dict[str, Any]:
+    """The settings of a run in a job, less what was changed for the job: paths, trackers, the number of nodes.
+
+    A file that went along is looked for here by its bare name.
+    """
+    kept = {
+        section: {name: _here(value) for name, value in values.items()} if isinstance(values, dict) else values
+        for section, values in settings.items()
+        if section != "track"
+    }
+    kept["launch"] = {**kept.get("launch", {}), "nnodes": nodes}
     data = dict(settings.get("data", {}))
     data["datasets"] = [name.removeprefix(f"{DATA_DIRECTORY}/") for name in data.get("datasets", ())]
     return {**kept, "data": data}
+
+
+def _here(value: Any) -> Any:
+    return value.removeprefix(f"{FILES_DIRECTORY}/") if isinstance(value, str) else value

@@ -53,6 +53,9 @@ class TrainingView:
             return
         if reading.report is not None:
             self._tell_report(reading.report)
+        if any(event["event"] == "run_resumed" for event in reading.events):
+            # Many updates may come with it, and only the report says of how many there will be.
+            self._tell_report(read_report(self.run_dir) or {})
         self._tell(reading.events)
         report = read_report(self.run_dir)
         if report is not None and report.get("step", 0) > self.step:

@@ -39,6 +39,8 @@ KEPT_BYTES_PER_SECOND = 2_000_000
 lost any more."""
 SECONDS_FOR_BOARD = 5.0
 """In which TensorBoard's tracker should have closed its files, before they are sent."""
+SECONDS_IN_A_JOB = 120.0
+"""The same for a finished run in a job: nobody starts that again, and a sweep decides by what it was told."""
 
 _ENDS = {"run_finished": "finished", "run_stopped": "stopped", "run_failed": "failed"}
 
@@ -52,6 +54,7 @@ class Trackers:
         run_dir: with the run's record.
         params: the resolved config, flat.
         seconds_to_finish: for `close`; what has not finished then is left behind, with one line.
+        seconds_when_finished: the same for a run that came to its end, where nothing sends later what is missing.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Trackers:
         run_dir: Path,
         params: Mapping[str, Any],
         seconds_to_finish: float = SECONDS_TO_FINISH,
+        seconds_when_finished: float | None = None,
     ) -> None:
         self._lanes = [_Lane(tracker, run_dir) for tracker in trackers]
         self._run_dir = run_dir
@@ -68,6 +72,7 @@ class Trackers:
             lane.boards = boards
         self._params = params
         self._seconds_to_finish = seconds_to_finish
+        self._seconds_when_finished = seconds_when_finished or seconds_to_finish
         self._step = 0
 
     def event(self, event: Event) -> None:
@@ -98,9 +103,10 @@ class Trackers:
         """Let the trackers finish, all at the same time, but not for longer than agreed."""
         for lane in self._lanes:
             lane.closing.set()
-        until = time.monotonic() + self._seconds_to_finish
+        began = time.monotonic()
         for lane in self._lanes:
-            lane.leave(until, self._seconds_to_finish)
+            seconds = self._seconds_when_finished if lane.state == "finished" else self._seconds_to_finish
+            lane.leave(began + seconds, seconds)
 
 
 class _Lane:

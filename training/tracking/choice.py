@@ -115,12 +115,17 @@ def trackers_for(config: TrainingConfig) -> list[Sink]:
     Raises:
         ConfigError: as `check`.
     """
-    from training.tracking.background import Trackers
+    from training.tracking.background import SECONDS_IN_A_JOB, Trackers
     from training.tracking.figures import flat
 
     check(config)
     trackers = list(_make(config))
-    return [Trackers(trackers, config.run.run_dir, flat(config.to_dict()))] if trackers else []
+    if not trackers:
+        return []
+    # MLFLOW_RUN_ID: a service has made the run for the job that we are.
+    when_finished = SECONDS_IN_A_JOB if os.environ.get("MLFLOW_RUN_ID") else None
+    params = flat(config.to_dict())
+    return [Trackers(trackers, config.run.run_dir, params, seconds_when_finished=when_finished)]
 
 
 def _make(config: TrainingConfig) -> list[Tracker]:
