@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,12 +25,24 @@ pytest.register_assert_rewrite("tests.contracts.backend_contract")
 from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: E402, F401  # one stand-in for all test files
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs the stand-in of Azure starts processes, and `make quick` leaves it out."""
+    for item in items:
+        if "azure_session" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 class Outcome(NamedTuple):
     """What one call of the front door did."""
 
     exit_code: int
     stdout: str
     stderr: str
+
+
+def without_free_memory(shown: Outcome) -> Outcome:
+    """A dry run's output, less what other programs change from one call to the next."""
+    return shown._replace(stdout=re.sub(r"\S+ [KMGT]B are free", "some memory is free", shown.stdout))
 
 
 class FrontDoor(Protocol):
