@@ -178,14 +178,17 @@ def test_another_jobs_run_goes_on_by_its_name_alone(
     assert weights(tmp_path / "b") == weights(here)
 
 
-@pytest.mark.parametrize("inner", ["playground", "huggingface"])
+@pytest.mark.parametrize(
+    ("inner", "nodes"), [("playground", 1), ("playground", 2), ("huggingface", 1), ("deepspeed", 1)]
+)
 def test_two_ranks_that_azure_starts_follow_the_curve_of_one(
-    inner: str, azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
+    inner: str, nodes: int, azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
 ) -> None:
-    ranks = {"num_processes": 2, "dropout": 0.0, "epochs": 4}
+    ranks = {"num_processes": 2 // nodes, "nnodes": nodes, "dropout": 0.0, "epochs": 4}
     done = submit("--inner-backend", inner, **ranks)
     assert done.exit_code == 0, story(azure, done)
-    assert azure.job().asked["distribution"]["processCountPerInstance"] == 2
+    assert azure.job().asked["distribution"]["processCountPerInstance"] == 2 // nodes
+    assert azure.job().asked["resources"]["instanceCount"] == nodes
     report = read_report(tmp_path / "run")
     assert report is not None
     assert (report["backend"], report["world_size"]) == (inner, 2)
