@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + 2
+"""As shells count it: ended by signal 2, SIGINT."""
 
 
 class UserError(Exception):

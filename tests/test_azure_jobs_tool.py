@@ -247,7 +247,8 @@ class TestLeaving:
             assert process.wait(30) == 143
         assert "SIGTERM: job job-1 goes on in Azure." in said.read_text()
         assert azure.job().status == "Queued"
-        code = "import sys; from tools.azure_jobs import run\ntry: run(['--help'])\nexcept SystemExit: pass\n"
+        code = "import sys; from tools.azure_jobs import run\n"
+        code += "try: run(['--help'])\nexcept SystemExit as end: assert not end.code\n"
         code += "print([m for m in sys.modules if m.partition('.')[0] in ('azure', 'torch', 'rich')])"
         listed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert listed.stdout.splitlines()[-1] == "[]"

@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError, did_you_mean
-
-EXIT_INTERRUPTED = 128 + 2
-"""As shells count it: ended by signal 2, SIGINT."""
+from apt_model.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, UserError, did_you_mean
 
 
 class CommandLine(argparse.ArgumentParser):

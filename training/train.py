@@ -14,7 +14,7 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from apt_model.errors import EXIT_BAD_INPUT, ConfigError, UserError
+from apt_model.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, ConfigError, UserError
 from training import registry
 from training.backend import Backend, LaunchPlan, RunRequest, is_remote
 from training.comparison import compare, parse_comparison
@@ -37,7 +37,6 @@ DESCRIPTION = (
     "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
     "the curve stays the same."
 )
-EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
 
 
@@ -94,6 +93,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     if config_file:
         layers[str(config_file)] = read_yaml_layer(config_file, config_class)
     layers["flags"] = flags | {"backend": name}
+    refuse_contradictions(first, remote=is_remote(backend))
     if is_remote(backend) and is_elsewhere(first.resume) and not first.dry_run:
         layers[resumed_run] = settings_elsewhere(backend, first.resume, layers, config_class)
     resolved = resolve(config_class, layers)
@@ -101,7 +101,6 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     if first.explain is not None:
         print(resolved.explain(first.explain))
         return 0
-    refuse_contradictions(first, remote=is_remote(backend))
     resume = first.resume is not None
     refuse_unsupported(backend, resolved.config, resume)
     backend.validate(resolved.config)

@@ -31,6 +31,7 @@ from tests.azure_stand_in.gateway import Gateway
 from tests.azure_stand_in.job import ENDED, Job
 from tests.azure_stand_in.machine import Machine
 from tests.azure_stand_in.mlflow_server import MlflowServer
+from tests.azure_stand_in.routes import Routes
 from tests.azure_stand_in.storage import Storage
 from tests.azure_stand_in.sweep import run_sweep
 from tests.azure_stand_in.tracking import Tracking
@@ -218,13 +219,12 @@ class AzureStandIn:
             print(f"{request.method} {request.host}{request.path}: {error!r}", file=sys.stderr)
             return RefusalError(500, "StandInFailed", repr(error)).reply()
 
-    def _find(self, request: Request, tables: tuple[object, ...]) -> Reply:
+    def _find(self, request: Request, tables: tuple[Routes, ...]) -> Reply:
         for table in tables:
-            found = table.find(request)  # type: ignore[attr-defined]
+            found = table.find(request)
             if found:
                 answer, groups = found
-                reply: Reply = answer(self.world, request, **groups)
-                return reply
+                return answer(self.world, request, **groups)
         raise RefusalError(404, "NotPlayed", f"{request.method} {request.host}{request.path} is not played here")
 
     def _start(self, job: Job) -> None:

@@ -68,13 +68,18 @@ class Distribution:
         return "log" in self.kind
 
     @property
+    def numbers(self) -> tuple[float, ...]:
+        """The arguments, of any but a choice."""
+        return tuple(float(value) for value in self.arguments if isinstance(value, int | float))
+
+    @property
     def step(self) -> float | None:
         """Values are multiples of it; None: any."""
-        return float(self.arguments[-1]) if self.kind.startswith("q") else None  # type: ignore[arg-type]
+        return self.numbers[-1] if self.kind.startswith("q") else None
 
     def ends(self) -> tuple[float, float]:
         """The least and the greatest value that is ever drawn, of any but a choice."""
-        first, *rest = (float(value) for value in self.arguments)  # type: ignore[arg-type]
+        first, *rest = self.numbers
         if self.kind == "randint":
             return 0.0, first - 1
         low, high = (first, rest[0]) if "uniform" in self.kind else (first - SIGMAS * rest[0], first + SIGMAS * rest[0])

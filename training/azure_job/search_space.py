@@ -235,12 +235,12 @@ def _check(found: Distribution, where: str, name: str, kinds: set[Any]) -> None:
     if not kinds <= {int, float}:
         raise ConfigError(f"{where}: {name} has no range; give its values, as {name}=A,B")
     for parameter, number in zip(PARAMETERS[found.kind], found.arguments, strict=True):
-        if parameter in ("q", "sigma") and float(number) <= 0.0:  # type: ignore[arg-type]
+        if parameter in ("q", "sigma") and not (isinstance(number, int | float) and number > 0):
             raise ConfigError(f"{where}: {parameter}={number} should be above 0")
         if parameter == "upper" and not (isinstance(number, int) and number >= 2):
             raise ConfigError(f"{where}: upper={number}: randint draws 0 to upper-1; give a whole number from 2")
     if "uniform" in found.kind:
-        low, high = (float(value) for value in found.arguments[:2])  # type: ignore[arg-type]
+        low, high = found.numbers[:2]
         _check_ends(low, high, where, name)
     if kinds == {int} and not _draws_whole_numbers(found):
         raise ConfigError(
@@ -259,7 +259,7 @@ def _check_logarithms(found: Distribution, where: str, name: str) -> None:
     """Parameters of a logarithmic distribution that were meant as values, or whose values are no numbers."""
     if not found.is_logarithmic:
         return
-    low, high = (float(value) for value in found.arguments[:2])  # type: ignore[arg-type]
+    low, high = found.numbers[:2]
     if "uniform" in found.kind and 0.0 < low < high < 1.0:
         raise ConfigError(
             f"{where}: the bounds of {found.kind} are natural logarithms, so {low:g} and {high:g} mean "
