@@ -14,6 +14,7 @@ from tests.azure_stand_in.faults import Cut
 from tests.azure_stand_in.search_space import Space, samples
 from tests.azure_stand_in.small_jobs import Submit, client_of
 from tests.azure_stand_in.stand_in import AzureStandIn
+from tests.meanwhile import Meanwhile
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,10 +58,12 @@ with mlflow.start_run() as run:
     mlflow.log_artifact("program.py", "code")
 print("said", run.info.run_id)
 """
+    azure.machine.open.clear()
     made = submit(program, name="first")
     assert (made.name, made.studio_url.partition("?")[0]) == ("first", "https://ml.azure.com/runs/first")
     assert azure.uploads()
-    client.jobs.stream("first")
+    with Meanwhile(partial(azure.start_when_streamed, "first")):
+        client.jobs.stream("first")
     said = capsys.readouterr().out
     assert "said first" in said
     job = azure.wait_for_end("first")

@@ -15,6 +15,7 @@ from tests.azure_stand_in import azurite
 from tests.azure_stand_in.faults import Cut
 from tests.azure_stand_in.small_jobs import Submit, client_of
 from tests.azure_stand_in.stand_in import AzureStandIn
+from tests.meanwhile import Meanwhile
 
 pytestmark = [
     pytest.mark.slow,
@@ -110,8 +111,10 @@ def test_an_upload_is_refused_and_a_log_is_replaced_by_storages_error(
     assert "refused" not in azure.workspace.jobs
     azure.faults.clear()
     azure.faults.log_unreadable(times=100)
-    submit("import time; print('shown'); time.sleep(1)", name="shown")
-    client.jobs.stream("shown")
+    azure.machine.open.clear()
+    submit("print('shown')", name="shown")
+    with Meanwhile(partial(azure.start_when_streamed, "shown")):
+        client.jobs.stream("shown")
     assert "<Code>AuthenticationFailed</Code>" in capsys.readouterr().out
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from apt_model.errors import UserError
 from tests.azure_jobs_submitted import address_of, recorded, submit
 from tests.azure_stand_in.exchange import Reply
 from tests.azure_stand_in.stand_in import AzureStandIn
+from tests.meanwhile import Meanwhile
 from training.azure_job.ending import exit_status, is_timeout, primary_log, storage_error
 from training.azure_job.handle import JobHandle
 from training.azure_job.job_state import JobState, RunHistory
@@ -110,7 +109,7 @@ class TestToItsEnd:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         handle = submit(workspace, recorded(4000))
-        with _Meanwhile(lambda: _cancel_once_running(azure, workspace)):
+        with Meanwhile(lambda: _cancel_once_running(azure, workspace)):
             assert follow(workspace, handle, run_dir, PACE) == 130
         assert capsys.readouterr().out.splitlines()[-1] == "job job-1: cancelled"
 
@@ -142,7 +141,7 @@ class TestWhatHappensOnTheWay:
             azure.wait(lambda: (read_report(run_dir) or {}).get("step", 0) > 12, 30, "step 12")
             azure.preempt()
 
-        with _Meanwhile(preempt):
+        with Meanwhile(preempt):
             assert follow(workspace, handle, run_dir, PACE) == 0
         said = capsys.readouterr().out
         assert re.search(r"Queued \(after .* s Running\); its machine was taken away, it goes on from its last", said)
@@ -166,7 +165,7 @@ class TestWhatHappensOnTheWay:
             azure.wait(lambda: (read_report(run_dir) or {}).get("step", 0) > 5, 30, "step 5")
             azure.faults.add(Reply(429, {"error": {"code": "TooManyRequests", "message": ""}}), jobs, times=4)
 
-        with _Meanwhile(break_down):
+        with Meanwhile(break_down):
             assert follow(workspace, handle, run_dir, PACE) == 0
         said = capsys.readouterr().out
         assert said.count("Azure ML does not answer: it has had too many requests (429); waiting for it") == 1
@@ -185,7 +184,7 @@ class TestWhatHappensOnTheWay:
             azure.wait(lambda: (read_report(run_dir) or {}).get("step", 0) > 5, 30, "step 5")
             azure.faults.unauthorized(r"management\.azure\.com/.*/jobs/job-1$", times=2)
 
-        with _Meanwhile(expire):
+        with Meanwhile(expire):
             assert follow(workspace, handle, run_dir, PACE) == 0
         assert "the login is no longer accepted; run `az login` in another terminal" in capsys.readouterr().out
 
@@ -265,26 +264,3 @@ def _cancel_once_running(azure: AzureStandIn, workspace: Workspace) -> None:
     azure.wait(lambda: azure.job().status == "Running", 30, "the start")
     time.sleep(0.5)
     workspace.client.jobs.begin_cancel("job-1", polling=False)
-
-
-class _Meanwhile:
-    """Something that happens in another thread while a block runs; what it raises is raised."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:
-            self._error = error
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join(60)
-        if self._error is not None:
-            raise self._error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import FrontDoor
 from tests.findings import do, the, worst, write
+from tests.meanwhile import Meanwhile
 from tools.diagnosis import runs
 from tools.diagnosis.finding import Status
 from training.progress import ProgressReporter
@@ -93,6 +95,27 @@ def test_a_run_whose_lock_is_held_is_running_and_its_checkpoints_are_left_alone(
     assert the(findings, "checkpoints").message == "newest checkpoint_step_5; not read, because the run is at work"
     assert not [f for f in findings if f.subject == "leftovers"]
     assert the(runs.diagnose_run(run_dir), "state").facts["state"] == "stale"
+
+
+def test_a_directory_that_vanishes_while_it_is_counted_is_no_fault(recorded: Callable[..., Path]) -> None:
+    """As a run at work does when it gives a checkpoint its final name."""
+    run_dir = recorded()
+    saved, saving = run_dir / "checkpoint_step_5", run_dir / ".checkpoint_step_5.tmp"
+    saved.mkdir()
+    (saved / "weights").write_bytes(bytes(10))
+    over = threading.Event()
+
+    def save_again_and_again() -> None:
+        while not over.is_set():
+            saved.rename(saving)
+            saving.rename(saved)
+
+    with Meanwhile(save_again_and_again):
+        try:
+            looks = [the(runs.diagnose_run(run_dir), "disk use").facts["files"] for _ in range(40)]
+        finally:
+            over.set()
+    assert set(looks) <= {2, 3}, "the record's files, and now and then the checkpoint's"
 
 
 def test_the_lock_probe_never_takes_the_place_of_a_run(recorded: Callable[..., Path]) -> None:

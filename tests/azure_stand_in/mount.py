@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,13 @@ class Mount:
     def sync(self) -> None:
         """Carry back what has changed since the last time: first what is new, then what is gone."""
         present = {}
-        for path in self.directory.rglob("*"):
-            try:
-                if path.is_file():
+        # Not rglob: where the job renames a directory while it is looked through, rglob ends with an error.
+        for folder, _, files in os.walk(self.directory, onerror=_raise_unless_gone):
+            for path in (Path(folder, file) for file in files):
+                try:
                     present[path.relative_to(self.directory).as_posix()] = _seen(path)
-            except FileNotFoundError:
-                continue  # gone between the two looks
+                except FileNotFoundError:
+                    continue  # gone between the two looks
         for name, seen in present.items():
             if self._known.get(name) == seen:
                 continue
@@ -50,6 +52,11 @@ class Mount:
         for name in [name for name in self._known if name not in present]:
             self._container.delete_blob(self._prefix + name)
             del self._known[name]
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _seen(path: Path) -> _Seen:

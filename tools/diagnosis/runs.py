@@ -58,7 +58,9 @@ def diagnose_run(run_dir: Path) -> Iterator[Finding]:
     if not at_work:
         yield from _final_model(section, run_dir, report or {})
         yield from _leftovers(section, run_dir, report or {})
-    files = [p for p in run_dir.rglob("*") if p.is_file() and not p.is_symlink()]
+    # Not rglob: it ends with an error where a run at work renames a directory meanwhile.
+    found = (Path(folder, file) for folder, _, files in os.walk(run_dir) for file in files)
+    files = [p for p in found if p.is_file() and not p.is_symlink()]
     size = sum(_size(p) for p in files)
     message = f"{size_text(size)} in {len(files)} files"
     yield Finding(section, "disk use", Status.OK, message, facts={"bytes": size, "files": len(files)})
