@@ -85,8 +85,9 @@ def train(dataset: HLBDDataset, probe: HLBDDataset, spikes: bool, settings: dict
         trainer.train()
         rows = sorted(range(len(probe)), key=probe.lengths.__getitem__)
         batches = (task.collate([probe[i] for i in rows[at : at + 100]]) for at in range(0, len(rows), 100))
-        trainer.engine._precision = "fp32"  # type: ignore[attr-defined]
-        return trainer.engine.evaluate(batches, task.loss).loss
+        exact = config.model_copy(update={"run": config.run.model_copy(update={"precision": "fp32"})})
+        engine = TorchEngine(trainer.engine.model(), exact, Ranks(torch.device("cpu")))
+        return engine.evaluate(batches, task.loss).loss
 
 
 def step_cost(dataset: HLBDDataset, optimizer: str) -> list[float]:

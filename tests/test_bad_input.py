@@ -130,6 +130,7 @@ def test_samples_that_are_too_long_are_counted_the_first_named_and_cut_only_on_d
 
 def test_a_vocabulary_too_small_for_the_data_is_refused_with_the_size_that_it_needs(refused: Refused) -> None:
     refused(["--vocab-size", "3"], "vocab_size=3", "too small", "tokens")
+    refused(["--vocab-size", "3", "--dry-run"], "vocab_size=3", "too small", "tokens")
 
 
 @pytest.mark.parametrize("share", ["0.01", "0.99"])

@@ -20,7 +20,7 @@ from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.callbacks import Callback
 from training.config import TrainingConfig
-from training.dataset import HLBDDataset, with_vocab_size
+from training.dataset import HLBDDataset
 from training.device import pick_device, pick_precision
 from training.engine import Engine, TorchEngine
 from training.feed import Feed
@@ -31,6 +31,7 @@ from training.peak_memory import peak_memory, restart_peak
 from training.ranks import Ranks
 from training.task import LanguageModeling
 from training.trained_model import save_final_model
+from training.vocab_size import with_vocab_size
 
 if TYPE_CHECKING:
     from training.result import UpdateResult

@@ -8,10 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_model.errors import ConfigError, DataError
+from apt_model.errors import DataError
 from apt_model.hlbd import Sample
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.config import TrainingConfig
 
 
 class EncodedSample(NamedTuple):
@@ -85,16 +84,3 @@ class HLBDDataset:
     def __getitem__(self, index: int) -> EncodedSample:
         end = int(self._ends[index])
         return EncodedSample(self._tokens[end - int(self.lengths[index]) : end], int(self._starts[index]))
-
-
-def with_vocab_size(config: TrainingConfig, vocab_size: int) -> TrainingConfig:
-    """The config with the data's vocabulary size, which a larger given one may exceed.
-
-    Raises:
-        ConfigError: the given size is too small for the data.
-    """
-    given = config.model.vocab_size
-    if given is not None and given < vocab_size:
-        raise ConfigError(f"vocab_size={given} is too small: the data has {vocab_size} tokens; leave vocab_size out")
-    model = config.model.model_copy(update={"vocab_size": given or vocab_size})
-    return config.model_copy(update={"model": model})

@@ -23,6 +23,7 @@ from training.machine import count_gpus
 from training.memory import DeviceKind, RankMemory, checkpoint_bytes, rank_memory, sharing
 from training.model_size import count_parameters
 from training.units import as_size
+from training.vocab_size import with_vocab_size
 
 CHEAP_BYTES = 512 * 1024
 """Data files up to this size together are read for a dry run, in less than a tenth of a second."""
@@ -111,10 +112,14 @@ def micro_batches(config: TrainingConfig) -> int:
 
 
 def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
-    """What `--dry-run` says below the settings. Data that cannot be read is told of, not raised."""
+    """What `--dry-run` says below the settings. Data that cannot be read is told of, not raised.
+
+    Raises:
+        ConfigError: the given vocabulary size is too small for the data.
+    """
     data, reason = _data_if_cheap(config)
-    if data is not None and config.model.vocab_size is None:
-        config = _with_vocab_size(config, data.vocab_size)
+    if data is not None:
+        config = with_vocab_size(config, data.vocab_size)
     device = guess_device(config)
     run = config.run.model_copy(update={"precision": guess_precision(config, device)})
     config = config.model_copy(update={"run": run})
@@ -191,8 +196,3 @@ def _data_if_cheap(config: TrainingConfig) -> tuple[DataFacts | None, str]:
         return read_data(config), ""
     except DataError as error:
         return None, str(error)
-
-
-def _with_vocab_size(config: TrainingConfig, vocab_size: int) -> TrainingConfig:
-    model = config.model.model_copy(update={"vocab_size": vocab_size})
-    return config.model_copy(update={"model": model})

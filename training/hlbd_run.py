@@ -18,7 +18,7 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.backend import RunRequest, RunResult
 from training.checkpoint import load_checkpoint
 from training.config import TrainingConfig
-from training.dataset import HLBDDataset, with_vocab_size
+from training.dataset import HLBDDataset
 from training.engine import Engine
 from training.loop import Trainer, our_loop
 from training.model_export import push_final_model
@@ -30,6 +30,7 @@ from training.start_from import refuse_absent_checkpoints, start_from
 from training.tracking.choice import trackers_for
 from training.trained_model import TrainedModel, save_final_model
 from training.units import as_size
+from training.vocab_size import with_vocab_size
 from training.weight_snapshots import snapshot_bytes
 
 

@@ -58,12 +58,17 @@ def read_events(path: Path) -> Iterator[Event]:
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and isinstance(event.get("event"), str):
+            if (event := parse_event(line)) is not None:
                 yield event
+
+
+def parse_event(line: bytes) -> Event | None:
+    """The event of one line of the log, or None where it is none."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
 def read_report(run_dir: Path) -> dict[str, Any] | None:

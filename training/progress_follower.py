@@ -7,14 +7,13 @@ makes the client ask the server for its present size.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from apt_model.errors import UserError
-from training.progress import LOG_NAME, REPORT_NAME, Event, read_report
+from training.progress import LOG_NAME, REPORT_NAME, Event, parse_event, read_report
 from training.snapshot import SCHEMA_VERSION, Snapshot
 
 TAIL_BYTES = 32 * 1024
@@ -216,15 +215,6 @@ class ProgressFollower:
 
 def _signature(status: os.stat_result) -> _Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def parse_event(line: bytes) -> Event | None:
-    """The event of one line of the log, or None where it is none."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
 def _begins_anew(events: Sequence[Event]) -> bool:

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.progress import LOG_NAME, Event
-from training.progress_follower import parse_event
+from training.progress import LOG_NAME, Event, parse_event
 
 _STEP = re.compile(rb'"step": (\d+)')
 

@@ -19,12 +19,13 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from tools.landscape.path import Snapshot
 from training.checkpoint import list_checkpoints
 from training.config import TrainingConfig
-from training.dataset import HLBDDataset, with_vocab_size
+from training.dataset import HLBDDataset
 from training.layers import read_yaml
 from training.manifest import existing_form, is_checkpoint, read_manifest
 from training.progress import read_report
 from training.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
 from training.trained_model import load_trained_model
+from training.vocab_size import with_vocab_size
 from training.weight_snapshots import snapshot_files
 
 

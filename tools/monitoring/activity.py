@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.monitoring.trace import number
-from training.progress import LOG_NAME
-from training.progress_follower import parse_event
+from training.progress import LOG_NAME, parse_event
 
 SAMPLES = 200
 """Places of the log that are looked at, evenly spaced: a log of any length costs the same."""

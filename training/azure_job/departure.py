@@ -18,9 +18,9 @@ from training.azure_job.parting import exit_code_of, name_of, sigterm_raises
 from training.azure_job.staging import Staging
 from training.backend import RunRequest, RunResult
 from training.config import TrainingConfig
-from training.dataset import with_vocab_size
 from training.forecast import read_data
 from training.run_directory import RunDirectory
+from training.vocab_size import with_vocab_size
 
 if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
