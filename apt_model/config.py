@@ -48,7 +48,10 @@ class ModelConfig(Section):
     )
     tie_embeddings: bool = Field(True, description="Share the input embedding with the output head.")
     vocab_size: int | None = Field(
-        None, ge=1, le=2**24, description="Number of tokens; None: as many as the data's tokenizer has."
+        None,
+        ge=1,
+        le=2**24,
+        description="Number of tokens; None: as many as the data's tokenizer has, which is also the least.",
     )
     rope_theta: float = Field(10000.0, gt=0.0, description="Base of the rotary positions' wavelengths.")
     norm_eps: float = Field(1e-6, gt=0.0, description="Added to the mean square in RMSNorm.")

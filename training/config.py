@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 from apt_model.config import ModelConfig, Section
 from apt_model.errors import ConfigError
 from training.hub_settings import HubConfig
+from training.setting_fault import describe_fault
 from training.tracking.settings import TrackConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -48,7 +49,11 @@ class DataConfig(Section):
         "1512.00567); validation measures the loss without it.",
         json_schema_extra={"aliases": ["label_smoothing_factor"]},
     )
-    truncate: bool = Field(False, description="Cut samples longer than max_seq_len instead of refusing to start.")
+    truncate: bool = Field(
+        False,
+        description="Cut samples longer than max_seq_len instead of refusing to start; one whose answer is cut off "
+        "whole is left out.",
+    )
     validation_split: float = Field(
         0.0, ge=0.0, lt=1.0, description="Share of the entries held back for validation, 0 to 1."
     )
@@ -84,7 +89,12 @@ class OptimizerConfig(Section):
         "none",
         description="dbc_dac: clip spiking gradient rows and compress with error feedback (docs/STABILIZER.md).",
     )
-    dbc_rank: int = Field(96, ge=1, description="DBC-DAC: rank that a matrix gradient is compressed to.")
+    dbc_rank: int = Field(
+        96,
+        ge=1,
+        description="DBC-DAC: rank that a matrix gradient is compressed to; one whose smaller side is no larger stays "
+        "whole.",
+    )
     dbc_spike_factor: float = Field(
         4.0, gt=1.0, description="DBC-DAC: a row is clipped to this many times its running norm."
     )
@@ -99,7 +109,7 @@ class ScheduleConfig(Section):
     schedule: Literal["warm_restarts", "cosine", "linear", "constant"] = Field(
         "warm_restarts", description="Shape of the learning rate after warm-up."
     )
-    min_lr: float = Field(1e-5, ge=0.0, description="Lowest learning rate of the schedule.")
+    min_lr: float = Field(1e-5, ge=0.0, description="Lowest learning rate of the schedule; learning_rate at most.")
     warmup_steps: int = Field(0, ge=0, description="Updates of linear rise to the base learning rate.")
     restart_epochs: float = Field(
         10.0,
@@ -200,7 +210,7 @@ class CheckpointConfig(Section):
     keep_last: int | None = Field(
         None,
         ge=1,
-        description="Newest checkpoints to keep; None: all.",
+        description="Newest checkpoints to keep, beside checkpoint_best; None: all.",
         json_schema_extra={"aliases": ["save_total_limit"]},
     )
     keep_best: bool = Field(
@@ -211,10 +221,16 @@ class CheckpointConfig(Section):
         False, description="The final model is the best one (keep_best is then on), not the last."
     )
     early_stopping_patience: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without a better validation loss; None: never."
+        None,
+        ge=1,
+        description="Stop after this many epochs without a better validation loss, for which validation_split must be "
+        "above 0; None: never.",
     )
     snapshots: int | None = Field(
-        None, ge=0, description="Weight snapshots (bf16) kept at most; None: 64, but 0 above 2 million parameters."
+        None,
+        ge=0,
+        description="Weight snapshots (bf16) kept at most, for tools/loss_landscape.py; None: 64, but 0 above 2 "
+        "million parameters.",
     )
 
     @property
@@ -357,39 +373,3 @@ def _does_not_multiply_out(run: RunConfig, ranks: int, product: int) -> str:
         f"{ranks} rank{'s' if ranks > 1 else ''} = {product}; set {' or '.join(ways)}, or leave "
         "--gradient-accumulation-steps out"
     )
-
-
-def describe_fault(error: ValidationError, origin: dict[str, str] | None = None) -> str:
-    """The first fault of a pydantic error in one line: `num_heads = 'abc' (from --num-heads): …`."""
-    faults = error.errors(include_url=False)
-    first = faults[0]
-    names = [str(part) for part in first["loc"] if not isinstance(part, int)]
-    key = ".".join(names)
-    kind, context = first["type"], first.get("ctx", {})
-    if kind == "value_error":
-        told = str(context.get("error", first["msg"]))
-    elif kind in ("int_parsing", "int_from_float", "int_type"):
-        told = "should be a whole number"
-    elif kind in ("float_parsing", "float_type"):
-        told = "should be a number"
-    elif kind.startswith("bool_"):
-        told = "should be true or false"
-    elif kind == "literal_error":
-        told = f"should be one of {context['expected']}"
-    elif kind == "finite_number":
-        told = "should be a finite number"
-    elif kind in ("tuple_type", "list_type"):
-        told = "should be a list"
-    elif kind == "too_short":
-        told = f"should have at least {context['min_length']}"
-    elif kind == "extra_forbidden":
-        from training.layers import suggestion  # layers.py builds on this module
-
-        told = f"no such setting{suggestion(names[-1], TrainingConfig)}"
-    else:
-        told = first["msg"][0].lower() + first["msg"][1:]
-    source = (origin or {}).get(key)
-    value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
-    subject = f"{names[-1]}{value}{f' (from {source})' if source else ''}: " if value else ""
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{subject}{told}{more}"

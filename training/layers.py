@@ -17,9 +17,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from apt_model.errors import ConfigError, did_you_mean
-from training.config import TrainingConfig, describe_fault
+from training.config import TrainingConfig
 from training.manifest import existing_form, is_checkpoint
 from training.registry import known_names
+from training.setting_fault import describe_fault
 
 Layer = dict[str, Any]
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -84,7 +84,7 @@ def _accuracy(axes: Axes, report: Report, letters: Lettering) -> None:
         ("train", letters.label("训练题", "train"), "o", [m.train for m in modules]),
         ("paraphrase", letters.label("换说法", "paraphrase"), "s", [m.paraphrase for m in modules]),
         ("new_fact", letters.label("新事实", "new fact"), "D", [m.new_fact for m in modules]),
-        ("contrast_groups", letters.label("对照组全对", "contrast group"), "^", [m.contrast_groups for m in modules]),
+        ("contrast_groups", letters.label("对比组全对", "contrast group"), "^", [m.contrast_groups for m in modules]),
     )
     for n, (key, label, shape, shares) in enumerate(series):
         _points(axes, shares, (n - 1.5) * 0.18, _COLOURS[key], label, shape)
