@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     # The tests run in a bare checkout too, in which nothing of ours is installed.
     sys.path.insert(0, str(ROOT))
-pytest.register_assert_rewrite("tests.contracts.backend_contract")
+pytest.register_assert_rewrite("tests.contracts.backend_contract", "tests.tracked_runs")
 
 from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: E402, F401  # one stand-in for all test files
 
@@ -113,7 +113,7 @@ def train(tmp_path: Path) -> Train:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

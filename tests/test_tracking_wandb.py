@@ -32,7 +32,7 @@ from training.progress import LOG_NAME, read_events
 from training.result import UpdateResult
 from training.tracking import wandb_tracker
 from training.tracking.choice import trackers_for
-from training.tracking.wandb_log import rows
+from training.tracking.wandb_log import is_whole, rows
 
 pytestmark = SLOW
 
@@ -87,6 +87,28 @@ def test_an_offline_run_needs_no_login_and_wandb_sync_uploads_its_parts_as_one(
     assert_same(column(service.rows(name), "train/loss"), training)
     assert_same(column(service.rows(name), "eval/loss"), validation)
     assert f"{name}/experiment_report.json" in service.uploads
+
+
+def test_the_end_of_a_file_says_as_much_as_the_whole_wherever_it_is_cut_off(tmp_path: Path) -> None:
+    """What wandb-core has not written yet when it says that it is done, a resumed run would tell again."""
+    import wandb
+
+    with wandb.init(mode="offline", dir=tmp_path, id="long") as run:
+        for step in range(1, 1501):
+            run.log({"train/loss": 1 / step, "more": "words " * (step % 150)}, step=step)
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-long.wandb")
+    until = time.monotonic() + 60
+    while not is_whole(file, 1500):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    data, cut = file.read_bytes(), tmp_path / "cut"
+    assert len(data) > 400_000
+    for size in range(len(data), 200_000, -37_003):
+        cut.write_bytes(data[:size])
+        held = max(row["_step"] for row in rows(cut))
+        assert is_whole(cut, held)
+        assert not is_whole(cut, held + 1)
+    assert not is_whole(tmp_path / "none", 1)
 
 
 def test_a_service_that_falls_silent_costs_one_line_and_no_step_and_is_told_the_rest_later(

@@ -7,6 +7,7 @@ checksum, length and kind. A record is a `wandb_internal_pb2.Record`.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ _MAGIC = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 _BLOCK = 32 * 1024
 _HEADER = struct.Struct("<IHB")
 _FULL, _FIRST, _LAST = 1, 2, 4
+_END = 4 * _BLOCK
+"""Bytes in which the last row of a file lies, and all that is written behind it when the run ends."""
 
 
 def last_step(run_dir: Path, run_id: str) -> int:
@@ -31,19 +34,35 @@ def last_step(run_dir: Path, run_id: str) -> int:
 
 def rows(file: Path) -> Iterator[dict[str, Any]]:
     """The history of a file: `{"_step": 3, "train/loss": 0.5, …}`. An unfinished end is left out."""
+    data = file.read_bytes()
+    if data.startswith(_MAGIC):
+        yield from _rows(data)
+
+
+def is_whole(file: Path, step: int) -> bool:
+    """Whether a file has come to the row of a step. wandb-core writes on when it has said that the run is finished."""
+    if not file.exists():
+        return False
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - _END) // _BLOCK * _BLOCK)
+        return any(row["_step"] >= step for row in _rows(opened.read()))
+
+
+def _rows(data: bytes) -> Iterator[dict[str, Any]]:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    for data in _records(file.read_bytes()):
-        record = Record.FromString(data)
+    for content in _records(data):
+        record = Record.FromString(content)
         if record.WhichOneof("record_type") == "history":
             row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
             yield {"_step": record.history.step.num, **row}
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    if not data.startswith(_MAGIC):
-        return
-    record, position = b"", len(_MAGIC)
+    """Those that begin in `data`, which is a file from its beginning or from that of a block."""
+    record: bytes | None = None  # None: the rest of one that began before
+    position = len(_MAGIC) if data.startswith(_MAGIC) else 0
     while position + _HEADER.size <= len(data):
         if (left := _BLOCK - position % _BLOCK) < _HEADER.size:  # too small for a header: filled with zeros
             position += left
@@ -54,6 +73,10 @@ def _records(data: bytes) -> Iterator[bytes]:
             return
         piece = data[position : position + length]
         position += length
-        record = piece if kind in (_FULL, _FIRST) else record + piece
-        if kind in (_FULL, _LAST):
+        if kind in (_FULL, _FIRST):
+            record = piece
+        elif record is not None:
+            record += piece
+        if kind in (_FULL, _LAST) and record is not None:
             yield record
+            record = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any, ClassVar
 from training.tracking.settings import DEFAULT_PROJECT, TrackConfig
 from training.tracking.tracker import Point, RunStart, Told
 from training.tracking.tracker_file import TrackerFile
-from training.tracking.wandb_log import last_step
+from training.tracking.wandb_log import is_whole, last_step
 from training.tracking.wandb_login import import_wandb
 
 SECONDS_TO_UPLOAD = 8
 """At the end; W&B keeps what it has not sent by then for `wandb sync`."""
 
 SECONDS_TO_OPEN = 10
+
+SECONDS_TO_WRITE = 5
+"""Of an offline run's last rows, once wandb-core has said that it is finished: milliseconds, on a busy machine more."""
 
 _EXIT_CODES = {"finished": 0, "stopped": 255, "failed": 1}
 """255 is what W&B itself gives a run that was interrupted."""
@@ -39,6 +43,7 @@ class WandbTracker:
         self._mode = mode
         self._run_dir = run_dir.absolute()
         self._file = file
+        self._last_step: int | None = None
 
     def start(self, run: RunStart) -> Told:
         """Open the run in W&B, or go on with it. See `Tracker.start`."""
@@ -90,6 +95,7 @@ class WandbTracker:
         """Hand rows to wandb-core; figures of one step become one row. See `Tracker.log`."""
         for point in points:
             self._run.log({**point.figures, "_timestamp": point.time}, step=point.step)
+            self._last_step = point.step
 
     def finish(self, state: str, report: Path) -> None:
         """Upload the report and end the run. See `Tracker.finish`."""
@@ -103,3 +109,8 @@ class WandbTracker:
             raise TimeoutError(
                 f"the upload was not done after {SECONDS_TO_UPLOAD} s; `wandb sync {self._directory}` sends the rest"
             ) from error
+        if self._mode == "offline" and self._last_step is not None:
+            # A resume, which may come at once, asks the file what it holds.
+            file, until = Path(self._run.dir).parent / f"run-{self._run.id}.wandb", time.monotonic() + SECONDS_TO_WRITE
+            while not is_whole(file, self._last_step) and time.monotonic() < until:
+                time.sleep(0.02)
