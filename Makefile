@@ -3,9 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN_DIR ?= runs/make_train
-# Two workers with a thread each: most tests use one core. A file's tests stay together, so its fixtures are made once;
-# files in alphabetical order, or the slowest, which have few tests, would come last, and one worker would wait.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three workers with a thread each, for two cores: many tests wait for processes. A file's tests stay together, so its
+# fixtures are made once; files in alphabetical order, or the slowest, which have few tests, would come last, and one
+# worker would wait.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup display train test quick lint format benchmark data pictures clean
@@ -14,16 +15,20 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 # A stamp is older than its inputs exactly when its set-up is out of date.
-INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# pip compiles on one core, this on all of them. A package's templates and its parser's tests cannot be compiled.
+COMPILE = $(PY) -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11 or set PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e .
+	@$(COMPILE)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core tests/azure_stand_in/package-lock.json
 	$(INSTALL) -e ".[dev]"
+	@$(COMPILE)
 	cd tests/azure_stand_in && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --silent
 	touch $@
 

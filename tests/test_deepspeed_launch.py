@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -36,6 +36,22 @@ SCRIPT = ROOT / "training/train_deepspeed.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 DEEPSPEED = [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2", "--master_port", "29617"]
 """As users type it, but for the port: other runs may have the default one."""
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TORCHDYNAMO_DISABLE": "1"}
+"""Nothing is compiled here; DeepSpeed's import alone would load torch's compiler, in each launcher and each rank."""
+SCRIPTS = """
+import json, runpy, sys
+for command in json.loads(sys.argv[1]):
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
+"""
+"""A program: command lines of scripts, run one after the other as if each were started alone."""
+CALLS = """
+import json, sys
+sys.path.insert(0, sys.argv[2])
+from training.train import main
+print([main(call) for call in json.loads(sys.argv[1])])
+"""
+"""A program: arguments of calls of the front door below a folder; it prints the exit codes."""
 JSON = {
     "train_batch_size": "auto",
     "train_micro_batch_size_per_gpu": "auto",
@@ -50,7 +66,7 @@ def run(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
         timeout=180,
@@ -171,46 +187,64 @@ def test_playground_goes_on_from_the_shards_of_two_ranks(
     assert "not bit for bit as it would have gone on: backend deepspeed -> playground" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def merged(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`NAME/`: the last checkpoint of a run as its own copy of DeepSpeed's tool merges it; both in one process."""
+    folder = tmp_path_factory.mktemp("merged")
+    calls = [
+        [str(runs / name / "zero_to_fp32.py"), str(runs / name), str(folder / name), "-t", "checkpoint_epoch_14"]
+        for name in ("zero_2", "zero_3")
+    ]
+    run(runs, sys.executable, "-c", SCRIPTS, json.dumps(calls))
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["zero_2", "zero_3"])
-def test_deepspeeds_own_tool_reads_the_shards(runs: Path, tmp_path: Path, name: str) -> None:
-    run(
-        runs,
-        sys.executable,
-        runs / name / "zero_to_fp32.py",
-        runs / name,
-        tmp_path / "out",
-        "-t",
-        "checkpoint_epoch_14",
-    )
-    theirs = torch.load(tmp_path / "out/pytorch_model.bin", weights_only=True)
+def test_deepspeeds_own_tool_reads_the_shards(runs: Path, merged: Path, name: str) -> None:
+    theirs = torch.load(merged / name / "pytorch_model.bin", weights_only=True)
     ours = load_file(runs / name / "final_model/model.safetensors")
     assert ours.keys() <= theirs.keys()
     assert all(torch.equal(theirs[key], ours[key]) for key in ours)
 
 
-@pytest.mark.slow
-def test_a_missing_shard_is_named_in_one_line(runs: Path, train: Train, tmp_path: Path) -> None:
-    shutil.copytree(runs / "zero_2/checkpoint_epoch_7", tmp_path / "checkpoint_epoch_7")
-    shard = tmp_path / "checkpoint_epoch_7/zero_pp_rank_1_mp_rank_00_optim_states.pt"
+class Refused(NamedTuple):
+    """What calls of the front door said that refused, one after the other in one process, for DeepSpeed's import."""
+
+    exit_codes: list[int]
+    stderr: list[str]
+    """Lines: all that the process wrote."""
+    shard: Path
+    """That is missing in the checkpoint of the second call."""
+
+
+@pytest.fixture(scope="module")
+def refused(runs: Path, tmp_path_factory: pytest.TempPathFactory, tiny_flags: list[str]) -> Refused:
+    """A key that DeepSpeed does not know, then a checkpoint without one of its shards."""
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "ds.json").write_text('{"zero_optimization": {"no_such_key": 1}}', encoding="utf-8")
+    where = ["--datasets", "tiny.json", "--run-dir", folder / "key"]
+    key = [*tiny_flags, *where, "--deepspeed-config", folder / "ds.json"]
+    shutil.copytree(runs / "zero_2/checkpoint_epoch_7", folder / "checkpoint_epoch_7")
+    shard = folder / "checkpoint_epoch_7/zero_pp_rank_1_mp_rank_00_optim_states.pt"
     shard.unlink()
-    where = ["--run-dir", str(tmp_path / "run"), "--resume", str(shard.parent)]
-    refusal = train(["--backend", "deepspeed", *SETTINGS, *where], cwd=runs)
-    assert (refusal.returncode, refusal.stderr.count("\n")) == (2, 1), refusal.stderr
-    assert shard.name in refusal.stderr
+    missing = [*SETTINGS, "--run-dir", folder / "shard", "--resume", shard.parent]
+    calls = [["--backend", "deepspeed", *map(str, call)] for call in (key, missing)]
+    done = run(runs, sys.executable, "-c", CALLS, json.dumps(calls), ROOT)
+    assert not (folder / "key").exists()
+    return Refused(json.loads(done.stdout.splitlines()[-1]), done.stderr.splitlines(), shard)
 
 
 @pytest.mark.slow
-def test_a_key_that_deepspeed_does_not_know_is_one_line(
-    train: Train, tiny_dataset: TinyDataset, tiny_flags: list[str], tmp_path: Path
-) -> None:
-    path = tmp_path / "ds.json"
-    path.write_text('{"zero_optimization": {"no_such_key": 1}}', encoding="utf-8")
-    where: list[str | Path] = ["--datasets", tiny_dataset(), "--run-dir", tmp_path / "run"]
-    refusal = train(["--backend", "deepspeed", *tiny_flags, *where, "--deepspeed-config", path])
-    assert (refusal.returncode, refusal.stderr.count("\n")) == (2, 1), refusal.stderr
-    assert "no_such_key" in refusal.stderr
-    assert not (tmp_path / "run").exists()
+def test_a_key_that_deepspeed_does_not_know_is_one_line(refused: Refused) -> None:
+    assert (refused.exit_codes[0], len(refused.stderr)) == (2, 2), "one line each"
+    assert "no_such_key" in refused.stderr[0]
+
+
+@pytest.mark.slow
+def test_a_missing_shard_is_named_in_one_line(refused: Refused) -> None:
+    assert (refused.exit_codes[1], len(refused.stderr)) == (2, 2), "one line each"
+    assert refused.shard.name in refused.stderr[1]
 
 
 @pytest.mark.slow

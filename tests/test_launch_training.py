@@ -21,7 +21,7 @@ from tests.launched import ROOT, Launched, happens, without_directory
 from training.progress import read_events
 
 if TYPE_CHECKING:
-    from tests.conftest import TinyDataset
+    from tests.conftest import FrontDoor, Outcome, TinyDataset
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,24 @@ def starts(tmp_path: Path, tiny_dataset: TinyDataset, tiny_flags: list[str]) -> 
         launched.kill()
 
 
+@pytest.fixture
+def alone(
+    tmp_path: Path,
+    tiny_dataset: TinyDataset,
+    tiny_flags: list[str],
+    front_door: FrontDoor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Outcome]:
+    """`alone("--epochs", "1")`: the same run in one process, which is this one."""
+    data = tiny_dataset()
+
+    def train(*words: str) -> Outcome:
+        monkeypatch.chdir(tmp_path)
+        return front_door(["--datasets", data, "--run-dir", "run", *tiny_flags, *words])
+
+    return train
+
+
 def losses(run: Path) -> list[float]:
     """The loss of each update in the record of a run."""
     log = run / "progress.jsonl"
@@ -62,7 +80,7 @@ def losses(run: Path) -> list[float]:
 
 
 def steps_done(run: Path) -> int:
-    """How far the record of a run that was never resumed goes."""
+    """How far the record of a run goes that was never thrown back to a checkpoint before its last step."""
     return len(losses(run))
 
 
@@ -91,18 +109,23 @@ def test_two_processes_leave_what_one_leaves(starts: Starts, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "words", [("--vocab-size", "3"), ("--resume", "nowhere"), ("--dataset", "missing.json")], ids=lambda w: w[0]
 )
-def test_what_is_refused_reads_as_from_one_process(words: tuple[str, ...], starts: Starts, tmp_path: Path) -> None:
-    alone, shared = starts(*words), None
-    assert alone.end() == 2
-    told = alone.stderr
+def test_what_is_refused_reads_as_from_one_process(
+    words: tuple[str, ...],
+    starts: Starts,
+    alone: Callable[..., Outcome],
+) -> None:
+    told = alone(*words)
+    assert told.exit_code == 2
     shared = starts(*TWO, *words)
-    assert (shared.end(), shared.stderr) == (2, told)
+    assert (shared.end(), shared.stderr) == (2, told.stderr)
     assert shared.left() == []
     assert shared.kept() == []
 
 
-def test_a_run_directory_that_is_taken_is_refused_by_rank_0_for_all(starts: Starts) -> None:
-    assert starts("--epochs", "1").end() == 0
+def test_a_run_directory_that_is_taken_is_refused_by_rank_0_for_all(
+    starts: Starts, alone: Callable[..., Outcome]
+) -> None:
+    assert alone("--epochs", "1").exit_code == 0
     launched = starts(*TWO, "--epochs", "1")
     assert launched.end() == 2
     assert launched.stderr.startswith("error: --run-dir run: it holds a run already")
@@ -122,19 +145,19 @@ def test_a_user_may_call_torchrun_himself(tmp_path: Path, tiny_dataset: TinyData
 # -- cut short -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stop_saves_and_the_run_goes_on_from_there(
-    number: signal.Signals, exit_code: int, starts: Starts, tmp_path: Path
-) -> None:
-    launched = starts(*TWO, *ENDLESS)
-    assert trains(tmp_path / "run")
-    launched.send(number)
-    assert launched.end() == exit_code
-    assert "go on with: the same command and --resume" in launched.stdout
-    assert launched.stderr == ""
-    assert launched.left() == []
-    assert launched.kept() == []
-    reached = steps_done(tmp_path / "run")
+def test_a_stop_saves_and_the_run_goes_on_from_there(starts: Starts, tmp_path: Path) -> None:
+    reached = 0
+    for number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        launched = starts(*TWO, *ENDLESS, "--resume")
+        assert trains(tmp_path / "run", reached + 3)
+        launched.send(number)
+        assert launched.end() == exit_code
+        assert reached == 0 or f"at step {reached} of" in launched.stdout
+        assert "go on with: the same command and --resume" in launched.stdout
+        assert launched.stderr == ""
+        assert launched.left() == []
+        assert launched.kept() == []
+        reached = steps_done(tmp_path / "run")
     resumed = starts(*TWO, "--resume", "--epochs", str(reached // 2 + 2))
     assert resumed.end() == 0, resumed.stderr
     assert f"at step {reached} of" in resumed.stdout
@@ -216,7 +239,7 @@ def on_both(hosts: tuple[str, list[Host]], starts: Starts) -> Callable[..., list
 
 
 def test_two_machines_train_the_run_that_one_process_trains(
-    on_both: Callable[..., list[Launched]], starts: Starts, tmp_path: Path
+    on_both: Callable[..., list[Launched]], alone: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     launched = on_both("--epochs", "3")
     assert [one.end() for one in launched] == [0, 0], [one.stderr for one in launched]
@@ -227,7 +250,7 @@ def test_two_machines_train_the_run_that_one_process_trains(
     assert "finished at step 6" in main.stdout
     assert other.stdout == "ranks 2 to 3 of 4 are on this machine; rank 0's reports the run\n"
     assert [one.left() for one in launched] == [[], []]
-    assert starts("--epochs", "3", *FOUR_SHARE_IT).end() == 0
+    assert alone("--epochs", "3", *FOUR_SHARE_IT).exit_code == 0
     assert losses(tmp_path / str(mains[0]) / "run") == pytest.approx(losses(tmp_path / "run"), rel=1e-5)
 
 

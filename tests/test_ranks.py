@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 SETTINGS = shlex.split(
     "--d-model 32 --num-layers 2 --num-heads 2 --d-ff 64 --max-steps 50 --validation-split 0.1 --fingerprints "
     # Accumulation on one rank, and a smaller last update in each epoch.
-    "--batch-size 5 --global-batch-size 23 --schedule linear --length-window 4 --answer-samples 0 "
+    "--batch-size 5 --global-batch-size 23 --schedule linear --length-window 4 --answer-samples 0 --save-steps 25 "
     "--dataset HLBD_Hardcore_Full.json"
 )
 
@@ -90,9 +90,7 @@ def test_only_rank_0_tells_and_writes(runs: dict[int, Path]) -> None:
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(runs: dict[int, Path], tmp_path: Path) -> None:
-    first = torchrun(2, ROOT / "train.py", *SETTINGS, "--run-dir", "moved", "--save-steps", "25", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    rest = ["--resume", "moved/checkpoint_step_25", "--run-dir", "rest"]
+    rest: list[str | Path] = ["--resume", runs[2] / "checkpoint_step_25", "--run-dir", "rest"]
     done = torchrun(1, ROOT / "train.py", *SETTINGS, *rest, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "not bit for bit as it would have gone on: world_size 2 -> 1" in done.stdout
@@ -101,20 +99,33 @@ def test_a_run_goes_on_with_another_number_of_processes(runs: dict[int, Path], t
     assert largest_difference(uninterrupted, curve(tmp_path / "rest"), "weights_fingerprint") <= TOLERANCE
 
 
+SEEN_BY_ONE = ("skip", "callback", "signal", "patience")
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[dict[str, Any]]]]:
+    """A run in two processes for each of them, one after the other: their folder, and what each rank tells of each."""
+    folder = tmp_path_factory.mktemp("decided")
+    done = torchrun(2, ROOT / "tests/programs/decide_together.py", folder, *SEEN_BY_ONE, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[{")]
+    return folder, dict(zip(SEEN_BY_ONE, told, strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "state", "step"),
     [("skip", "finished", 10), ("callback", "stopped", 3), ("signal", "stopped", None), ("patience", "finished", None)],
 )
-def test_what_one_rank_sees_is_decided_by_all(what: str, state: str, step: int | None, tmp_path: Path) -> None:
-    done = torchrun(2, ROOT / "tests/programs/decide_together.py", what, tmp_path / "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    told: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    first, second = told
+def test_what_one_rank_sees_is_decided_by_all(
+    what: str, state: str, step: int | None, decided: tuple[Path, dict[str, list[dict[str, Any]]]]
+) -> None:
+    folder, told = decided
+    first, second = told[what]
     assert (first["rank"], second["rank"]) == (0, 1)
     assert {k: v for k, v in first.items() if k != "rank"} == {k: v for k, v in second.items() if k != "rank"}
     assert first["state"] == state
-    events = list(read_events(tmp_path / "run" / "progress.jsonl"))
+    events = list(read_events(folder / what / "progress.jsonl"))
     steps = [e for e in events if e["event"] == "step"]
     assert len(steps) == first["step"]
     if step is not None:

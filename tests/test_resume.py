@@ -28,12 +28,20 @@ ROOT = Path(__file__).resolve().parents[1]
 # Everything that has a state: dropout, two optimizers, the stabilizer, accumulation, validation, warm restarts. An
 # epoch has 18 updates of 3 batches each (the last one smaller), so few checkpoints fall on an epoch's end.
 SETTINGS = {
-    "d_model": 64, "num_layers": 2, "num_heads": 4, "d_ff": 128, "dropout": 0.1, "optimizer": "muon",
+    "d_model": 32, "num_layers": 2, "num_heads": 4, "d_ff": 64, "dropout": 0.1, "optimizer": "muon",
     "stabilizer": "dbc_dac", "dbc_rank": 8, "batch_size": 10, "gradient_accumulation_steps": 3, "epochs": 6,
     "restart_epochs": 2, "validation_split": 0.1, "save_interval": 2, "save_steps": 5, "keep_last": 3,
     "keep_best": True, "report_batches": 3, "answer_samples": 0, "learning_rate": 1e-3, "num_threads": 1,
     "device": "cpu",
 }  # fmt: skip
+
+
+IMPORTED = {
+    # torch's optimizers import its compiler, accelerate imports deepspeed: seconds, in every process that trains.
+    "playground": ("training.train", "training.hlbd_run", "torch._dynamo"),
+    "huggingface": ("training.train", "training.hf_trainer", "torch._dynamo", "deepspeed"),
+}
+"""What a run of a backend imports, and a forked one need not import anew."""
 
 
 def arguments(backend: str, run_dir: Path, *more: str) -> list[str]:
@@ -65,7 +73,6 @@ class Place:
 
 @pytest.fixture(scope="module", params=["playground", "huggingface"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    modules = {"playground": "training.hlbd_run", "huggingface": "training.hf_trainer"}
     run_dir = tmp_path_factory.mktemp("reference") / "run"
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *arguments(request.param, run_dir)],
@@ -76,7 +83,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    with WarmStart("torch", modules[request.param]) as warm:
+    with WarmStart(*IMPORTED[request.param]) as warm:
         yield Place(request.param, warm, run_dir)
 
 
@@ -85,6 +92,21 @@ def last_step(run_dir: Path) -> int:
     if not log.exists():
         return 0
     return max((e["step"] for e in without_superseded(read_events(log)) if e["event"] == "step"), default=0)
+
+
+def passes(run_dir: Path, step: int) -> Callable[[], bool]:
+    """A condition to wait for: the run has done so many updates. The record is read again only where it has grown."""
+    log, seen = run_dir / LOG_NAME, 0
+
+    def reached() -> bool:
+        nonlocal seen
+        size = log.stat().st_size if log.exists() else 0
+        if size == seen:
+            return False
+        seen = size
+        return last_step(run_dir) >= step
+
+    return reached
 
 
 def assert_same_weights(run_dir: Path, reference: Path) -> None:
@@ -143,8 +165,7 @@ def test_a_run_killed_at_25_random_points_ends_with_the_weights_of_an_uninterrup
             # A resumed run goes back to its checkpoint: wait until it has passed that point.
             updates, more = next(points)
             resumed_at = last_step(run_dir) // 5 * 5
-            alive = wait_for(lambda r=run_dir, s=resumed_at + updates: last_step(r) >= s, process)  # type: ignore[misc]
-            if not alive:
+            if not wait_for(passes(run_dir, resumed_at + updates), process):
                 output = process.wait()
                 assert process.returncode == 0, output
                 break
@@ -181,7 +202,7 @@ def test_a_stop_signal_writes_a_checkpoint_first_and_says_how_to_go_on(
 ) -> None:
     run_dir = tmp_path / "run"
     process = place.start(run_dir)
-    assert wait_for(lambda: last_step(run_dir) >= 7, process)
+    assert wait_for(passes(run_dir, 7), process)
     process.send_signal(asked)
     output = process.wait()
     assert process.returncode == 128 + asked, output
@@ -198,7 +219,7 @@ def test_a_stop_signal_writes_a_checkpoint_first_and_says_how_to_go_on(
 def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(place: Place, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = place.start(run_dir)
-    assert wait_for(lambda: last_step(run_dir) >= 12, process)
+    assert wait_for(passes(run_dir, 12), process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.005)
     process.send_signal(signal.SIGINT)
@@ -214,7 +235,7 @@ def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(place: Place, tmp_pat
 def test_a_damaged_newest_checkpoint_is_named_and_the_last_good_one_is_used(place: Place, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = place.start(run_dir)
-    assert wait_for(lambda: last_step(run_dir) >= 20, process)
+    assert wait_for(passes(run_dir, 20), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     newest = list_checkpoints(run_dir)[0][0][1]

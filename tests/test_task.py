@@ -275,5 +275,7 @@ def test_one_seed_fixes_the_draws_of_python_numpy_and_torch() -> None:
     first = draws()
     seed_everything(2**63 - 1)
     assert draws() == first
+    seed_everything(2**63 - 1, torch.device("cpu"))
+    assert draws() == first, "one device's generators draw what they draw when all are seeded"
     seed_everything(5)
     assert all(one != other for one, other in zip(first, draws(), strict=True))

@@ -8,6 +8,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import ne
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def nearest_known(bench: Bench) -> Reply:
         if q.prompt in known:
             return known[q.prompt]
         like = by_template[q.template] or bench.questions.train
-        return min(like, key=lambda k: (sum(a != b for a, b in zip(k.prompt, q.prompt, strict=False)), k.prompt)).truth
+        return min(like, key=lambda k: (sum(map(ne, k.prompt, q.prompt)), k.prompt)).truth
 
     return reply
 

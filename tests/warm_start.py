@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,10 +64,10 @@ class WarmProcess:
         self._server, self.pid, self._output = server, process_id, output
         self.returncode: int | None = None
 
-    def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
+    def poll(self, seconds: float = 0.0) -> int | None:
+        """The exit code, or None while it runs, waited for so long."""
         if self.returncode is None:
-            self.returncode = self._server.ask("poll", self.pid)
+            self.returncode = self._server.ask("poll", self.pid, seconds)
         return self.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -82,12 +81,9 @@ class WarmProcess:
 
     def wait(self, timeout: float = 300) -> str:
         """Until it has ended; all that it printed."""
-        until = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > until:
-                self.kill()
-                raise AssertionError(f"it took longer than {timeout:.0f} s:\n{self._told()}")
-            time.sleep(0.002)
+        if self.poll(timeout) is None:
+            self.kill()
+            raise AssertionError(f"it took longer than {timeout:.0f} s:\n{self._told()}")
         return self._told()
 
     def _told(self) -> str:

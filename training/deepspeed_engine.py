@@ -30,7 +30,7 @@ from training.optimizers import OptimizerSet, build_optimizers
 from training.progress import write_atomically
 from training.ranks import Ranks
 from training.result import EvaluationResult, UpdateResult
-from training.task import Batch, LossFunction, LossSum
+from training.task import Batch, LossFunction, LossSum, seed_torch
 
 CONFIG_NAME = "deepspeed_config.json"
 
@@ -132,7 +132,7 @@ class DeepSpeedEngine:
         factor = self.ranks.world_size / weight * (self._scale.scale if self._scale and not self._stage else 1.0)
         sums = torch.zeros(2, device=self.ranks.device)
         for number, batch in enumerate(micro_batches):
-            torch.manual_seed(batch.seed)
+            seed_torch(batch.seed, self.ranks.device)
             on_device = batch.to(self.ranks.device)
             self._engine.set_gradient_accumulation_boundary(number == len(micro_batches) - 1)
             start = self._stopwatch.mark()

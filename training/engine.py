@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from training.config import TrainingConfig
 from training.ranks import Ranks
 from training.result import EvaluationResult, UpdateResult
-from training.task import Batch, LossFunction
+from training.task import Batch, LossFunction, seed_torch
 from training.torch_parts import TorchParts
 
 
@@ -134,7 +134,7 @@ class TorchEngine(TorchParts):
         losses: list[Tensor] = []
         right: list[Tensor] = []
         for number, batch in enumerate(micro_batches):
-            torch.manual_seed(batch.seed)
+            seed_torch(batch.seed, self.ranks.device)
             on_device = batch.to(self.ranks.device)
             is_last = number == len(micro_batches) - 1
             start = self._stopwatch.mark()

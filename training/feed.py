@@ -65,7 +65,7 @@ class Feed:
         for number in range(-(-len(indices) // (world * size))):
             seed = seed_of(number * world + rank) if seed_of else 0
             if seed_of:
-                seed_everything(seed)
+                seed_everything(seed, self._ranks.device)
             chosen = share[number * size : (number + 1) * size]
             if len(chosen):
                 yield replace(self._task.collate([self._dataset[int(i)] for i in chosen]), seed=seed)

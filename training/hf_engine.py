@@ -33,7 +33,7 @@ from training.hf_arguments import training_arguments
 from training.joint_optimizer import joined
 from training.ranks import Ranks
 from training.result import EvaluationResult, UpdateResult
-from training.task import Batch, LossFunction, LossSum
+from training.task import Batch, LossFunction, LossSum, seed_torch
 from training.torch_parts import TorchParts
 
 STATE_NAME = "trainer_state.json"
@@ -100,7 +100,7 @@ class HuggingFaceEngine(TorchParts):
             loss: the task's.
             weight: of the whole global batch, over all ranks.
         """
-        torch.manual_seed(batch.seed)
+        seed_torch(batch.seed, self.ranks.device)
         on_device = batch.to(self.ranks.device)
         self._start = self._stopwatch.mark()
         result = self._forward(model, on_device, loss)

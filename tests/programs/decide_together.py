@@ -1,6 +1,6 @@
-"""Run by torchrun in tests/test_ranks.py: what one rank alone sees is decided by all. Prints one JSON line a rank.
+"""Run by torchrun in tests/test_ranks.py: what one rank alone sees is decided by all. Prints a JSON line for each WHAT.
 
-python -m torch.distributed.run --nproc-per-node 2 tests/programs/decide_together.py WHAT RUN_DIR
+python -m torch.distributed.run --nproc-per-node 2 tests/programs/decide_together.py FOLDER WHAT [WHAT …]
 """
 
 from __future__ import annotations
@@ -61,14 +61,8 @@ def loss(module: nn.Module, tensors: dict[str, Tensor]) -> Tensor:
     return summed
 
 
-def main() -> None:
-    what, run_dir = sys.argv[1], Path(sys.argv[2])
-    torch.set_num_threads(1)
-    ranks = Ranks.join(torch.device("cpu"))
-    os.environ["PID_FILE"] = str(run_dir.with_suffix(".pid"))
-    if ranks.rank == 1:
-        Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
-    ranks.barrier()
+def train(what: str, run_dir: Path, ranks: Ranks) -> None:
+    """A run in which something befalls one rank; both ranks tell how it ended for them."""
     settings: dict[str, dict[str, object]] = {
         "optimizer": {"learning_rate": 0.01},
         "run": {"run_dir": str(run_dir), "epochs": 5, "batch_size": 4},
@@ -94,7 +88,19 @@ def main() -> None:
     weights = [p.tolist() for p in trainer.engine.model().parameters()]
     told = ranks.gather({"rank": ranks.rank, "state": result.state, "step": trainer.step, "weights": weights})
     if ranks.is_main:
-        print(json.dumps(told))
+        print(json.dumps(told), flush=True)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    ranks = Ranks.join(torch.device("cpu"))
+    os.environ["PID_FILE"] = str(folder / "rank_1.pid")
+    if ranks.rank == 1:
+        Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
+    ranks.barrier()
+    for what in sys.argv[2:]:
+        train(what, folder / what, ranks)
     ranks.leave()
 
 

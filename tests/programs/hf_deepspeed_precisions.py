@@ -1,6 +1,8 @@
 """Run by tests/test_hf_deepspeed.py: transformers' Trainer with a DeepSpeed file, beside playground.
 
-python tests/programs/hf_deepspeed_precisions.py FOLDER PRECISION
+python tests/programs/hf_deepspeed_precisions.py FOLDER PRECISION [PRECISION …]
+
+The runs of a precision lie in FOLDER/PRECISION; all are made in this process, so that it is started once.
 """
 
 from __future__ import annotations
@@ -43,17 +45,22 @@ def config_of(backend: str, run_dir: Path, precision: str, **options: Any) -> Tr
 
 
 def main() -> None:
-    folder, precision = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     ranks = Ranks.join(torch.device("cpu"))
+    for precision in sys.argv[2:]:
+        train(Path(sys.argv[1]) / precision, precision, ranks)
+    sys.stdout.flush()
+    os._exit(0)  # DeepSpeed's threads abort the interpreter's way out now and then
+
+
+def train(folder: Path, precision: str, ranks: Ranks) -> None:
+    """playground's run, the same by transformers with DeepSpeed, and that again from its middle."""
     plain = config_of("playground", folder / "playground", precision)
     train_hlbd(RunRequest(plain), ranks, lambda model, config: TorchEngine(model, config, ranks))
     for name, start in (("whole", None), ("rest", folder / "whole" / "checkpoint-8")):
         config = config_of("huggingface", folder / name, precision, deepspeed="ds_config.json")
         request = RunRequest(config, resume=start is not None, resume_from=start)
         train_hlbd(request, ranks, engine_of(config, ranks), transformers_loop, checkpoint_name)
-    sys.stdout.flush()
-    os._exit(0)  # DeepSpeed's threads abort the interpreter's way out now and then
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Run by torchrun in tests/test_resume_matrix.py: whole runs, and runs that go on elsewhere, all in these ranks.
+"""Run by tests/test_resume_matrix.py: whole runs, and runs that go on elsewhere, all in this process or these ranks.
 
-python -m torch.distributed.run --nproc-per-node N tests/programs/resume_matrix.py FOLDER whole|rest KIND [KIND …]
+[python -m torch.distributed.run --nproc-per-node 2] tests/programs/resume_matrix.py FOLDER WHAT [WHAT] KIND [KIND …]
+
+WHAT is `whole` or `rest`, in this order if both: the rest goes on from the checkpoints of all kinds' whole runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -24,7 +27,7 @@ from training.ranks import Ranks
 
 KINDS = ("playground", "ddp", "zero1", "zero2", "zero3", "hf", "hf_zero2")
 ON_ONE_RANK = ("playground", "hf")
-HALF, WHOLE = 20, 40
+HALF, END_OF_EPOCH, WHOLE = 20, 22, 32
 
 
 def config_of(kind: str, run_dir: Path) -> TrainingConfig:
@@ -36,12 +39,13 @@ def config_of(kind: str, run_dir: Path) -> TrainingConfig:
     return with_options(registry.load(backend)).from_dict({
         "backend": backend,
         "model": {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64},
-        "data": {"datasets": ["HLBD_Hardcore_Full.json"], "length_window": 4},
+        "data": {"datasets": ["HLBD_Hardcore_Full.json"], "length_window": 4, "validation_split": 0.04},
         "optimizer": {"learning_rate": 3e-3},
-        # 575 samples: the 25th update of an epoch is a smaller one, and validation falls into both halves.
-        "run": {"run_dir": str(run_dir), "batch_size": 5, "global_batch_size": 23, "max_steps": WHOLE},
+        # Three micro-batches of unequal size an update, two on each of two ranks. An epoch ends in the second half,
+        # with a smaller update, validation and a restart of the rate; the run ends in the next, and validates again.
+        "run": {"run_dir": str(run_dir), "batch_size": 9, "global_batch_size": 26, "max_steps": WHOLE},
         "schedule": {"restart_epochs": 1.0},
-        "checkpoint": {"save_steps": HALF, "save_interval": None},
+        "checkpoint": {"save_steps": HALF, "save_interval": None, "snapshots": 0},
         "report": {"answer_samples": 0, "fingerprints": True},
         backend: {"device": "cpu", **options},
     })  # fmt: skip
@@ -68,18 +72,18 @@ def train(request: RunRequest, ranks: Ranks) -> None:
 
 
 def main() -> None:
-    folder, what, *kinds = Path(sys.argv[1]), sys.argv[2], *sys.argv[3:]
+    folder, words = Path(sys.argv[1]), sys.argv[2:]
+    kinds = [word for word in words if word in KINDS]
     torch.set_num_threads(1)
     ranks = Ranks.join(torch.device("cpu"))
 
-    for kind in kinds:
-        if what == "whole":
+    if "whole" in words:
+        for kind in kinds:
             train(RunRequest(config_of(kind, folder / kind)), ranks)
-            continue
-        for source in KINDS:
-            start = checkpoint_of(source, folder)
+    if "rest" in words:
+        for kind, source in itertools.product(kinds, KINDS):
             config = config_of(kind, folder / f"{source}-{kind}")
-            train(RunRequest(config, resume=True, resume_from=start), ranks)
+            train(RunRequest(config, resume=True, resume_from=checkpoint_of(source, folder)), ranks)
     ranks.barrier()
     sys.stdout.flush()
     os._exit(0)  # as DeepSpeed's own backend does: its threads abort the interpreter's way out now and then

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from tools.verification.exam import Exam, Outcome, RowSet, Scope
+from tools.verification.habit import Leaders
 from tools.verification.question import Question, Split
 from tools.verification.statistics import lost_share, mcnemar, paired_difference
 from tools.verification.trials import Effect, Evidence, Example
@@ -100,13 +101,15 @@ def _habitual(outcome: Outcome, matched: Matched, by_template: frozenset[str]) -
     A template with no other row shows no habit. In the modules `by_template`, where the model is known to answer by
     template, it is taken to have one.
     """
-    questions, texts = outcome.exam.questions, outcome.texts
+    questions, texts, known = outcome.exam.questions, outcome.texts, set(matched.known)
     found: set[int] = set()
+    habits: dict[tuple[str, str], Leaders] = {}
     for i in (*matched.known, *matched.new):
-        module, template = questions[i].module, questions[i].template
-        rows = outcome.exam.by_template[Scope(module, RowSet.TRAIN)].get(template, [])
-        others = Counter(texts[j] for j in rows if j != i)
-        habit = min(others, key=lambda text: (-others[text], text), default=None)
+        module, template = key = questions[i].module, questions[i].template
+        if key not in habits:
+            rows = outcome.exam.by_template[Scope(module, RowSet.TRAIN)].get(template, [])
+            habits[key] = Leaders(texts[j] for j in rows)
+        habit = habits[key].first(left_out=texts[i] if i in known else None)
         if texts[i] == habit or (habit is None and module in by_template):
             found.add(i)
     return found

@@ -16,7 +16,7 @@ NAME = "number copy"
 
 def can_copy(question: Question) -> bool:
     """Whether copying would be a mistake: there are numbers, and none of them is the truth."""
-    return bool(question.numbers) and only_number(question.truth) not in question.numbers
+    return bool(question.numbers) and question.true_number not in question.numbers
 
 
 def copies(question: Question, answer: str) -> bool:
@@ -43,7 +43,7 @@ def _strange_numbers(exam: Exam, scope: Scope) -> list[tuple[int, frozenset[Deci
         ring = [i for i in rows if can_copy(exam.questions[i])]
         for n, i in enumerate(ring):
             own = exam.questions[i]
-            known = {*own.numbers, only_number(own.truth)}
+            known = {*own.numbers, own.true_number}
             nearby = ring[n + 1 :] + ring[:n] or ordered
             strange = next((s for j in nearby if (s := frozenset(exam.questions[j].numbers) - known)), None)
             if strange:

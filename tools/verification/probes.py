@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from tools.verification.answerer import Answerer
 from tools.verification.exam import OVERALL, Exam, Outcome, RowSet, Scope
+from tools.verification.habit import Leaders
 from tools.verification.question import Question
 from tools.verification.statistics import Share, mcnemar
 
@@ -62,15 +63,12 @@ def majority_guesses(questions: Sequence[Question], places: Sequence[int]) -> li
 
 def template_guesses(questions: Sequence[Question], places: Sequence[int]) -> list[bool]:
     """Whether each row's truth is the most frequent truth of its template's *other* rows."""
-    by_template: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    by_template: defaultdict[str, list[str]] = defaultdict(list)
     for i in places:
-        by_template[questions[i].template][questions[i].expected] += 1
-    found: list[bool] = []
-    for i in places:
-        others = by_template[questions[i].template] - Counter([questions[i].expected])
-        guess = min(others, key=lambda text: (-others[text], text), default=None)
-        found.append(guess == questions[i].expected)
-    return found
+        by_template[questions[i].template].append(questions[i].expected)
+    guesses = {template: Leaders(truths) for template, truths in by_template.items()}
+    truths = [(questions[i].template, questions[i].expected) for i in places]
+    return [guesses[template].first(left_out=truth) == truth for template, truth in truths]
 
 
 def run_probes(outcome: Outcome, answerer: Answerer) -> list[Probe]:

@@ -96,6 +96,11 @@ class Question:
         return numbers_in(self.prompt)
 
     @cached_property
+    def true_number(self) -> Decimal | None:
+        """The one number of the truth, its unit aside; None if it has none or several."""
+        return only_number(self.truth)
+
+    @cached_property
     def expected(self) -> str:
         """The truth in the form in which answers are compared."""
         return normalised(self.truth)
