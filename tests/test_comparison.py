@@ -61,6 +61,11 @@ def test_runs_that_are_the_same_do_not_differ() -> None:
         ("attention=standard,standard", 3, "each once"),
         ("attentoin=standard,autopoietic", 3, "did you mean 'attention'"),
         ("seed=1,2", 3, "seed is not compared"),
+        ("validation_split=0.1,0.2", 3, "another validation_split makes the loss one of other tokens"),
+        ("loss_on=answer,all", 3, "another loss_on makes the loss one of other tokens"),
+        ("attention=[,standard", 3, "a value is no YAML"),
+        ("track=[tensorboard],[wandb]", 3, "lists are not compared"),
+        ("attention=a/b,a_b", 3, "two of the values would share a run directory"),
         ("attention=standard,autopoietic", 2, "fewer than 3"),
     ],
 )
@@ -77,6 +82,17 @@ def test_a_value_that_the_setting_cannot_have_is_refused_before_anything_is_trai
     refused = front_door([*where, "--compare", "attention=standard,automatic"])
     assert refused.exit_code == 2
     assert "attention = 'automatic' (from --compare)" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "both").exists()
+
+
+def test_settings_that_are_part_of_a_training_loss_need_a_validation_loss(
+    front_door: FrontDoor, tiny_dataset: TinyDataset, tmp_path: Path
+) -> None:
+    where = ["--datasets", str(tiny_dataset()), "--run-dir", str(tmp_path / "both")]
+    refused = front_door([*where, "--compare", "label_smoothing=0.0,0.1"])
+    assert refused.exit_code == 2
+    assert "only validation losses can be compared; add --validation-split 0.1" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "both").exists()
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -20,13 +22,17 @@ from matplotlib.transforms import Bbox
 from tests.measured_surfaces import quadratic_surface
 from tests.recorded_runs import RecordedRun
 from tools.dashboard.layout import BACKGROUND, PANELS, compose, new_figure
-from tools.dashboard.panels.terrain import Heights
+from tools.dashboard.panels.learning_rate import scientific
+from tools.dashboard.panels.loss import emptiest_corner
+from tools.dashboard.panels.status import rows
+from tools.dashboard.panels.terrain import Heights, now_told, path_of
 from tools.dashboard.pen import Pen
 from tools.dashboard.scene import Scene
 from tools.dashboard.stage import Stage
 from tools.dashboard.theme import THEMES
-from tools.dashboard.typeface import LATIN, Typeface
 from tools.landscape.surface import surface_path, write_surface
+from tools.log_scale import in_decades
+from tools.typeface import Typeface
 
 START = 1000.0
 TITLES = ("损失地形 loss landscape", "损失曲线 loss curves", "梯度范数 gradient norm", "学习率 learning rate",
@@ -155,7 +161,7 @@ def test_legends_name_everything_that_is_marked(scene: Scene) -> None:
     figure = drawn(scene, Pen(THEMES["cyber"], ENGLISH))
     assert legend(figure, "landscape") == ["true loss", "path on the plane", "now"]
     runs, own = legend(figure, "loss")[:3], legend(figure, "loss")[3:]
-    assert own == ["batch", "epoch mean", "validation", "spike"]
+    assert own == ["their validation", "batch", "epoch mean", "validation", "spike"]
     assert runs[0].endswith("/run")
     assert runs[1].endswith("_long_name_for_a_legend")
     assert runs[2].endswith("/??"), "a name that no font here can draw"
@@ -212,6 +218,49 @@ def test_heights_go_up_with_losses_and_can_be_read_back() -> None:
     assert [heights.loss(h) for h in heights.of(losses)] == pytest.approx(losses.tolist())
 
 
+def test_a_surface_without_any_finite_loss_says_so(scene: Scene) -> None:
+    surface = quadratic_surface()
+    surface.losses[:] = surface.path_loss[:] = surface.path_plane_loss[:] = np.inf
+    figure = drawn(replace(scene, surface=surface), Pen(THEMES["cyber"], ENGLISH))
+    assert {"no loss is finite", "no path yet"} <= {text for text, _ in texts(figure)}
+
+
+def test_the_farthest_point_is_told_also_where_it_is_the_first(scene: Scene) -> None:
+    surface = quadratic_surface()
+    distance = np.linspace(0.9, 0.0, len(surface.path_steps))
+    told = now_told(path_of(replace(surface, path_distance=distance), scene), scene)
+    assert told.endswith("distance 0; at most 0.9 (step 0)")
+
+
+@pytest.mark.parametrize("end", [(0.0, 0.0), (1e-6, 0.05), (0.02, 0.1), (0.05, -0.05)])
+def test_the_ends_of_a_path_have_their_names_apart_however_near_they_are(
+    end: tuple[float, float], scene: Scene
+) -> None:
+    """On random directions a path only passes by: all of it lies in one place."""
+    surface = quadratic_surface()
+    along = np.linspace(0.0, 1.0, len(surface.path_steps))[:, None]
+    path = replace(surface, path_plane=along * [end], path_distance=surface.path_distance * 1.234e12)
+    figure = drawn(replace(scene, surface=path), Pen(THEMES["cyber"], Typeface()), panel="trajectory")
+    assert overlaps(figure) == []
+    if end == (0.0, 0.0):  # and its distance, of any size, beside the title
+        assert_in_order(drawn(replace(scene, surface=path), Pen(THEMES["cyber"], Typeface())))
+
+
+def test_the_marks_of_a_deep_valley_do_not_crowd() -> None:
+    surface = quadratic_surface()
+    for deepest, most in ((1e-1, 5), (1e-4, 6), (1e-20, 8)):
+        heights = Heights(replace(surface, losses=np.geomspace(deepest, 10.0, 81).reshape(9, 9)))
+        marks = heights.marks(float(np.log10(deepest)))
+        assert 2 <= len(marks) <= most
+
+
+def test_in_the_light_theme_the_present_position_stands_out_from_the_terrain(scene: Scene) -> None:
+    theme = THEMES["paper"]
+    figure = drawn(scene, Pen(theme, ENGLISH), panel="trajectory")
+    markers = [line for line in figure.axes[1].lines if line.get_color() == theme.primary]
+    assert [line.get_markeredgecolor() for line in markers] == [theme.panel]
+
+
 @pytest.mark.parametrize("azimuth", [30.0, 120.0, 210.0, 300.0])
 def test_the_landscape_may_turn_to_any_side(azimuth: float, scene: Scene) -> None:
     figure = drawn(replace(scene, azimuth=azimuth), Pen(THEMES["cyber"], ENGLISH), panel="landscape")
@@ -245,45 +294,88 @@ def test_runs_of_which_little_is_known_are_drawn_too(tmp_path: Path) -> None:
     assert "failed" in told[3]
 
 
-# -- letters -------------------------------------------------------------------------------------------------------
+def test_an_animation_tells_where_it_is_and_in_the_end_what_became_of_the_run(scene: Scene) -> None:
+    pen = Pen(THEMES["cyber"], ENGLISH)
+    frames = [drawn(scene.until(step, 0.0), pen) for step in (1, 50, 100)]
+    told = [{text for text, _ in texts(frame)} for frame in frames]
+    for step, midway in zip((1, 50), told, strict=False):
+        assert f"replay, step {step}" in midway
+        assert not midway & {"finished", "all steps done", "took"}
+    assert {"finished", "all steps done", "took"} <= told[2]
+    limits = [next(a for a in frame.axes if a.get_label() == "loss").get_ylim() for frame in frames]
+    assert limits[0] == limits[1] == limits[2], "the curve grows, the axis stays"
 
 
-def test_without_fonts_nothing_is_drawn_as_a_box_and_the_packages_are_named() -> None:
-    face = Typeface(chinese=(), japanese=(), korean=(), emoji=())
-    assert face.families == [LATIN]
-    assert face.text("run 运行 かな 한글 🦄 é → \x1b") == "run ?? ?? ?? ? é → ?"
-    advice = " ".join(face.advice())
-    assert "apt install fonts-noto-cjk" in advice
-    assert "apt install fonts-symbola" in advice
+def test_one_update_alone_can_be_seen_on_each_curve(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path / "run", start=START).train(1).flush()
+    figure = drawn(Stage(run.path, [run.path]).look(), Pen(THEMES["cyber"], ENGLISH))
+    curves = {"batch", "epoch mean", "median", "learning rate"}
+    for panel in ("loss", "gradient", "learning-rate"):
+        axes = next(axes for axes in figure.axes if axes.get_label() == panel)
+        alone = [line for line in axes.lines if np.array_equal(line.get_xdata(), [1]) and line.get_label() in curves]
+        assert alone, panel
+        assert all(line.get_marker() not in ("", "None") for line in alone), panel
 
 
-def test_with_its_fonts_every_script_is_drawn() -> None:
-    face = Typeface()
-    wanted: Sequence[tuple[bool, str]] = [
-        (len(face.families) > 1, "运行损失かなカナ한글"),
-        ("Symbola" in face.families, "🚀🦄"),
-    ]
-    for has_font, text in wanted:
-        assert not has_font or face.text(text) == text
-    assert face.text("한글") == face.text("한글".encode().decode()), "composed"
+def test_an_epoch_that_has_only_begun_is_no_jump_of_the_means(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path / "run", start=START, steps_per_epoch=10, loss=lambda step: 9.0 if step == 31 else 1.0)
+    figure = drawn(Stage(run.train(31).flush().path, []).look(), Pen(THEMES["cyber"], ENGLISH), panel="loss")
+    (means,) = [line for line in figure.axes[1].lines if line.get_label() == "epoch mean"]
+    assert np.array_equal(means.get_xydata(), [(10, 1.0), (20, 1.0), (30, 1.0)])
 
 
-def contrast(first: str, second: str) -> float:
-    """WCAG 2's ratio of two colours' luminances."""
+def test_names_and_reasons_of_any_length_stay_in_their_panels(tmp_path: Path) -> None:
+    long = tmp_path / "很长的目录名称" / ("很长的目录名称" * 9) / ("and_a_long_one_in_latin_letters_" * 5)
+    pen, stage = Pen(THEMES["cyber"], Typeface()), Stage(long, [])
+    assert_in_order(drawn(stage.look(), pen))  # waiting for it
+    run = RecordedRun(long, start=START, total_steps=10**7, backend="a_backend_of_somebody_else_s")
+    run.facts["device"] = "NVIDIA H100 80GB HBM3"
+    run.reporter.run_started(**run.facts)
+    for reason in ("显存不足：请减小批量大小，" * 9, "one two three " * 20):
+        run.train(2)
+        run.reporter.run_failed(RuntimeError(reason))
+        figure = drawn(stage.look(), pen)
+        assert_in_order(figure)
+        assert any("\n" in text for text, _ in texts(figure)), "two lines of the reason"
 
-    def luminance(colour: str) -> float:
-        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
-    high, low = sorted((luminance(first), luminance(second)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
+def test_the_run_panel_tells_a_loss_that_is_not_finite_and_no_time_that_is_not_known(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path / "run", start=START, loss=lambda step: float("nan")).train(3).flush()
+    scene = Stage(run.path, []).look()
+    assert scene.run.summary is not None
+    told = {english: value for (_, english), value in rows(scene, scene.run.summary)}
+    assert (told["loss"], told["ETA"]) == ("nan", "-")
+    assert "took" not in told, "it stalled, so it is not over"
 
 
-@pytest.mark.parametrize("name", THEMES)
-def test_every_theme_can_be_read(name: str) -> None:
-    theme = THEMES[name]
-    for colour in (theme.text, theme.faint, theme.primary, theme.good, theme.bad, theme.tertiary):
-        assert contrast(colour, theme.panel) >= 4.5, colour
-    for colour in theme.others:
-        assert contrast(colour, theme.panel) >= 3.0, colour
+def test_many_runs_are_told_apart_and_their_legend_stays_in_the_panel(tmp_path: Path) -> None:
+    runs = [RecordedRun(tmp_path / f"attempt_{n}_of_many", start=START).train(30).flush() for n in range(10)]
+    figure = drawn(Stage(runs[0].path, [run.path for run in runs[1:]]).look(), Pen(THEMES["cyber"], ENGLISH))
+    assert_in_order(figure)
+    axes = next(axes for axes in figure.axes if axes.get_label() == "loss")
+    named = [line for line in axes.lines if str(line.get_label()).endswith("_of_many")]
+    looks = [(line.get_color(), line.get_linestyle()) for line in named]
+    assert len(looks) == len(set(looks)) == 9
+
+
+@pytest.mark.parametrize(
+    ("curves", "corner"),
+    [
+        ([lambda step: 6.0 / step], "upper right"),
+        ([lambda step: step / 10.0], "lower right"),
+        (
+            [lambda step: 6.0 * 0.95**step, lambda step: 5.0],
+            "lower left",
+        ),  # what learns by heart: validation stays high
+    ],
+)
+def test_the_legend_of_the_runs_lies_where_no_curve_is(curves: list[Callable[[int], float]], corner: str) -> None:
+    points = [(step, curve(step)) for curve in curves for step in range(1, 101)]
+    axes = new_figure().add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0.0, 100.0))
+    in_decades(axes, min(loss for _, loss in points) * 0.85, max(loss for _, loss in points) * 1.2)
+    assert emptiest_corner(axes, points, columns=1, rows=3) == corner
+
+
+@given(st.floats(1e-9, 1e9))
+def test_a_learning_rate_s_mark_is_the_rate(rate: float) -> None:
+    assert float(scientific(rate)) == pytest.approx(rate, rel=0.005)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from matplotlib.text import Text
 from apt_model.errors import UserError
 from apt_model.hlbd import load_corpus
 from tests.conftest import FrontDoor, write_tiny_dataset
+from tests.measured_surfaces import quadratic_surface
 from tools.landscape.figure import draw
 from tools.landscape.measurement import Budget
 from tools.landscape.probe import Probe
@@ -220,6 +222,27 @@ def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
         assert box.y1 <= figure.bbox.y1
 
 
+def test_a_name_of_any_letters_is_drawn_and_all_of_the_path_is_in_the_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warnings are errors here: a character that no font can draw would fail the test."""
+    drawn: list[Figure] = []
+    savefig = Figure.savefig
+
+    def keep_and_save(figure: Figure, *arguments: Any, **options: Any) -> None:
+        drawn.append(figure)
+        savefig(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep_and_save)
+    surface = quadratic_surface()
+    for above in (20.0, -20.0):  # the true losses beside those of the plane, which go from 0.5 to 7.5
+        off = replace(surface, path_loss=surface.path_plane_loss + above * surface.path_distance)
+        draw(off, "运行🚀$\\frac{$", tmp_path / "landscape.png", dpi=50)
+        low, high = drawn[-1].axes[0].get_zlim()  # type: ignore[attr-defined]
+        assert low < off.path_loss.min()
+        assert off.path_loss.max() < high
+
+
 # -- what it cannot do ---------------------------------------------------------------------------------------------
 
 
@@ -229,7 +252,9 @@ def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
         (["--resolution", "10"], r"--resolution 10: .* the nearest is 9$"),
         (["--resolution", "many"], "--resolution must be a whole number of at least 1, got 'many'"),
         (["--budget", "0"], "--budget must be a number above 0, got '0'"),
-        (["--span", "nan"], "--span must be a number above 0, got 'nan'"),
+        (["--span", "nan"], "--span must be a number of widths from 0.001 to 1000, got 'nan'"),
+        (["--span", "1e300"], "--span must be a number of widths from 0.001 to 1000, got '1e300'"),
+        (["--dpi", "100000"], "--dpi must be a whole number from 20 to 600, got '100000'"),
         (["--probe", "0"], "--probe must be a whole number of at least 1, got '0'"),
         (["--device", "abacus"], "--device must be one of auto, cpu, cuda, mps, got 'abacus'"),
         (["--output", "surface.gif"], r"--output surface.gif: give a name that ends in .png or .json"),
@@ -263,6 +288,20 @@ def test_a_run_that_has_nothing_to_measure_yet_says_so(
         assert said.out == ""
         assert said.err.startswith(f"loss_landscape: {run_dir}: {told}")
         assert said.err.count("\n") == 1
+
+
+def test_a_run_that_may_not_be_read_or_written_to_is_told_before_anything_is_measured(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.landscape.surface.os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match="surfaces are kept there, and it cannot be written to; measure a copy"):
+        measure(finished_run)
+    assert not (finished_run / "landscape").exists()
+    shutil.rmtree(finished_run / "snapshots")
+    (finished_run / "snapshots").symlink_to("x" * 300)  # refused for everybody, as a missing permission is not
+    with pytest.raises(UserError, match=r"snapshots: it cannot be read \(File name too long\); mend that") as caught:
+        measure(finished_run)
+    assert "\n" not in str(caught.value)
 
 
 def test_data_that_is_gone_is_told_with_the_flag_that_mends_it(finished_run: Path, tmp_path: Path) -> None:

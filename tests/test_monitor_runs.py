@@ -186,6 +186,15 @@ def test_a_loss_that_is_not_finite_is_told(record: Record) -> None:
         assert summary.loss is None
 
 
+def test_updates_that_were_skipped_are_told_except_where_fp16_looks_for_its_loss_scale(record: Record) -> None:
+    for precision, told in (
+        ("bf16", ["gradient not finite; 2 updates skipped"]), ("fp32", ["gradient not finite; 2 updates skipped"]),
+        ("fp16", []),
+    ):  # fmt: skip
+        run = record(precision, settings={"run": {"precision": precision}}).train(5).train(2, skipped=True).flush()
+        assert [alert.message for alert in seen(run).alerts] == told
+
+
 def test_overfitting_is_validation_rising_while_training_falls(record: Record) -> None:
     run = record(loss=lambda step: 2.0 / step, validation=lambda epoch: 1.0 + 0.1 * abs(epoch - 4)).train(60).flush()
     assert kinds(seen(run)) == [], "two validations after the lowest are too few"
@@ -284,6 +293,18 @@ def test_only_runs_of_the_same_loss_on_the_same_data_are_compared(record: Record
         {"model.attention": "autopoietic"}, {"model.attention": "standard"},
     ]  # fmt: skip
     assert board.caveat == ""
+
+
+def test_options_of_the_backends_are_no_difference_between_runs(record: Record, tmp_path: Path) -> None:
+    """Each run has its own backend's section alone."""
+    of = {
+        "playground": {"playground": {"compile": False}, "model": {"attention": "standard"}},
+        "deepspeed": {"deepspeed": {"zero_stage": 2}},
+    }
+    for backend, settings in of.items():
+        record(backend, backend=backend, validation=lambda epoch: 1.0, settings=settings).train(20).flush()
+    (board,) = leaderboards(Fleet([tmp_path]).look(NOW))
+    assert [set(entry.differs) for entry in board.entries] == [{"model.attention"}] * 2
 
 
 def test_different_seeds_are_compared_and_the_caveat_is_told(record: Record, tmp_path: Path) -> None:

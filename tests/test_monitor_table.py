@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,6 @@ from matplotlib.text import Text
 from rich.console import Console
 
 from tests.recorded_runs import RecordedRun
-from tools.lettering import Lettering
 from tools.monitoring import figure as pictures
 from tools.monitoring.fleet import Fleet
 from tools.monitoring.leaderboard import leaderboards
@@ -24,7 +25,8 @@ from tools.monitoring.order import in_order
 from tools.monitoring.run import RunSummary
 from tools.monitoring.sparkline import FINE, PLAIN, Glyphs, bar, glyphs_for, sparkline
 from tools.monitoring.table import Layout, columns_within, picture
-from tools.monitoring.wording import duration, figure, rate
+from tools.monitoring.wording import columns_of, cut, duration, figure, in_two_lines, printable, rate, shortened
+from tools.typeface import Typeface
 
 NOW = 1_000_000.0
 
@@ -90,6 +92,13 @@ def test_every_screen_is_filled_and_never_overfull(fleet: Fleet, width: int, hei
     assert len(shown) >= 2
     if height < 40:
         assert any(line.startswith("... and ") for line in lines)
+
+
+def test_lines_to_spare_are_given_to_the_alerts(fleet: Fleet) -> None:
+    alerts = [line for line in drawn(fleet, 160, None) if line.startswith("  ") and ": " in line]
+    assert len(alerts) > 3
+    lines = drawn(fleet, 160, 40)
+    assert all(alert in lines for alert in alerts), "sixteen runs leave room"
 
 
 def test_a_narrow_terminal_keeps_what_matters_most() -> None:
@@ -163,17 +172,22 @@ def overlaps(canvas: Figure) -> list[tuple[str, str]]:
     return found
 
 
-def comparison(runs: list[RunSummary], letters: Lettering) -> Figure:
-    with rc_context(pictures._style(letters)):
-        canvas = pictures.comparison(runs, leaderboards(runs), letters)
+def fontless() -> Typeface:
+    """What a machine without any fonts of its own has."""
+    return Typeface(chinese=(), japanese=(), korean=(), emoji=())
+
+
+def comparison(runs: list[RunSummary], face: Typeface) -> Figure:
+    with rc_context(pictures._style(face)):
+        canvas = pictures.comparison(runs, leaderboards(runs), face)
         canvas.canvas.draw()
     return canvas
 
 
 def test_the_picture_has_four_panels_and_no_text_lies_on_another(fleet: Fleet) -> None:
     runs = in_order(fleet.look(NOW), "state")
-    letters = Lettering(fonts=())
-    canvas = comparison(runs, letters)
+    face = fontless()
+    canvas = comparison(runs, face)
     assert [axes.get_title(loc="left") for axes in canvas.axes] == [
         "runs", "leaderboard", "loss: thin training, dots validation", "at work",
     ]  # fmt: skip
@@ -182,19 +196,79 @@ def test_the_picture_has_four_panels_and_no_text_lies_on_another(fleet: Fleet) -
     # The style's room around a panel may hold its labels, never another panel.
     extents = [axes.get_window_extent() for axes in canvas.axes]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(extents, 2))
-    assert letters.renamed == {"中文实验": "name 1"}, "a name that no font here can draw"
+    assert face.renamed == {"中文实验": "name 1"}, "a name that no font here can draw"
 
 
 def test_the_picture_takes_runs_of_which_nothing_is_known(tmp_path: Path) -> None:
     RecordedRun(tmp_path / "empty", start=NOW).flush()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/progress.jsonl").write_text("broken\n")
-    canvas = comparison(Fleet([tmp_path]).look(NOW), Lettering(fonts=()))
+    canvas = comparison(Fleet([tmp_path]).look(NOW), fontless())
     assert overlaps(canvas) == []
     assert "no two runs can be compared" in {t.get_text() for t in canvas.findobj(Text) if isinstance(t, Text)}
 
 
+def test_losses_can_be_read_off_the_picture_also_where_they_span_less_than_ten(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        RecordedRun(tmp_path / name, start=NOW, loss=lambda step: 2.0 + 4.0 / step).train(30).flush()
+    RecordedRun(tmp_path / "single", start=NOW, loss=lambda step: 5.0).train(1).flush()
+    canvas = comparison(Fleet([tmp_path]).look(NOW), fontless())
+    axes = next(axes for axes in canvas.axes if axes.get_title(loc="left").startswith("loss: "))
+    low, high = axes.get_ylim()
+    told = [t.label1.get_text() for t in axes.yaxis.get_major_ticks() if low <= t.get_loc() <= high]
+    assert len([text for text in told if text]) >= 2
+    assert [line.get_marker() for line in axes.lines if np.array_equal(line.get_xdata(), [1])] == ["."], (
+        "one update is seen"
+    )
+
+
+def test_a_second_board_is_drawn_where_there_is_room_and_none_over_its_edge(tmp_path: Path) -> None:
+    for n in range(2):
+        for name, validation in (("validated", lambda epoch: 1.0 / epoch), ("not", None)):
+            RecordedRun(
+                tmp_path / f"{name}_{n}", start=NOW, validation=validation,
+                settings={"optimizer": {"name_of_a_setting": f"value_{n}" * 9}},
+            ).train().finish()  # fmt: skip
+    for run in tmp_path.iterdir():  # without validation the best epoch's training loss is the run's
+        report = json.loads((run / "experiment_report.json").read_text())
+        report["best"] = report["best"] or {"step": 100, "epoch": 10, "loss": 0.2}
+        (run / "experiment_report.json").write_text(json.dumps(report))
+    canvas = comparison(Fleet([tmp_path]).look(NOW), fontless())
+    assert overlaps(canvas) == []
+    board = next(axes for axes in canvas.axes if axes.get_title(loc="left") == "leaderboard")
+    told = [text.get_text() for text in board.texts]
+    assert {"lowest validation loss", "lowest training loss of an epoch"} <= set(told)
+    assert sum(text.startswith("name_of_a_setting=value_") for text in told) == 4
+    edge = board.get_window_extent()
+    assert all(text.get_window_extent().x1 <= edge.x1 for text in board.texts)
+
+
+def test_names_with_emoji_and_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Warnings are errors here: a character that no font can draw would fail the test."""
+    for name in ("a$b_{$", "\\frac{", "实验🚀👩\u200d🔬"):
+        RecordedRun(tmp_path / name, start=NOW, validation=lambda epoch: 1.0 / epoch).train().finish()
+    face = Typeface()
+    pictures.draw(runs := Fleet([tmp_path]).look(NOW), leaderboards(runs), tmp_path / "fleet.png", face)
+    assert face.renamed == {} or "Symbola" not in face.families
+
+
 def test_long_names_are_cut_at_their_beginning_and_chinese_counts_double() -> None:
-    assert pictures.shortened("short", 10) == "short"
-    assert pictures.shortened("a_very_long_name_3", 8) == "~_name_3"
-    assert pictures.shortened("很长的名字", 6) == "~名字"
+    assert shortened("short", 10) == "short"
+    assert shortened("a_very_long_name_3", 8) == "~_name_3"
+    assert shortened("很长的名字", 6) == "~名字"
+
+
+@given(st.text("ab 中🚀\u200d\x1b"), st.integers(2, 30))
+def test_whatever_is_cut_fits_its_columns(text: str, columns: int) -> None:
+    text = printable(text)
+    assert columns_of(shortened(text, columns)) <= columns
+    assert columns_of(cut(text, columns)) <= columns
+    lines = in_two_lines(text, columns).split("\n")
+    assert len(lines) <= 2
+    assert max(map(columns_of, lines)) <= columns
+    if columns_of(text) <= columns:
+        assert {shortened(text, columns), cut(text, columns), in_two_lines(text, columns)} == {text}
+
+
+def test_joined_emoji_take_the_columns_of_their_parts() -> None:
+    assert printable("👩\u200d🔬 ❤\ufe0f") == "👩🔬 ❤"

@@ -26,8 +26,8 @@ from tools.dashboard.pen import Pen
 from tools.dashboard.picture import draw
 from tools.dashboard.stage import Stage
 from tools.dashboard.theme import THEMES
-from tools.dashboard.typeface import Typeface
 from tools.landscape.surface import surface_path, write_surface
+from tools.typeface import Typeface
 from tools.visualize_training import run as command
 from training.progress import LOG_NAME
 
@@ -70,6 +70,21 @@ def test_a_gif_moves(recorded: RecordedRun, tmp_path: Path, monkeypatch: pytest.
     assert all((np.abs(a - b) > 40).mean() > 0.002 for a, b in itertools.pairwise(shown))
 
 
+def test_a_gif_keeps_the_colours_of_thin_lines(tmp_path: Path) -> None:
+    """A legend's colour is the line's, though little of the picture has it."""
+    frame = np.zeros((180, 320, 3), dtype=np.uint8)
+    frame[..., 2] = np.linspace(0, 255, 320, dtype=np.uint8)  # what covers most of it
+    frame[..., 0] = np.linspace(0, 255, 180, dtype=np.uint8)[:, None]
+    lines = {10: (124, 255, 107), 90: (255, 209, 102), 170: (255, 84, 112)}
+    for row, colour in lines.items():
+        frame[row, 40:80] = colour
+    animation.save_gif(iter([frame]), tmp_path / "lines.gif", lambda done, total: None, 1)
+    with Image.open(tmp_path / "lines.gif") as gif:
+        shown = np.asarray(gif.convert("RGB"), dtype=np.int16)
+    for row, colour in lines.items():
+        assert np.abs(shown[row, 60] - colour).max() <= 40, colour
+
+
 def test_an_mp4_has_its_frames_and_leaves_nothing_else(
     recorded: RecordedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +125,8 @@ def test_a_film_needs_its_encoder(recorded: RecordedRun, tmp_path: Path, monkeyp
         (["--log-dir", "a", "--output", "no/a.png"], "--output no/a.png: there is no folder no; create it first"),
         (["--log-dir", "a", "--compare", "."], "--compare .: there is no run in it"),
         (["--log-dir", "a", "--compare", "gone"], "--compare gone: there is no such directory"),
+        (["--log-dir", "away", "--mode", "offline"], "--log-dir away: it cannot be read (File name too long); mend"),
+        (["--log-dir", "a", "--compare", "away"], "--compare away: it cannot be read (File name too long); mend"),
         (["--log-dir", "a", "--refresh", "0"], "--refresh must be a number of seconds from 0.1 to 3600, got '0'"),
         (["--log-dir", "a", "--dpi", "9"], "--dpi must be a number of dots an inch from 50 to 600, got '9'"),
         (["--log-dir", "a", "--dpi", "90"], "--dpi 90: a window has its screen's; add --output FILE.png"),
@@ -125,6 +142,8 @@ def test_bad_input_is_one_clear_line(
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     (tmp_path / "file").touch()
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / LOG_NAME).symlink_to("x" * 300)  # refused for everybody, as a missing permission is not
     with pytest.raises(UserError) as caught:
         command(arguments)
     assert str(caught.value).startswith(told)

@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from apt_model.errors import UserError
-from tools.command_line import CommandLine, finish, path_given, whole_number
+from tools.command_line import CommandLine, finish, number_between, path_given, whole_number
 
 if TYPE_CHECKING:
     from tools.landscape.study import Result
@@ -65,8 +65,9 @@ def run(arguments: list[str]) -> int:
     """Do what the command line asks; the exit code. Raises UserError before anything is written."""
     args = _parser().parse_args(arguments)
     probe, seed = whole_number("--probe", args.probe, 1), whole_number("--seed", args.seed, 0)
-    resolution, dpi = whole_number("--resolution", args.resolution, 1), whole_number("--dpi", args.dpi, 20)
-    budget_seconds, span = _positive("--budget", args.budget), _positive("--span", args.span)
+    resolution, dpi = whole_number("--resolution", args.resolution, 1), whole_number("--dpi", args.dpi, 20, 600)
+    budget_seconds = _positive("--budget", args.budget)
+    span = number_between("--span", args.span, 0.001, 1000.0, "widths")
     if args.device not in DEVICES:
         raise UserError(f"--device must be one of {', '.join(DEVICES)}, got {args.device!r}")
     if args.output is not None and args.output.suffix.lower() not in OUTPUTS:

@@ -94,7 +94,11 @@ def _check_directories(args: argparse.Namespace) -> None:
         if not directory.is_dir():
             what = "this is a file" if directory.exists() else "there is no such directory"
             raise UserError(f"{flag} {directory}: {what}; give a run directory")
-        if not holds_run(directory):
+        try:
+            is_run = holds_run(directory)
+        except OSError as error:
+            raise UserError(f"{flag} {directory}: it cannot be read ({error.strerror}); mend that") from error
+        if not is_run:
             raise UserError(f"{flag} {directory}: there is no run in it (neither {LOG_NAME} nor {REPORT_NAME})")
 
 
@@ -127,7 +131,7 @@ def run(arguments: list[str]) -> int:
     from tools.dashboard.layout import panel_named
     from tools.dashboard.pen import Pen
     from tools.dashboard.stage import Stage
-    from tools.dashboard.typeface import Typeface
+    from tools.typeface import Typeface
 
     panel = panel_named(args.panel) if args.panel is not None else None
     pen, stage = Pen(theme, Typeface()), Stage(args.log_dir, args.compare)

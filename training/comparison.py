@@ -28,6 +28,12 @@ from training.run_directory import COMPARISON_NAME
 
 SCHEMA_VERSION = 1
 LEAST_SEEDS = 3
+DECIDE_THE_TOKENS = (
+    "data.datasets", "data.pairs", "data.loss_on", "data.truncate", "data.validation_split", "model.max_seq_len",
+)  # fmt: skip
+"""Settings without whose equality two losses are not of the same thing."""
+ARE_IN_TRAINING_LOSSES = ("data.label_smoothing", "model.dropout")
+"""Settings that change a training loss, and not the model alone; a validation loss is without them."""
 CONFIDENCE = 0.95
 FRONT_DOOR = Path(__file__).with_name("train.py")
 
@@ -101,12 +107,24 @@ def parse_comparison(text: str, num_seeds: int, config_class: type[TrainingConfi
         raise ConfigError(str(error).replace("--explain", "--compare", 1)) from None
     if key in ("run.seed", "run.run_dir", "backend"):
         raise ConfigError(f"--compare {text}: {word} is not compared; each pair of runs has its own seed and directory")
-    values = tuple(yaml.safe_load(part) for part in rest.split(","))
+    if key in DECIDE_THE_TOKENS:
+        raise ConfigError(
+            f"--compare {text}: another {word} makes the loss one of other tokens, so no two can be compared"
+        )
+    try:
+        values = tuple(yaml.safe_load(part) for part in rest.split(","))
+    except yaml.YAMLError:
+        raise ConfigError(f"--compare {text}: a value is no YAML; write them as in {example}") from None
+    if any(isinstance(value, list | dict) for value in values):
+        raise ConfigError(f"--compare {text}: lists are not compared; give single values, as in {example}")
     if len(values) < 2 or len({str(value) for value in values}) < len(values):
         raise ConfigError(f"--compare {text}: give two values or more, each once, as in {example}")
     if num_seeds < LEAST_SEEDS:
         raise ConfigError(f"--compare-seeds {num_seeds}: fewer than {LEAST_SEEDS} say nothing about their spread")
-    return Comparison(key, values, tuple(range(first_seed, first_seed + num_seeds)))
+    comparison = Comparison(key, values, tuple(range(first_seed, first_seed + num_seeds)))
+    if len({comparison.name(value, first_seed) for value in values}) < len(values):
+        raise ConfigError(f"--compare {text}: two of the values would share a run directory; compare them one by one")
+    return comparison
 
 
 def compare(
@@ -136,6 +154,12 @@ def compare(
             where = directory / comparison.name(value, seed)
             own = {comparison.key: value, "run.seed": seed, "run.run_dir": where}
             runs[value, seed] = resolve(config_class, {**layers, "--compare": own}).config
+    is_validated = bool(next(iter(runs.values())).data.validation_split)
+    if comparison.key in ARE_IN_TRAINING_LOSSES and not is_validated:
+        raise ConfigError(
+            f"--compare {comparison.setting}: training losses are measured with it, so only validation losses can be "
+            "compared; add --validation-split 0.1"
+        )
     how = ["--resume"] if resume else ["--overwrite"] if overwrite else []
     with tempfile.TemporaryDirectory(prefix="apt-compare-") as folder:
         for number, ((value, seed), config) in enumerate(runs.items(), 1):
@@ -153,7 +177,7 @@ def compare(
         ])
         for value in comparison.values[1:]
     ]  # fmt: skip
-    metric = "validation loss" if next(iter(runs.values())).data.validation_split else "loss of the last epoch"
+    metric = "validation loss" if is_validated else "loss of the last epoch"
     for line in table(comparison, told, differences, metric):
         print(line)
     document = {

@@ -12,6 +12,7 @@ from training import registry
 from training.backend import Backend, RemoteBackend, is_remote
 from training.config import TrainingConfig
 from training.layers import Layer, flatten, read_yaml, resolve
+from training.manifest import existing_form
 
 
 def with_options(*backends: type[Backend]) -> type[TrainingConfig]:
@@ -65,7 +66,7 @@ def _name_in(config_file: Path | None, backend: str) -> str | None:
 
 def is_elsewhere(resume: str | bool | None) -> bool:
     """Whether `--resume NAME` names a run that is not on this machine."""
-    return isinstance(resume, str) and not Path(resume).expanduser().exists()
+    return isinstance(resume, str) and not existing_form(Path(resume).expanduser()).exists()
 
 
 def settings_elsewhere(

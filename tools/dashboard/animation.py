@@ -51,7 +51,9 @@ def film(scene: Scene, pen: Pen, dpi: float, panel: str | None, count: int) -> I
 
 
 def save_gif(frames: Iterator[Frame], path: Path, told: Told, count: int) -> None:
-    """Write an animated GIF, by Pillow; all frames have the last one's 256 colours, so that nothing flickers.
+    """Write an animated GIF, by Pillow; all frames have the last one's colours, so that nothing flickers.
+
+    Of the 256, 160 are those that cover much of it, and 96 the most different ones: a thin line keeps its colour.
 
     Raises:
         UserError: it cannot be written.
@@ -62,7 +64,12 @@ def save_gif(frames: Iterator[Frame], path: Path, told: Told, count: int) -> Non
     for n, frame in enumerate(frames, start=1):
         pictures.append(Image.fromarray(frame))
         told(n, count)
-    palette = pictures[-1].quantize(256, dither=Image.Dither.NONE)
+    palette = Image.new("P", (1, 1))
+    colours = (
+        pictures[-1].quantize(160, Image.Quantize.MEDIANCUT).getpalette(),
+        pictures[-1].quantize(96, Image.Quantize.MAXCOVERAGE).getpalette(),
+    )
+    palette.putpalette([value for some in colours for value in some or ()])
     small = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     buffer = io.BytesIO()
     small[0].save(

@@ -17,15 +17,17 @@ from matplotlib.patheffects import Normal, Stroke
 
 from tools.command_line import one_of
 from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
-from tools.dashboard.panels.status import state_colour, state_told
+from tools.dashboard.panels.status import scene_colour, scene_told
 from tools.dashboard.pen import LARGE, SMALL, Pen
 from tools.dashboard.scene import Scene
+from tools.monitoring.wording import shortened
 
 WIDTH, HEIGHT = 12.8, 7.2
 """Inches: at 100 dots an inch 1280 x 720 pixels, the least in which everything can be read."""
 BACKGROUND = "background"
 """The label of the axes behind all panels."""
-LONGEST_TITLE = 60
+LONGEST_TITLE = 84
+"""Columns."""
 
 
 class Margins(NamedTuple):
@@ -160,12 +162,11 @@ def _header(figure: Figure, scene: Scene, pen: Pen) -> None:
         0.009, 0.967, "APT", fontsize=15, color=theme.primary, va="center", path_effects=light,
         gid="brand", **pen.bold,
     )  # fmt: skip
-    name = scene.run.name if len(scene.run.name) <= LONGEST_TITLE else "~" + scene.run.name[1 - LONGEST_TITLE :]
-    figure.text(0.052, 0.9665, pen.typeface.text(name), fontsize=LARGE, color=theme.text, va="center", gid="name")
+    name = shortened(pen.typeface.text(scene.run.name), LONGEST_TITLE)
+    figure.text(0.052, 0.9665, name, fontsize=LARGE, color=theme.text, va="center", gid="name")
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    told = f"replay, step {scene.now:,}" if scene.replayed_until is not None else state_told(scene.run)
     figure.text(
-        0.885, 0.967, told, fontsize=LARGE, color=state_colour(scene.run, theme), ha="right",
+        0.885, 0.967, scene_told(scene), fontsize=LARGE, color=scene_colour(scene, theme), ha="right",
         va="center", gid="state", **pen.bold,
     )  # fmt: skip
     figure.text(0.991, 0.967, when, fontsize=SMALL, color=theme.faint, ha="right", va="center", gid="time")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.legend import Legend
 
 from tools.dashboard.theme import Theme
-from tools.dashboard.typeface import EMOJI_FONTS, Typeface
+from tools.typeface import Typeface
 
 SMALL, NORMAL, LARGE = 7.5, 8.5, 10.5
 """Points, on a figure of 12.8 by 7.2 inches."""
@@ -27,11 +28,8 @@ class Pen:
         glass = [(*to_rgb(colour), opacity) for colour, opacity in zip(theme.terrain, _opacities(theme), strict=True)]
         self.glass = LinearSegmentedColormap.from_list("glass", glass)
         """The terrain's colours, through which one sees; more so above, so that a valley's walls hide nothing."""
-        self.bold: dict[str, Any] = {
-            "fontweight": "bold",
-            "family": [f for f in typeface.families if f not in EMOJI_FONTS],
-        }
-        """For our own words: the fonts with emoji have no bold face."""
+        self.bold: dict[str, Any] = {"fontweight": "bold", "family": typeface.bold_families}
+        """For our own words."""
         self.energy = LinearSegmentedColormap.from_list("energy", (theme.panel, *theme.terrain[1:]))
         """From nothing to much; nothing is a panel's ground."""
         self.path = LinearSegmentedColormap.from_list("path", (theme.primary, theme.secondary))
@@ -53,6 +51,8 @@ class Pen:
     def line(self, axes: Axes, *data: Any, color: str, width: float, **how: Any) -> None:
         """A line that glows, as far as the theme does."""
         order = how.pop("zorder", 3.0)
+        if len(data[0]) == 1:  # a line of one point is not to be seen
+            how = {"marker": "o", "ms": 1.6 * width, **how}
         if self.theme.glow:
             for wider, alpha in _HALO:
                 halo = self.theme.glow * alpha * how.get("alpha", 1.0)
@@ -66,9 +66,10 @@ class Pen:
         for wider, alpha in _HALO if self.theme.glow else ():
             halo = {"ms": size + 2.4 * wider, "alpha": self.theme.glow * alpha, "zorder": order - 0.1}
             axes.plot(*where, "o", color=color, mew=0, **halo)
-        core = self.theme.text if self.theme.glow else color
+        # Without light, a bright edge tells it from what lies beneath.
+        core, edge = (self.theme.text, color) if self.theme.glow else (color, self.theme.panel)
         axes.plot(
-            *where, marker, color=core, ms=size, markeredgecolor=color, mew=1.2, linestyle="none", zorder=order, **how
+            *where, marker, color=core, ms=size, markeredgecolor=edge, mew=1.2, linestyle="none", zorder=order, **how
         )
 
     def empty(self, axes: Axes, *lines: str) -> None:
@@ -81,11 +82,11 @@ class Pen:
                 fontsize=size,
             )  # fmt: skip
 
-    def legend(self, axes: Axes, handles: list[Any], names: list[str], loc: Any) -> Legend:
+    def legend(self, axes: Axes, handles: Sequence[Any], names: list[str], loc: Any, columns: int) -> Legend:
         """A legend inside the axes, on the panel's ground."""
         legend: Legend = axes.legend(
             handles, names, loc=loc, facecolor=self.theme.panel, edgecolor=self.theme.edge, framealpha=0.8,
-            borderpad=0.35, labelspacing=0.25, handlelength=1.6, handletextpad=0.5,
+            borderpad=0.35, labelspacing=0.25, handlelength=1.6, handletextpad=0.5, ncols=columns, columnspacing=1.0,
         )  # fmt: skip
         legend.set_zorder(9)
         return legend

@@ -32,6 +32,11 @@ class Scene:
         """The update that the run is shown at."""
         return self.run.history.step if self.replayed_until is None else self.replayed_until
 
+    @property
+    def is_midway(self) -> bool:
+        """Whether an animation shows the run before its last update."""
+        return self.replayed_until is not None and self.replayed_until < self.run.history.step
+
     def history(self, view: RunView) -> History:
         """The curves of one of the runs as far as they are shown."""
         return view.history if self.replayed_until is None else view.history.until(self.replayed_until)

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from apt_model.errors import UserError
 from tools.landscape.surface import Floats, Surface
-from tools.lettering import FONT_ADVICE, Lettering
 from tools.output_file import write_atomically
+from tools.typeface import Typeface
 
 _COLOURS = "viridis"
 _TRUE, _ON_PLANE = "#cc3311", "#0077bb"
@@ -24,29 +24,29 @@ MAX_RATIO = 1e3
 """Where the largest loss is more than so many times the smallest, heights are drawn by their logarithm."""
 
 
-def draw(surface: Surface, run_name: str, path: Path, dpi: int = 110, lettering: Lettering | None = None) -> list[str]:
+def draw(surface: Surface, run_name: str, path: Path, dpi: int = 110, typeface: Typeface | None = None) -> list[str]:
     """Write the picture as a PNG; returns notes for the user.
 
     Raises:
         UserError: it cannot be written.
     """
-    letters = lettering or Lettering()
-    with rc_context({"font.family": letters.families(), "axes.unicode_minus": False}):
+    face = typeface or Typeface()
+    with rc_context({"font.family": face.families, "axes.unicode_minus": False, "text.parse_math": False}):
         figure = Figure(figsize=(15, 8.5), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(2, 2, width_ratios=(1.7, 1.0))
-        figure.suptitle(f"{letters.label('损失地形', 'Loss landscape')}: {letters.name(run_name)}")
+        figure.suptitle(f"{face.label('损失地形', 'Loss landscape')}: {face.name(run_name)}")
         height = Height(surface)
-        _terrain(figure.add_subplot(grid[:, 0], projection="3d"), surface, height, letters)
-        _map(figure, figure.add_subplot(grid[0, 1]), surface, height, letters)
-        _truth(figure.add_subplot(grid[1, 1]), surface, letters)
+        _terrain(figure.add_subplot(grid[:, 0], projection="3d"), surface, height, face)
+        _map(figure, figure.add_subplot(grid[0, 1]), surface, height, face)
+        _truth(figure.add_subplot(grid[1, 1]), surface, face)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi)
     write_atomically(path, buffer.getvalue())
-    notes = [] if letters.font else [FONT_ADVICE]
+    notes = face.advice()
     if height.not_finite:
         notes.append(f"at {height.not_finite} points the loss is not finite; the picture has holes there")
-    return notes + [f"in the picture, {drawn} is {given}" for given, drawn in letters.renamed.items()]
+    return notes
 
 
 class Height:
@@ -66,26 +66,29 @@ class Height:
         heights = np.log10(losses) if self.is_log else losses
         return np.where(np.isfinite(losses), heights, np.nan)
 
-    def label(self, letters: Lettering) -> str:
+    def label(self, face: Typeface) -> str:
         """Of the vertical axis."""
-        name = letters.label("损失", "loss of a token")
+        name = face.label("损失", "loss of a token")
         return f"log10 ({name})" if self.is_log else name
 
 
-def _axis_names(surface: Surface, letters: Lettering) -> tuple[str, str]:
+def _axis_names(surface: Surface, face: Typeface) -> tuple[str, str]:
     shares = surface.explained_variance
     if shares is None:
-        return letters.label("随机方向 1", "random direction 1"), letters.label("随机方向 2", "random direction 2")
-    first, second = letters.label("主方向 1", "main direction 1"), letters.label("主方向 2", "main direction 2")
+        return face.label("随机方向 1", "random direction 1"), face.label("随机方向 2", "random direction 2")
+    first, second = face.label("主方向 1", "main direction 1"), face.label("主方向 2", "main direction 2")
     return f"{first} ({shares[0]:.1%})", f"{second} ({shares[1]:.1%})"
 
 
-def _terrain(axes: Any, surface: Surface, height: Height, letters: Lettering) -> None:
+def _terrain(axes: Any, surface: Surface, height: Height, face: Typeface) -> None:
     """The surface, contours beneath it, the path at its true losses and on the plane."""
     alphas, betas = np.meshgrid(surface.alphas, surface.betas)
     heights = height.of_grid
     low, high = float(heights.min()), float(heights.max())
-    floor = low - 0.35 * (high - low or 1.0)
+    true, on_plane = height.of(surface.path_loss), height.of(surface.path_plane_loss)
+    known = np.concatenate([[low, high], true, on_plane])  # the path may run above the plane, and below
+    bottom, top = float(np.nanmin(known)), float(np.nanmax(known))
+    floor = bottom - 0.35 * (top - bottom or 1.0)
     axes.plot_surface(
         alphas, betas, heights.filled(np.nan), cmap=_COLOURS, vmin=low, vmax=high, rcount=200, ccount=200,
         linewidth=0.0, antialiased=True, alpha=0.75,
@@ -93,60 +96,59 @@ def _terrain(axes: Any, surface: Surface, height: Height, letters: Lettering) ->
     if high > low:
         axes.contour(alphas, betas, heights, levels=_LEVELS, zdir="z", offset=floor, cmap=_COLOURS, linewidths=0.8)
     x, y = surface.path_plane.T
-    true, on_plane = height.of(surface.path_loss), height.of(surface.path_plane_loss)
     if len(x) > 1:
         axes.plot(x, y, on_plane, color=_ON_PLANE, linewidth=1.4, linestyle="dashed", zorder=9,
-                  label=letters.label("路径在平面上的损失", "path, loss on the plane"))  # fmt: skip
+                  label=face.label("路径在平面上的损失", "path, loss on the plane"))  # fmt: skip
         axes.plot(x, y, true, color=_TRUE, linewidth=2.0, marker="o", markersize=3, zorder=10,
-                  label=letters.label("路径的真实损失", "path, true loss"))  # fmt: skip
+                  label=face.label("路径的真实损失", "path, true loss"))  # fmt: skip
         axes.plot(x, y, np.full(len(x), floor), color=_TRUE, linewidth=0.8)
     center = height.of(np.array([surface.center_loss]))
     axes.plot([0.0], [0.0], center, linestyle="none", marker="*", markersize=15, color="black", zorder=11,
-              label=f"{letters.label('中心', 'centre')}: {surface.center_loss:.4g}")  # fmt: skip
-    axes.set_zlim(floor, high + 0.02 * (high - low))
-    first, second = _axis_names(surface, letters)
+              label=f"{face.label('中心', 'centre')}: {surface.center_loss:.4g}")  # fmt: skip
+    axes.set_zlim(floor, top + 0.02 * (top - bottom))
+    first, second = _axis_names(surface, face)
     axes.set_xlabel(first)
     axes.set_ylabel(second)
-    axes.set_zlabel(height.label(letters))
+    axes.set_zlabel(height.label(face))
     axes.view_init(elev=32, azim=-58)
     axes.legend(loc="upper left", fontsize=9)
     measured = f"{len(surface.alphas)} x {len(surface.betas)}"
     axes.set_title(
-        f"{letters.name(surface.center)}, {letters.label('步', 'step')} {surface.center_step}; {measured}, "
-        f"{surface.probe_tokens} {letters.label('个词元', 'tokens')}",
+        f"{face.name(surface.center)}, {face.label('步', 'step')} {surface.center_step}; {measured}, "
+        f"{surface.probe_tokens} {face.label('个词元', 'tokens')}",
         fontsize=10,
     )
 
 
-def _map(figure: Figure, axes: Axes, surface: Surface, height: Height, letters: Lettering) -> None:
+def _map(figure: Figure, axes: Axes, surface: Surface, height: Height, face: Typeface) -> None:
     """The same from above, with the path coloured by how far it is from the plane."""
     if height.of_grid.max() > height.of_grid.min():
         filled = axes.contourf(surface.alphas, surface.betas, height.of_grid, levels=_LEVELS, cmap=_COLOURS, alpha=0.85)
-        figure.colorbar(filled, ax=axes, label=height.label(letters))
+        figure.colorbar(filled, ax=axes, label=height.label(face))
     x, y = surface.path_plane.T
     axes.plot(x, y, color=_TRUE, linewidth=1.2, marker="o", markersize=3)
     axes.plot([0.0], [0.0], linestyle="none", marker="*", markersize=12, color="black")
-    first, second = _axis_names(surface, letters)
+    first, second = _axis_names(surface, face)
     axes.set_xlabel(first)
     axes.set_ylabel(second)
-    axes.set_title(letters.label("俯视图", "from above"), fontsize=10)
+    axes.set_title(face.label("俯视图", "from above"), fontsize=10)
 
 
-def _truth(axes: Axes, surface: Surface, letters: Lettering) -> None:
+def _truth(axes: Axes, surface: Surface, face: Typeface) -> None:
     """Along the run: the true loss beside the plane's, and how far away the plane is."""
     if len(surface.path_steps) < 2:
         axes.axis("off")
-        axes.text(0.5, 0.5, letters.label("没有权重快照，所以没有路径", "no weight snapshots, so no path"), ha="center")
+        axes.text(0.5, 0.5, face.label("没有权重快照，所以没有路径", "no weight snapshots, so no path"), ha="center")
         return
     steps = surface.path_steps
-    axes.plot(steps, surface.path_loss, color=_TRUE, marker="o", markersize=3, label=letters.label("真实", "true loss"))
+    axes.plot(steps, surface.path_loss, color=_TRUE, marker="o", markersize=3, label=face.label("真实", "true loss"))
     axes.plot(steps, surface.path_plane_loss, color=_ON_PLANE, linestyle="dashed", marker="s", markersize=3,
-              label=letters.label("平面上", "on the plane"))  # fmt: skip
-    axes.set_xlabel(letters.label("步", "step"))
-    axes.set_ylabel(letters.label("损失", "loss of a token"))
+              label=face.label("平面上", "on the plane"))  # fmt: skip
+    axes.set_xlabel(face.label("步", "step"))
+    axes.set_ylabel(face.label("损失", "loss of a token"))
     beside = axes.twinx()
     beside.fill_between(steps, surface.path_distance / surface.center_norm * 100.0, color="#888888", alpha=0.25)
-    beside.set_ylabel(letters.label("离平面", "distance from the plane, % of the weights"))
+    beside.set_ylabel(face.label("离平面", "distance from the plane, % of the weights"))
     beside.set_ylim(bottom=0.0)
-    axes.set_title(letters.label("路径上平面有多真", "how true the plane is along the path"), fontsize=10)
+    axes.set_title(face.label("路径上平面有多真", "how true the plane is along the path"), fontsize=10)
     axes.legend(fontsize=9)

@@ -18,7 +18,7 @@ from tools.landscape.measurement import Budget, Measurement
 from tools.landscape.path import WeightPath
 from tools.landscape.probe import Probe
 from tools.landscape.subject import Subject, find_subject
-from tools.landscape.surface import Directions, Floats, Surface, read_file, surface_path, write_surface
+from tools.landscape.surface import Directions, Floats, Surface, check_kept, read_file, surface_path, write_surface
 from training.device import pick_device
 from training.task import LanguageModeling
 
@@ -95,6 +95,7 @@ def study(
         known = replace(known, center=subject.origin.name)  # the same weights may lie in another file now
         if known.finished:
             return Result(known, file, 0, probe.num_samples)
+    check_kept(file)
     plane = path_plane(weights, path) if directions == "pca" else random_plane(weights, settings.seed)
     if known is None:
         known = _unmeasured(settings, directions, subject, weights, plane, path, probe, file.stem.partition("_")[2])

@@ -60,6 +60,14 @@ def find_subject(run_dir: Path, checkpoint: Path | None = None, datasets: Sequen
     """
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such run directory")
+    try:
+        return _read(run_dir, checkpoint, datasets)
+    except OSError as error:  # no permission, a run that is deleted just now, a network disk that is away
+        where = error.filename or run_dir
+        raise UserError(f"{where}: it cannot be read ({error.strerror or error}); mend that or try again") from error
+
+
+def _read(run_dir: Path, checkpoint: Path | None, datasets: Sequence[str]) -> Subject:
     origin = _named(run_dir, checkpoint) if checkpoint is not None else _newest(run_dir)
     config, dataset = _data(run_dir, _config(run_dir), datasets)
     model, step = _weights(run_dir, origin, config, dataset.tokenizer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -116,6 +117,18 @@ def read_surface(run_dir: Path, since: float = 0.0) -> Surface | None:
 def surface_path(run_dir: Path, key: str) -> Path:
     """Where the surface with this key is kept."""
     return run_dir / LANDSCAPE_NAME / f"surface_{key}.json"
+
+
+def check_kept(path: Path) -> None:
+    """Refuse a place for a surface before it is measured, not after.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    folder = path.parent
+    above = folder if folder.is_dir() else folder.parent
+    if not os.access(above, os.W_OK):
+        raise UserError(f"{folder}: surfaces are kept there, and it cannot be written to; measure a copy of the run")
 
 
 def write_surface(path: Path, surface: Surface) -> None:

@@ -36,12 +36,12 @@ class Alert:
     message: str
 
 
-def alerts_of(trace: Trace, state: State, silent_seconds: float) -> Iterator[Alert]:
+def alerts_of(trace: Trace, state: State, silent_seconds: float, precision: object) -> Iterator[Alert]:
     """The present alerts of a run whose record can be read."""
     if state is State.FAILED:
         error = trace.ending.splitlines()[0] if trace.ending else "no reason recorded"
         yield Alert(Kind.FAILED, f"failed at step {trace.step:,}: {error}")
-    if (told := _not_finite(trace)) is not None:
+    if (told := _not_finite(trace, precision)) is not None:
         yield Alert(Kind.NOT_FINITE, told)
     if state is State.STALLED:
         yield Alert(Kind.STALLED, f"stalled at step {trace.step:,}: no event for {duration(silent_seconds)}")
@@ -53,12 +53,20 @@ def alerts_of(trace: Trace, state: State, silent_seconds: float) -> Iterator[Ale
         yield Alert(Kind.OVERFITTING, told)
 
 
-def _not_finite(trace: Trace) -> str | None:
+def _not_finite(trace: Trace, precision: object) -> str | None:
     if trace.not_finite_at is not None:
-        skipped = f"; {trace.num_skipped:,} updates skipped" if trace.num_skipped else ""
+        skipped = f"; {_skipped(trace)}" if trace.num_skipped else ""
         return f"loss not finite, last at step {trace.not_finite_at:,}{skipped}"
     bad = [e for e in trace.evaluations if e.loss is None]
-    return f"validation loss not finite in epoch {bad[-1].epoch}" if bad else None
+    if bad:
+        return f"validation loss not finite in epoch {bad[-1].epoch}"
+    if trace.num_skipped and precision != "fp16":  # which skips updates to find its loss scale
+        return f"gradient not finite; {_skipped(trace)}"
+    return None
+
+
+def _skipped(trace: Trace) -> str:
+    return f"{trace.num_skipped:,} update{'s' if trace.num_skipped > 1 else ''} skipped"
 
 
 def overfitting(trace: Trace) -> str | None:

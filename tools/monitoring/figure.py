@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +16,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tools.lettering import FONT_ADVICE, Lettering
+from tools.log_scale import in_decades
 from tools.monitoring.activity import spans
-from tools.monitoring.leaderboard import Board
+from tools.monitoring.leaderboard import Board, Entry
 from tools.monitoring.run import RunSummary
 from tools.monitoring.state import State
-from tools.monitoring.wording import duration, figure, printable, rate
+from tools.monitoring.wording import cut, duration, figure, rate, shortened
 from tools.output_file import write_atomically
+from tools.typeface import Typeface
 
 GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"
 RUN_COLOURS = (
@@ -54,31 +54,30 @@ _STYLE = {
 
 
 def draw(
-    runs: Sequence[RunSummary], boards: Sequence[Board], path: Path, lettering: Lettering | None = None
+    runs: Sequence[RunSummary], boards: Sequence[Board], path: Path, typeface: Typeface | None = None
 ) -> list[str]:
     """Write the picture as a PNG of 1280 x 720; returns notes for the user (a missing font).
 
     Raises:
         UserError: it cannot be written.
     """
-    letters = lettering or Lettering()
-    with rc_context(_style(letters)):
-        canvas = comparison(runs, boards, letters)
+    face = typeface or Typeface()
+    with rc_context(_style(face)):
+        canvas = comparison(runs, boards, face)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
-    foreign = [f"in the figure, {drawn} is {given}" for given, drawn in letters.renamed.items()]
-    return foreign if letters.font else [FONT_ADVICE, *foreign]
+    return face.advice()
 
 
-def _style(letters: Lettering) -> Any:  # matplotlib's stubs name each key
-    return {**_STYLE, "font.family": letters.families()}
+def _style(face: Typeface) -> Any:  # matplotlib's stubs name each key
+    return {**_STYLE, "font.family": face.families}
 
 
-def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], letters: Lettering) -> Figure:
+def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], face: Typeface) -> Figure:
     """The picture of 1280 x 720 pixels, in the style that is set."""
     shown = list(runs[:MOST_ROWS])
-    names = _short_names(runs)
+    names = _short_names(runs, face)
     colours = {run.path: RUN_COLOURS[n] if n < len(RUN_COLOURS) else OTHER_COLOUR for n, run in enumerate(runs)}
     canvas = Figure(figsize=(12.8, 7.2), dpi=100)
     FigureCanvasAgg(canvas)
@@ -88,36 +87,26 @@ def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], letters: Let
     lower = canvas.add_gridspec(
         1, 2, width_ratios=[1.2, 1.0], left=0.045, right=0.985, top=0.44, bottom=0.07, wspace=0.24
     )
-    title = letters.label("全部训练", "all trainings")
-    canvas.text(0.015, 0.95, title, fontsize=15, fontweight="bold", color=RUN_COLOURS[0])
+    title = face.label("全部训练", "all trainings")
+    canvas.text(0.015, 0.95, title, fontsize=15, fontweight="bold", family=face.bold_families, color=RUN_COLOURS[0])
     counts = [(state, sum(run.state is state for run in runs)) for state in State]
     told = ", ".join(f"{count} {state}" for state, count in counts if count)
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     canvas.text(0.985, 0.95, f"{told}   {when}", fontsize=9, color=FAINT, ha="right")
-    _list(canvas.add_subplot(upper[0]), shown, len(runs), colours, names, letters)
-    _leaderboard(canvas.add_subplot(upper[1]), boards, colours, names, letters)
-    _curves(canvas.add_subplot(lower[0]), runs, colours, letters)
-    _activity(canvas.add_subplot(lower[1]), shown, colours, names, letters)
+    _list(canvas.add_subplot(upper[0]), shown, len(runs), colours, names, face)
+    _leaderboard(canvas.add_subplot(upper[1]), boards, colours, names, face)
+    _curves(canvas.add_subplot(lower[0]), runs, colours, face)
+    _activity(canvas.add_subplot(lower[1]), shown, colours, names, face)
     return canvas
 
 
-def _short_names(runs: Sequence[RunSummary]) -> dict[Path, str]:
-    """Names without the directories that all have in common."""
+def _short_names(runs: Sequence[RunSummary], face: Typeface) -> dict[Path, str]:
+    """Names without the directories that all have in common, as they can be drawn."""
     parents = {str(Path(run.name).parent) for run in runs}
     common = (
         Path(os.path.commonpath(parents)) if parents and len({Path(p).is_absolute() for p in parents}) == 1 else Path()
     )
-    return {run.path: printable(str(Path(run.name).relative_to(common))) for run in runs}
-
-
-def shortened(text: str, columns: int) -> str:
-    """The end of a text that takes no more columns; Chinese characters take two."""
-    width = 0
-    for n, character in enumerate(reversed(text)):
-        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if width > columns:
-            return "~" + text[len(text) - n + 1 :]
-    return text
+    return {run.path: face.name(str(Path(run.name).relative_to(common))) for run in runs}
 
 
 def _bare(axes: Axes) -> None:
@@ -133,10 +122,10 @@ def _list(
     total: int,
     colours: dict[Path, str],
     names: dict[Path, str],
-    letters: Lettering,
+    face: Typeface,
 ) -> None:
     _bare(axes)
-    axes.set_title(letters.label("运行", "runs"))
+    axes.set_title(face.label("运行", "runs"), family=face.bold_families)
     heads = (
         (0.035, "run", "left"), (0.295, "state", "left"), (0.435, "progress", "left"), (0.68, "loss", "right"),
         (0.76, "best", "right"), (0.835, "acc", "right"), (0.905, "tok/s", "right"), (0.988, "ETA", "right"),
@@ -153,7 +142,7 @@ def _list(
         if run.progress is not None:
             axes.add_patch(Rectangle((0.435, y - 0.16 * height), 0.1 * run.progress, 0.32 * height, color=state, lw=0))
         cells = (
-            shortened(letters.name(names[run.path]), 26),
+            shortened(names[run.path], 26),
             f"{run.state}{silent}",
             f"{int(100 * run.progress)}%" if run.progress is not None else "",
             figure(run.loss) if run.loss is not None else "nan" if run.points else "-",
@@ -170,67 +159,87 @@ def _list(
 
 
 def _leaderboard(
-    axes: Axes, boards: Sequence[Board], colours: dict[Path, str], names: dict[Path, str], letters: Lettering
+    axes: Axes, boards: Sequence[Board], colours: dict[Path, str], names: dict[Path, str], face: Typeface
 ) -> None:
     _bare(axes)
-    axes.set_title(letters.label("排行榜", "leaderboard"))
+    axes.set_title(face.label("排行榜", "leaderboard"), family=face.bold_families)
     if not boards:
         axes.text(0.5, 0.5, "no two runs can be compared", ha="center", va="center", color=FAINT)
         return
-    board = boards[0]
-    axes.text(0.02, 0.94, board.measure, va="center", color=TEXT)
-    axes.text(0.02, 0.875, board.basis, va="center", color=FAINT, fontsize=8)
+    top, num_told = 0.94, 0
+    for board in boards:
+        room = int((top - 0.31) / 0.09 + 1.001)  # places that it has room for
+        if room < 2:
+            break
+        places = board.entries[: min(room, MOST_PLACES)]
+        _places(axes, board, places, top, colours, names, face)
+        num_told, top = num_told + len(places), top - 0.23 - 0.09 * len(places)
+    if rest := sum(len(board.entries) for board in boards) - num_told:
+        axes.text(0.02, 0.02, f"... and {rest} more", va="bottom", color=FAINT, fontsize=8)
+
+
+def _places(
+    axes: Axes,
+    board: Board,
+    places: Sequence[Entry],
+    top: float,
+    colours: dict[Path, str],
+    names: dict[Path, str],
+    face: Typeface,
+) -> None:
+    """One board, from a height on."""
+    axes.text(0.02, top, board.measure, va="center", color=TEXT)
+    axes.text(0.02, top - 0.065, board.basis, va="center", color=FAINT, fontsize=8)
     if board.caveat:
-        axes.text(0.02, 0.82, board.caveat, va="center", color="#ffd166", fontsize=8)
-    places = board.entries[:MOST_PLACES]
+        axes.text(0.02, top - 0.12, board.caveat, va="center", color="#ffd166", fontsize=8)
     worst = max(entry.loss for entry in places)
     for n, entry in enumerate(places):
-        y = 0.74 - 0.09 * n
+        y = top - 0.2 - 0.09 * n
         colour = colours.get(entry.run.path, OTHER_COLOUR)
-        axes.text(0.045, y, str(entry.place), ha="right", va="center", color=colour, fontweight="bold")
-        axes.text(0.065, y, shortened(letters.name(names[entry.run.path]), 23), va="center")
+        axes.text(
+            0.045, y, str(entry.place), ha="right", va="center", color=colour, fontweight="bold",
+            family=face.bold_families,
+        )  # fmt: skip
+        axes.text(0.065, y, shortened(names[entry.run.path], 23), va="center")
         axes.text(0.485, y, figure(entry.loss), ha="right", va="center")
         share = entry.loss / worst if worst > 0.0 else 0.0
         axes.add_patch(Rectangle((0.5, y - 0.012), 0.09 * share, 0.024, color=colour, lw=0))
         differs = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in entry.differs.items())
-        told = differs if len(differs) <= 36 else differs[:35] + "~"
-        axes.text(0.605, y, letters.name(printable(told)), va="center", color=FAINT, fontsize=7.5)
-    rest = sum(len(b.entries) for b in boards) - len(places)
-    if rest:
-        told = f"... and {rest} more" + (f" on {len(boards)} boards" if len(boards) > 1 else "")
-        axes.text(0.02, 0.02, told, va="bottom", color=FAINT, fontsize=8)
+        axes.text(0.605, y, cut(face.text(differs), 33), va="center", color=FAINT, fontsize=7.5)
 
 
-def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], letters: Lettering) -> None:
-    axes.set_title(letters.label("损失曲线：细线为训练，点为验证", "loss: thin training, dots validation"))
+def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], face: Typeface) -> None:
+    title = face.label("损失曲线：细线为训练，点为验证", "loss: thin training, dots validation")
+    axes.set_title(title, family=face.bold_families)
     if not any(run.points for run in runs):
         _bare(axes)
         axes.text(0.5, 0.5, "no update yet", ha="center", va="center", color=FAINT)
         return
-    positive = True
+    drawn: list[float] = []
     for n, run in reversed(list(enumerate(runs))):  # the first of the list lies on top
         colour = colours[run.path]
         is_named = n < len(RUN_COLOURS)
         losses = [p.loss if p.loss is not None else math.nan for p in run.points]
-        axes.plot([p.step for p in run.points], losses, color=colour, lw=0.8, alpha=0.75 if is_named else 0.35)
+        axes.plot(
+            [p.step for p in run.points], losses, color=colour, lw=0.8, alpha=0.75 if is_named else 0.35,
+            marker="." if len(losses) == 1 else "",
+        )  # fmt: skip
         measured = [(e.step, e.loss) for e in run.evaluations if e.loss is not None]
         axes.plot(
             [step for step, _ in measured], [loss for _, loss in measured], "o-", color=colour, lw=1.6, ms=3.0,
             alpha=1.0 if is_named else 0.35,
         )  # fmt: skip
-        positive = positive and all(not loss <= 0.0 for loss in losses) and all(loss > 0.0 for _, loss in measured)
-    if positive:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # matplotlib's own is mathematical notation
-        axes.yaxis.set_minor_formatter("")
+        drawn += [loss for loss in losses if math.isfinite(loss)] + [loss for _, loss in measured]
+    if drawn and min(drawn) > 0.0:
+        in_decades(axes, min(drawn) * 0.85, max(drawn) * 1.2)
     axes.grid(True, which="major")
-    axes.set_xlabel(letters.label("步", "step"))
+    axes.set_xlabel(face.label("步", "step"))
 
 
 def _activity(
-    axes: Axes, shown: Sequence[RunSummary], colours: dict[Path, str], names: dict[Path, str], letters: Lettering
+    axes: Axes, shown: Sequence[RunSummary], colours: dict[Path, str], names: dict[Path, str], face: Typeface
 ) -> None:
-    axes.set_title(letters.label("活动时间", "at work"))
+    axes.set_title(face.label("活动时间", "at work"), family=face.bold_families)
     ends = {State.FAILED: "X", State.STALLED: "D", State.FINISHED: "s", State.STOPPED: "P", State.RUNNING: ">"}
     found = {run.path: spans(run.path) for run in shown}
     known = [time for times in found.values() for span in times for time in span]
@@ -247,7 +256,7 @@ def _activity(
             )  # fmt: skip
     for state in (s for s in ends if any(run.state is s for run in shown)):
         axes.plot([], [], ends[state], color=STATE_COLOURS[state], label=state)
-    axes.set_yticks(range(len(shown)), [shortened(letters.name(names[run.path]), 20) for run in shown], fontsize=7.5)
+    axes.set_yticks(range(len(shown)), [shortened(names[run.path], 20) for run in shown], fontsize=7.5)
     axes.set_ylim(max(len(shown), 4) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     if known:

@@ -54,8 +54,10 @@ def _board(group: list[RunSummary]) -> Board:
     ranked = sorted(group, key=lambda run: (run.best_loss or 0.0, run.best_step or 0))
     settings = ranked[0].settings
     is_validated = bool(ranked[0].evaluations)
-    names = sorted({key for run in ranked for key in run.settings if not key.startswith(_SAYS_NOTHING)})
-    varied = [key for key in names if len({repr(run.settings.get(key)) for run in ranked}) > 1]
+    sections = set.intersection(*({_section(key) for key in run.settings} for run in ranked))  # a backend's own is its
+    names = {key for run in ranked for key in run.settings if _section(key) in sections}
+    names = {key for key in names if not key.startswith(_SAYS_NOTHING)}
+    varied = [key for key in sorted(names) if len({repr(run.settings.get(key)) for run in ranked}) > 1]
     share = settings.get("data.validation_split")
     basis = [f"data {str(ranked[0].facts['data_fingerprint'])[:8]}", f"pairs {settings.get('data.pairs')}",
              f"loss on {settings.get('data.loss_on')}"]  # fmt: skip
@@ -68,3 +70,7 @@ def _board(group: list[RunSummary]) -> Board:
     )
     measure = "lowest validation loss" if is_validated else "lowest training loss of an epoch"
     return Board(measure, ", ".join(basis), caveat, entries)
+
+
+def _section(key: str) -> str:
+    return key.partition(".")[0]

@@ -113,7 +113,7 @@ class WatchedRun:
         silent = self._silent_seconds(trace, now)
         allowed = self._stalled_after if self._stalled_after is not None else allowed_silence(trace, self._settings)
         state = state_of(trace, silent, allowed)
-        alerts = tuple(alerts_of(trace, state, silent))
+        alerts = tuple(alerts_of(trace, state, silent, self._settings.get("run.precision")))
         if self._problem:
             alerts = (Alert(Kind.UNREADABLE, self._problem), *alerts)
             state = State.UNREADABLE

@@ -37,7 +37,8 @@ ALERT_STYLES = {
 }
 NAME_WIDTH = (18, 36)
 MOST_ALERTS, MOST_PLACES = 6, 5
-"""Lines that a large screen gives to them; a small one gives each an eighth of its height."""
+"""Lines that a large screen gives to them; a small one gives each an eighth of its height. Lines to spare go to the
+alerts."""
 LEAST_RUNS = 3
 
 
@@ -74,9 +75,11 @@ def picture(
             *(line for b in boards for line in _board_lines(b, len(b.entries))),
         ]
         return Group(heading(runs), _table(runs, layout), *below)
-    share = layout.height // 8
-    below = _alert_lines(alerts, max(1, min(MOST_ALERTS, share)))
-    below += [line for board in boards[:1] for line in _board_lines(board, max(1, min(MOST_PLACES, share)))]
+    most_alerts, most_places = (max(1, min(most, layout.height // 8)) for most in (MOST_ALERTS, MOST_PLACES))
+    places = [line for board in boards[:1] for line in _board_lines(board, most_places)]
+    below = [*_alert_lines(alerts, most_alerts), *places]
+    if (spare := layout.height - len(below) - len(runs) - 3) > 0:
+        below = [*_alert_lines(alerts, most_alerts + spare), *places]
     room = max(LEAST_RUNS, layout.height - len(below) - 3)  # beside the heading, the table's head and its line
     shown = list(runs) if len(runs) <= room else list(runs[: room - 1])
     if left := len(runs) - len(shown):

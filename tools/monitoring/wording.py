@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+_JOINERS = {"\u200d", "\ufe0e", "\ufe0f"}
+"""They join or vary emoji. A font without colours shows no difference, and terminals disagree on their width."""
+
 
 def duration(seconds: float) -> str:
     """`8s`, `3m20s`, `5h12m`, `3d04h`."""
@@ -32,4 +37,39 @@ def figure(value: float) -> str:
 
 def printable(text: str) -> str:
     """Text of unknown origin on one line, without control codes that a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return "".join(c if c.isprintable() else "?" for c in text if c not in _JOINERS)
+
+
+def columns_of(text: str) -> int:
+    """Columns that a text takes: Chinese, Japanese and Korean characters and emoji take two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def shortened(text: str, columns: int) -> str:
+    """The end of a text that takes no more columns: what tells a path from its neighbours."""
+    if columns_of(text) <= columns:
+        return text
+    while columns_of(text) >= columns:
+        text = text[1:]
+    return "~" + text
+
+
+def cut(text: str, columns: int) -> str:
+    """The beginning of a text that takes no more columns."""
+    if columns_of(text) <= columns:
+        return text
+    while columns_of(text) >= columns:
+        text = text[:-1]
+    return text + "~"
+
+
+def in_two_lines(text: str, columns: int) -> str:
+    """The beginning of a text, on two lines of so many columns at most, broken at a space where it can be."""
+    if columns_of(text) <= columns:
+        return text
+    end = len(text)
+    while columns_of(text[:end]) > columns:
+        end -= 1
+    space = text.rfind(" ", end // 2, end + 1)
+    first = text[: space if space > 0 else end]
+    return f"{first}\n{cut(text[len(first) :].lstrip(), columns)}"

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tools.dashboard.history import History, values
-from tools.dashboard.panels.steps import along_steps, in_decades
+from tools.dashboard.panels.steps import along_steps
 from tools.dashboard.pen import Pen
 from tools.dashboard.scene import Scene
+from tools.log_scale import in_decades
 from tools.monitoring.trace import number
 
 TITLE = ("梯度范数", "gradient norm")

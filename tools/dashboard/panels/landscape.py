@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +17,7 @@ from tools.dashboard.panels.terrain import (
     Path,
     axis_names,
     center_told,
+    is_drawable,
     now_told,
     num_measured,
     path_of,
@@ -23,6 +26,7 @@ from tools.dashboard.panels.terrain import (
 from tools.dashboard.pen import SMALL, Pen
 from tools.dashboard.scene import Scene
 from tools.landscape.surface import Surface
+from tools.monitoring.wording import shortened
 
 TITLE = ("损失地形", "loss landscape")
 ELEVATION = 27.0
@@ -30,13 +34,15 @@ ELEVATION = 27.0
 FLOOR = 0.4
 """How far beneath the lowest loss the contours lie, in parts of the surface's height."""
 LEVELS = 14
+LONGEST_ARGUMENT = 68
+"""Columns."""
 
 
 def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     """Draw the panel."""
     assert isinstance(axes, Axes3D)
     surface = scene.surface
-    if surface is None or np.isnan(surface.losses).any():
+    if surface is None or not is_drawable(surface):
         _nothing(axes, scene, surface, pen)
         return
     heights, path = Heights(surface), path_of(surface, scene)
@@ -61,8 +67,13 @@ def _nothing(axes: Axes3D, scene: Scene, surface: Surface | None, pen: Pen) -> N
     if surface is None:
         lines: Sequence[str] = (
             pen.typeface.label("还没有测量", "not measured yet"),
-            pen.typeface.text(f"python tools/loss_landscape.py {scene.run.directory}"),
+            f"python tools/loss_landscape.py {_argument(scene.run.directory, pen)}",
             "measures it from the run's checkpoint and weight snapshots (snapshots: 64)",
+        )
+    elif not np.isnan(surface.losses).any():
+        lines = (
+            pen.typeface.label("没有有限的损失", "no loss is finite"),
+            f"at none of the {surface.losses.size} points that were measured",
         )
     else:
         lines = (
@@ -78,13 +89,18 @@ def _nothing(axes: Axes3D, scene: Scene, surface: Surface | None, pen: Pen) -> N
         )  # fmt: skip
 
 
+def _argument(directory: pathlib.Path, pen: Pen) -> str:
+    """A directory as a shell takes it; the end of one that is longer than the panel is wide."""
+    return shortened(shlex.quote(pen.typeface.text(str(directory))), LONGEST_ARGUMENT)
+
+
 def _terrain(axes: Axes3D, surface: Surface, heights: Heights, pen: Pen) -> float:
     """The surface and its contours; returns the height of the ground that these lie on."""
     x, y = np.meshgrid(surface.alphas, surface.betas)
     z = heights.of(surface.losses)
     low, high = float(z.min()), float(z.max())
     rise = high - low if high > low else 1.0
-    ground = low - FLOOR * rise
+    ground = min(low, float(heights.of(np.array(heights.lowest)))) - FLOOR * rise
     levels = np.linspace(low, low + rise, LEVELS)
     axes.contourf(x, y, z, levels, zdir="z", offset=ground, cmap=pen.terrain, alpha=0.2, zorder=0.5)
     axes.contour(x, y, z, levels, zdir="z", offset=ground, cmap=pen.terrain, linewidths=0.8, alpha=0.9, zorder=0.6)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from tools.dashboard.history import values
-from tools.dashboard.panels.steps import along_steps, in_decades
+from tools.dashboard.panels.steps import along_steps
 from tools.dashboard.pen import Pen
 from tools.dashboard.restarts import warm_restarts
 from tools.dashboard.scene import Scene
+from tools.log_scale import in_decades
 
 TITLE = ("学习率", "learning rate")
 
@@ -38,6 +39,6 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
 
 
 def scientific(rate: float) -> str:
-    """`3e-4`, `2.5e-4`."""
-    mantissa, exponent = f"{rate:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    """`3e-4`, `2.5e-4`, `1.05e-3`."""
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return f"{mantissa.rstrip('0').removesuffix('.')}e{int(exponent)}"

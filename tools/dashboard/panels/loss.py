@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import cycle
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from tools.dashboard.followed_run import RunView
 from tools.dashboard.history import History, values
-from tools.dashboard.panels.steps import along_steps, in_decades
+from tools.dashboard.panels.steps import along_steps
 from tools.dashboard.pen import Pen
 from tools.dashboard.scene import Scene
+from tools.log_scale import in_decades
+from tools.monitoring.wording import shortened
 
 TITLE = ("损失曲线", "loss curves")
-LONGEST_NAME = 24
+LONGEST_NAME = 28
+"""Columns."""
+MOST_ROWS = 6
+"""Of the legend of the runs; more make a second column."""
+Line = tuple[str, str]
+"""Colour, and style of the means."""
 
 
 def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
@@ -26,55 +35,87 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
         pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
         return
     (own, own_history, own_name), *others = histories
-    drawn = _own(axes, own, own_history, pen)
-    for (view, history, name), colour in zip(others, cycle(pen.theme.others), strict=False):
-        drawn += _other(axes, view, history, pen, colour, name)
+    _own(axes, own, own_history, pen)
+    lines = cycle((colour, style) for style in ("-", "-.", ":") for colour in pen.theme.others)
+    for (view, history, name), line in zip(others, lines, strict=False):
+        _other(axes, view, history, line, name)
     along_steps(axes, scene, pen)
-    if drawn and min(drawn) > 0.0:
-        in_decades(axes, min(drawn) * 0.85, max(drawn) * 1.2)
+    whole = [point for view in views for point in _points(view)]  # so all frames of an animation have the same axis
+    low, high = (of((loss for _, loss in whole), default=0.0) for of in (min, max))
+    if low > 0.0:
+        in_decades(axes, low * 0.85, high * 1.2)
     if others:
-        handles, names = (found[-len(others) :] for found in axes.get_legend_handles_labels())
-        mean = Line2D([], [], color=pen.theme.secondary, lw=1.5)
-        axes.add_artist(pen.legend(axes, [mean, *handles], [own_name, *names], loc="lower left"))
+        handles: list[Artist] = [Line2D([], [], color=pen.theme.secondary, lw=1.5)]
+        handles += axes.get_legend_handles_labels()[0][-len(others) :]
+        names = [own_name, *(name for _, _, name in others)]
+        if any(validations(view, history.step) for view, history, _ in others):
+            handles.append(Line2D([], [], color=pen.theme.faint, lw=0.9, ls="--", marker="s", ms=2.2))
+            names.append("their validation")
+        columns = 1 + len(others) // MOST_ROWS
+        corner = emptiest_corner(axes, whole, columns, math.ceil(len(names) / columns))
+        axes.add_artist(pen.legend(axes, handles, names, loc=corner, columns=columns))
     pen.legend_above(axes, columns=4)
 
 
-def _own(axes: Axes, view: RunView, history: History, pen: Pen) -> list[float]:
+def _own(axes: Axes, view: RunView, history: History, pen: Pen) -> None:
     theme = pen.theme
     steps, losses = values(history.updates, lambda update: update.loss)
-    axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label="batch")
-    means = [(e.step, e.loss) for e in history.epochs if e.loss is not None]
-    found = list(losses)
-    if means:
+    marker = "." if len(steps) == 1 else ""
+    axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label="batch", marker=marker)
+    if means := _means(history):
         style = {"marker": "o", "ms": 2.4} if len(means) < 60 else {}
         pen.line(
             axes, *zip(*means, strict=True), color=theme.secondary, width=1.5, label="epoch mean", zorder=4.0, **style
         )
-        found += [loss for _, loss in means]
-    measured = validations(view, history.step)
-    if measured:
+    if measured := validations(view, history.step):
         pen.line(
             axes, *zip(*measured, strict=True), color=theme.tertiary, width=1.5, label="validation", zorder=4.5,
             marker="s", ms=2.6,
         )  # fmt: skip
-        found += [loss for _, loss in measured]
     if history.loss_spikes:
         axes.plot(
             [mark.step for mark in history.loss_spikes], [mark.value for mark in history.loss_spikes], "*",
             color=theme.bad, ms=6.0, mew=0.0, zorder=5.0, label="spike",
         )  # fmt: skip
-    return found
 
 
-def _other(axes: Axes, view: RunView, history: History, pen: Pen, colour: str, name: str) -> list[float]:
+def _other(axes: Axes, view: RunView, history: History, line: Line, name: str) -> None:
+    colour, style = line
     steps, losses = values(history.updates, lambda update: update.loss)
-    axes.plot(steps, losses, color=colour, lw=0.5, alpha=0.3, zorder=2.0)
-    means = [(e.step, e.loss) for e in history.epochs if e.loss is not None]
-    measured = validations(view, history.step)
-    axes.plot(*(zip(*means, strict=True) if means else ([], [])), color=colour, lw=1.2, zorder=3.0, label=name)
-    if measured:
+    marker = "." if len(steps) == 1 else ""
+    axes.plot(steps, losses, color=colour, lw=0.5, alpha=0.3, zorder=2.0, marker=marker)
+    means = _means(history)
+    marker = "." if len(means) == 1 else ""
+    axes.plot(
+        *(zip(*means, strict=True) if means else ([], [])), color=colour, lw=1.2, ls=style, zorder=3.0, label=name,
+        marker=marker,
+    )  # fmt: skip
+    if measured := validations(view, history.step):
         axes.plot(*zip(*measured, strict=True), "s--", color=colour, lw=0.9, ms=2.2, zorder=3.1)
-    return [*losses, *(loss for _, loss in means), *(loss for _, loss in measured)]
+
+
+def _means(history: History) -> list[tuple[int, float]]:
+    """Of the epochs that are over, and of the first: a mean of few updates beside theirs would look like a jump."""
+    known = [(epoch.step, epoch.loss, epoch.is_open) for epoch in history.epochs if epoch.loss is not None]
+    over = [(step, loss) for step, loss, is_open in known if not is_open]
+    return over or [(step, loss) for step, loss, _ in known]
+
+
+def _points(view: RunView) -> list[tuple[int, float]]:
+    """(update, loss) of all that is drawn of a run in the end."""
+    history = view.history
+    updates = zip(*values(history.updates, lambda update: update.loss), strict=True)
+    return [*updates, *_means(history), *validations(view, history.step)]
+
+
+def emptiest_corner(axes: Axes, points: Sequence[tuple[int, float]], columns: int, rows: int) -> str:
+    """The corner in which a legend of so many columns and rows covers the fewest points."""
+    width, height = 0.34 * columns, 0.05 + 0.085 * rows
+    x, y = (axes.transScale + axes.transLimits).transform(points or [(0.0, 0.0)]).T
+    beside = {"right": x > 1.0 - width, "left": x < width}
+    above = {"upper": y > 1.0 - height, "lower": y < height}
+    covered = {f"{row} {side}": int((above[row] & beside[side]).sum()) for side in beside for row in above}
+    return min(covered, key=covered.__getitem__)
 
 
 def validations(view: RunView, until: int) -> list[tuple[int, float]]:
@@ -87,9 +128,5 @@ def name_of(view: RunView, among: Sequence[RunView]) -> str:
     """What the legend calls a run: its directory, and its attention where the runs differ in it."""
     kinds = [one.summary.settings.get("model.attention") if one.summary is not None else None for one in among]
     kind = kinds[list(among).index(view)]
-    return shortened(view.name) + (f" ({kind})" if kind is not None and len(set(kinds)) > 1 else "")
-
-
-def shortened(name: str) -> str:
-    """A name that a legend has room for; its end tells it from its neighbours."""
-    return name if len(name) <= LONGEST_NAME else "~" + name[1 - LONGEST_NAME :]
+    name = shortened(view.name, LONGEST_NAME)
+    return name + (f" ({kind})" if kind is not None and len(set(kinds)) > 1 else "")

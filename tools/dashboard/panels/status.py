@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
@@ -14,12 +15,18 @@ from tools.dashboard.scene import Scene
 from tools.dashboard.theme import Theme
 from tools.monitoring.run import RunSummary
 from tools.monitoring.state import State
-from tools.monitoring.wording import duration, figure, rate
+from tools.monitoring.wording import cut, duration, figure, in_two_lines, rate, shortened
 from training.units import as_size
 
 TITLE = ("运行", "run")
 UNKNOWN = "-"
-LONGEST_REASON = 44
+LONGEST_LINE = 56
+"""Columns of a line of small letters."""
+LONGEST_NAME = 11
+"""Columns of a device or a backend, beside its label."""
+LONGEST_COUNT = 19
+_WIDTH, _HEIGHT = 3.05, 2.05
+"""Inches of the panel among the six; alone it has larger letters."""
 
 
 def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
@@ -28,19 +35,38 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     axes.set_ylim(0.0, 1.0)
     axes.set_axis_off()
     summary = scene.run.summary
-    state = state_told(scene.run)
-    axes.text(0.0, 0.955, state, color=state_colour(scene.run, pen.theme), fontsize=LARGE, va="center", **pen.bold)
+    size = _size(axes)
+    told: dict[str, Any] = {"color": scene_colour(scene, pen.theme), "fontsize": size * LARGE, **pen.bold}
+    axes.text(0.0, 0.955, scene_told(scene), va="center", **told)
+    small: dict[str, Any] = {"color": pen.theme.faint, "fontsize": size * SMALL, "va": "center"}
     if summary is None:
-        axes.text(0.0, 0.80, pen.typeface.text(_cut(str(scene.run.directory))), color=pen.theme.faint, fontsize=SMALL)
+        axes.text(0.0, 0.81, shortened(pen.typeface.text(str(scene.run.directory)), LONGEST_LINE), **small)
         return
-    reason = summary.reason.splitlines()[0] if summary.reason else ""
-    if reason:
-        axes.text(0.0, 0.845, pen.typeface.text(_cut(reason)), color=pen.theme.faint, fontsize=SMALL, va="center")
+    if summary.reason and not scene.is_midway:
+        reason = pen.typeface.text(summary.reason.splitlines()[0])
+        axes.text(0.0, 0.836, in_two_lines(reason, LONGEST_LINE), linespacing=1.1, **small)
     _progress(axes, scene, summary, pen)
     for n, (name, value) in enumerate(rows(scene, summary)):
         x, y = 0.52 * (n % 2), 0.60 - 0.098 * (n // 2)
-        axes.text(x, y, pen.typeface.label(*name), color=pen.theme.faint, fontsize=SMALL, va="center")
-        axes.text(x + 0.48, y, pen.typeface.text(value), color=pen.theme.text, ha="right", va="center", fontsize=8.0)
+        axes.text(x, y, pen.typeface.label(*name), **small)
+        value = pen.typeface.text(value)
+        axes.text(x + 0.48, y, value, color=pen.theme.text, ha="right", va="center", fontsize=size * 8.0)
+
+
+def _size(axes: Axes) -> float:
+    """How much larger letters are than among six panels."""
+    room, dpi = axes.get_window_extent(), axes.figure.dpi
+    return float(min(max(1.0, min(room.width / dpi / _WIDTH, room.height / dpi / _HEIGHT)), 2.0))
+
+
+def scene_told(scene: Scene) -> str:
+    """The run's state; in the midst of an animation, where it is."""
+    return f"replay, step {scene.now:,}" if scene.is_midway else state_told(scene.run)
+
+
+def scene_colour(scene: Scene, theme: Theme) -> str:
+    """The colour of what `scene_told` says."""
+    return theme.primary if scene.is_midway else state_colour(scene.run, theme)
 
 
 def state_told(view: RunView) -> str:
@@ -66,7 +92,7 @@ def _progress(axes: Axes, scene: Scene, summary: RunSummary, pen: Pen) -> None:
     total = summary.total_steps
     share = min(1.0, scene.now / total) if total else 0.0
     axes.add_patch(Rectangle((0.0, 0.70), 1.0, 0.05, color=pen.theme.grid, lw=0))
-    colour = state_colour(scene.run, pen.theme)
+    colour = scene_colour(scene, pen.theme)
     axes.add_patch(Rectangle((0.0, 0.70), share, 0.05, color=colour, lw=0))
     if pen.theme.glow:
         for wide, alpha in ((0.012, 0.22), (0.026, 0.10)):
@@ -75,26 +101,25 @@ def _progress(axes: Axes, scene: Scene, summary: RunSummary, pen: Pen) -> None:
 
 def rows(scene: Scene, summary: RunSummary) -> list[tuple[tuple[str, str], str]]:
     """((Chinese, English), value): every figure is the record's, at the update that is shown."""
-    replayed = scene.replayed_until is not None
     history = scene.history(scene.run)
     latest = history.latest
     loss = latest.loss if latest else None
     accuracy = latest.accuracy if latest else None
-    left = ("剩余", "ETA") if summary.eta_seconds is not None else ("历时", "took")
+    is_over = summary.ended_at is not None and not scene.is_midway
     peak = history.peak_memory_bytes
     memory = {"resident": ("内存峰值", "RAM"), "cuda_tensors": ("显存峰值", "GPU mem")}
     return [
         (("轮", "epoch"), _of(latest.epoch if latest else None, history.facts["num_epochs"])),
         (("步", "step"), _of(scene.now, summary.total_steps)),
-        (("损失", "loss"), figure(loss) if loss is not None else UNKNOWN),
+        (("损失", "loss"), figure(loss) if loss is not None else "nan" if latest else UNKNOWN),
         (("困惑度", "PPL"), figure(math.exp(loss)) if loss is not None and loss < 700.0 else UNKNOWN),
         (("准确率", "acc"), f"{accuracy:.1%}" if accuracy is not None else UNKNOWN),
         (("词元/秒", "tok/s"), _rate(history)),
         (("前/反向", "FW/BW"), _timing(history)),
-        (left, UNKNOWN if replayed else _time(summary)),
-        (("设备", "device"), summary.device or UNKNOWN),
+        (("历时", "took"), _taken(summary)) if is_over else (("剩余", "ETA"), _left(summary)),
+        (("设备", "device"), cut(summary.device or UNKNOWN, LONGEST_NAME)),
         (memory.get(history.memory_kind, ("内存", "memory")), as_size(peak) if peak is not None else UNKNOWN),
-        (("后端", "backend"), summary.backend or UNKNOWN),
+        (("后端", "backend"), cut(summary.backend or UNKNOWN, LONGEST_NAME)),
         (("参数", "params"), _count(history.facts["num_parameters"])),
     ]  # fmt: skip
 
@@ -102,7 +127,10 @@ def rows(scene: Scene, summary: RunSummary) -> list[tuple[tuple[str, str], str]]
 def _of(part: int | None, whole: int | None) -> str:
     if part is None:
         return UNKNOWN
-    return f"{part:,}/{whole:,}" if whole is not None else f"{part:,}"
+    if whole is None:
+        return f"{part:,}"
+    told = f"{part:,}/{whole:,}"
+    return told if len(told) <= LONGEST_COUNT else f"{part:,}/{rate(whole)}"
 
 
 def _rate(history: History) -> str:
@@ -118,17 +146,15 @@ def _timing(history: History) -> str:
     return f"{latest.forward_ms:.0f}/{latest.backward_ms:.0f} ms"
 
 
-def _time(summary: RunSummary) -> str:
-    if summary.eta_seconds is not None:
-        return duration(summary.eta_seconds)
-    if summary.started_at is not None and summary.ended_at is not None:
-        return duration(summary.ended_at - summary.started_at)
-    return UNKNOWN
+def _left(summary: RunSummary) -> str:
+    return duration(summary.eta_seconds) if summary.eta_seconds is not None else UNKNOWN
+
+
+def _taken(summary: RunSummary) -> str:
+    if summary.started_at is None or summary.ended_at is None:
+        return UNKNOWN
+    return duration(summary.ended_at - summary.started_at)
 
 
 def _count(number: int | None) -> str:
     return rate(number) if number is not None else UNKNOWN
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "~"

@@ -40,8 +40,8 @@ class Heights:
     def __init__(self, surface: Surface) -> None:
         known = np.concatenate([np.ravel(a) for a in (surface.losses, surface.path_loss, surface.path_plane_loss)])
         finite = known[np.isfinite(known)]
-        self.highest = float(finite.max())
-        self.is_log = bool(finite.min() > 0.0 and self.highest / finite.min() > LOG_RATIO)
+        self.lowest, self.highest = float(finite.min()), float(finite.max())
+        self.is_log = bool(self.lowest > 0.0 and self.highest / self.lowest > LOG_RATIO)
         self.num_cut = int(np.isinf(surface.losses).sum())
         """Points of the grid without a finite loss: they are drawn as high as the highest."""
 
@@ -56,13 +56,21 @@ class Heights:
         if not self.is_log:
             ticks: Iterable[float] = MaxNLocator(5).tick_values(lowest, highest)
         else:
-            decades = range(math.floor(lowest), math.ceil(highest) + 1)
-            ticks = [decade + math.log10(digit) for decade in decades for digit in (1, 3)]
+            num_decades = math.ceil(highest - lowest)
+            decades = range(math.floor(lowest), math.ceil(highest) + 1, 1 + num_decades // 7)
+            ticks = [
+                decade + math.log10(digit) for decade in decades for digit in ((1, 3) if num_decades < 4 else (1,))
+            ]
         return [float(tick) for tick in ticks if lowest <= tick <= highest]
 
     def loss(self, height: float) -> float:
         """The loss at a height."""
         return 10.0**height if self.is_log else height
+
+
+def is_drawable(surface: Surface) -> bool:
+    """Whether each point of the grid is measured, and some loss is finite."""
+    return not np.isnan(surface.losses).any() and bool(np.isfinite(surface.losses).any())
 
 
 def num_measured(surface: Surface) -> int:
@@ -115,4 +123,6 @@ def now_told(path: Path, scene: Scene) -> str:
         f"{figure(float(path.plane_loss[-1]))}, distance {path.distance[-1]:.2g}"
     )
     farthest = int(path.distance.argmax())
-    return told + (f"; at most {path.distance[farthest]:.2g} (step {path.steps[farthest]:,})" if farthest else "")
+    if path.distance[farthest] <= path.distance[-1]:
+        return told
+    return f"{told}; at most {path.distance[farthest]:.2g} (step {path.steps[farthest]:,})"

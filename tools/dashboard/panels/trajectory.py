@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from tools.dashboard.panels.terrain import Heights, Path, axis_names, path_of
+from tools.dashboard.panels.terrain import Heights, Path, axis_names, is_drawable, path_of
 from tools.dashboard.pen import SMALL, Pen
 from tools.dashboard.scene import Scene
 from tools.landscape.surface import Surface
@@ -14,17 +14,20 @@ from tools.landscape.surface import Surface
 TITLE = ("优化轨迹", "trajectory")
 MARGIN = 0.17
 LEVELS = 16
+LABEL_WIDTH, LABEL_HEIGHT = 70.0, 12.0
+"""Points, at most."""
 
 
 def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     """Draw the panel."""
     surface = scene.surface
-    if surface is None or np.isnan(surface.losses).any() or not len(surface.path_steps):
+    if surface is None or not is_drawable(surface) or not len(surface.path_steps):
         what = ("还没有路径", "no path yet")
         pen.empty(axes, pen.typeface.label(*what), "it needs weight snapshots", "and the measured landscape")
         return
     path = path_of(surface, scene)
     _contours(axes, surface, pen)
+    _limits(axes, surface)
     if len(path.steps):
         _path(axes, path, pen)
     first, second = axis_names(surface)
@@ -32,9 +35,8 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     axes.set_ylabel(second, labelpad=2.0)
     axes.set_xticks([])
     axes.set_yticks([])
-    _limits(axes, surface)
     if len(path.steps):
-        told = f"off the plane: now {path.distance[-1]:.2g}, at most {path.distance.max():.2g}"
+        told = f"off plane {path.distance[-1]:.2g}, at most {path.distance.max():.2g}"
         axes.annotate(
             told, (1.0, 1.0), (0.0, 7.0), xycoords="axes fraction", textcoords="offset points", ha="right",
             fontsize=6.5, color=pen.theme.faint,
@@ -58,10 +60,13 @@ def _path(axes: Axes, path: Path, pen: Pen) -> None:
         lines.set_array(1.0 - order)
         lines.set_clim(0.0, 1.0)
         axes.add_collection(lines)
-    axes.plot(*points.T, ".", color=theme.text, ms=2.0, zorder=3.5)
+    axes.plot(*points.T, ".", color=theme.text if theme.glow else theme.panel, ms=2.0, zorder=3.5)
     labels = (pen.typeface.label("起点", "start"), pen.typeface.label("当前", "now"))
     heights = points[:, 1]  # the labels lie beyond the ends, not on the path
     falls, rises = heights[: len(heights) // 4 + 1].mean() < heights[0], heights[-4:].mean() < heights[-1]
+    (x0, y0), (x1, y1) = axes.transData.transform(points[[0, -1]]) * 72.0 / axes.figure.dpi
+    if abs(x1 - x0) < LABEL_WIDTH and abs(y1 - y0) < 3.0 * LABEL_HEIGHT:  # or one would lie on the other
+        falls, rises = y0 >= y1, y0 < y1
     ends = ((points[0], labels[0], theme.secondary, 3.5, falls), (points[-1], labels[1], theme.primary, 5.5, rises))
     for (x, y), label, colour, size, is_above in ends if len(points) > 1 else ends[1:]:
         pen.point(axes, x, y, color=colour, size=size)

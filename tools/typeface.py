@@ -1,4 +1,4 @@
-"""Text in the dashboard: each character by the first font that has it, and none as an empty box."""
+"""Text in pictures: each character by the first font that has it, and none as an empty box."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ JAPANESE_FONTS = ("Noto Sans CJK JP", "Noto Sans JP", "Yu Gothic", "Hiragino San
 EMOJI_FONTS = ("Noto Emoji", "Symbola", "Segoe UI Emoji", "Segoe UI Symbol", "Noto Sans Symbols2", "Apple Symbols")
 STAND_IN = "?"
 """Instead of a character that no font here has."""
-_UNSEEN = {"\u200d", "\ufe0e", "\ufe0f"}
-"""Joiners and variants: without a coloured font they change nothing that can be seen."""
 
 
 class Typeface:
-    """The fonts that this machine has for the dashboard, and what they cannot draw.
+    """The fonts that this machine has for pictures, and what they cannot draw.
 
     Args:
         chinese, japanese, korean, emoji: families to look for, the first that is there is taken.
@@ -39,14 +37,18 @@ class Typeface:
         emoji: Sequence[str] = EMOJI_FONTS,
     ) -> None:
         self._letters = Lettering(chinese)
-        paths = {font.name: font.fname for font in font_manager.fontManager.ttflist}
-        found = [next((name for name in names if name in paths), None) for names in (japanese, korean, emoji)]
+        there = {font.name for font in font_manager.fontManager.ttflist}
+        found = [next((name for name in names if name in there), None) for names in (japanese, korean, emoji)]
         families = [LATIN, self._letters.font, *found]
         self.families = list(dict.fromkeys(name for name in families if name is not None))
         """In order of preference."""
-        self._paths = [paths[name] for name in self.families]
+        self.bold_families = [name for name in self.families if name not in emoji]
+        """For our own words: the fonts with emoji have no bold face."""
+        self._paths = [str(font_manager.findfont(name)) for name in self.families]
         self.missing: set[str] = set()
         """Characters that were asked for and that no font here has."""
+        self.renamed: dict[str, str] = {}
+        """Names of the data that no fonts here can draw -> what the picture calls them."""
 
     def label(self, chinese: str, english: str) -> str:
         """The Chinese text before the English one, or the English one alone."""
@@ -54,7 +56,12 @@ class Typeface:
 
     def text(self, text: str) -> str:
         """Text of unknown origin as it can be drawn, on one line."""
-        return "".join(self._drawable(character) for character in printable(_composed(text)))
+        return "".join(self._drawable(character) for character in _composed(text))
+
+    def name(self, text: str) -> str:
+        """A name of the data; a numbered stand-in where it cannot be drawn, since names of `?` are all alike."""
+        drawn = self.text(text)
+        return drawn if drawn == _composed(text) else self.renamed.setdefault(text, f"name {len(self.renamed) + 1}")
 
     def _drawable(self, character: str) -> str:
         if character.isascii() or any(_has(path, character) for path in self._paths):
@@ -72,15 +79,15 @@ class Typeface:
             if package == "fonts-noto-cjk" and notes:
                 continue  # said already
             notes.append(
-                f"no font here has {' '.join(characters[:8])}, so the figure shows {STAND_IN!r} instead; on Debian and "
+                f"no font here has {' '.join(characters[:8])}, so the figure has a stand-in instead; on Debian and "
                 f"Ubuntu `apt install {package}` brings one (then delete matplotlib's font cache)"
             )
-        return notes
+        return notes + [f"in the figure, {drawn} is {printable(given)}" for given, drawn in self.renamed.items()]
 
 
 def _composed(text: str) -> str:
-    """Whole Korean syllables and accented letters, and no joiners."""
-    return "".join(c for c in unicodedata.normalize("NFC", text) if c not in _UNSEEN)
+    """Whole Korean syllables and accented letters, on one line."""
+    return printable(unicodedata.normalize("NFC", text))
 
 
 @cache
