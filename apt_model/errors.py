@@ -12,6 +12,8 @@ from collections.abc import Iterable
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + 2
 """As shells count it: ended by signal 2, SIGINT."""
+EXIT_BROKEN_PIPE = 128 + 13
+"""Ended by signal 13, SIGPIPE: whoever read the output has left."""
 
 
 class UserError(Exception):

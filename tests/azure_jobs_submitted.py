@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import shlex
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.azure_stand_in.stand_in import AzureStandIn
+from tests.meanwhile import Meanwhile
 from training.azure_job.handle import JobHandle, WorkspaceAddress
+from training.azure_job.watch import Pace, follow
 from training.azure_job.workspace import Workspace
+from training.progress import read_report
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "tests" / "programs" / "recorded_job.py"
 DATASTORE = "workspaceblobstore"
+PACE = Pace(state=0.1, record=0.1, heartbeat=0.3, tick=0.05)
 
 
 def address_of(azure: AzureStandIn) -> WorkspaceAddress:
@@ -23,9 +30,51 @@ def address_of(azure: AzureStandIn) -> WorkspaceAddress:
     return WorkspaceAddress(found.subscription, found.group, found.name)
 
 
-def recorded(steps: int = 40, seconds: float = 0.02, exit_code: int = 0, first_loss: float | str = 5.0) -> str:
-    """The command of a job that keeps a record."""
-    return f"python {PROGRAM} ${{{{outputs.run}}}} {steps} {seconds} {exit_code} {first_loss}"
+def recorded(steps: int = 40, *, exit_code: int = 0, first_loss: float | str = 5.0, gate: Path | None = None) -> str:
+    """The command of a job that keeps a record; with `gate` it stays at step 10 until that file is there."""
+    words = f"python {PROGRAM} ${{{{outputs.run}}}} {steps} {exit_code} {first_loss}"
+    return words if gate is None else f"{words} {shlex.quote(str(gate))}"
+
+
+class User:
+    """Somebody who submits jobs of ours and follows one.
+
+    Args:
+        azure: Azure.
+        directory: where the run directory is made, and the file for which a job may wait.
+    """
+
+    def __init__(self, azure: AzureStandIn, directory: Path) -> None:
+        self.azure, self.workspace = azure, Workspace.connect(address_of(azure))
+        self.gate, self.run_dir = directory / "gate", directory / "run"
+        self.run_dir.mkdir()
+        self._heard = io.StringIO()
+
+    def submits(self, command: str, name: str = "job-1", **more: Any) -> JobHandle:
+        """See `submit`."""
+        return submit(self.workspace, command, name, **more)
+
+    def follows(self, handle: JobHandle, meanwhile: Callable[[], object] = bool) -> int:
+        """To its end, while something else happens; the exit code."""
+        with contextlib.redirect_stdout(self._heard), Meanwhile(meanwhile):
+            return follow(self.workspace, handle, self.run_dir, PACE)
+
+    @property
+    def heard(self) -> str:
+        """All that was printed so far."""
+        return self._heard.getvalue()
+
+    def waits_to_hear(self, text: str) -> None:
+        """Until it was printed."""
+        self.azure.wait(lambda: text in self.heard, what=f"{text!r} after {self.heard!r}")
+
+    def waits_for_the_gate(self) -> None:
+        """Until the record is here up to the step at which a job stays."""
+        self.azure.wait(lambda: (read_report(self.run_dir) or {}).get("step") == 10, what="step 10")
+
+    def opens_the_gate(self) -> None:
+        """The job goes on."""
+        self.gate.touch()
 
 
 def submit(workspace: Workspace, command: str, name: str = "job-1", **more: Any) -> JobHandle:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,17 @@ from typing import Any
 import pytest
 
 from apt_model.errors import UserError
-from tests.azure_jobs_submitted import DATASTORE, address_of
+from tests.azure_jobs_submitted import DATASTORE, ROOT, address_of
 from tests.azure_stand_in.exchange import Reply
+from tests.azure_stand_in.faults import Cut
 from tests.azure_stand_in.stand_in import AzureStandIn
+from tests.meanwhile import Meanwhile
 from training.azure_job.download import download_run
 from training.azure_job.handle import JobHandle
 from training.azure_job.registration import register_model
 from training.azure_job.stored_run import What
 from training.azure_job.workspace import Workspace
-from training.run_directory import JOB_NAME
+from training.run_directory import JOB_NAME, RunDirectory
 
 OWN = (JOB_NAME, ".azure_download.json")
 """What the download itself leaves in a run directory."""
@@ -89,13 +93,13 @@ class TestDownload:
         self, stored: Stored, home: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         # In blocks, as a mount uploads large files: the storage then has no MD5.
-        weights = b"w" * 3_000_000
-        (stored.run_dir / "checkpoint_epoch_1" / "extra.bin").write_bytes(weights)
-        big = stored.container.get_blob_client("apt-runs/job-1/checkpoint_epoch_1/extra.bin")
-        for number in range(3):
-            big.stage_block(f"{number:04}", weights[number * 1_000_000 : (number + 1) * 1_000_000])
-        big.commit_block_list([f"{number:04}" for number in range(3)])
-        assert not big.get_blob_properties().content_settings.content_md5
+        for name in ("checkpoint_epoch_1/extra.bin", "final_model.pt"):
+            (stored.run_dir / name).write_bytes(b"w" * 3_000_000)
+            big = stored.container.get_blob_client(f"apt-runs/job-1/{name}")
+            for number in range(3):
+                big.stage_block(f"{number:04}", b"w" * 1_000_000)
+            big.commit_block_list([f"{number:04}" for number in range(3)])
+            assert not big.get_blob_properties().content_settings.content_md5
         download_run(stored.workspace, stored.handle, home, "all")
         assert _files(home) == _files(stored.run_dir)
         assert stored.fetched()
@@ -121,6 +125,57 @@ class TestDownload:
         assert set(first) & set(second) == {"final_model/model.safetensors"}
         assert _files(home / "final_model") == _files(stored.run_dir / "final_model")
         assert not list(home.rglob("*.download"))
+
+    def test_whenever_a_download_is_killed_the_next_one_ends_with_the_run_and_nothing_else(
+        self, azure: AzureStandIn, tmp_path: Path
+    ) -> None:
+        """Killed before each change of the disk, on a machine that has an older state of the run and a file of the
+        user's. Before the next download the job has left a checkpoint behind."""
+        (tmp_path / "stored").mkdir()
+        stored = Stored(azure, tmp_path / "stored")
+        stored.handle.write(tmp_path)
+        run = {"progress.jsonl": b"{}\n", "final_model/model.safetensors": b"1"}
+        for name, content in run.items():
+            stored.put(name, content)
+        before, homes = tmp_path / "before", tmp_path / "homes"
+        before.mkdir()
+        (before / "mine.txt").write_bytes(b"mine")
+        download_run(stored.workspace, stored.handle, before, "all")
+        newer = {"progress.jsonl": b"{}\n{}\n", "final_model/model.safetensors": b"2"}
+        passing = {"checkpoint_step_2/manifest.json": b"{}"}
+        for name, content in (newer | passing).items():
+            stored.put(name, content)
+        words = [sys.executable, str(ROOT / "tests" / "programs" / "killed_downloads.py")]
+        subprocess.run(
+            [*words, tmp_path, before, homes], env=azure.environment() | {"PYTHONPATH": str(ROOT)}, check=True
+        )
+        for name in passing:
+            stored.container.delete_blob(f"apt-runs/job-1/{name}")
+
+        killed = sorted(homes.iterdir())
+        assert len(killed) >= 20
+        expected = run | newer | {"mine.txt": b"mine"}
+        for home in killed:
+            directory = RunDirectory(home, resume=True)  # as whoever calls a download holds it
+            download_run(stored.workspace, stored.handle, home, "all")
+            directory.release()
+            assert _files(home) in (expected, expected | passing), home.name
+            assert {path.name for path in home.iterdir() if path.name.startswith(".")} == {".azure_download.json"}
+
+    def test_a_directory_that_the_job_replaces_meanwhile_is_of_one_state(self, stored: Stored, home: Path) -> None:
+        silence = stored.azure.faults.add(Cut.SILENCE, r"final_model/model\.safetensors", method="GET")
+        replaced = {"final_model/config.json": b"{}", "final_model/model.safetensors": b"another model"}
+
+        def replace() -> None:
+            stored.azure.wait(lambda: silence.met, what="the reading of the model")
+            for name, content in replaced.items():
+                stored.put(name, content)
+            stored.azure.faults.clear()  # the connection breaks off, and the model is asked for again
+
+        with Meanwhile(replace):
+            download_run(stored.workspace, stored.handle, home)
+        brought = _files(home)
+        assert {name: brought[name] for name in replaced} == replaced
 
     def test_a_file_that_is_not_what_was_stored_is_refused(self, stored: Stored, home: Path) -> None:
         from azure.storage.blob import ContentSettings
@@ -185,6 +240,13 @@ class TestDownload:
         stored.put("n" * 300, b"x")
         with pytest.raises(UserError, match=r"the disk refuses \(n+: File name too long\); what came through stays"):
             download_run(stored.workspace, stored.handle, home, "all")
+
+    def test_of_two_faults_of_the_disk_the_first_is_told(self, stored: Stored, home: Path) -> None:
+        """A full disk does not take the file that notes what came, either."""
+        for name in (".final_model.pt.download", ".azure_download.json"):
+            (home / name).mkdir(parents=True)
+        with pytest.raises(UserError, match=r"the disk refuses \(\.final_model\.pt\.download: Is a directory\)"):
+            download_run(stored.workspace, stored.handle, home)
 
     def test_a_job_that_has_written_nothing_is_one_line(self, stored: Stored, home: Path) -> None:
         nothing = JobHandle("job-9", stored.workspace.address, DATASTORE, "apt-runs/job-9", 0.0)

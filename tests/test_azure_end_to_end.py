@@ -117,20 +117,44 @@ def test_one_word_moves_the_run_to_azure_and_the_model_comes_home(
     assert json.loads((tmp_path / "run" / JOB_NAME).read_text())["job"] == azure.job().name
 
 
+STAYS_AT_STEP_50 = """\
+import os, sys, time
+
+def stay(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("checkpoint_step_50"):
+        while not os.path.exists({gate!r}):
+            time.sleep(0.02)
+
+sys.addaudithook(stay)
+"""
+"""What Python runs at its start: the process stays where a checkpoint is about to get its name."""
+
+
 def test_a_job_that_is_preempted_ends_with_the_weights_of_one_that_was_not(
-    azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
+    azure: AzureStandIn,
+    submit: Submit,
+    front_door: FrontDoor,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its machine is taken away, and all that was on its disk. What is in the datastore is enough."""
-    assert submit("--detach", epochs=80, save_steps=10).exit_code == 0
+    gate = tmp_path / "gate"
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "sitecustomize.py").write_text(STAYS_AT_STEP_50.format(gate=str(gate)))
+    monkeypatch.setitem(azure.machine.surroundings, "PYTHONPATH", str(tmp_path / "start"))
+    assert submit("--detach", save_steps=10).exit_code == 0
     name = azure.job().name
-    azure.wait(lambda: any("checkpoint_step_40" in blob for blob in azure.names(f"apt-runs/{name}/")), 60, "step 40")
+    azure.wait(lambda: any("checkpoint_step_50" in blob for blob in azure.names(f"apt-runs/{name}/")), 60, "step 50")
     azure.preempt(name)
+    gate.touch()
     azure.wait_for_end(name, 90)
     assert (azure.job(name).status, azure.job(name).starts) == ("Completed", 2), azure.log(name)
     assert "resumed from" in azure.log(name)
+    assert "checkpoint_step_40" in azure.log(name)
 
     assert azure_jobs.run(["stream", "--run-dir", str(tmp_path / "run")]) == 0
-    here = at_home(front_door, data, tmp_path / "here", epochs=80, save_steps=10)
+    here = at_home(front_door, data, tmp_path / "here", save_steps=10)
     assert weights(tmp_path / "run") == weights(here)
     assert curve(tmp_path / "run") == curve(here), "no point is missing, none is there twice"
     assert_mlflow_has(azure, curve(here))
@@ -142,7 +166,7 @@ def test_a_run_that_began_here_goes_on_in_azure_and_comes_back(
     whole = at_home(front_door, data, tmp_path / "whole")
     run = at_home(front_door, data, tmp_path / "run", max_steps=18)
     assert not (run / JOB_NAME).exists()
-    sent = submit("--resume")
+    sent = submit("--resume", "checkpoint_step_16")
     assert sent.exit_code == 0, story(azure, sent)
     assert "resumed from" in azure.log()
     assert weights(run) == weights(whole)
@@ -170,12 +194,16 @@ def test_another_jobs_run_goes_on_by_its_name_alone(
     where = ["--azure-subscription-id", SUBSCRIPTION, "--azure-resource-group", GROUP]
     where += ["--azure-workspace-name", WORKSPACE, "--compute-name", "cpu"]
     monkeypatch.chdir(tmp_path)  # where the data file of that name is
+    azure.forget()
     done = front_door(
         ["--backend", "azure", *where, "--resume", name, "--max-steps", "60", "--run-dir", tmp_path / "b"]
     )
     assert done.exit_code == 0, story(azure, done)
     here = at_home(front_door, data, tmp_path / "here")
     assert weights(tmp_path / "b") == weights(here)
+    asked = [request.path for request in azure.requests if request.host == "management.azure.com"]
+    assert [path.endswith(f"/workspaces/{WORKSPACE}") for path in asked].count(True) == 1, "one connection"
+    assert [path.endswith(f"/jobs/{name}") for path in asked].count(True) == 1, "one look at the job"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,16 @@ import pytest
 
 from apt_model.errors import UserError
 from tests.azure_jobs_submitted import DATASTORE, address_of, submit, submit_sweep
-from training.azure_job.going_on import GoingOn, looked_up, refuse_another_run_there, settings_of_job
+from training.azure_job.going_on import (
+    EndedJob,
+    GoingOn,
+    find_ended_job,
+    looked_up,
+    refuse_another_run_there,
+    settings_of_job,
+)
 from training.azure_job.handle import JobHandle, WorkspaceAddress
-from training.azure_job.options import AzureOptions
 from training.azure_job.workspace import Workspace
-from training.config import TrainingConfig
 from training.run_directory import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -76,11 +81,11 @@ def workspace(azure: AzureStandIn) -> Workspace:
 
 
 @pytest.fixture
-def ended(azure: AzureStandIn, workspace: Workspace) -> JobHandle:
+def ended(azure: AzureStandIn, workspace: Workspace) -> EndedJob:
     """A job that has ended and left no checkpoint."""
-    handle = submit(workspace, WRITES)
+    submit(workspace, WRITES)
     azure.wait_for_end("job-1")
-    return handle
+    return find_ended_job(workspace, "job-1", DATASTORE)
 
 
 def put(azure: AzureStandIn, name: str, content: bytes = b"{}") -> None:
@@ -89,55 +94,40 @@ def put(azure: AzureStandIn, name: str, content: bytes = b"{}") -> None:
 
 
 def test_a_job_that_left_no_checkpoint_goes_on_from_the_one_that_is_here(
-    azure: AzureStandIn, workspace: Workspace, ended: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    azure: AzureStandIn, ended: EndedJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It was cancelled in the queue, say. Without the run that went along it would begin anew, over the record here."""
     on = GoingOn("job-1", ended.path, start=tmp_path)
-    assert looked_up(on, workspace, DATASTORE, tmp_path) == on
+    assert looked_up(on, ended, tmp_path) == on
     assert "job-1 has left no checkpoint: the run goes on from that of" in capsys.readouterr().out
     put(azure, "checkpoint_step_4/model.safetensors")
-    assert looked_up(on, workspace, DATASTORE, tmp_path).start == tmp_path, "half a checkpoint is none"
+    assert looked_up(on, ended, tmp_path).start == tmp_path, "half a checkpoint is none"
     put(azure, "checkpoint_step_4/manifest.json")
-    assert looked_up(on, workspace, DATASTORE, tmp_path) == GoingOn("job-1", ended.path)
+    assert looked_up(on, ended, tmp_path) == GoingOn("job-1", ended.path)
     assert "goes on with its own checkpoints" in capsys.readouterr().out
 
 
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_over_its_record(
-    workspace: Workspace, ended: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ended: EndedJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     on = GoingOn("job-1", ended.path)
-    assert looked_up(on, workspace, DATASTORE, tmp_path) == on
+    assert looked_up(on, ended, tmp_path) == on
     assert "training starts from the beginning" in capsys.readouterr().out
     (tmp_path / "experiment_report.json").write_text(json.dumps({"checkpoints": [{"step": 4}]}))
     with pytest.raises(UserError, match="whose checkpoints are no longer in the datastore"):
-        looked_up(on, workspace, DATASTORE, tmp_path)
+        looked_up(on, ended, tmp_path)
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe", b"a: [", b"words", b"launch: null", b"data: 3", b""])
-def test_damaged_settings_of_a_job_are_one_line(
-    damage: bytes, azure: AzureStandIn, ended: JobHandle, azure_config: TrainingConfig
-) -> None:
+def test_damaged_settings_of_a_job_are_one_line(damage: bytes, azure: AzureStandIn, ended: EndedJob) -> None:
     put(azure, CONFIG_NAME, damage)
     with pytest.raises(UserError, match=r"--resume job-1: its config.yaml \(.*\) is damaged"):
-        settings_of_job("job-1", azure_config)
+        settings_of_job(ended)
 
 
-@pytest.fixture
-def azure_config(ended: JobHandle) -> TrainingConfig:
-    from training.inner_backend import with_options
-    from training.train_azure_ml import AzureBackend
-
-    address = ended.workspace
-    options = AzureOptions(
-        subscription_id=address.subscription_id,
-        resource_group=address.resource_group,
-        workspace_name=address.workspace_name,
-    )
-    return with_options(AzureBackend)(azure=options)  # type: ignore[call-arg]
-
-
-def test_a_sweep_is_no_run_to_go_on_with(azure: AzureStandIn, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_sweep_is_no_run_to_go_on_with_and_its_trial_is(azure: AzureStandIn, workspace: Workspace) -> None:
     submit_sweep(workspace, WRITES, {"seed": [1]})
     azure.wait_for_end("sweep-1")
     with pytest.raises(UserError, match="--resume sweep-1: this is a sweep, which is many runs; go on with one trial"):
-        looked_up(GoingOn(job="sweep-1"), workspace, DATASTORE, tmp_path)
+        find_ended_job(workspace, "sweep-1", DATASTORE)
+    assert find_ended_job(workspace, "sweep-1_0", DATASTORE).path == "apt-runs/sweep-1_0"

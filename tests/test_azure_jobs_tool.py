@@ -16,16 +16,15 @@ from pathlib import Path
 import pytest
 
 from apt_model.errors import UserError
-from tests.azure_jobs_submitted import ROOT, address_of, recorded, submit, submit_sweep
+from tests.azure_jobs_submitted import PACE, ROOT, address_of, recorded, submit, submit_sweep
 from tests.azure_stand_in.stand_in import AzureStandIn
 from tools.azure_jobs import run
 from training.azure_job.handle import JobHandle
-from training.azure_job.watch import Pace, follow
+from training.azure_job.watch import follow
 from training.azure_job.workspace import Workspace
 from training.progress import read_report
 
 TOOL = [sys.executable, str(ROOT / "tools" / "azure_jobs.py")]
-PACE = Pace(state=0.1, record=0.1, heartbeat=0.3, tick=0.05)
 
 
 @pytest.fixture
@@ -54,6 +53,7 @@ class TestLooking:
         azure.wait_for_end("job-2")
         azure.machine.open.clear()
         submit(workspace, recorded(10), "job-3")
+        azure.wait(lambda: azure.job("job-3").status == "Queued")
 
         run(["list"])
         lines = capsys.readouterr().out.splitlines()
@@ -69,6 +69,7 @@ class TestLooking:
         page = capsys.readouterr().out
         assert re.search(r"^state +Failed, ran for \d", page, re.MULTILINE)
         assert "error      Execution failed. User process 'python' exited with status code 3." in page
+        assert page.endswith(":\n  training from step 0\n  error: the data ended in the middle\n"), "its log"
         assert "run        workspaceblobstore: apt-runs/job-2" in page
         run(["show", "job-1", "--json"])
         document = json.loads(capsys.readouterr().out)
@@ -78,9 +79,10 @@ class TestLooking:
         self,
         azure: AzureStandIn,
         workspace: Workspace,
+        tmp_path: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        submit(workspace, recorded(4000))
+        submit(workspace, recorded(gate=tmp_path / "never"))
         assert run(["cancel", "job-1"]) == 0
         assert capsys.readouterr().out.startswith("job job-1 is being cancelled")
         azure.wait_for_end()
@@ -98,9 +100,15 @@ class TestLooking:
             (["list", "--last", "0"], "--last must be a whole number from 1 to 1000, got '0'"),
             (["download", "job-1", "--what", "none"], "--what none: unknown part"),
             (["show", "nothing"], "looking for job nothing: there is no such thing"),
+            (["show", "a/b"], "job_name='a/b': Azure takes letters"),
+            (["show", "--run-dir", "file/run"], "--run-dir file/run: there is no such directory"),
+            (["stream", "job-1", "--run-dir", "file"], "looking for job job-1: there is no such thing"),
         ],
     )
-    def test_what_cannot_be_used_is_one_line(self, workspace: Workspace, words: list[str], told: str) -> None:
+    def test_what_cannot_be_used_is_one_line(
+        self, workspace: Workspace, tmp_path: Path, words: list[str], told: str
+    ) -> None:
+        (tmp_path / "file").touch()
         with pytest.raises(UserError, match=re.escape(told)) as refused:
             run(words)
         assert "\n" not in str(refused.value)
@@ -140,8 +148,8 @@ class TestHome:
     def test_a_sweep_is_followed_trial_by_trial_and_its_best_comes_home(
         self, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        command = recorded(20, first_loss="${{search_space.learning_rate}}", exit_code=0)
-        handle = submit_sweep(workspace, command, {"learning_rate": [5.0, 3.0, 4.0]})
+        command = recorded(20, first_loss="${{search_space.learning_rate}}")
+        handle = submit_sweep(workspace, command, {"learning_rate": [5.0, 3.0, 4.0, "high"]})
         home = tmp_path / "home"
         assert follow(workspace, handle, home, PACE) == 0
         said = capsys.readouterr().out
@@ -152,7 +160,10 @@ class TestHome:
             ["*", "sweep-1_1", "Completed", "20/20", "1.8", "3"],
             ["sweep-1_2", "Completed", "20/20", "2.8", "4"],
         ]
-        assert {path.name for path in home.iterdir() if path.is_dir()} == {f"sweep-1_{n}" for n in range(3)}
+        reason = said.partition("trial sweep-1_3: failed\n")[2].splitlines()
+        assert reason[0].startswith("the service says: Execution failed. User process 'python' exited with status code")
+        assert reason[-2:] == ["  ValueError: could not convert string to float: 'high'", "job sweep-1: completed"]
+        assert {path.name for path in home.iterdir() if path.is_dir()} == {f"sweep-1_{n}" for n in range(4)}
         report = read_report(home / "sweep-1_0")
         assert report is not None
         assert report["state"] == "finished"
@@ -187,7 +198,7 @@ class TestLeaving:
         workspace: Workspace,
         tmp_path: Path,
     ) -> None:
-        handle = submit(workspace, recorded(4000))
+        handle = submit(workspace, recorded(gate=tmp_path / "never"))
         home = tmp_path / "a run"
         home.mkdir()
         handle.write(home)
@@ -211,7 +222,7 @@ class TestLeaving:
                     shown += chunk
             except OSError:  # the other end is closed
                 os.close(terminal)
-            code = process.wait(30)
+            code = process.wait(60)
         text = shown.decode(errors="replace")
         assert code == 130, text
         where = f"--run-dir '{home}'"
@@ -244,7 +255,7 @@ class TestLeaving:
             with pytest.raises(UserError, match="another process"):  # two must not write one record
                 run(["stream", "--run-dir", str(home)])
             process.terminate()
-            assert process.wait(30) == 143
+            assert process.wait(60) == 143
         assert "SIGTERM: job job-1 goes on in Azure." in said.read_text()
         assert azure.job().status == "Queued"
         code = "import sys; from tools.azure_jobs import run\n"

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from apt_model.errors import ConfigError, UserError
 from tests.azure_settings import azure_config
 from training.azure_job.demand import nodes_at_once, nodes_to_create
-from training.azure_job.environment import CHECKOUT, CONDA_FILE, EXTRAS, computed_environment, conda_environment
+from training.azure_job.environment import CONDA_FILE, EXTRAS, computed_environment, conda_environment
 from training.azure_job.environment_reference import LEAST_TORCH, check_environment, check_image
 from training.azure_job.job_document import seconds
 from training.azure_job.options import DEFAULT_IMAGE, serverless_size
+from training.azure_job.provenance import CHECKOUT
 from training.azure_job.validation import validate_azure
 from training.azure_job.vm_sizes import DEFAULT_SIZE, GPUS, RETIRED, check_vm_size, gpus_of, size_with, vcpus_of
 

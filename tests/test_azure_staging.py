@@ -15,7 +15,8 @@ import yaml
 from apt_model.errors import ConfigError, DataError, UserError
 from tests.azure_settings import azure_config
 from training.azure_job.inner_run import inner_config
-from training.azure_job.staging import CHECKOUT, CODE, Staging
+from training.azure_job.provenance import CHECKOUT
+from training.azure_job.staging import CODE, Staging
 from training.config import TrainingConfig
 
 if TYPE_CHECKING:

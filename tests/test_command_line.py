@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,30 @@ def test_a_path_that_cannot_even_be_asked_about_is_refused_and_one_that_is_not_t
         with pytest.raises(UserError) as caught:
             parser.parse_args(["--output", name])
         assert str(caught.value) == f"argument --output: {name}: {why}; choose another name (see --help)"
+
+
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_a_reader_that_has_read_enough_is_no_fault(words: list[str]) -> None:
+    program = (
+        "from tools.command_line import CommandLine, finish\n"
+        "def run(words):\n"
+        "    CommandLine('text').parse_args(words)\n"
+        "    print('line')\n"
+        "    return 0\n"
+        "raise SystemExit(finish('tool', run))"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # else argparse itself would meet the fault, and keep silent
+            stdout=output,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest_one() -> None:

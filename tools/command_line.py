@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from apt_model.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, UserError, did_you_mean
+from apt_model.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, UserError, did_you_mean
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -87,7 +88,7 @@ def one_of(flag: str, name: str, kind: str, names: Iterable[str]) -> str:
 
 def finish(name: str, run: Callable[[list[str]], int], when_stopped: str = "stopped") -> int:
     """What the process of a tool exits with: the code of `run`; 2 for a UserError and 130 for Ctrl-C, each told in
-    one line on stderr.
+    one line on stderr; 141 if the reader of its output has left.
 
     Args:
         name: of the tool, before the line.
@@ -95,10 +96,16 @@ def finish(name: str, run: Callable[[list[str]], int], when_stopped: str = "stop
         when_stopped: what Ctrl-C leaves behind.
     """
     try:
-        return run(sys.argv[1:])
+        try:
+            return run(sys.argv[1:])
+        finally:  # after --help too, which ends with SystemExit
+            sys.stdout.flush()  # here, where a reader that has left can still be caught
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(f"{name}: {when_stopped}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `… | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE

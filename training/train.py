@@ -14,7 +14,7 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from apt_model.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, ConfigError, UserError
+from apt_model.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
 from training import registry
 from training.backend import Backend, LaunchPlan, RunRequest, is_remote
 from training.comparison import compare, parse_comparison
@@ -37,7 +37,6 @@ DESCRIPTION = (
     "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
     "the curve stays the same."
 )
-EXIT_BROKEN_PIPE = 128 + 13
 
 
 def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> int:

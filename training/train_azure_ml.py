@@ -12,7 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -23,6 +23,10 @@ from training.azure_job.options import AzureOptions
 from training.azure_job.validation import validate_azure
 from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.config import TrainingConfig
+from training.manifest import existing_form
+
+if TYPE_CHECKING:
+    from training.azure_job.going_on import EndedJob
 
 PACKAGES = {"azure-ai-ml": ("azure", "ai", "ml"), "azure-identity": ("azure", "identity")}
 """Distribution -> its module's path."""
@@ -36,6 +40,9 @@ class AzureBackend:
     unsupported: ClassVar[Mapping[Feature, str]] = {}
     preset: ClassVar[str | None] = None
     trains_elsewhere: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._resumed: EndedJob | None = None
 
     @classmethod
     def check(cls) -> Availability:
@@ -62,16 +69,22 @@ class AzureBackend:
         return dry_run_lines(request)
 
     def settings_of_run(self, run: str, config: TrainingConfig) -> dict[str, Any]:
-        """The config.yaml in the run directory of a job. See `RemoteBackend.settings_of_run`."""
-        from training.azure_job.going_on import settings_of_job
+        """The config.yaml in the run directory of a job. See `RemoteBackend.settings_of_run`.
 
-        return settings_of_job(run, config)
+        The job is kept for `run`, which goes on with it.
+        """
+        from training.azure_job.going_on import job_named, settings_of_job
+
+        if existing_form(config.run.run_dir / run).exists():
+            return {}  # a checkpoint of the run directory by its bare name, which brings no settings, as at home
+        self._resumed = job_named(run, config)
+        return settings_of_job(self._resumed)
 
     def run(self, request: RunRequest) -> RunResult:
         """Submit the job and follow it. See `Backend.run`."""
         from training.azure_job.departure import depart
 
-        return depart(request)
+        return depart(request, self._resumed)
 
 
 def _is_installed(top: str, *below: str) -> bool:

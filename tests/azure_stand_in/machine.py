@@ -43,7 +43,8 @@ class Machine:
             program = self._bin / name
             program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
             program.chmod(0o755)
-        self._surroundings = {**surroundings, "PATH": f"{self._bin}:{surroundings['PATH']}"}
+        self.surroundings = {**surroundings, "PATH": f"{self._bin}:{surroundings['PATH']}"}
+        """The environment of a job's processes, before what the service and the job add."""
 
     def run(self, job: Job) -> None:
         """From the queue to the end, again from the queue whenever the machine is taken back."""
@@ -84,7 +85,7 @@ class Machine:
         mounts += [logs, Mount(artifacts, f"{job.artifacts}/outputs", code / "outputs")]
         inputs = self._inputs(job, place)
         text = fill_in(job.asked["command"], job, inputs, outputs)
-        environment = variables(job, self._surroundings)
+        environment = variables(job, self.surroundings)
         environment |= {f"AZURE_ML_OUTPUT_{name}": path for name, path in outputs.items()}
         environment |= {f"AZURE_ML_INPUT_{name}": value for name, value in inputs.items()}
         asked = {k: str(v) for k, v in (job.asked.get("environmentVariables") or {}).items()}

@@ -1,6 +1,8 @@
 """A job that keeps a record as a training does, with the project's own reporter, and goes on with it if started again.
 
-python recorded_job.py RUN_DIR STEPS SECONDS_PER_STEP EXIT_CODE FIRST_LOSS
+python recorded_job.py RUN_DIR STEPS EXIT_CODE FIRST_LOSS [GATE]
+
+With GATE it waits after its first epoch until there is a file of that name.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from training.progress import ProgressReporter, read_report
 STEPS_PER_EPOCH = 10
 
 
-def main(run_dir: Path, steps: int, seconds: float, exit_code: int, first_loss: float) -> int:
+def main(run_dir: Path, steps: int, exit_code: int, first_loss: float, gate: Path | None) -> int:
     """Train, as far as the record can tell; the exit code."""
     run_dir.mkdir(parents=True, exist_ok=True)
     reporter = ProgressReporter(run_dir, report_batches=1)
@@ -29,7 +31,8 @@ def main(run_dir: Path, steps: int, seconds: float, exit_code: int, first_loss: 
         reporter.run_resumed(first, **facts)
     print(f"training from step {first}", flush=True)
     for step in range(first + 1, steps + 1):
-        time.sleep(seconds)
+        while step == STEPS_PER_EPOCH + 1 and gate is not None and not gate.exists():
+            time.sleep(0.02)
         epoch = (step - 1) // STEPS_PER_EPOCH + 1
         reporter.step(
             **{"step": step, "epoch": epoch, "batch": step, "loss": first_loss - 0.01 * step, "accuracy": 0.5},
@@ -50,5 +53,5 @@ def main(run_dir: Path, steps: int, seconds: float, exit_code: int, first_loss: 
 
 
 if __name__ == "__main__":
-    run_dir, steps, seconds, exit_code, first_loss = sys.argv[1:]
-    sys.exit(main(Path(run_dir), int(steps), float(seconds), int(exit_code), float(first_loss)))
+    run_dir, steps, exit_code, first_loss, *gate = sys.argv[1:]
+    sys.exit(main(Path(run_dir), int(steps), int(exit_code), float(first_loss), Path(gate[0]) if gate else None))

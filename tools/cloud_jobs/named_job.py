@@ -10,6 +10,7 @@ from apt_model.errors import UserError
 from training.azure_job.address import find_address
 from training.azure_job.handle import JobHandle
 from training.azure_job.job_state import JobState, look_at
+from training.azure_job.names import check_name
 from training.azure_job.options import AzureOptions
 from training.azure_job.refusals import service_refusals
 
@@ -70,6 +71,7 @@ def find_job(job: str | None, run_dir: Path | None, options: AzureOptions) -> Na
     """
     if job is None and run_dir is None:
         raise UserError("which job? Give its name, or --run-dir with the directory that it fills")
+    check_name("job_name", job)
     directory = run_dir if run_dir is not None else RUNS / str(job)
     known = JobHandle.read(directory)
     if job is None:

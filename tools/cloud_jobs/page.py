@@ -9,6 +9,7 @@ from typing import Any
 
 from tools.cloud_jobs.listing import stored_report
 from tools.cloud_jobs.named_job import NamedJob
+from training.azure_job.ending import log_lines
 from training.azure_job.job_state import RunHistory, history_of
 from training.azure_job.refusals import service_refusals
 from training.azure_job.sweep import Sweep, look_at_sweep, table_lines
@@ -24,7 +25,9 @@ def document_of(job: NamedJob) -> dict[str, Any]:
     state = job.state
     with service_refusals(f"looking at job {state.job}"):
         history = history_of(job.workspace, state.job)
-    sweep = look_at_sweep(job.workspace, job.own_handle(), state) if state.is_sweep else None
+    is_ours = job.handle is not None
+    sweep = look_at_sweep(job.workspace, job.own_handle(), state) if state.is_sweep and is_ours else None
+    has_log = state.status == "Failed" and not state.is_sweep
     report = {} if sweep is not None else stored_report(job.workspace, state)
     return {
         "job": state.job,
@@ -45,6 +48,7 @@ def document_of(job: NamedJob) -> dict[str, Any]:
         "loss": (report.get("latest") or {}).get("loss"),
         "eval_loss": (report.get("evaluations") or [{}])[-1].get("loss"),
         "sweep": None if sweep is None else _sweep_document(sweep),
+        "last_of_log": log_lines(job.workspace, state, history) if has_log else [],
     }
 
 
@@ -70,14 +74,16 @@ def lines_of(document: dict[str, Any]) -> list[str]:
         "logs": ", ".join(document["logs"]) or None,
     }
     lines = [f"{name:11}{value}" for name, value in facts.items() if value]
-    return lines + ([] if document["sweep"] is None else ["", *document["sweep"]["table"]])
+    below = document["last_of_log"] if document["sweep"] is None else document["sweep"]["table"]
+    return [*lines, *(["", *below] if below else [])]
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """The document as JSON; a sweep's trials are objects there, not lines."""
+    """The document as JSON, without the lines that are for a terminal alone."""
     sweep = document["sweep"]
     plain = None if sweep is None else {key: value for key, value in sweep.items() if key != "table"}
-    return json.dumps({**document, "sweep": plain}, ensure_ascii=False, indent=1)
+    kept = {key: value for key, value in document.items() if key != "last_of_log"}
+    return json.dumps({**kept, "sweep": plain}, ensure_ascii=False, indent=1)
 
 
 def _sweep_document(sweep: Sweep) -> dict[str, Any]:

@@ -123,7 +123,8 @@ def _candidates(start: Path) -> Iterator[Path]:
     for directory in DIRECTORIES:
         for name in FILES:
             for level in levels:
-                if (file := level / directory / name).is_file():
+                # Path.is_file() raises where a directory is closed to this user.
+                if os.path.isfile(file := level / directory / name):  # noqa: PTH113
                     yield file
 
 

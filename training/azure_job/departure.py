@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apt_model.errors import UserError
-from training.azure_job.going_on import going_on, looked_up, refuse_another_run_there
-from training.azure_job.handle import JobHandle
+from training.azure_job.going_on import (
+    EndedJob,
+    find_ended_job,
+    going_on,
+    looked_up,
+    refuse_another_run_there,
+)
+from training.azure_job.handle import JobHandle, command
 from training.azure_job.job_document import RUNS_PATH, cost_lines, job_document, to_yaml
 from training.azure_job.options import options_of
 from training.azure_job.parting import exit_code_of, name_of, sigterm_raises
@@ -54,14 +60,18 @@ def dry_run_lines(request: RunRequest) -> Iterator[str]:
     yield from (f"# {line}" for line in told)
 
 
-def depart(request: RunRequest) -> RunResult:
+def depart(request: RunRequest, resumed: EndedJob | None = None) -> RunResult:
     """Submit a run as a job, follow it and bring it home.
+
+    Args:
+        request: of the front door.
+        resumed: the job that `--resume` names, where it was found already.
 
     Raises:
         UserError: something stands against it; where that is seen before the upload, nothing was changed anywhere.
     """
     from training.azure_job.arrival import arrive
-    from training.azure_job.watch import command, follow
+    from training.azure_job.watch import follow
 
     options, run_dir = options_of(request.config), request.config.run.run_dir
     # An old run is deleted only when the new one is on its way.
@@ -70,7 +80,7 @@ def depart(request: RunRequest) -> RunResult:
     try:
         with sigterm_raises():
             try:
-                workspace, handle = _send(request)
+                workspace, handle = _send(request, resumed)
             except KeyboardInterrupt as stop:
                 _say_what_was_sent(run_dir, began)
                 return RunResult("stopped", 0, exit_code_of(stop))
@@ -93,8 +103,6 @@ def depart(request: RunRequest) -> RunResult:
 
 def _say_what_was_sent(run_dir: Path, began: float) -> None:
     """After Ctrl-C in `_send`, which may have come a moment too late."""
-    from training.azure_job.watch import command
-
     sent = JobHandle.read(run_dir)
     if sent is not None and sent.submitted >= began:
         print(f"job {sent.job} is submitted and goes on in Azure. To cancel it: {command('cancel', run_dir)}")
@@ -102,7 +110,7 @@ def _say_what_was_sent(run_dir: Path, began: float) -> None:
         print("stopped before a job was submitted; if a line above names one, see there", file=sys.stderr)
 
 
-def _send(request: RunRequest) -> tuple[Workspace, JobHandle]:
+def _send(request: RunRequest, resumed: EndedJob | None) -> tuple[Workspace, JobHandle]:
     """Check everything, upload and submit; then the run directory is the job's."""
     from training.azure_job.address import find_address
     from training.azure_job.compute import ensure_compute
@@ -119,27 +127,32 @@ def _send(request: RunRequest) -> tuple[Workspace, JobHandle]:
     check_data(config)
     staging = Staging.make(config, start=on.start)
     print("\n".join([*staging.describe(), *cost_lines(config)]), flush=True)
-    workspace = Workspace.connect(address)
-    settled = looked_up(on, workspace, options.datastore, run_dir)
-    if settled.start != on.start:
-        staging = Staging.make(config, start=settled.start)
-    on = settled
+    workspace = resumed.workspace if resumed is not None else Workspace.connect(address)
+    if on.job is not None:
+        begin = on.start
+        on = looked_up(on, resumed or find_ended_job(workspace, on.job, options.datastore), run_dir)
+        if on.start != begin:
+            staging = Staging.make(config, start=on.start)
     with staging:
         for warning in check_service(workspace, config):
             print(f"warning: {warning}", flush=True)
         job = options.job_name or new_job_name()
         document = job_document(config, job, code=str(staging.path), path=on.path, has_start=on.start is not None)
         ensure_compute(workspace, config)
-        submit(workspace, to_yaml(document), staging.path)
-        handle = JobHandle(
-            job=job,
-            workspace=address,
-            datastore=options.datastore,
-            path=None if options.sweep else on.path or f"{RUNS_PATH}/{job}",
-            submitted=time.time(),
-            register_model=options.register_model,
-        )
-        _take_over(run_dir, handle, request.overwrite, old)
+        try:
+            submit(workspace, to_yaml(document), staging.path)
+            handle = JobHandle(
+                job=job,
+                workspace=address,
+                datastore=options.datastore,
+                path=None if options.sweep else on.path or f"{RUNS_PATH}/{job}",
+                submitted=time.time(),
+                register_model=options.register_model,
+            )
+            _take_over(run_dir, handle, request.overwrite, old)
+        except KeyboardInterrupt:
+            print(f"stopped; should job {job!r} be there already, `python tools/azure_jobs.py cancel {job}` ends it")
+            raise
     return workspace, handle
 
 

@@ -2,7 +2,8 @@
 
 A file is written under a hidden name, checked against its size and MD5, and renamed. Checkpoints and `final_model/`
 take their names as whole directories. What is here already, unchanged, is not fetched again, so an interrupted download
-goes on where it was.
+goes on where it was. What a kill leaves, at whatever instant, the next one mends: half a file, half a directory, and a
+directory that was moved aside to be replaced.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apt_model.errors import UserError
-from training.atomic_directory import delete, put_in_place
+from training.atomic_directory import delete, name_of_aside, put_back, put_in_place
 from training.azure_job.handle import JobHandle
 from training.azure_job.refusals import service_refusals
-from training.azure_job.stored_run import StoredFile, What, has_final_model, stored_files, wanted
+from training.azure_job.stored_run import WHOLE, StoredFile, What, has_final_model, plain_etag, stored_files, wanted
 from training.azure_job.sweep import best_run
 from training.progress import write_atomically
 from training.run_directory import CONFIG_NAME, JOB_NAME, RunDirectory
@@ -37,8 +39,13 @@ if TYPE_CHECKING:
 
 RECEIPTS_NAME = ".azure_download.json"
 """What was fetched: by it a file is known again that the storage has no MD5 of."""
+HALF = ".download"
+"""How the hidden names end under which a file or a directory is fetched."""
+NOTED_AT_ONCE = 1_000_000
+"""Bytes of a file from which on it is noted as soon as it is here, if the storage has no MD5 of it: after a kill it
+would be fetched again."""
 ATTEMPTS = 3
-"""At a file that the job replaces while it is read."""
+"""At what the job replaces while it is read."""
 LONGEST_NAME = 120
 """Of a file, in a line about it."""
 
@@ -121,14 +128,14 @@ class _Download:
     def bring(self, files: list[StoredFile]) -> None:
         """All of them, and say what was done."""
         with self._disk_refusals():
+            self._mend(files)
             missing = self._missing(files)
             self._check_room(missing)
-        num_bytes = sum(file.size for file in missing)
-        if missing:
-            print(f"downloading {_count(missing)} ({as_size(num_bytes)}) into {self._run_dir}", flush=True)
-        self._bar = _progress_bar(num_bytes)
-        try:
-            with self._disk_refusals():
+            num_bytes = sum(file.size for file in missing)
+            if missing:
+                print(f"downloading {_count(missing)} ({as_size(num_bytes)}) into {self._run_dir}", flush=True)
+            self._bar = _progress_bar(num_bytes)
+            try:
                 for top, group in groupby(missing, key=lambda file: file.top):
                     members = list(group)
                     if members[0].is_of_whole_directory:
@@ -136,12 +143,16 @@ class _Download:
                     else:
                         for file in members:
                             self._fetch(file, self._run_dir / file.name)
-        finally:
-            self._bar.close()
+            except BaseException:
+                with contextlib.suppress(OSError):  # what has stopped it is what is to be told
+                    self._write_receipts()
+                raise
+            finally:
+                self._bar.close()
             self._write_receipts()
-        here = len(files) - len(missing)
+        here, before = [file for file in files if (self._run_dir / file.name).exists()], len(files) - len(missing)
         print(
-            f"{self._run_dir}: {_count(files)} of the run here" + (f", {here} were already" if here else ""),
+            f"{self._run_dir}: {_count(here)} of the run here" + (f", {before} were already" if before else ""),
             flush=True,
         )
 
@@ -159,6 +170,25 @@ class _Download:
                 f"{self._run_dir}: the disk refuses ({name}{error.strerror}); what came through stays: {fix}"
             ) from error
 
+    def _mend(self, files: list[StoredFile]) -> None:
+        """What a kill in the midst of an earlier download has left, unless this one goes on with it."""
+        for aside in self._run_dir.glob(".*.old"):
+            if name_of_aside(aside).name.startswith(WHOLE):
+                put_back(aside)
+        wanted_again = {
+            self._half(self._run_dir / (file.top if file.is_of_whole_directory else file.name)) for file in files
+        }
+        for folder, directories, names in os.walk(self._run_dir):
+            halves = [name for name in (*directories, *names) if name.startswith(".") and name.endswith(HALF)]
+            for half in (Path(folder, name) for name in halves):
+                if half not in wanted_again:
+                    delete(half)
+            directories[:] = [name for name in directories if not name.startswith((".", *WHOLE))]
+
+    def _half(self, path: Path) -> Path:
+        """Where a file or directory is until it is whole."""
+        return path.with_name(f".{path.name}{HALF}")
+
     def _missing(self, files: list[StoredFile]) -> list[StoredFile]:
         missing: list[StoredFile] = []
         for _, group in groupby(files, key=lambda file: file.top):
@@ -169,25 +199,42 @@ class _Download:
         return missing
 
     def _bring_directory(self, name: str, files: list[StoredFile]) -> None:
+        """A directory, whole and of one state: what the job replaces meanwhile is fetched again."""
         from azure.core.exceptions import ResourceNotFoundError
 
         target = self._run_dir / name
-        building = target.with_name(f".{name}.download")
-        members = {building / Path(file.name).relative_to(name): file for file in files}
-        if building.exists():
-            for path in [path for path in building.rglob("*") if path.is_file() and path not in members]:
+        half = self._half(target)
+        for _ in range(ATTEMPTS):
+            wanted = {half / Path(file.name).relative_to(name): file for file in files}
+            for path in [path for path in half.rglob("*") if path.is_file() and path not in wanted]:
                 path.unlink()  # of an older state of the directory
-        try:
-            for path, file in members.items():
-                self._fetch(file, path)
-        except ResourceNotFoundError:
-            delete(building)
-            self._say(f"{name} was deleted by the job meanwhile")  # as checkpoints are that are not kept
+            with contextlib.suppress(ResourceNotFoundError):  # the second look tells what there is now
+                for path, file in wanted.items():
+                    self._fetch(file, path)
+            files = self._stored_now(name)
+            if {half / Path(file.name).relative_to(name): file.etag for file in files} == self._fetched(half):
+                why = "was deleted by the job meanwhile"  # as checkpoints are that are not kept
+                break
+        else:
+            files, why = [], "is being replaced by the job: it is not brought this time"
+        if not files:
+            delete(half)
+            self._say(f"{name} {why}")
             return
-        put_in_place(building, target)
-        for path, file in members.items():
-            self._receipts.pop(self._key(path), None)
-            self._note(file.etag, target / path.relative_to(building))
+        put_in_place(half, target)
+        for file in files:
+            self._receipts.pop(self._key(half / Path(file.name).relative_to(name)), None)
+            self._note(file.etag, self._run_dir / file.name)
+        self._write_receipts()
+
+    def _stored_now(self, name: str) -> list[StoredFile]:
+        found = stored_files(self._container, f"{self._path}/{name}")
+        return [replace(file, name=f"{name}/{file.name}") for file in found]
+
+    def _fetched(self, half: Path) -> dict[Path, object]:
+        """ETags of a directory's files as they were fetched."""
+        files = [path for path in half.rglob("*") if path.is_file()]
+        return {path: self._receipts.get(self._key(path), [None])[0] for path in files}
 
     def _fetch(self, file: StoredFile, target: Path) -> None:
         """One file, whole; nothing where it is there already."""
@@ -196,9 +243,10 @@ class _Download:
         assert self._bar is not None
         if self._is_here(file, target):
             self._bar.update(file.size)
+            self._note(file.etag, target)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.download")
+        temporary = self._half(target)
         before = self._bar.n
         for attempt in range(ATTEMPTS):
             try:
@@ -213,6 +261,8 @@ class _Download:
                     ) from error
         temporary.replace(target)
         self._note(etag, target)
+        if file.md5 is None and file.size >= NOTED_AT_ONCE:
+            self._write_receipts()
 
     def _stream(self, file: StoredFile, temporary: Path) -> str:
         """The blob as it is now, into a file; its ETag."""
@@ -228,7 +278,7 @@ class _Download:
         expected = stream.properties.content_settings.content_md5
         if size != stream.properties.size or (expected and bytes(expected) != md5.digest()):
             raise _DamagedError(f"{size} of {stream.properties.size} bytes came, or others than were stored")
-        return str(stream.properties.etag)
+        return plain_etag(stream.properties.etag)
 
     def _is_here(self, file: StoredFile, path: Path) -> bool:
         try:
@@ -253,7 +303,9 @@ class _Download:
         write_atomically(self._run_dir / RECEIPTS_NAME, json.dumps(kept).encode(), durable=False)
 
     def _check_room(self, files: list[StoredFile]) -> None:
-        needed, free = sum(file.size for file in files), shutil.disk_usage(self._run_dir).free
+        halves = {self._half(self._run_dir / file.top) for file in files if file.is_of_whole_directory}
+        here = sum(path.stat().st_size for half in halves for path in half.rglob("*") if path.is_file())
+        needed, free = sum(file.size for file in files) - here, shutil.disk_usage(self._run_dir).free
         if needed > free:
             raise UserError(
                 f"{self._run_dir}: {as_size(needed)} are to come and the disk has {as_size(free)} left; make room, or "
@@ -287,7 +339,9 @@ def _read_receipts(run_dir: Path) -> dict[str, list[object]]:
         receipts = json.loads((run_dir / RECEIPTS_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # all is compared by MD5, or fetched again
-    return receipts if isinstance(receipts, dict) else {}
+    if not isinstance(receipts, dict):
+        return {}
+    return {key: value for key, value in receipts.items() if isinstance(value, list) and len(value) == 3}
 
 
 def _progress_bar(num_bytes: int) -> tqdm[Any]:

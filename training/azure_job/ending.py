@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.azure_job.job_state import JobState, RunHistory, history_of
-from training.azure_job.refusals import code_of, status_of
+from training.azure_job.job_state import JobState, RunHistory, history_of, look_at
+from training.azure_job.refusals import ServiceError, code_of, status_of
 from training.progress import read_report
 from training.units import as_duration
 
@@ -56,7 +56,7 @@ def ending_of(workspace: Workspace, state: JobState, run_dir: Path) -> Ending:
         history = history_of(workspace, state.job)
     except AzureError as error:
         history = RunHistory(None, None, None, {})
-        untold = [f"Azure ML does not say more ({_one_line(str(error))}); see {_where(state)}"]
+        untold = [_untold(error, state)]
     else:
         untold = []
     if is_timeout(state, history):
@@ -70,15 +70,42 @@ def ending_of(workspace: Workspace, state: JobState, run_dir: Path) -> Ending:
         )  # fmt: skip
     if state.status == "Canceled":
         return Ending(EXIT_CANCELLED, [f"job {state.job}: cancelled", *untold])
-    lines = [f"job {state.job}: failed", *untold]
-    if history.error:
-        lines.append(f"the service says: {_one_line(history.error)}")
+    lines = [f"job {state.job}: failed", *untold, *_reasons(workspace, state, history, run_dir)]
+    return Ending(exit_status(history.error or "") or EXIT_FAILED, lines)
+
+
+def trial_failure(workspace: Workspace, trial: str, run_dir: Path) -> list[str]:
+    """Why a trial of a sweep failed, told as of a job.
+
+    Args:
+        workspace: of the sweep.
+        trial: its name; it has failed.
+        run_dir: where its record is mirrored.
+    """
+    from azure.core.exceptions import AzureError
+
+    lines = [f"trial {trial}: failed"]
+    try:
+        state = look_at(workspace, trial)
+        return [*lines, *_reasons(workspace, state, history_of(workspace, trial), run_dir)]
+    except AzureError as error:
+        return [*lines, _untold(error, None)]
+
+
+def _reasons(workspace: Workspace, state: JobState, history: RunHistory, run_dir: Path) -> list[str]:
+    """Why a job failed: the service's words, the training's, and the last of the log."""
+    lines = [f"the service says: {_one_line(history.error)}"] if history.error else []
+    if state.is_sweep:  # it trains nothing itself, and its trials have logs of their own
+        return lines or [f"see {_where(state)}"]
     report = read_report(run_dir) or {}
     is_of_this_job = report.get("ended_at", 0.0) >= (history.started or 0.0) - CLOCKS_DIFFER
     if report.get("state") == "failed" and report.get("error") and is_of_this_job:
         lines.append(f"the training says: {_one_line(str(report['error']))}")
-    lines += _log_lines(workspace, state, history)
-    return Ending(exit_status(history.error or "") or EXIT_FAILED, lines)
+    return lines + log_lines(workspace, state, history)
+
+
+def _untold(error: Exception, state: JobState | None) -> str:
+    return f"Azure ML does not say more ({_one_line(str(error))}); see {_where(state)}"
 
 
 def exit_status(error: str) -> int | None:
@@ -111,8 +138,8 @@ def primary_log(names: Iterable[str]) -> str | None:
     return min(logs, key=lambda name: [int(number) for number in re.findall(r"\d+", name)], default=None)
 
 
-def _log_lines(workspace: Workspace, state: JobState, history: RunHistory) -> list[str]:
-    """The last lines of the job's log, or where it is."""
+def log_lines(workspace: Workspace, state: JobState, history: RunHistory) -> list[str]:
+    """The last lines of a job's log under a line that says so; or one that says where it is."""
     from azure.core.exceptions import AzureError
 
     see = f"see {_where(state)}"
@@ -122,7 +149,7 @@ def _log_lines(workspace: Workspace, state: JobState, history: RunHistory) -> li
             return [f"the job has left no log; {see}"]
         name, blob = found
         text = _tail(blob)
-    except AzureError as error:
+    except (AzureError, ServiceError) as error:
         why = code_of(error) or status_of(error) or type(error).__name__
         return [f"the job's log cannot be read ({why}); {see}"]
     if (code := storage_error(text)) is not None:
@@ -160,8 +187,8 @@ def _tail(blob: BlobClient) -> str:
     return text if start == 0 else text.partition("\n")[2]
 
 
-def _where(state: JobState) -> str:
-    return state.studio_url or "Studio"
+def _where(state: JobState | None) -> str:
+    return (state.studio_url if state is not None else None) or "Studio"
 
 
 def _one_line(text: str) -> str:

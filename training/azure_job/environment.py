@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from training.azure_job.provenance import CHECKOUT
+
 CONDA_FILE = Path(__file__).with_name("conda.yaml")
 PYTHON = "3.11"
 EXTRAS = ("deepspeed", "huggingface", "tensorboard", "mlflow", "wandb")

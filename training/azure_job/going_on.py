@@ -90,38 +90,58 @@ def refuse_another_run_there(on: GoingOn, run_dir: Path) -> None:
         )
 
 
-def looked_up(on: GoingOn, workspace: Workspace, datastore: str, run_dir: Path) -> GoingOn:
-    """The same with what only the service knows: the path of the job, which has ended, and whether it can go on there.
+def looked_up(on: GoingOn, ended: EndedJob, run_dir: Path) -> GoingOn:
+    """The same with what only the service knows: where the job keeps its run, and whether one can go on there.
+
+    Args:
+        on: names the job.
+        ended: that job.
+        run_dir: of this machine.
 
     Raises:
-        UserError: see `run_path`; or the run is gone from the datastore, and its record is here.
+        UserError: the run is gone from the datastore, and its record is here; or the storage refuses.
     """
     from training.azure_job.refusals import service_refusals
 
-    if on.job is None:
-        return on
-    path = run_path(workspace, on.job, datastore)
-    with service_refusals(f"looking for the checkpoints of job {on.job}"):
-        blobs = workspace.container(datastore).list_blobs(name_starts_with=f"{path}/checkpoint")
+    with service_refusals(f"looking for the checkpoints of job {ended.job}"):
+        blobs = ended.workspace.container(ended.datastore).list_blobs(name_starts_with=f"{ended.path}/checkpoint")
         can_go_on = any(blob.name.endswith(f"/{MANIFEST_NAME}") for blob in blobs)
     if can_go_on:
         if on.start is not None:
             print(f"job {on.job} goes on with its own checkpoints in the datastore; those of {on.start} stay here")
-        return replace(on, path=path, start=None)
+        return replace(on, path=ended.path, start=None)
     if on.start is not None:
         print(f"job {on.job} has left no checkpoint: the run goes on from that of {on.start}", flush=True)
     elif (read_report(run_dir) or {}).get("checkpoints"):
         raise UserError(
             f"--resume: {run_dir} holds the record of job {on.job}, whose checkpoints are no longer in the datastore "
-            f"{datastore} ({path}); start anew in another --run-dir, or with --overwrite"
+            f"{ended.datastore} ({ended.path}); start anew in another --run-dir, or with --overwrite"
         )
     else:
         print(f"job {on.job} has left no checkpoint: training starts from the beginning", flush=True)
-    return replace(on, path=path)
+    return replace(on, path=ended.path)
 
 
-def run_path(workspace: Workspace, job: str, datastore: str) -> str:
-    """Where a job keeps its run directory, within the datastore.
+@dataclass(frozen=True)
+class EndedJob:
+    """A job whose run another one may go on with: it has ended, so nobody else writes there."""
+
+    workspace: Workspace
+    job: str
+    datastore: str
+    path: str
+    """Of its run directory, within the datastore."""
+    nodes: int
+    """Machines that it ran on."""
+
+
+def find_ended_job(workspace: Workspace, job: str, datastore: str) -> EndedJob:
+    """Ask the service for a job to go on with.
+
+    Args:
+        workspace: of the job.
+        job: its name.
+        datastore: where the new job keeps its run.
 
     Raises:
         UserError: there is no such job, it is none of ours, still runs, or keeps its run elsewhere.
@@ -131,7 +151,6 @@ def run_path(workspace: Workspace, job: str, datastore: str) -> str:
 
     try:
         with service_refusals(f"looking for job {job}"):
-            found = workspace.client.jobs.get(job)
             state = look_at(workspace, job)
     except ServiceError as error:
         if error.status != 404:
@@ -140,62 +159,59 @@ def run_path(workspace: Workspace, job: str, datastore: str) -> str:
             f"--resume {job}: there is no such checkpoint or run here, and no such job in the workspace "
             f"{workspace.address.workspace_name}; `python tools/azure_jobs.py list` shows the jobs"
         ) from error
-    output = (getattr(found, "outputs", None) or {}).get(OUTPUT)
-    place = re.search(r"datastores/([^/]+)/paths/(.+?)/?$", str(getattr(output, "path", None) or ""))
     if state.is_sweep:
         raise UserError(
             f"--resume {job}: this is a sweep, which is many runs; go on with one trial (`python tools/azure_jobs.py "
             f"show {job}` names them): --resume TRIAL with another --run-dir"
         )
-    if place is None:
+    if state.run is None:
         raise UserError(f"--resume {job}: this job has no run to go on with (no output {OUTPUT!r}); is it one of ours?")
     if not state.has_ended:
         raise UserError(
             f"--resume {job}: the job has not ended ({state.status}), and two jobs must not write one run; wait for it "
             f"(python tools/azure_jobs.py stream {job}) or cancel it"
         )
-    if place[1] != datastore:
-        raise UserError(f"--resume {job}: its run is kept in the datastore {place[1]}; give --datastore {place[1]}")
-    return place[2].replace("${{name}}", job)  # of a trial
+    keeps_in, path = state.run
+    if keeps_in != datastore:
+        raise UserError(f"--resume {job}: its run is kept in the datastore {keeps_in}; give --datastore {keeps_in}")
+    return EndedJob(workspace, job, datastore, path, state.nodes)
 
 
-def settings_of_job(job: str, config: TrainingConfig) -> dict[str, Any]:
+def job_named(job: str, config: TrainingConfig) -> EndedJob:
+    """The job that `--resume JOB` names, in the workspace that the config names.
+
+    Raises:
+        UserError: see `find_ended_job`; or the workspace cannot be reached.
+    """
+    from training.azure_job.address import find_address
+    from training.azure_job.workspace import Workspace
+
+    options = options_of(config)
+    return find_ended_job(Workspace.connect(find_address(options)), job, options.datastore)
+
+
+def settings_of_job(ended: EndedJob) -> dict[str, Any]:
     """The resolved settings of a job's run, as it wrote them down.
 
     Raises:
-        UserError: no such job, or it has written none yet.
+        UserError: it has written none, they are damaged, or the storage refuses.
     """
-    from training.azure_job.address import find_address
-    from training.azure_job.refusals import service_refusals
-    from training.azure_job.sdk import load_sdk
-    from training.azure_job.workspace import Workspace
-
-    load_sdk()
     from azure.core.exceptions import ResourceNotFoundError
 
-    options = options_of(config)
-    workspace = Workspace.connect(find_address(options))
-    path = run_path(workspace, job, options.datastore)
+    from training.azure_job.refusals import service_refusals
+
+    job, place = ended.job, f"{ended.path}/{CONFIG_NAME}"
     with service_refusals(f"reading the settings of job {job}"):
         try:
-            content = workspace.container(options.datastore).download_blob(f"{path}/{CONFIG_NAME}").readall()
+            content = ended.workspace.container(ended.datastore).download_blob(place).readall()
         except ResourceNotFoundError as error:
             raise UserError(
                 f"--resume {job}: it wrote no {CONFIG_NAME}, so it never began to train; start it anew without --resume"
             ) from error
     try:
-        return as_submitted(yaml.safe_load(content), nodes_of(workspace, job))
+        return as_submitted(yaml.safe_load(content), ended.nodes)
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"--resume {job}: its {CONFIG_NAME} ({path}) is damaged") from error
-
-
-def nodes_of(workspace: Workspace, job: str) -> int:
-    """Machines that a job ran on."""
-    from training.azure_job.refusals import service_refusals
-
-    with service_refusals(f"looking for job {job}"):
-        found: Any = workspace.client.jobs.get(job)
-    return int(getattr(getattr(found, "resources", None), "instance_count", None) or 1)
+        raise UserError(f"--resume {job}: its {CONFIG_NAME} ({ended.path}) is damaged") from error
 
 
 def as_submitted(settings: dict[str, Any], nodes: int) -> dict[str, Any]:

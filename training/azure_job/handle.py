@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,7 +57,12 @@ class JobHandle:
             if document.pop("format") != FORMAT:
                 raise ValueError(FORMAT)
             return cls(**{**document, "workspace": WorkspaceAddress(**document["workspace"])})
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: damaged, it does not name a job; delete it, or give the job's name") from error
+
+
+def command(action: str, run_dir: Path) -> str:
+    """A command line about the job of a run directory, to be copied."""
+    return f"python tools/azure_jobs.py {action} --run-dir {shlex.quote(str(run_dir))}"

@@ -43,6 +43,8 @@ class JobState:
     """Seconds that it may run."""
     run: tuple[str, str] | None = None
     """Datastore of its run directory, and the path within it; None: it is untold, or the job is none of ours."""
+    nodes: int = 1
+    """Machines that it runs on."""
     objective: tuple[str, str] | None = None
     """Of a sweep: the metric, and `minimize` or `maximize`."""
     searched: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ def state_of(job: Job) -> JobState:
         created=_seconds(getattr(job.creation_context, "created_at", None)),
         timeout=int(timeout) if timeout else None,
         run=_run_output(job),
+        nodes=int(getattr(getattr(job, "resources", None), "instance_count", None) or 1),
         objective=_objective(job),
         searched=tuple(getattr(job, "search_space", None) or ()),
         tags=dict(job.tags or {}),
@@ -156,7 +159,10 @@ def _word(value: Any) -> str:
 def _run_output(job: Job) -> tuple[str, str] | None:
     output = (getattr(job, "outputs", None) or {}).get(OUTPUT)
     found = re.search(r"datastores/([^/]+)/paths/(.+?)/?$", str(getattr(output, "path", None) or ""))
-    return (found[1], found[2]) if found else None
+    if found is None:
+        return None
+    # Of a sweep the name stands for that of each trial.
+    return found[1], found[2] if _word(job.type) == "sweep" else found[2].replace("${{name}}", str(job.name))
 
 
 def _objective(job: Job) -> tuple[str, str] | None:

@@ -45,10 +45,20 @@ class Outage:
         what: does not answer.
         say: prints a line.
         seconds: between two attempts at first; doubled after each failure, up to a minute.
+        fails: what it does then.
+        recovers: what it does afterwards.
     """
 
-    def __init__(self, what: str, say: Callable[[str], None], seconds: float) -> None:
+    def __init__(
+        self,
+        what: str,
+        say: Callable[[str], None],
+        seconds: float,
+        fails: str = "does not answer",
+        recovers: str = "answers again",
+    ) -> None:
         self._what, self._say, self._seconds = what, say, seconds
+        self._fails, self._recovers = fails, recovers
         self._began: float | None = None
         self._pause = seconds
         self._next_attempt = 0.0
@@ -69,7 +79,7 @@ class Outage:
     def succeeded(self) -> None:
         """An attempt came through; the next is due after the usual pause."""
         if self._began is not None:
-            self._say(f"{self._what} answers again (after {as_duration(time.monotonic() - self._began)})")
+            self._say(f"{self._what} {self._recovers} (after {as_duration(time.monotonic() - self._began)})")
         self._began, self._pause = None, self._seconds
         self._next_attempt = time.monotonic() + self._seconds
 
@@ -78,7 +88,7 @@ class Outage:
         now = time.monotonic()
         if self._began is None:
             self._began = now
-            self._say(f"{self._what} does not answer: {why}; waiting for it, the job goes on meanwhile")
+            self._say(f"{self._what} {self._fails}: {why}; waiting for it, the job goes on meanwhile")
         else:
             self._pause = min(2 * self._pause, SLOWEST_SECONDS)
         self._next_attempt = now + self._pause

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""Where the code is: a git checkout, or what was made of one."""
 REPOSITORY = "mlflow.source.git.repoURL"
 BRANCH = "mlflow.source.git.branch"
 COMMIT = "mlflow.source.git.commit"
@@ -76,7 +78,8 @@ def _git(checkout: Path, *words: str) -> str | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(checkout), *words],
-            capture_output=True, text=True, timeout=GIT_TIMEOUT, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace",  # a branch's name may be in any encoding
+            timeout=GIT_TIMEOUT, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -18,11 +18,11 @@ from typing import Self
 from apt_model.errors import ConfigError, UserError
 from training.azure_job.inner_run import CONFIG_PATH, JOB_DIRECTORY, START_DIRECTORY, inner_config, job_files
 from training.azure_job.options import options_of
+from training.azure_job.provenance import CHECKOUT
 from training.config import TrainingConfig
 from training.start_from import parts_to_go_on_from
 from training.units import as_size
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 CODE = ("apt_model", "configs", "training", "train.py", "constraints.txt", "pyproject.toml", "LICENSE")
 """All that a run needs of the checkout."""
 SECRETS = (
@@ -85,9 +85,8 @@ class Staging:
         for name, path in job_files(config):
             made._add(name, path)
         for part in parts_to_go_on_from(start) if start is not None else ():
-            for path in sorted(part.rglob("*")) if part.is_dir() else [part]:
-                if path.is_file():
-                    made._add(f"{START_DIRECTORY}/{path.relative_to(part.parent).as_posix()}", path)
+            for path in _files_of(part):
+                made._add(f"{START_DIRECTORY}/{path.relative_to(part.parent).as_posix()}", path)
         made._refuse_too_much(options.snapshot_limit_mb)
         return made
 
@@ -123,7 +122,13 @@ class Staging:
     def __enter__(self) -> Self:
         """Copy everything."""
         with contextlib.ExitStack() as stack:
-            self._path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apt-azure-")))
+            try:
+                made = stack.enter_context(tempfile.TemporaryDirectory(prefix="apt-azure-"))
+            except OSError as error:
+                raise UserError(
+                    f"no temporary directory can be made ({error.strerror}); make room, or set TMPDIR"
+                ) from error
+            self._path = Path(made)
             self._copy_to(self._path)
             if self.keep is not None:
                 _refuse_a_full_directory(self.keep)
@@ -199,6 +204,20 @@ class Staging:
         )
 
 
+def _files_of(part: Path) -> list[Path]:
+    """A file, or all in a directory.
+
+    Raises:
+        UserError: it goes while it is looked through, as a checkpoint does that a run at work no longer keeps.
+    """
+    try:
+        return sorted(path for path in part.rglob("*") if path.is_file()) if part.is_dir() else [part]
+    except OSError as error:
+        raise UserError(
+            f"{part}: it cannot be read ({error.strerror}); if a run is at work there, wait for its end or stop it"
+        ) from error
+
+
 def _why_private(path: Path) -> str | None:
     """Why a file or directory is not for others, by its name; None: it may be uploaded."""
     if path.name.startswith("."):
@@ -233,5 +252,9 @@ def _within(path: Path, checkout: Path) -> str:
 
 
 def _refuse_a_full_directory(path: Path) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    try:
+        is_full = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:
+        raise ConfigError(f"--snapshot-dir {path}: it cannot be read ({error.strerror}); give another") from error
+    if is_full:
         raise ConfigError(f"--snapshot-dir {path}: there is something already; give an empty directory or a new one")

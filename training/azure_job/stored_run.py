@@ -31,6 +31,7 @@ class StoredFile:
     size: int
     """Bytes."""
     etag: str
+    """Without quotes, which the storage puts around it in one answer and leaves out in another (`plain_etag`)."""
     md5: bytes | None
     """None: the storage has none, as for files that were uploaded in blocks."""
 
@@ -59,8 +60,13 @@ def stored_files(container: ContainerClient, path: str) -> list[StoredFile]:
         if name and not _is_directory(blob):
             _refuse_escape(root, name)
             md5 = blob.content_settings.content_md5
-            found.append(StoredFile(name, int(blob.size), str(blob.etag), bytes(md5) if md5 else None))
+            found.append(StoredFile(name, int(blob.size), plain_etag(blob.etag), bytes(md5) if md5 else None))
     return sorted(_without_directories(root, found), key=lambda file: file.name)
+
+
+def plain_etag(etag: object) -> str:
+    """An ETag in one form, by which two can be compared."""
+    return str(etag).strip('"')
 
 
 def wanted(files: Iterable[StoredFile], what: What) -> list[StoredFile]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.azure_job.provenance import git_hidden_from_sdk, git_properties
+from training.azure_job.provenance import CHECKOUT, git_hidden_from_sdk, git_properties
 from training.azure_job.refusals import ServiceError, service_refusals
 from training.azure_job.upload import Upload, watched_upload
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from training.azure_job.workspace import Workspace
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SUBMISSION = "apt_trainer.submission"
 """Property of a job by which a submission knows its own."""
 
@@ -40,6 +39,7 @@ def submit(workspace: Workspace, document_yaml: str, base: Path, tell: Callable[
 
     Raises:
         ServiceError: nothing was created, or (the line says so) it is not known whether.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; it is not known whether.
     """
     from azure.ai.ml import load_job
 
@@ -50,12 +50,8 @@ def submit(workspace: Workspace, document_yaml: str, base: Path, tell: Callable[
     where = f"job {job.name!r}"
     mark = uuid.uuid4().hex
     job.properties = {**(job.properties or {}), **git_properties(CHECKOUT), SUBMISSION: mark}
-    try:
-        with watched_upload(base, tell) as upload, git_hidden_from_sdk():
-            created = _create(workspace, job, where, mark, upload)
-    except KeyboardInterrupt:
-        tell(f"stopped; should {where} be there already, `python tools/azure_jobs.py cancel {job.name}` ends it")
-        raise
+    with watched_upload(base, tell) as upload, git_hidden_from_sdk():
+        created = _create(workspace, job, where, mark, upload)
     upload.ended()
     return created
 

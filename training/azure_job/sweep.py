@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from apt_model.errors import UserError
-from training.azure_job.handle import JobHandle
+from training.azure_job.ending import trial_failure
+from training.azure_job.handle import JobHandle, command
 from training.azure_job.job_document import RUNS_PATH
 from training.azure_job.job_state import BEST_TRIAL, JobState, jobs_of, look_at
 from training.azure_job.mirror import RecordMirror
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from training.azure_job.workspace import Workspace
 
 MOST_TRIALS = 1000
+MOST_NAMED = 4
+"""Of the trials that failed."""
 TAG_OF_VALUES = "hyperparameters"
 """Tag of a trial in which the service keeps what it tries, as JSON."""
 
@@ -245,8 +248,21 @@ class SweepProgress:
         print(message, flush=True)
 
     def summary(self) -> list[str]:
-        """The table of the trials."""
-        return table_lines(self._sweep) if self._sweep is not None and self._sweep.trials else []
+        """The table of the trials, and why the first of those that failed did."""
+        if self._sweep is None or not self._sweep.trials:
+            return []
+        lines = table_lines(self._sweep)
+        failed = [trial.job for trial in self._sweep.trials if trial.status == "Failed"]
+        if not failed:
+            return lines
+        first, *others = failed
+        lines += trial_failure(self._workspace, first, self._run_dir / first)
+        if others:
+            count = "1 other trial" if len(others) == 1 else f"{len(others)} other trials"
+            named = ", ".join(others[:MOST_NAMED]) + (", …" if len(others) > MOST_NAMED else "")
+            show = command("show", self._run_dir / others[0])
+            lines.append(f"{count} failed too ({named}); to see the log of one: {show}")
+        return lines
 
     def close(self) -> None:
         """Nothing is open."""

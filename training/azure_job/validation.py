@@ -15,7 +15,8 @@ from training.azure_job.environment_reference import check_environment, check_im
 from training.azure_job.inner_run import inner_config, inner_config_here
 from training.azure_job.names import RULES, check_name
 from training.azure_job.options import DEFAULT_IMAGE, AzureOptions, options_of, serverless_size
-from training.azure_job.staging import CHECKOUT, CODE
+from training.azure_job.provenance import CHECKOUT
+from training.azure_job.staging import CODE
 from training.azure_job.trials import check_sweep
 from training.azure_job.vm_sizes import DEFAULT_SIZE, GPUS, check_vm_size, gpus_of, size_with
 from training.config import TrainingConfig

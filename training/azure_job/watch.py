@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from training.azure_job.ending import ending_of
-from training.azure_job.handle import JobHandle
+from training.azure_job.handle import JobHandle, command
 from training.azure_job.heartbeat import Heartbeat
 from training.azure_job.job_state import JobState, look_at
 from training.azure_job.mirror import RecordMirror
@@ -105,11 +104,6 @@ def follow(workspace: Workspace, handle: JobHandle, run_dir: Path, pace: Pace | 
         watch.close()
 
 
-def command(action: str, run_dir: Path) -> str:
-    """A command line about the job of a run directory, to be copied."""
-    return f"python tools/azure_jobs.py {action} --run-dir {shlex.quote(str(run_dir))}"
-
-
 class _Watch:
     def __init__(self, workspace: Workspace, handle: JobHandle, run_dir: Path, pace: Pace) -> None:
         self._workspace, self._handle, self._run_dir, self._pace = workspace, handle, run_dir, pace
@@ -117,6 +111,7 @@ class _Watch:
         self._progress: _Progress | None = None
         self._service = Outage("Azure ML", self._say, pace.state)
         self._storage = Outage("the job's storage", self._say, pace.record)
+        self._disk = Outage(str(run_dir), self._say, pace.record, "cannot be written", "can be written again")
         self._status = ""
         self._since = time.time()
 
@@ -150,10 +145,9 @@ class _Watch:
     # -- the job's state -------------------------------------------------------------------------------------------
 
     def _first_look(self) -> JobState:
-        with service_refusals(f"looking at job {self._handle.job}"):
-            state = look_at(self._workspace, self._handle.job)
+        while (state := self._look()) is None:
+            time.sleep(self._pace.tick)
         print(f"Studio: {state.studio_url or 'the service gives no address'}", flush=True)
-        self._service.succeeded()
         if state.created is not None:
             self._since = state.created
         self._status = state.status
@@ -162,9 +156,18 @@ class _Watch:
         return state
 
     def _next_state(self, before: JobState) -> JobState:
-        """The state now; the one before where it is not yet time to ask, or there is no answer."""
-        if not self._service.is_due():
+        """The state now, or the one before."""
+        state = self._look()
+        if state is None:
             return before
+        if state.status != self._status:
+            self._tell_change(state)
+        return state
+
+    def _look(self) -> JobState | None:
+        """The state now; None: it is not yet time to ask, or there is no answer."""
+        if not self._service.is_due():
+            return None
         with service_refusals(f"looking at job {self._handle.job}"):
             try:
                 state = look_at(self._workspace, self._handle.job)
@@ -173,10 +176,8 @@ class _Watch:
                 if why is None:
                     raise
                 self._service.failed(why)
-                return before
+                return None
         self._service.succeeded()
-        if state.status != self._status:
-            self._tell_change(state)
         return state
 
     def _tell_change(self, state: JobState) -> None:
@@ -193,9 +194,9 @@ class _Watch:
     # -- the record ------------------------------------------------------------------------------------------------
 
     def _look_at_record(self, state: JobState) -> bool:
-        """Bring and show what is new; whether the storage answered."""
-        if not self._storage.is_due():
-            return self._storage.is_over
+        """Bring and show what is new; whether the storage answered and the disk took it."""
+        if not (self._storage.is_due() and self._disk.is_due()):
+            return self._storage.is_over and self._disk.is_over
         try:
             if self._progress is None:
                 self._progress = self._begin_progress(state)
@@ -205,11 +206,15 @@ class _Watch:
         except Exception as error:
             # Nothing about the record ends the following: the job's own state decides.
             why = outage_of(error) or refusal(error) or (str(error) if isinstance(error, ServiceError) else None)
-            if why is None:
+            if why is not None:
+                self._storage.failed(why)
+            elif isinstance(error, OSError) and error.strerror is not None and not isinstance(error, BrokenPipeError):
+                self._disk.failed(error.strerror)
+            else:
                 raise
-            self._storage.failed(why)
             return False
         self._storage.succeeded()
+        self._disk.succeeded()
         return True
 
     def _begin_progress(self, state: JobState) -> _Progress:
@@ -224,6 +229,7 @@ class _Watch:
     def _last_of_record(self, state: JobState) -> None:
         until = time.monotonic() + FAREWELL_SECONDS
         self._storage.hurry()
+        self._disk.hurry()
         while not self._look_at_record(state) and time.monotonic() < until:
             time.sleep(self._pace.tick)
 
