@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     # The tests run in a bare checkout too, in which nothing of ours is installed.
     sys.path.insert(0, str(ROOT))
+# No test hangs on how fast the machine is. In all else the profile is Hypothesis' own, which differs in CI.
+settings.register_profile(
+    "any machine",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("any machine")
 pytest.register_assert_rewrite("tests.contracts.backend_contract", "tests.tracked_runs")
 
 from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: E402, F401  # one stand-in for all test files

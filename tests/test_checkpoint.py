@@ -242,6 +242,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="file size limits are POSIX")
 @pytest.mark.parametrize("too_big", ["torch.zeros(1_000_000)", "'plain data' * 100_000"])
 def test_a_full_disk_is_one_clear_line_and_leaves_the_checkpoint_before_it_intact(too_big: str, tmp_path: Path) -> None:

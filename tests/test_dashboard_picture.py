@@ -139,6 +139,7 @@ def test_six_panels_in_each_theme_and_size(theme: str, dpi: float, scene: Scene)
     assert_in_order(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(19.2, 10.8), (25.6, 13.3), (12.8, 9.6), (34.4, 7.2)])
 def test_a_window_may_be_made_larger_and_of_any_shape(size: tuple[float, float], scene: Scene) -> None:
     pen = Pen(THEMES["cyber"], ENGLISH)
@@ -274,6 +275,7 @@ def test_one_panel_alone_fills_the_picture(panel: str, scene: Scene) -> None:
     assert figure.axes[1].get_position(original=True).width > 0.9
 
 
+@pytest.mark.slow
 def test_runs_of_which_little_is_known_are_drawn_too(tmp_path: Path) -> None:
     pen = Pen(THEMES["cyber"], Typeface())
     told = []
@@ -294,6 +296,7 @@ def test_runs_of_which_little_is_known_are_drawn_too(tmp_path: Path) -> None:
     assert "failed" in told[3]
 
 
+@pytest.mark.slow
 def test_an_animation_tells_where_it_is_and_in_the_end_what_became_of_the_run(scene: Scene) -> None:
     pen = Pen(THEMES["cyber"], ENGLISH)
     frames = [drawn(scene.until(step, 0.0), pen) for step in (1, 50, 100)]

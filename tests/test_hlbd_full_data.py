@@ -249,6 +249,7 @@ def test_the_committed_files_are_what_the_generator_makes(built: dataset.Dataset
     assert HELD_OUT.read_text(encoding="utf-8") == dataset.held_out_file(built, seed)
 
 
+@pytest.mark.slow
 def test_any_size_keeps_off_what_is_reserved_and_a_bigger_one_keeps_the_smaller() -> None:
     many = dataset.training_concepts(40000, seed=7)
     assert len({utterance.concept() for utterance in many}) == 40000

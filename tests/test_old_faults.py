@@ -125,6 +125,7 @@ def test_fault_6_the_report_came_only_at_the_end(tmp_path: Path) -> None:
     assert look.batches[-1] == 40
 
 
+@pytest.mark.slow
 def test_fault_7_the_report_grew_without_bound(tmp_path: Path) -> None:
     config = make_config(tmp_path / "run", epochs=30, batch_size=1)
     Trainer(config, DATASET, device="cpu").train()

@@ -138,6 +138,7 @@ def truth(q: Question) -> str:
     return q.truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "found"),
     [

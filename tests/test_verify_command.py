@@ -161,6 +161,7 @@ def test_a_question_too_long_for_the_model_is_counted_and_told(model: Path, data
     assert report["modules"][-1]["train"]["total"] == 61
 
 
+@pytest.mark.slow
 def test_a_shortcut_gives_exit_code_3_when_asked_to(silent_model: Path, data: Path) -> None:
     command = [sys.executable, str(COMMAND), "--model", str(silent_model), "--dataset", str(data), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
