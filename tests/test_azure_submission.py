@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MethodType
 
 import pytest
 
@@ -147,9 +148,12 @@ def test_an_upload_whose_connection_always_drops_is_given_up(user: Submitter, mo
 def test_ctrl_c_ends_an_upload_at_once(user: Submitter) -> None:
     def interrupt(line: str) -> None:
         if line.startswith("uploading"):
-            upload = signal.getsignal(signal.SIGINT).__self__  # type: ignore[union-attr]
+            handler = signal.getsignal(signal.SIGINT)
+            assert isinstance(handler, MethodType)
+            at_work = handler.__self__
+            assert isinstance(at_work, upload.Upload)
             os.kill(os.getpid(), signal.SIGINT)
-            user.azure.wait(lambda: upload.failure is not None, what="the main thread hearing of it")
+            user.azure.wait(lambda: at_work.failure is not None, what="the main thread hearing of it")
 
     document = DOCUMENT.format(name="job-1", command="python sub/f1.py", code=user.base)
     before = signal.getsignal(signal.SIGINT)

@@ -75,24 +75,20 @@ def test_a_comparison_that_says_nothing_is_refused(text: str, seeds: int, told: 
     assert str(caught.value).startswith("--compare")
 
 
-def test_a_value_that_the_setting_cannot_have_is_refused_before_anything_is_trained(
-    front_door: FrontDoor, tiny_dataset: TinyDataset, tmp_path: Path
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("attention=standard,automatic", "attention = 'automatic' (from --compare)"),
+        ("label_smoothing=0.0,0.1", "only validation losses can be compared; add --validation-split 0.1"),
+    ],
+    ids=["a value that the setting cannot have", "a setting that is part of a training loss"],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
+    text: str, told: str, front_door: FrontDoor, tiny_dataset: TinyDataset, tmp_path: Path
 ) -> None:
-    where = ["--datasets", str(tiny_dataset()), "--run-dir", str(tmp_path / "both")]
-    refused = front_door([*where, "--compare", "attention=standard,automatic"])
+    refused = front_door(["--datasets", tiny_dataset(), "--run-dir", tmp_path / "both", "--compare", text])
     assert refused.exit_code == 2
-    assert "attention = 'automatic' (from --compare)" in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    assert not (tmp_path / "both").exists()
-
-
-def test_settings_that_are_part_of_a_training_loss_need_a_validation_loss(
-    front_door: FrontDoor, tiny_dataset: TinyDataset, tmp_path: Path
-) -> None:
-    where = ["--datasets", str(tiny_dataset()), "--run-dir", str(tmp_path / "both")]
-    refused = front_door([*where, "--compare", "label_smoothing=0.0,0.1"])
-    assert refused.exit_code == 2
-    assert "only validation losses can be compared; add --validation-split 0.1" in refused.stderr
+    assert told in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "both").exists()
 

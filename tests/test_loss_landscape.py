@@ -14,6 +14,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from mpl_toolkits.mplot3d import Axes3D
 
 from apt_model.errors import UserError
 from apt_model.hlbd import load_corpus
@@ -192,17 +193,23 @@ def test_a_budget_that_does_not_suffice_is_told_and_gone_on_with(
     assert "surface   5 x 5 points in" in capsys.readouterr().out
 
 
-def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
-    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[Figure] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved during a test."""
+    kept: list[Figure] = []
     savefig = Figure.savefig
 
     def keep_and_save(figure: Figure, *arguments: Any, **options: Any) -> None:
-        drawn.append(figure)
+        kept.append(figure)
         savefig(figure, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", keep_and_save)
+    return kept
+
+
+def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
+    finished_run: Path, tmp_path: Path, drawn: list[Figure]
+) -> None:
     assert draw(measure(finished_run).surface, "run", tmp_path / "landscape.png") is not None
     (figure,) = drawn
     titles = [axes.get_title() for axes in figure.axes]
@@ -222,23 +229,15 @@ def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
         assert box.y1 <= figure.bbox.y1
 
 
-def test_a_name_of_any_letters_is_drawn_and_all_of_the_path_is_in_the_box(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_of_any_letters_is_drawn_and_all_of_the_path_is_in_the_box(tmp_path: Path, drawn: list[Figure]) -> None:
     """Warnings are errors here: a character that no font can draw would fail the test."""
-    drawn: list[Figure] = []
-    savefig = Figure.savefig
-
-    def keep_and_save(figure: Figure, *arguments: Any, **options: Any) -> None:
-        drawn.append(figure)
-        savefig(figure, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep_and_save)
     surface = quadratic_surface()
     for above in (20.0, -20.0):  # the true losses beside those of the plane, which go from 0.5 to 7.5
         off = replace(surface, path_loss=surface.path_plane_loss + above * surface.path_distance)
         draw(off, "运行🚀$\\frac{$", tmp_path / "landscape.png", dpi=50)
-        low, high = drawn[-1].axes[0].get_zlim()  # type: ignore[attr-defined]
+        terrain = drawn[-1].axes[0]
+        assert isinstance(terrain, Axes3D)
+        low, high = terrain.get_zlim()
         assert low < off.path_loss.min()
         assert off.path_loss.max() < high
 

@@ -123,9 +123,15 @@ def _candidates(start: Path) -> Iterator[Path]:
     for directory in DIRECTORIES:
         for name in FILES:
             for level in levels:
-                # Path.is_file() raises where a directory is closed to this user.
-                if os.path.isfile(file := level / directory / name):  # noqa: PTH113
+                if _is_file(file := level / directory / name):
                     yield file
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # in a directory that is closed to this user: not for him
+        return False
 
 
 def _read(path: Path) -> dict[str, _Given]:
