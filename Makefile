@@ -26,10 +26,10 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	@$(COMPILE)
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.core tests/azure_stand_in/package-lock.json
+$(VENV)/.dev: $(VENV)/.core tests/azure/stand_in/package-lock.json
 	$(INSTALL) -e ".[dev]"
 	@$(COMPILE)
-	cd tests/azure_stand_in && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --silent
+	cd tests/azure/stand_in && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --silent
 	touch $@
 
 setup: $(VENV)/.dev  ## make .venv and install the pinned packages
@@ -93,5 +93,5 @@ pictures: setup  ## train the runs of docs/VISUALIZATION_GUIDE.md and draw its p
 	for theme in matrix vaporwave paper; do $(DRAW) --theme $$theme --output docs/images/dashboard_$$theme.png || exit; done
 
 clean:  ## delete caches and the set-up, no runs and no data
-	rm -rf $(VENV) tests/azure_stand_in/node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/azure/stand_in/node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Section(BaseModel):
-    """A frozen group of settings. Unknown keys are refused; `nan` and `inf` are not numbers here."""
+class ModelConfig(BaseModel):
+    """The network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _truth_values_are_not_numbers(cls, values: Any) -> Any:
-        # pydantic would read `batch_size: yes` as 1.
-        if isinstance(values, dict):
-            for name, field in cls.model_fields.items():
-                if isinstance(values.get(name), bool) and field.annotation in (int, float):
-                    values = {**values, name: str(values[name])}
-        return values
-
-
-class ModelConfig(Section):
-    """The network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
 
     d_model: int = Field(256, ge=1, le=2**16, description="Width of the residual stream, in features.")
     num_layers: int = Field(

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from apt_model.config import ModelConfig
-from apt_model.errors import CheckpointError
+from apt_model.errors import ModelError
 from apt_model.huggingface.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
 from apt_model.model import APT
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, SPECIALS, UNK, DynamicTagTokenizer
@@ -114,30 +114,30 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
     """Read a model directory.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the weights do not fit the config.
+        ModelError: a file is missing or damaged, or the weights do not fit the config.
     """
     for name in (CONFIG, WEIGHTS, TOKENIZER):
         if name == WEIGHTS and (directory / f"{WEIGHTS}.index.json").is_file():
-            raise CheckpointError(
+            raise ModelError(
                 f"{directory}: its weights are in several files; save it with a larger max_shard_size, in one"
             )
         if not (directory / name).is_file():
-            raise CheckpointError(f"{directory}: no {name} in it; this is not a model directory of ours")
+            raise ModelError(f"{directory}: no {name} in it; this is not a model directory of ours")
     try:
         document = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
-            raise CheckpointError(f"{directory / CONFIG}: not an APT model's config (no format {FORMAT!r})")
+            raise ModelError(f"{directory / CONFIG}: not an APT model's config (no format {FORMAT!r})")
         if (version := document.pop("version")) != 1:
-            raise CheckpointError(f"{directory / CONFIG}: version {version!r} cannot be read (this program reads 1)")
+            raise ModelError(f"{directory / CONFIG}: version {version!r} cannot be read (this program reads 1)")
         config = ModelConfig.model_validate({k: v for k, v in document.items() if k not in OF_TRANSFORMERS})
         weights = load_file(directory / WEIGHTS)
     except (ValidationError, ValueError, KeyError, OSError, SafetensorError) as error:
-        raise CheckpointError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
     if config.tie_embeddings and "embedding.weight" in weights:
         weights["head.weight"] = weights["embedding.weight"]
     tokenizer = DynamicTagTokenizer.load(directory / TOKENIZER)
     if config.vocab_size is not None and tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
+        raise ModelError(
             f"{directory / TOKENIZER}: {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}; "
             "it is another model's tokenizer"
         )
@@ -148,13 +148,13 @@ def build_from_weights(config: ModelConfig, weights: dict[str, Any], where: str)
     """An APT with these weights, in eval mode; `where` names the file in the error.
 
     Raises:
-        CheckpointError: names or shapes do not fit the config.
+        ModelError: names or shapes do not fit the config.
     """
     try:
         model = APT(config)
         model.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(
+        raise ModelError(
             f"{where}: the weights do not fit the model's config ({str(error).splitlines()[-1].strip()})"
         ) from error
     return model.eval()

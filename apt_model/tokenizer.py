@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from apt_model.errors import CheckpointError, DataError
+from apt_model.errors import ModelError
 
 PAD, UNK, BOS, SEP, EOS = SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[SEP]", "[EOS]")
 KNOWN_TAGS = ("[EMOJI]", "[PHRASE]", "[EN]", "[PY]", "[JP]", "[KR]")
@@ -38,7 +38,7 @@ class DynamicTagTokenizer:
         self.tags = KNOWN_TAGS + tuple(sorted(set(tags) - set(KNOWN_TAGS)))
         for tag in self.tags:
             if not _TAG.fullmatch(tag) or tag in SPECIALS:
-                raise DataError(
+                raise ModelError(
                     f"{tag!r} cannot be a tag: a tag is a word in square brackets without spaces, "
                     f"and none of {' '.join(SPECIALS)}"
                 )
@@ -108,21 +108,21 @@ class DynamicTagTokenizer:
     def from_dict(cls, data: Any, where: str = "tokenizer") -> DynamicTagTokenizer:
         """The tokenizer saved by `to_dict`; `where` names the file in the error."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise CheckpointError(f"{where}: this is not an APT tokenizer (no format {FORMAT!r})")
+            raise ModelError(f"{where}: this is not an APT tokenizer (no format {FORMAT!r})")
         if data.get("version") != VERSION or data.get("specials") != list(SPECIALS):
-            raise CheckpointError(
+            raise ModelError(
                 f"{where}: tokenizer version {data.get('version')!r} cannot be read (this program reads {VERSION})"
             )
         for name in ("characters", "tags"):
             tokens = data.get(name)
             if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-                raise CheckpointError(f"{where}: damaged tokenizer ({name!r} is not a list of texts)")
+                raise ModelError(f"{where}: damaged tokenizer ({name!r} is not a list of texts)")
         if any(len(c) != 1 for c in data["characters"]):
-            raise CheckpointError(f"{where}: damaged tokenizer (a character is not a single one)")
+            raise ModelError(f"{where}: damaged tokenizer (a character is not a single one)")
         try:
             return cls(data["characters"], data["tags"])
-        except DataError as error:
-            raise CheckpointError(f"{where}: damaged tokenizer ({error})") from error
+        except ModelError as error:
+            raise ModelError(f"{where}: damaged tokenizer ({error})") from error
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""
@@ -134,7 +134,7 @@ class DynamicTagTokenizer:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: the tokenizer cannot be read ({error})") from error
+            raise ModelError(f"{path}: the tokenizer cannot be read ({error})") from error
         return cls.from_dict(data, str(path))
 
     def __eq__(self, other: object) -> bool:

@@ -22,15 +22,15 @@ if str(ROOT) not in sys.path:
 import torch
 
 from apt_model.config import ModelConfig
-from apt_model.hlbd import load_corpus
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.batches import BatchPlan
-from training.config import TrainingConfig
-from training.dataset import HLBDDataset
-from training.device import pick_precision
-from training.engine import TorchEngine
-from training.ranks import Ranks
-from training.task import LanguageModeling
+from training.engines.torch_engine import TorchEngine
+from training.machine.device import pick_precision
+from training.machine.ranks import Ranks
+from training.settings.tree import TrainingConfig
+from training.tasks.batch_plan import BatchPlan
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.hlbd.files import load_corpus
+from training.tasks.protocol import LanguageModeling
 
 
 def make_engine(attention: str, config: TrainingConfig, vocab_size: int) -> TorchEngine:

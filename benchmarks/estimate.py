@@ -28,12 +28,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training.config import TrainingConfig
-from training.inner_backend import with_options
-from training.layers import flatten, nest
-from training.other_load import OtherLoad
-from training.progress import read_report
-from training.registry import load
+from training.backends.inner_backend import with_options
+from training.backends.registry import load
+from training.machine.other_load import OtherLoad
+from training.record.reporter import read_report
+from training.settings.layers import flatten, nest
+from training.settings.tree import TrainingConfig
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -92,7 +92,7 @@ def make_config(settings: dict[str, Any]) -> TrainingConfig:
 
 def print_figures(settings: dict[str, Any]) -> None:
     """In a process of its own: the estimate as one line of JSON."""
-    from training.estimate import estimate
+    from training.forecast.estimate import estimate
 
     found = estimate(make_config(settings))
     print(json.dumps({

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 
 from apt_model.config import ModelConfig
-from apt_model.hlbd import load_corpus
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from tools.landscape.directions import random_plane
@@ -37,8 +36,9 @@ from tools.landscape.measurement import Budget, Measurement
 from tools.landscape.path import WeightPath
 from tools.landscape.probe import Probe
 from tools.landscape.surface import Surface, surface_path, write_surface
-from training.dataset import HLBDDataset
-from training.task import LanguageModeling
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.hlbd.files import load_corpus
+from training.tasks.protocol import LanguageModeling
 
 TARGET = 1.15
 

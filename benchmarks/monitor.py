@@ -27,10 +27,10 @@ if str(ROOT) not in sys.path:
 import yaml
 from rich.console import Console
 
-from tools.monitoring.fleet import Fleet
 from tools.monitoring.screen import draw
-from training.config import TrainingConfig
-from training.progress import LOG_NAME, ProgressReporter
+from tools.runs.fleet import Fleet
+from training.record.reporter import LOG_NAME, ProgressReporter
+from training.settings.tree import TrainingConfig
 
 REPETITIONS = 5
 NEW_UPDATES = 10

@@ -26,19 +26,19 @@ import torch
 from torch import Tensor
 
 from apt_model.config import ModelConfig
-from apt_model.hlbd import load_corpus
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.batches import mix
-from training.callbacks import Callback
-from training.config import TrainingConfig
-from training.dataset import HLBDDataset
-from training.engine import TorchEngine
-from training.layers import flatten, nest
-from training.loop import Trainer
-from training.ranks import Ranks
-from training.result import UpdateResult
-from training.task import LanguageModeling
+from training.engines.results import UpdateResult
+from training.engines.torch_engine import TorchEngine
+from training.loop.callbacks import Callback
+from training.loop.trainer import Trainer
+from training.machine.ranks import Ranks
+from training.settings.layers import flatten, nest
+from training.settings.tree import TrainingConfig
+from training.tasks.batch_plan import mix
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.hlbd.files import load_corpus
+from training.tasks.protocol import LanguageModeling
 
 FACTOR = 1e4
 EVERY = 100

@@ -27,18 +27,18 @@ if str(ROOT) not in sys.path:
 import torch
 from torch import nn
 
-from apt_model.hlbd import load_corpus
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.batches import BatchPlan
-from training.config import TrainingConfig
-from training.dataset import HLBDDataset
-from training.device import pick_precision
-from training.engine import TorchEngine
-from training.layers import flatten, nest
-from training.loop import Trainer
-from training.optimizers import build_optimizers
-from training.progress import ProgressReporter
-from training.task import LanguageModeling
+from training.engines.optimizers import build_optimizers
+from training.engines.torch_engine import TorchEngine
+from training.loop.trainer import Trainer
+from training.machine.device import pick_precision
+from training.record.reporter import ProgressReporter
+from training.settings.layers import flatten, nest
+from training.settings.tree import TrainingConfig
+from training.tasks.batch_plan import BatchPlan
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.hlbd.files import load_corpus
+from training.tasks.protocol import LanguageModeling
 
 WARMUP_STEPS = 5
 

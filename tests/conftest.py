@@ -29,9 +29,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
-pytest.register_assert_rewrite("tests.contracts.backend_contract", "tests.tracked_runs")
+pytest.register_assert_rewrite("tests.contracts.backend_contract", "tests.support.tracked_runs")
 
-from tests.azure_stand_in.fixtures import azure, azure_session  # noqa: E402, F401  # one stand-in for all test files
+from tests.azure.stand_in.fixtures import azure, azure_session  # noqa: E402, F401  # one stand-in for all test files
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

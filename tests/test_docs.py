@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tools.document_settings import PAGE, page
-from training.inner_backend import with_options
-from training.layers import leaf_names
-from training.registry import BUILT_IN, load
+from training.backends.inner_backend import with_options
+from training.backends.registry import BUILT_IN, load
+from training.settings.layers import leaf_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -30,12 +30,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, one_of, whole_number
+from training.errors import UserError
 
 if TYPE_CHECKING:
     from tools.cloud_jobs.named_job import NamedJob
-    from training.azure_job.workspace import Workspace
+    from training.azure.workspace import Workspace
 
 MOST_LISTED = 1000
 TABLE_WIDTH_ELSEWHERE = 160
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
 
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.cloud_jobs.named_job import connect, find_job
-    from training.azure_job.options import AzureOptions
+    from training.azure.options import AzureOptions
 
     options = AzureOptions(
         subscription_id=args.subscription_id,
@@ -137,9 +137,9 @@ def _list(workspace: Workspace, last: int, as_json: bool) -> None:
 
 
 def _stream(job: NamedJob, what: Literal["final", "all", "none"]) -> int:
-    from training.azure_job.arrival import arrive
-    from training.azure_job.download import refuse_another_run
-    from training.azure_job.watch import follow
+    from training.azure.arrival import arrive
+    from training.azure.download import refuse_another_run
+    from training.azure.watch import follow
 
     handle = job.own_handle()
     refuse_another_run(handle, job.run_dir)
@@ -152,14 +152,14 @@ def _stream(job: NamedJob, what: Literal["final", "all", "none"]) -> int:
 
 
 def _cancel(job: NamedJob) -> None:
-    from training.azure_job.cancellation import cancel
+    from training.azure.cancellation import cancel
 
     print(cancel(job.workspace, job.state))
 
 
 def _download(job: NamedJob, what: Literal["final", "all"], trial: str | None) -> None:
-    from training.azure_job.download import download_run, refuse_another_run
-    from training.azure_job.sweep import best_run
+    from training.azure.download import download_run, refuse_another_run
+    from training.azure.sweep import best_run
 
     handle = job.own_handle()
     refuse_another_run(handle, job.run_dir)
@@ -174,8 +174,8 @@ def _download(job: NamedJob, what: Literal["final", "all"], trial: str | None) -
 
 
 def _register(job: NamedJob, trial: str | None, name: str | None) -> None:
-    from training.azure_job.registration import register_model
-    from training.azure_job.sweep import best_run
+    from training.azure.registration import register_model
+    from training.azure.sweep import best_run
 
     handle = job.own_handle()
     name = name or handle.register_model
@@ -187,7 +187,7 @@ def _register(job: NamedJob, trial: str | None, name: str | None) -> None:
 @contextlib.contextmanager
 def _held(run_dir: Path) -> Iterator[None]:
     """This process alone writes into `run_dir`; one that nothing came of is taken away again."""
-    from training.run_directory import RunDirectory
+    from training.checkpoints.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir, resume=True)
     try:

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, path_given, whole_number
+from training.errors import UserError
 
 EXIT_FAILED = 1
 MOST_STEPS = 1000
@@ -48,7 +48,7 @@ def _parser() -> CommandLine:
 
 def _check_output(args: argparse.Namespace) -> None:
     """Refuse output paths before minutes of work, not after."""
-    from tools.output_file import check_writable
+    from tools.figures.output_file import check_writable
 
     if args.figure is not None and args.figure.suffix.lower() != ".png":
         raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, path_given
+from training.errors import UserError
 
 NEEDED_PYTHON = (3, 11)
 """As `requires-python` in pyproject.toml. Asked here, because an older one cannot even read the modules below."""

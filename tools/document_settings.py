@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training import registry
-from training.config import TrainingConfig
-from training.inner_backend import with_options
-from training.layers import aliases, leaves, type_name
+from training.backends import registry
+from training.backends.inner_backend import with_options
+from training.settings.layers import aliases, leaves, type_name
+from training.settings.tree import TrainingConfig
 
 PAGE = ROOT / "docs" / "CONFIGURATION.md"
 HEAD = """# Settings

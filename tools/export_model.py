@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError, did_you_mean
 from tools.command_line import CommandLine, finish, path_given
-from training.hub_settings import fault_of_repo
+from training.errors import UserError, did_you_mean
+from training.settings.hub import fault_of_repo
 
 FORMATS = ("huggingface", "onnx")
 WHY_NOT_GGUF = (
@@ -63,13 +63,13 @@ def run(arguments: list[str]) -> int:
     _refuse_contradictions(args)
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
-    from training.hub import find_token, push
-    from training.model_export import export
-    from training.model_facts import facts_of
-    from training.trained_model import load_trained_model
+    from training.checkpoints.finished_model import load_trained_model
+    from training.publish.export import export
+    from training.publish.hub import find_token, push
+    from training.publish.model_facts import facts_of
 
     if args.format == "onnx":
-        from training.onnx_export import check_onnx
+        from training.publish.onnx_export import check_onnx
 
         check_onnx()
     if repo is not None:
@@ -92,7 +92,7 @@ def run(arguments: list[str]) -> int:
 
 def _told_with_flag(repo: str, step: Callable[[], str]) -> str:
     """Do a step of publishing; its error names the flag."""
-    from training.hub_refusals import HubError
+    from training.publish.hub_refusals import HubError
 
     try:
         return step()
@@ -116,7 +116,7 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
 
 def _refuse_foreign_directory(path: Path, overwrite: bool) -> None:
     """What is at `path` is replaced whole, so it must be nothing, or a model directory that the user gives up."""
-    from apt_model.errors import CheckpointError
+    from apt_model.errors import ModelError
     from apt_model.portable import load_portable
 
     if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -127,7 +127,7 @@ def _refuse_foreign_directory(path: Path, overwrite: bool) -> None:
         return
     try:
         load_portable(path)
-    except CheckpointError as error:
+    except ModelError as error:
         told = f"--output {path}: there are other files in it, and the export would replace them; choose another"
         raise UserError(told) from error
     if not overwrite:

@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, path_given, whole_number
-from tools.full import dataset
-from tools.full.space import space
+from tools.datasets.hlbd_full import dataset
+from tools.datasets.hlbd_full.space import space
+from training.errors import UserError
 
 
 def _parser() -> CommandLine:

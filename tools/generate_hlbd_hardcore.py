@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, path_given, whole_number
-from tools.hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, module_sizes, write_training_file
-from tools.hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
-from tools.hardcore.modules import MODULES
-from tools.hardcore.weights import read_weights
+from tools.datasets.hlbd_hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, module_sizes, write_training_file
+from tools.datasets.hlbd_hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
+from tools.datasets.hlbd_hardcore.modules import MODULES
+from tools.datasets.hlbd_hardcore.weights import read_weights
+from training.errors import UserError
 
 _NAMES = {1: "HLBD_Hardcore_Full.json", 2: "HLBD_Hardcore_Full_V2.json"}
 

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, number_between, path_given, whole_number
+from training.errors import UserError
 
 if TYPE_CHECKING:
     from tools.landscape.study import Result
@@ -74,11 +74,11 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--output {args.output}: give a name that ends in {' or '.join(OUTPUTS)}")
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
+    from tools.figures.output_file import check_writable, write_atomically
     from tools.landscape.grid import check_resolution
     from tools.landscape.measurement import Budget
     from tools.landscape.study import Settings, study
     from tools.landscape.surface import dumps
-    from tools.output_file import check_writable, write_atomically
 
     if args.output is not None:
         check_writable("--output", args.output)

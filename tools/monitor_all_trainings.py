@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, number_between, path_given
 from tools.monitoring.order import ORDERS
+from training.errors import UserError
 
 if TYPE_CHECKING:
-    from tools.monitoring.fleet import Fleet
+    from tools.runs.fleet import Fleet
 
 TABLE_WIDTH_ELSEWHERE = 160
 """Columns of the table where the output is no terminal: all of them are shown."""
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
             raise UserError(f"--figure {args.figure}: there is no folder {args.figure.parent}; create it first")
 
     # Imported here, so that --help and a misspelt flag do not wait.
-    from tools.monitoring.fleet import Fleet
+    from tools.runs.fleet import Fleet
 
     fleet = Fleet(roots, stalled_after)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, path_given, whole_number
+from training.errors import UserError
 
 EXIT_SHORTCUT = 3
 DEFAULT_SAMPLE = 10_000
@@ -61,13 +61,13 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
-    from tools.output_file import check_writable
+    from tools.figures.output_file import check_writable
     from tools.verification.answerer import load_answerer
     from tools.verification.held_out import load_questions
     from tools.verification.report import write_json
     from tools.verification.table import lines
     from tools.verification.verification import verify
-    from training.device import pick_device
+    from training.machine.device import pick_device
 
     for flag, path in (("--json", args.json), ("--figure", args.figure)):
         if path is not None:

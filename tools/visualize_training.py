@@ -27,14 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from apt_model.errors import UserError
 from tools.command_line import CommandLine, finish, number_between, one_of, path_given
-from tools.output_file import check_writable
-from training.progress import LOG_NAME, REPORT_NAME
+from tools.figures.output_file import check_writable
+from training.errors import UserError
+from training.record.reporter import LOG_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
-    from tools.dashboard.pen import Pen
-    from tools.dashboard.stage import Stage
+    from tools.dashboard.drawing_style import Pen
+    from tools.dashboard.reader import Stage
 
 MODES = ("realtime", "offline")
 DEFAULT_OUTPUT = Path("training_dashboard.png")
@@ -128,10 +128,10 @@ def run(arguments: list[str]) -> int:
     _check_output(args)
 
     # Imported here, so that --help and a misspelt flag do not wait.
+    from tools.dashboard.drawing_style import Pen
     from tools.dashboard.layout import panel_named
-    from tools.dashboard.pen import Pen
-    from tools.dashboard.stage import Stage
-    from tools.typeface import Typeface
+    from tools.dashboard.reader import Stage
+    from tools.figures.typeface import Typeface
 
     panel = panel_named(args.panel) if args.panel is not None else None
     pen, stage = Pen(theme, Typeface()), Stage(args.log_dir, args.compare)

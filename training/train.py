@@ -14,11 +14,16 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from apt_model.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
-from training import registry
-from training.backend import Backend, LaunchPlan, RunRequest, is_remote
-from training.comparison import compare, parse_comparison
-from training.flags import (
+from training.backends import registry
+from training.backends.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere, with_options
+from training.backends.preflight import preflight, refuse_unsupported
+from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remote
+from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
+from training.experiments.comparison import compare, parse_comparison
+from training.forecast.dry_run import dry_run_lines
+from training.launch.launcher import describe, launch
+from training.launch.worker import is_worker, leave, work
+from training.settings.flags import (
     add_launcher_flags,
     build_parser,
     early_stopping_of,
@@ -26,12 +31,7 @@ from training.flags import (
     parse_flags,
     refuse_contradictions,
 )
-from training.forecast import dry_run_lines
-from training.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere, with_options
-from training.launch import describe, launch
-from training.layers import Layer, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
-from training.preflight import preflight, refuse_unsupported
-from training.worker import is_worker, leave, work
+from training.settings.layers import Layer, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
 
 DESCRIPTION = (
     "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
@@ -121,7 +121,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     if first.estimate and is_worker():
         raise ConfigError("--estimate runs in one process, and a launcher started this one; call it without a launcher")
     if first.estimate:
-        from training.estimate import print_estimate  # brings in torch
+        from training.forecast.estimate import print_estimate  # brings in torch
 
         return print_estimate(resolved.config)
     if not is_worker() and not is_remote(backend):

@@ -18,15 +18,15 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from apt_model.config import Section
-from training.azure_job.options import AzureOptions
-from training.azure_job.validation import validate_azure
-from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
-from training.config import TrainingConfig
-from training.manifest import existing_form
+from training.azure.options import AzureOptions
+from training.azure.validation import validate_azure
+from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.checkpoints.manifest import existing_form
+from training.settings.section import Section
+from training.settings.tree import TrainingConfig
 
 if TYPE_CHECKING:
-    from training.azure_job.going_on import EndedJob
+    from training.azure.going_on import EndedJob
 
 PACKAGES = {"azure-ai-ml": ("azure", "ai", "ml"), "azure-identity": ("azure", "identity")}
 """Distribution -> its module's path."""
@@ -64,7 +64,7 @@ class AzureBackend:
 
     def dry_run(self, request: RunRequest) -> Iterator[str]:
         """The job as `az ml job create` takes it, then as comments what goes along and what costs money."""
-        from training.azure_job.departure import dry_run_lines
+        from training.azure.departure import dry_run_lines
 
         return dry_run_lines(request)
 
@@ -73,7 +73,7 @@ class AzureBackend:
 
         The job is kept for `run`, which goes on with it.
         """
-        from training.azure_job.going_on import job_named, settings_of_job
+        from training.azure.going_on import job_named, settings_of_job
 
         if existing_form(config.run.run_dir / run).exists():
             return {}  # a checkpoint of the run directory by its bare name, which brings no settings, as at home
@@ -82,7 +82,7 @@ class AzureBackend:
 
     def run(self, request: RunRequest) -> RunResult:
         """Submit the job and follow it. See `Backend.run`."""
-        from training.azure_job.departure import depart
+        from training.azure.departure import depart
 
         return depart(request, self._resumed)
 
@@ -95,7 +95,7 @@ def _is_installed(top: str, *below: str) -> bool:
 
 
 if __name__ == "__main__":
+    from training.launch.worker import leave
     from training.train import main
-    from training.worker import leave
 
     leave(main(backend_name="azure"))

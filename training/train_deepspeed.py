@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from apt_model.config import Section
-from apt_model.errors import ConfigError
-from training.backend import FREE_PORT, Availability, Feature, LaunchPlan, RunRequest, RunResult
-from training.config import TrainingConfig
-from training.deepspeed_config import DeepSpeedOptions, deepspeed_json, options_of
-from training.machine import count_cores
-from training.torchrun import check_ranks, ranks_here
-from training.worker import is_worker
+from training.backends.protocol import FREE_PORT, Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.engines.deepspeed.config import DeepSpeedOptions, deepspeed_json, options_of
+from training.errors import ConfigError
+from training.launch.torchrun import check_ranks, ranks_here
+from training.launch.worker import is_worker
+from training.machine.hardware import count_cores
+from training.settings.section import Section
+from training.settings.tree import TrainingConfig
 
 
 class DeepSpeedBackend:
@@ -98,10 +98,10 @@ class DeepSpeedBackend:
         """See `Backend.run`."""
         import torch
 
-        from training.deepspeed_engine import DeepSpeedEngine
-        from training.device import pick_device, pick_precision
-        from training.hlbd_run import train_hlbd
-        from training.ranks import Ranks
+        from training.engines.deepspeed.engine import DeepSpeedEngine
+        from training.loop.run import train_hlbd
+        from training.machine.device import pick_device, pick_precision
+        from training.machine.ranks import Ranks
 
         options = options_of(request.config)
         if options.num_threads is not None:
@@ -163,7 +163,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
+    from training.launch.worker import leave
     from training.train import main
-    from training.worker import leave
 
     leave(main(backend_name="deepspeed"))

@@ -19,20 +19,20 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from apt_model.config import Section
-from apt_model.errors import ConfigError
-from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
-from training.config import TrainingConfig
-from training.hf_deepspeed import deepspeed_document, zero_stage_of
-from training.hf_options import HuggingFaceOptions, options_of, passed_on
-from training.torchrun import check_ranks, ranks_here, torchrun_plan
-from training.worker import is_worker
+from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.engines.transformers.deepspeed_file import deepspeed_document, zero_stage_of
+from training.engines.transformers.options import HuggingFaceOptions, options_of, passed_on
+from training.errors import ConfigError
+from training.launch.torchrun import check_ranks, ranks_here, torchrun_plan
+from training.launch.worker import is_worker
+from training.settings.section import Section
+from training.settings.tree import TrainingConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from training.hf_engine import HuggingFaceEngine
-    from training.ranks import Ranks
+    from training.engines.transformers.engine import HuggingFaceEngine
+    from training.machine.ranks import Ranks
 
 
 class HuggingFaceBackend:
@@ -98,11 +98,11 @@ class HuggingFaceBackend:
         import torch
         from transformers import TrainerCallback
 
-        from training.device import pick_device, pick_precision
-        from training.hf_trainer import transformers_loop
-        from training.hlbd_run import train_hlbd
-        from training.loop import Trainer
-        from training.ranks import Ranks
+        from training.loop.run import train_hlbd
+        from training.loop.trainer import Trainer
+        from training.loop.transformers_loop import transformers_loop
+        from training.machine.device import pick_device, pick_precision
+        from training.machine.ranks import Ranks
 
         options = options_of(request.config)
         callbacks = [_callback(name, TrainerCallback) for name in options.trainer_callbacks]
@@ -125,12 +125,12 @@ class HuggingFaceBackend:
 
 def engine_of(config: TrainingConfig, ranks: Ranks) -> Callable[[nn.Module, TrainingConfig], HuggingFaceEngine]:
     """(seeded model, resolved config) -> the engine; DeepSpeed is made ready where its file is given."""
-    from training.hf_engine import HuggingFaceDeepSpeedEngine, HuggingFaceEngine
+    from training.engines.transformers.engine import HuggingFaceDeepSpeedEngine, HuggingFaceEngine
 
     options = options_of(config)
     if options.deepspeed is None:
         return lambda model, config: HuggingFaceEngine(model, config, ranks)
-    from training.deepspeed_environment import prepare_deepspeed
+    from training.engines.deepspeed.environment import prepare_deepspeed
 
     prepare_deepspeed(ranks)
     stage = zero_stage_of(options)
@@ -159,7 +159,7 @@ def _callback(name: str, base: type[Any]) -> type[Any]:
 
 
 if __name__ == "__main__":
+    from training.launch.worker import leave
     from training.train import main
-    from training.worker import leave
 
     leave(main(backend_name="huggingface"))

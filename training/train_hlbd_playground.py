@@ -17,11 +17,11 @@ if __name__ == "__main__":
 
 from pydantic import Field
 
-from apt_model.config import Section
-from apt_model.errors import ConfigError
-from training.backend import Availability, Feature, LaunchPlan, RunRequest, RunResult
-from training.config import TrainingConfig
-from training.torchrun import check_ranks, torchrun_plan
+from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.errors import ConfigError
+from training.launch.torchrun import check_ranks, torchrun_plan
+from training.settings.section import Section
+from training.settings.tree import TrainingConfig
 
 
 class PlaygroundOptions(Section):
@@ -63,10 +63,10 @@ class PlaygroundBackend:
         """See `Backend.run`."""
         import torch
 
-        from training.device import pick_device, pick_precision
-        from training.engine import TorchEngine
-        from training.hlbd_run import train_hlbd
-        from training.ranks import Ranks
+        from training.engines.torch_engine import TorchEngine
+        from training.loop.run import train_hlbd
+        from training.machine.device import pick_device, pick_precision
+        from training.machine.ranks import Ranks
 
         options = _options(request.config)
         if options.num_threads is not None:
@@ -87,7 +87,7 @@ def _options(config: TrainingConfig) -> PlaygroundOptions:
 
 
 if __name__ == "__main__":
+    from training.launch.worker import leave
     from training.train import main
-    from training.worker import leave
 
     leave(main(backend_name="playground"))

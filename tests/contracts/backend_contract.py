@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import yaml
 
-from apt_model.config import Section
-from training import registry
-from training.backend import Availability, Backend, Feature, LaunchPlan
-from training.config import TrainingConfig
-from training.inner_backend import inner_backend_of, with_options
-from training.layers import aliases, find_config, flatten, leaves, read_yaml_layer, resolve
+from training.backends import registry
+from training.backends.inner_backend import inner_backend_of, with_options
+from training.backends.protocol import Availability, Backend, Feature, LaunchPlan
+from training.settings.layers import aliases, find_config, flatten, leaves, read_yaml_layer, resolve
+from training.settings.section import Section
+from training.settings.tree import TrainingConfig
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor

@@ -9,11 +9,11 @@ from typing import Any
 
 from tools.cloud_jobs.listing import stored_report
 from tools.cloud_jobs.named_job import NamedJob
-from training.azure_job.ending import log_lines
-from training.azure_job.job_state import RunHistory, history_of
-from training.azure_job.refusals import service_refusals
-from training.azure_job.sweep import Sweep, look_at_sweep, table_lines
-from training.units import as_duration
+from training.azure.ending import log_lines
+from training.azure.job_state import RunHistory, history_of
+from training.azure.refusals import service_refusals
+from training.azure.sweep import Sweep, look_at_sweep, table_lines
+from training.machine.units import as_duration
 
 
 def document_of(job: NamedJob) -> dict[str, Any]:

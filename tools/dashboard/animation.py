@@ -13,12 +13,12 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
-from apt_model.errors import UserError
+from tools.dashboard.drawing_style import Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.layout import compose, new_figure
-from tools.dashboard.pen import Pen
-from tools.dashboard.scene import Scene
-from tools.dashboard.stage import FIRST_AZIMUTH
-from tools.output_file import write_atomically
+from tools.dashboard.reader import FIRST_AZIMUTH
+from tools.figures.output_file import write_atomically
+from training.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

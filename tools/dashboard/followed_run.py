@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.dashboard.history import History
-from tools.dashboard.past import Past, read_past
-from tools.monitoring.run import RunSummary, WatchedRun
-from tools.monitoring.trace import integer
+from tools.dashboard.log_history import Past, read_past
+from tools.runs.summary import RunSummary, WatchedRun
+from tools.runs.trace import integer
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tools.dashboard.past import Past
-from tools.monitoring.spikes import SpikeWatch
-from tools.monitoring.trace import integer, number
-from training.progress import Event
-from training.snapshot import MAX_EPOCHS, MAX_POINTS, EpochSums
+from tools.dashboard.log_history import Past
+from tools.runs.spikes import SpikeWatch
+from tools.runs.trace import integer, number
+from training.record.report import MAX_EPOCHS, MAX_POINTS, EpochSums
+from training.record.reporter import Event
 
 MAX_MARKS = 20_000
 """Of each kind, the last ones: more than a picture has columns."""
@@ -70,7 +70,7 @@ class History:
     """A run's curves and marks.
 
     Args:
-        report: as `training.progress.read_report` gives it; {}: nothing has happened.
+        report: as `training.record.reporter.read_report` gives it; {}: nothing has happened.
         past: what the log holds beyond the report.
     """
 

@@ -16,11 +16,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from tools.command_line import one_of
+from tools.dashboard.drawing_style import LARGE, SMALL, Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
 from tools.dashboard.panels.status import scene_colour, scene_told
-from tools.dashboard.pen import LARGE, SMALL, Pen
-from tools.dashboard.scene import Scene
-from tools.monitoring.wording import shortened
+from tools.runs.wording import shortened
 
 WIDTH, HEIGHT = 12.8, 7.2
 """Inches: at 100 dots an inch 1280 x 720 pixels, the least in which everything can be read."""

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from tools.dashboard.drawing_style import Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.panels.status import state_told
-from tools.dashboard.pen import Pen
 from tools.dashboard.picture import save
-from tools.dashboard.scene import Scene
-from tools.dashboard.stage import Stage
+from tools.dashboard.reader import Stage
 
 DRAWING = 0.2
 """Share of one core for drawing a run's news, whatever the machine: on a slow one they wait."""

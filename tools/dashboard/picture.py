@@ -7,10 +7,10 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
+from tools.dashboard.drawing_style import Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.layout import compose, new_figure
-from tools.dashboard.pen import Pen
-from tools.dashboard.scene import Scene
-from tools.output_file import write_atomically
+from tools.figures.output_file import write_atomically
 
 
 def draw(scene: Scene, pen: Pen, dpi: float, panel: str | None = None) -> bytes:

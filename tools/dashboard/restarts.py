@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from tools.monitoring.trace import integer, number
+from tools.runs.trace import integer, number
 
 
 def warm_restarts(settings: Mapping[str, Any], steps_per_epoch: int | None, until: int) -> list[int]:
     """The updates, up to `until`, that are the first of a new cycle (SGDR, arXiv 1608.03983); empty: no such schedule.
 
     Args:
-        settings: of the run, flat (`tools.monitoring.settings.read_settings`).
+        settings: of the run, flat (`tools.runs.settings.read_settings`).
         steps_per_epoch: updates an epoch.
         until: the last update that counts.
     """

@@ -12,7 +12,7 @@ import sys
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from apt_model.errors import UserError
+from training.errors import UserError
 
 INSTEAD = "add --output FILE.png to keep a picture up to date instead"
 X11_LIBRARIES = "libraries of X11 are missing (Debian: apt install libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1)"

@@ -14,10 +14,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
+from tools.dashboard.drawing_style import Pen
 from tools.dashboard.layout import HEIGHT, WIDTH, compose
 from tools.dashboard.live import DRAWING, fingerprint, rest_after
-from tools.dashboard.pen import Pen
-from tools.dashboard.stage import Stage
+from tools.dashboard.reader import Stage
 from tools.dashboard.toolkit import toolkit_here
 
 TURNING = 0.1

@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from apt_model.errors import DataError
-from apt_model.hlbd import LEVEL_TAGS, Corpus, Sample, load_corpus
 from apt_model.tokenizer import KNOWN_TAGS, SPECIALS, DynamicTagTokenizer
 from tools.diagnosis.command import ROOT, python_command, shown
 from tools.diagnosis.finding import Finding, Status
 from tools.verification.question import normalised
+from training.errors import DataError
+from training.tasks.hlbd.files import LEVEL_TAGS, Corpus, Sample, load_corpus
 
 DATA = ROOT / "data"
 COMMITTED = {

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from apt_model.errors import DataError
-from apt_model.hlbd import Sample, find_dataset
 from tools.diagnosis.command import python_command
 from tools.diagnosis.data_file import (
     COMMITTED,
@@ -23,6 +21,8 @@ from tools.diagnosis.data_file import (
 )
 from tools.diagnosis.finding import Finding, Status
 from tools.verification.question import Split, normalised
+from training.errors import DataError
+from training.tasks.hlbd.files import Sample, find_dataset
 
 DEFAULT = "HLBD_Hardcore_Full"
 """What `train.py` reads when no file is named."""

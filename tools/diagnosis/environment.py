@@ -80,7 +80,7 @@ def _torch(cores: int) -> Iterator[Finding]:
     try:
         import torch
 
-        from training.device import pick_device, pick_precision
+        from training.machine.device import pick_device, pick_precision
     except (ImportError, OSError) as error:  # OSError: a shared library of torch is missing or damaged
         yield Finding(SECTION, "torch", Status.ERROR, f"cannot be imported: {error}", pip_command())
         return

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from apt_model.errors import CheckpointError
 from tools.diagnosis.command import pip_command, python_command, shown
 from tools.diagnosis.finding import Finding, Status
 from tools.diagnosis.machine import size_text
-from tools.diagnosis.run_search import find_runs
-from training.atomic_directory import name_of_aside
-from training.progress import LOG_NAME, REPORT_NAME, read_events, read_report
-from training.run_directory import CONFIG_NAME, FINAL_NAME, LOCK_NAME, MODEL_DIRECTORY
-from training.snapshot import Snapshot
+from tools.runs.search import find_runs
+from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, LOCK_NAME, MODEL_DIRECTORY
+from training.errors import CheckpointError
+from training.record.report import Report
+from training.record.reporter import LOG_NAME, REPORT_NAME, read_events, read_report
+from training.storage.atomic import name_of_aside
 
 SECTION = "runs"
 SILENT_AFTER = 600.0
@@ -70,7 +70,7 @@ def _record(run_dir: Path) -> dict[str, Any] | None:
     """The run's snapshot, folded anew from the log where the report cannot be read."""
     report = read_report(run_dir)
     if report is None and (run_dir / LOG_NAME).is_file():
-        return Snapshot.of(read_events(run_dir / LOG_NAME)).to_dict()
+        return Report.of(read_events(run_dir / LOG_NAME)).to_dict()
     return report
 
 
@@ -180,7 +180,7 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
         yield Finding(section, "checkpoints", Status.OK, message)
         return
     try:
-        from training.checkpoint import list_checkpoints, newest_good
+        from training.checkpoints.checkpoint import list_checkpoints, newest_good
     except (ImportError, OSError) as error:  # without torch they cannot be read; the environment's section says why
         yield Finding(section, "checkpoints", Status.WARNING, f"not read: {error}", pip_command())
         return
@@ -217,7 +217,7 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
 def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
     """The finished model in both its forms, read as the verifier does. Resuming a finished run writes them again."""
     try:
-        from training.trained_model import load_trained_model
+        from training.checkpoints.finished_model import load_trained_model
     except (ImportError, OSError):  # said above
         return
     whole: list[str] = []

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from apt_model.errors import EXIT_BAD_INPUT, UserError
+from training.errors import EXIT_BAD_INPUT, UserError
 
 
 def differing_tensors(ours: Path, theirs: Path) -> tuple[int, list[str]]:
@@ -20,7 +20,7 @@ def differing_tensors(ours: Path, theirs: Path) -> tuple[int, list[str]]:
     """
     import torch
 
-    from training.trained_model import load_trained_model
+    from training.checkpoints.finished_model import load_trained_model
 
     a, b = (load_trained_model(path).model.state_dict() for path in (ours, theirs))
     names = sorted(a.keys() | b.keys())

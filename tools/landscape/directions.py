@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from apt_model.errors import UserError
 from tools.landscape.flat_weights import FlatWeights
 from tools.landscape.path import WeightPath
-from training.batches import mix
-from training.fingerprint import hash_of_row
+from training.errors import UserError
+from training.tasks.batch_plan import mix
+from training.tasks.fingerprints import hash_of_row
 
 _FLAT = 1e-12
 """Share of the first direction's variance below which a second one is rounding."""

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from apt_model.errors import UserError
+from tools.figures.output_file import write_atomically
+from tools.figures.typeface import Typeface
 from tools.landscape.surface import Floats, Surface
-from tools.output_file import write_atomically
-from tools.typeface import Typeface
+from training.errors import UserError
 
 _COLOURS = "viridis"
 _TRUE, _ON_PLANE = "#cc3311", "#0077bb"

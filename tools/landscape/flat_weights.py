@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from apt_model.errors import CheckpointError
+from training.errors import CheckpointError
 
 _ALIGNMENT = 64
 """Numbers. A tensor that began elsewhere could be computed with by another kernel, and so to other last bits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_model.errors import UserError
+from training.errors import UserError
 
 COARSE = 4
 """Intervals of the coarsest grid, so it has 5 x 5 points."""

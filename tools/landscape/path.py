@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from apt_model.errors import CheckpointError
 from tools.landscape.flat_weights import FlatWeights
+from training.errors import CheckpointError
 
 _PIECE = 1 << 18
 """Numbers of a parameter that are worked on at a time, of each snapshot."""

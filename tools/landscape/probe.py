@@ -8,9 +8,9 @@ import math
 import torch
 from torch import nn
 
-from training.batches import mix, shuffled
-from training.dataset import HLBDDataset
-from training.task import Batch, LanguageModeling
+from training.tasks.batch_plan import mix, shuffled
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.protocol import Batch, LanguageModeling
 
 _BATCH = 64
 """Samples of one forward pass, at most."""

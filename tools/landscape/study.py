@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from apt_model.errors import UserError
 from tools.landscape.directions import Plane, path_plane, project, random_plane
 from tools.landscape.flat_weights import FlatWeights
 from tools.landscape.grid import axis
@@ -19,8 +18,9 @@ from tools.landscape.path import WeightPath
 from tools.landscape.probe import Probe
 from tools.landscape.subject import Subject, find_subject
 from tools.landscape.surface import Directions, Floats, Surface, check_kept, read_file, surface_path, write_surface
-from training.device import pick_device
-from training.task import LanguageModeling
+from training.errors import UserError
+from training.machine.device import pick_device
+from training.tasks.protocol import LanguageModeling
 
 VERSION = 1
 """Of how a surface is measured: what was measured otherwise is not taken from the cache."""

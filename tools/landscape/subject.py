@@ -11,22 +11,23 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from apt_model.errors import CheckpointError, DataError, UserError
-from apt_model.hlbd import load_corpus, split_corpus
+from apt_model.errors import ModelError
 from apt_model.model import APT
 from apt_model.portable import build_from_weights
 from apt_model.tokenizer import DynamicTagTokenizer
 from tools.landscape.path import Snapshot
-from training.checkpoint import list_checkpoints
-from training.config import TrainingConfig
-from training.dataset import HLBDDataset
-from training.layers import read_yaml
-from training.manifest import existing_form, is_checkpoint, read_manifest
-from training.progress import read_report
-from training.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
-from training.trained_model import load_trained_model
-from training.vocab_size import with_vocab_size
-from training.weight_snapshots import snapshot_files
+from training.checkpoints.checkpoint import list_checkpoints
+from training.checkpoints.finished_model import load_trained_model
+from training.checkpoints.manifest import existing_form, is_checkpoint, read_manifest
+from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.errors import CheckpointError, DataError, UserError
+from training.loop.weight_snapshots import snapshot_files
+from training.record.reporter import read_report
+from training.settings.layers import read_yaml
+from training.settings.tree import TrainingConfig
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.hlbd.files import load_corpus, split_corpus
+from training.tasks.hlbd.vocab_size import with_vocab_size
 
 
 @dataclass(frozen=True)
@@ -156,4 +157,7 @@ def _of_snapshot(file: Path, config: TrainingConfig) -> APT:
         raise CheckpointError(f"{file}: the snapshot cannot be read ({error}); delete it, or try again") from error
     if config.model.tie_embeddings and "embedding.weight" in weights:
         weights["head.weight"] = weights["embedding.weight"]
-    return build_from_weights(config.model, weights, str(file))
+    try:
+        return build_from_weights(config.model, weights, str(file))
+    except ModelError as error:
+        raise CheckpointError(str(error)) from error

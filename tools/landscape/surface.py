@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_model.errors import UserError
+from tools.figures.output_file import write_atomically
 from tools.landscape.grid import strides
-from tools.output_file import write_atomically
-from training.run_directory import LANDSCAPE_NAME
+from training.checkpoints.run_directory import LANDSCAPE_NAME
+from training.errors import UserError
 
 FORMAT = "apt-landscape"
 VERSION = 1

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.monitoring.alerts import Alert
 from tools.monitoring.leaderboard import Board
-from tools.monitoring.run import RunSummary
+from tools.runs.alerts import Alert
+from tools.runs.summary import RunSummary
 
 SCHEMA_VERSION = 1
 FORMAT = "apt-monitor"

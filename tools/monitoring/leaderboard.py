@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tools.monitoring.run import RunSummary
+from tools.runs.summary import RunSummary
 
 LIKE = ("data.pairs", "data.loss_on", "data.truncate", "data.validation_split", "model.max_seq_len")
 """Settings without whose equality two losses are not of the same thing."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.monitoring.run import RunSummary
-from tools.monitoring.state import State
+from tools.runs.state import State
+from tools.runs.summary import RunSummary
 
 
 def _up(value: float | None) -> float:

@@ -14,11 +14,11 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from tools.monitoring.fleet import Fleet
 from tools.monitoring.leaderboard import leaderboards
 from tools.monitoring.order import in_order
 from tools.monitoring.sparkline import glyphs_for
 from tools.monitoring.table import Layout, picture
+from tools.runs.fleet import Fleet
 
 
 def watch(fleet: Fleet, order: str, refresh_seconds: float) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tools.output_file import write_atomically
+from tools.figures.output_file import write_atomically
 from tools.parity.curve import Curve
 from tools.parity.difference import Difference
 from tools.parity.divergence import Divergence

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.progress import LOG_NAME, read_events
-from training.snapshot import without_superseded
+from training.record.report import without_superseded
+from training.record.reporter import LOG_NAME, read_events
 
 Fingerprint = tuple[float, ...]
-"""The norm of all weights, then projections of them onto fixed directions, in fp64 (`training.fingerprint`)."""
+"""The norm of all weights, then projections of them onto fixed directions, in fp64 (`training.tasks.fingerprints`)."""
 
 
 @dataclass(frozen=True)

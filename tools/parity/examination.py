@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from apt_model.errors import ConfigError, UserError
 from tools.parity.certificate import Certificate, Result, State
 from tools.parity.curve import Curve, read_curve
 from tools.parity.difference import differences
@@ -18,9 +17,10 @@ from tools.parity.settings import SEED_STEPS, curve_hash, resolved
 from tools.parity.surroundings import commit, hardware, versions
 from tools.parity.tolerance import BY_PRECISION, EXACT, Tolerance
 from tools.parity.variant import REFERENCE, Variant, availability
-from training.backend import Availability
-from training.config import TrainingConfig
-from training.progress import LOG_NAME, read_events
+from training.backends.protocol import Availability
+from training.errors import ConfigError, UserError
+from training.record.reporter import LOG_NAME, read_events
+from training.settings.tree import TrainingConfig
 
 
 @dataclass(frozen=True)

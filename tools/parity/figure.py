@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tools.lettering import FONT_ADVICE, Lettering
-from tools.output_file import write_atomically
+from tools.figures.lettering import FONT_ADVICE, Lettering
+from tools.figures.output_file import write_atomically
 from tools.parity.certificate import Certificate, Result
 from tools.parity.tolerance import BY_PRECISION
 

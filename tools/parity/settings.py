@@ -7,14 +7,23 @@ from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
-from apt_model.errors import ConfigError
 from tools.parity.tolerance import BY_PRECISION
 from tools.parity.variant import Variant
-from training import registry
-from training.backend import requested_features
-from training.config import TrainingConfig
-from training.inner_backend import with_options
-from training.layers import Layer, find_config, flatten, leaf_names, leaves, read_yaml_layer, resolve, suggestion
+from training.backends import registry
+from training.backends.inner_backend import with_options
+from training.backends.protocol import requested_features
+from training.errors import ConfigError
+from training.settings.layers import (
+    Layer,
+    find_config,
+    flatten,
+    leaf_names,
+    leaves,
+    read_yaml_layer,
+    resolve,
+    suggestion,
+)
+from training.settings.tree import TrainingConfig
 
 SEED_STEPS = 3
 """Updates before the seed checkpoint, so that it holds moments and a place in the data, not zeros."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from apt_model.errors import ConfigError
-from training import registry
-from training.backend import Availability, is_remote
+from training.backends import registry
+from training.backends.protocol import Availability, is_remote
+from training.errors import ConfigError
 
 REFERENCE = "playground"
 """The backend whose curve is right by definition: one process, plain torch."""

@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from apt_model.errors import CheckpointError
 from apt_model.generation import GeneratedAnswer, generate_answers
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.trained_model import load_trained_model
+from training.checkpoints.finished_model import load_trained_model
+from training.errors import CheckpointError
 
 ARBITRARY_MARGIN = 1e-3
 """A lead in logits that the order of summation could turn round: fp32 rounding moves our logits by about 1e-5."""

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tools.lettering import FONT_ADVICE, Lettering
-from tools.output_file import write_atomically
+from tools.figures.lettering import FONT_ADVICE, Lettering
+from tools.figures.output_file import write_atomically
 from tools.verification.exam import OVERALL
 from tools.verification.probes import Part
 from tools.verification.report import ModuleReport, Report

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from apt_model.errors import DataError, did_you_mean
-from apt_model.hlbd import Corpus, Pairs, Sample, find_dataset, load_corpus
 from tools.verification.question import Question, Split, normalised
+from training.errors import DataError, did_you_mean
+from training.tasks.hlbd.files import Corpus, Pairs, Sample, find_dataset, load_corpus
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.output_file import write_atomically
+from tools.figures.output_file import write_atomically
 from tools.verification.calibration import Calibration, calibrate
 from tools.verification.exam import Outcome, RowSet
 from tools.verification.held_out import QuestionFile, contrast_groups
@@ -73,7 +73,7 @@ class Report:
     model: str
     num_parameters: int | None
     weights: str | None
-    """`training.single_file.digest` of the parameters by name: which model the report is about, whatever its path."""
+    """Digest (`training.checkpoints.single_file.digest`) of the parameters by name: which model the report is about."""
     files: tuple[QuestionFile, ...]
     notes: tuple[str, ...]
     modules: tuple[ModuleReport, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from apt_model.errors import DataError
 from tools.verification.answerer import Answerer, ModelAnswerer
 from tools.verification.exam import Exam, Outcome
 from tools.verification.held_out import Questions
@@ -13,7 +12,8 @@ from tools.verification.probes import run_probes
 from tools.verification.question import Question
 from tools.verification.report import Report, calibrations, module_reports
 from tools.verification.shortcuts import find_shortcuts
-from training.single_file import digest
+from training.checkpoints.single_file import digest
+from training.errors import DataError
 
 
 def verify(answerer: Answerer, questions: Questions, name: str) -> Report:

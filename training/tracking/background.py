@@ -17,14 +17,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from apt_model.errors import UserError
-from training.progress import REPORT_NAME, Event
+from training.errors import UserError
+from training.machine.units import as_duration, as_size
+from training.record.reporter import REPORT_NAME, Event
 from training.tracking.backlog import missed_points, without_told
 from training.tracking.figures import point_of
 from training.tracking.secrets import without_secrets
 from training.tracking.tensorboard_tracker import LOGS_NAME
 from training.tracking.tracker import FileKeeper, Point, RunStart, Told, Tracker
-from training.units import as_duration, as_size
 
 MAX_WAITING = 5000
 """Points that wait for a tracker, about 1 KB each. When they are more, every other one is dropped."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training.progress import LOG_NAME, Event, read_events
+from training.record.reporter import LOG_NAME, Event, read_events
 from training.tracking.figures import point_of
 from training.tracking.tracker import Point, RunStart, Told
 

@@ -6,12 +6,12 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
-from apt_model.errors import ConfigError
-from training.tracking.settings import TrackerName, fault_of_store
+from training.errors import ConfigError
+from training.settings.tracking import TrackerName, fault_of_store
 
 if TYPE_CHECKING:
-    from training.config import TrainingConfig
-    from training.progress import Sink
+    from training.record.reporter import Sink
+    from training.settings.tree import TrainingConfig
     from training.tracking.tracker import Tracker
 
 _NEEDS: dict[TrackerName, tuple[tuple[str, ...], str]] = {
@@ -62,7 +62,7 @@ def _is_server(config: TrainingConfig) -> bool:
 
 def _check_workspace(config: TrainingConfig) -> None:
     """What logging to an Azure ML workspace needs besides: its packages, and in a job's stead its address."""
-    from training.tracking.azure_store import address_of, is_workspace
+    from training.azure.mlflow_store import address_of, is_workspace
     from training.tracking.mlflow_tracker import joins_job, store_of
 
     uri = store_of(config.track, config.run.run_dir)

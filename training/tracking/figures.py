@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from training.snapshot import perplexity
+from training.record.report import perplexity
 from training.tracking.tracker import Point
 
 TRAIN = (

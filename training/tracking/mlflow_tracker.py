@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from training.curve_figure import FIGURE_NAME, curve_figure
-from training.progress import REPORT_NAME
-from training.run_directory import MODEL_DIRECTORY
-from training.tracking import azure_store
-from training.tracking.azure_store import is_workspace
-from training.tracking.settings import DEFAULT_PROJECT, TrackConfig
+from training.azure import mlflow_store as azure_store
+from training.azure.mlflow_store import is_workspace
+from training.checkpoints.run_directory import MODEL_DIRECTORY
+from training.record.curve_figure import FIGURE_NAME, curve_figure
+from training.record.reporter import REPORT_NAME
+from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
 from training.tracking.tensorboard_tracker import LOGS_NAME
 from training.tracking.tracker import Point, RunStart, Told
 from training.tracking.tracker_file import TrackerFile

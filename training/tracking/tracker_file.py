@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from training.progress import write_atomically
+from training.storage.atomic import write_atomically
 from training.tracking.tracker import RunStart
 
 TRACKERS_NAME = "trackers.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
-from apt_model.errors import ConfigError
+from training.errors import ConfigError
 from training.tracking.secrets import without_secrets
 
 

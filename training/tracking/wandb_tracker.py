@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from training.tracking.settings import DEFAULT_PROJECT, TrackConfig
+from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
 from training.tracking.tracker import Point, RunStart, Told
 from training.tracking.tracker_file import TrackerFile
 from training.tracking.wandb_log import is_whole, last_step

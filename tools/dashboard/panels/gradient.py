@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from tools.dashboard.drawing_style import Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.history import History, values
 from tools.dashboard.panels.steps import along_steps
-from tools.dashboard.pen import Pen
-from tools.dashboard.scene import Scene
-from tools.log_scale import in_decades
-from tools.monitoring.trace import number
+from tools.figures.log_scale import in_decades
+from tools.runs.trace import number
 
 TITLE = ("梯度范数", "gradient norm")
 COLUMNS, ROWS = 150, 48

@@ -12,6 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from mpl_toolkits.mplot3d import Axes3D
 
+from tools.dashboard.drawing_style import SMALL, Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.panels.terrain import (
     Heights,
     Path,
@@ -23,10 +25,8 @@ from tools.dashboard.panels.terrain import (
     path_of,
     plane_told,
 )
-from tools.dashboard.pen import SMALL, Pen
-from tools.dashboard.scene import Scene
 from tools.landscape.surface import Surface
-from tools.monitoring.wording import shortened
+from tools.runs.wording import shortened
 
 TITLE = ("损失地形", "loss landscape")
 ELEVATION = 27.0

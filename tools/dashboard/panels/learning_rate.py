@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from tools.dashboard.drawing_style import Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.history import values
 from tools.dashboard.panels.steps import along_steps
-from tools.dashboard.pen import Pen
 from tools.dashboard.restarts import warm_restarts
-from tools.dashboard.scene import Scene
-from tools.log_scale import in_decades
+from tools.figures.log_scale import in_decades
 
 TITLE = ("学习率", "learning rate")
 

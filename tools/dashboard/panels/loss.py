@@ -10,13 +10,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from tools.dashboard.drawing_style import Pen
 from tools.dashboard.followed_run import RunView
+from tools.dashboard.frame import Scene
 from tools.dashboard.history import History, values
 from tools.dashboard.panels.steps import along_steps
-from tools.dashboard.pen import Pen
-from tools.dashboard.scene import Scene
-from tools.log_scale import in_decades
-from tools.monitoring.wording import shortened
+from tools.figures.log_scale import in_decades
+from tools.runs.wording import shortened
 
 TITLE = ("损失曲线", "loss curves")
 LONGEST_NAME = 28

@@ -8,15 +8,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from tools.dashboard.drawing_style import LARGE, SMALL, Pen
 from tools.dashboard.followed_run import RunView
+from tools.dashboard.frame import Scene
 from tools.dashboard.history import History
-from tools.dashboard.pen import LARGE, SMALL, Pen
-from tools.dashboard.scene import Scene
 from tools.dashboard.theme import Theme
-from tools.monitoring.run import RunSummary
-from tools.monitoring.state import State
-from tools.monitoring.wording import cut, duration, figure, in_two_lines, rate, shortened
-from training.units import as_size
+from tools.runs.state import State
+from tools.runs.summary import RunSummary
+from tools.runs.wording import cut, duration, figure, in_two_lines, rate, shortened
+from training.machine.units import as_size
 
 TITLE = ("运行", "run")
 UNKNOWN = "-"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tools.dashboard.pen import Pen
-from tools.dashboard.scene import Scene
+from tools.dashboard.drawing_style import Pen
+from tools.dashboard.frame import Scene
 
 
 def along_steps(axes: Axes, scene: Scene, pen: Pen) -> None:

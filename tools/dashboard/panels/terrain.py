@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tools.dashboard.pen import Pen
-from tools.dashboard.scene import Scene
+from tools.dashboard.drawing_style import Pen
+from tools.dashboard.frame import Scene
 from tools.landscape.surface import Surface
-from tools.monitoring.wording import figure
-from training.units import as_duration
+from tools.runs.wording import figure
+from training.machine.units import as_duration
 
 Floats = NDArray[np.float64]
 LOG_RATIO = 8.0

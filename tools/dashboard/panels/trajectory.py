@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
+from tools.dashboard.drawing_style import SMALL, Pen
+from tools.dashboard.frame import Scene
 from tools.dashboard.panels.terrain import Heights, Path, axis_names, is_drawable, path_of
-from tools.dashboard.pen import SMALL, Pen
-from tools.dashboard.scene import Scene
 from tools.landscape.surface import Surface
 
 TITLE = ("优化轨迹", "trajectory")

@@ -1,0 +1,27 @@
+"""Configs of --backend azure as the front door makes them, for the tests of what happens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.backends import registry
+from training.backends.inner_backend import with_options
+from training.settings.tree import TrainingConfig
+
+
+def azure_config(
+    inner: str = "playground", azure: Mapping[str, Any] | None = None, **sections: Mapping[str, Any]
+) -> TrainingConfig:
+    """A checked config with the sections `azure` and that of the inner backend.
+
+    Args:
+        inner: the backend that trains in the job.
+        azure: options of the azure backend; without any the job is serverless, on the default machine.
+        sections: any other section's settings.
+    """
+    config_class = with_options(registry.load("azure"), registry.load(inner))
+    options = {"inner_backend": inner, **(azure or {})}
+    config = config_class.from_dict({"backend": "azure", "azure": options, **sections})
+    config.validate()
+    return config

@@ -1,0 +1,282 @@
+"""From samples to a loss: encoding, collation, and a sum over the answer tokens alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from apt_model.config import ModelConfig
+from apt_model.model import APT
+from apt_model.tokenizer import DynamicTagTokenizer
+from training.errors import DataError
+from training.machine.seeding import seed_everything
+from training.tasks.hlbd.dataset import EncodedSample, HLBDDataset
+from training.tasks.hlbd.files import Sample
+from training.tasks.protocol import LanguageModeling, ModuleTask
+
+TOKENIZER = DynamicTagTokenizer.from_texts(["abcdefgh 0123456789+=?"])
+V = TOKENIZER.vocab_size
+CONFIG = ModelConfig(d_model=16, num_layers=2, num_heads=2, d_ff=24, max_seq_len=32, vocab_size=V)
+TASK = LanguageModeling(CONFIG)
+
+
+def sample(prompt: str, answer: str, entry: int = 0) -> Sample:
+    return Sample(prompt, answer, "m", entry)
+
+
+def dataset(*pairs: tuple[str, str], **options: Any) -> HLBDDataset:
+    return HLBDDataset([sample(p, a, i) for i, (p, a) in enumerate(pairs)], TOKENIZER, **{"max_seq_len": 32, **options})
+
+
+def lived_model() -> APT:
+    torch.manual_seed(4)
+    model = APT(CONFIG).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape), alpha=0.2)
+    return model
+
+
+MODEL = lived_model()
+TEXT = st.text("abcdefgh 0123456789", min_size=1, max_size=12)
+PAIRS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6)
+
+
+# -- the dataset ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_bos_prompt_sep_answer_eos() -> None:
+    encoded = dataset(("1+1=?", "2"))[0]
+    assert TOKENIZER.decode(encoded.tokens.tolist(), keep_control=True) == "[BOS]1+1=?[SEP]2[EOS]"
+
+
+def test_the_answer_and_its_end_are_learned_and_the_prompt_is_not() -> None:
+    encoded = dataset(("1+1=?", "2"))[0]
+    assert TOKENIZER.decode(encoded.tokens[encoded.loss_start :].tolist(), keep_control=True) == "2[EOS]"
+
+
+def test_with_loss_on_all_every_token_but_the_first_is_learned() -> None:
+    encoded = dataset(("1+1=?", "2"), loss_on="all")[0]
+    assert encoded.loss_start == 1
+
+
+@given(pairs=PAIRS)
+@settings(max_examples=30, deadline=None)
+def test_every_sample_can_be_read_back_by_its_number(pairs: list[tuple[str, str]]) -> None:
+    data = dataset(*pairs)
+    assert len(data) == len(pairs)
+    for i, (prompt, answer) in enumerate(pairs):
+        tokens = data[i].tokens.tolist()
+        assert tokens == [*TOKENIZER.prompt_ids(prompt), *TOKENIZER.encode(answer), TOKENIZER.eos_id]
+        assert data.lengths[i] == len(tokens)
+    assert data.num_truncated == data.num_left_out == 0
+
+
+def test_samples_that_are_too_long_are_counted_the_first_named_and_the_way_out_shown() -> None:
+    pairs = [("a", "b"), ("abcdefgh", "1"), ("a", "b"), ("abc", "12345678")]
+    with pytest.raises(DataError) as refused:
+        dataset(*pairs, max_seq_len=10)
+    told = str(refused.value)
+    assert "\n" not in told
+    assert told.startswith("2 of 4 samples are longer than max_seq_len=10 tokens")
+    assert "m: 'abcdefgh' with 12" in told
+    assert told.endswith("set --max-seq-len 14 or --truncate")
+
+
+def test_the_suggested_length_is_just_long_enough() -> None:
+    pairs = [("abcdefgh", "1"), ("abc", "12345678")]
+    assert len(dataset(*pairs, max_seq_len=14)) == 2
+    with pytest.raises(DataError):
+        dataset(*pairs, max_seq_len=13)
+
+
+def test_truncation_cuts_answers_and_leaves_out_what_has_none_left() -> None:
+    data = dataset(("a", "b"), ("abc", "12345678"), ("abcdefgh", "1"), max_seq_len=10, truncate=True)
+    texts = [TOKENIZER.decode(data[i].tokens.tolist(), keep_control=True) for i in range(len(data))]
+    assert texts == ["[BOS]a[SEP]b[EOS]", "[BOS]abc[SEP]12345"]
+    assert (data.num_truncated, data.num_left_out) == (2, 1)
+    assert data.lengths.tolist() == [5, 10]
+
+
+def test_truncation_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="--max-seq-len"):
+        dataset(("abcdefgh", "1"), max_seq_len=10, truncate=True)
+
+
+@given(pairs=PAIRS, max_seq_len=st.integers(6, 20))
+@settings(max_examples=30, deadline=None)
+def test_what_is_left_after_truncation_always_has_something_to_learn(
+    pairs: list[tuple[str, str]], max_seq_len: int
+) -> None:
+    data = dataset(("a", "b"), *pairs, max_seq_len=max_seq_len, truncate=True)
+    assert len(data) + data.num_left_out == len(pairs) + 1
+    for encoded in (data[i] for i in range(len(data))):
+        assert 1 <= encoded.loss_start < len(encoded.tokens) <= max_seq_len
+
+
+# -- collation -----------------------------------------------------------------------------------------------------
+
+
+def test_padding_is_in_no_position_no_target_and_no_count() -> None:
+    data = dataset(("ab", "1"), ("abcd", "123"))
+    batch = TASK.collate([data[0], data[1]])
+    tokens, positions, targets = (batch.tensors[name] for name in ("tokens", "positions", "targets"))
+    assert tokens.shape == (2, 9)  # the last token of a sample is predicted, never read
+    assert tokens[0].tolist() == [*data[0].tokens[:-1].tolist(), 0, 0, 0, 0]
+    assert tokens[1].tolist() == data[1].tokens[:-1].tolist()
+    assert positions.tolist() == [3, 4, 9 + 5, 9 + 6, 9 + 7, 9 + 8]
+    assert TOKENIZER.decode(targets.tolist(), keep_control=True) == "1[EOS]123[EOS]"
+    assert batch.weight == 6
+    assert batch.tokens == 5 + 9
+    assert batch.num_samples == 2
+
+
+@given(pairs=PAIRS, loss_on=st.sampled_from(["answer", "all"]))
+@settings(max_examples=40, deadline=None)
+def test_each_target_is_the_token_behind_its_position(pairs: list[tuple[str, str]], loss_on: str) -> None:
+    data = dataset(*pairs, loss_on=loss_on)
+    samples = [data[i] for i in range(len(data))]
+    batch = TASK.collate(samples)
+    width = batch.tensors["tokens"].shape[1]
+    expected = [
+        (row * width + i, int(s.tokens[i + 1]))
+        for row, s in enumerate(samples)
+        for i in range(s.loss_start - 1, len(s.tokens) - 1)
+    ]
+    assert list(zip(batch.tensors["positions"].tolist(), batch.tensors["targets"].tolist(), strict=True)) == expected
+    assert batch.weight == len(expected)
+    assert batch.tokens == sum(len(s.tokens) - 1 for s in samples)
+    answers = sum(len(answer) + 1 for _, answer in pairs)
+    assert batch.weight == (answers if loss_on == "answer" else batch.tokens)
+
+
+def test_lengths_are_those_of_the_dataset() -> None:
+    assert TASK.lengths(dataset(("ab", "1"), ("abcd", "123"))).tolist() == [6, 10]
+
+
+# -- the loss ------------------------------------------------------------------------------------------------------
+
+
+def dense_loss(model: APT, encoded: EncodedSample) -> tuple[Tensor, int]:
+    """The definition: all logits of one sample alone, and the loss of those that predict a learned token."""
+    tokens = torch.from_numpy(encoded.tokens.astype(np.int64))
+    logits = model(tokens[None, :-1])[0, encoded.loss_start - 1 :]
+    targets = tokens[encoded.loss_start :]
+    return F.cross_entropy(logits, targets, reduction="sum"), int((logits.argmax(dim=-1) == targets).sum())
+
+
+@given(pairs=PAIRS, loss_on=st.sampled_from(["answer", "all"]), pad_id=st.integers(0, V - 1))
+@settings(max_examples=40, deadline=None, derandomize=True)
+@torch.inference_mode()
+def test_the_loss_of_a_batch_is_the_sum_of_its_samples_whatever_the_padding(
+    pairs: list[tuple[str, str]], loss_on: str, pad_id: int
+) -> None:
+    data = dataset(*pairs, loss_on=loss_on)
+    samples = [data[i] for i in range(len(data))]
+    task = LanguageModeling(CONFIG, pad_id)
+    loss, correct = task.loss(MODEL, task.collate(samples))
+    alone = [dense_loss(MODEL, encoded) for encoded in samples]
+    torch.testing.assert_close(loss, torch.stack([each for each, _ in alone]).sum(), rtol=1e-5, atol=1e-4)
+    assert int(correct) == sum(right for _, right in alone)
+
+
+def test_all_answer_tokens_right_is_as_many_as_the_weight() -> None:
+    class Oracle(nn.Module):
+        """Knows the targets and is sure of them."""
+
+        def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+            return 50.0 * F.one_hot(batch.tensors["targets"], V).float()
+
+    data = dataset(("ab", "1"), ("abcd", "123"))
+    batch = TASK.collate([data[0], data[1]])
+    loss, correct = TASK.loss(Oracle(), batch)
+    assert float(loss) < 1e-6
+    assert int(correct) == batch.weight
+
+
+def test_logits_are_made_only_where_there_is_a_loss() -> None:
+    shapes: list[torch.Size] = []
+    model = lived_model()
+    model.head.register_forward_hook(lambda _module, _inputs, logits: shapes.append(logits.shape))
+    data = dataset(("abc", "12"), ("abcdefgh", "1"))
+    batch = TASK.collate([data[0], data[1]])
+    TASK.loss(model, batch)
+    assert shapes == [(batch.weight, V)]
+
+
+@pytest.mark.parametrize(("loss_on", "learned"), [("answer", "1[EOS]"), ("all", "ab[SEP]1[EOS]")])
+def test_the_targets_are_the_answer_or_everything(loss_on: str, learned: str) -> None:
+    batch = TASK.collate([dataset(("ab", "1"), loss_on=loss_on)[0]])
+    assert TOKENIZER.decode(batch.tensors["targets"].tolist(), keep_control=True) == learned
+
+
+@torch.inference_mode()
+def test_the_loss_is_in_fp32_under_autocast() -> None:
+    batch = TASK.collate([dataset(("abc", "12"))[0]])
+    exact, _ = TASK.loss(MODEL, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = TASK.loss(MODEL, batch)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, exact, rtol=0.05, atol=0.05)
+
+
+def test_a_batch_keeps_its_counts_on_the_way_to_a_device() -> None:
+    batch = TASK.collate([dataset(("abc", "12"))[0]])
+    moved = batch.to(torch.device("meta"))
+    assert {t.device.type for t in moved.tensors.values()} == {"meta"}
+    assert (moved.weight, moved.tokens, moved.num_samples, moved.seed) == (3, 7, 1, batch.seed)
+
+
+def test_the_task_builds_the_model_of_its_config() -> None:
+    model = TASK.build_model()
+    assert model.config == CONFIG
+
+
+# -- any module ----------------------------------------------------------------------------------------------------
+
+
+def squared_error(module: nn.Module, tensors: dict[str, Tensor]) -> Tensor:
+    error: Tensor = (module(tensors["x"]).squeeze(1) - tensors["y"]).square().sum()
+    return error
+
+
+@torch.inference_mode()
+def test_any_module_and_dataset_have_a_summed_loss_without_accuracy() -> None:
+    task = ModuleTask(lambda: nn.Linear(2, 1), squared_error)
+    points = [{"x": torch.ones(2) * i, "y": torch.tensor(float(i))} for i in range(3)]
+    batch = task.collate(points)
+    assert (batch.weight, batch.tokens, batch.num_samples) == (3, 3, 3)
+    assert batch.tensors["x"].shape == (3, 2)
+    module = task.build_model()
+    loss, correct = task.loss(module, batch)
+    assert float(correct) == 0.0
+    assert float(loss) == pytest.approx(sum(float(task.loss(module, task.collate([p])).loss) for p in points), rel=1e-5)
+    assert task.lengths(points).tolist() == [0, 0, 0]
+
+
+@torch.inference_mode()
+def test_any_module_may_say_how_much_was_right() -> None:
+    task = ModuleTask(lambda: nn.Linear(2, 1), lambda m, t: (squared_error(m, t), torch.tensor(2)))
+    assert int(task.loss(task.build_model(), task.collate([{"x": torch.ones(2), "y": torch.tensor(1.0)}])).correct) == 2
+
+
+def test_one_seed_fixes_the_draws_of_python_numpy_and_torch() -> None:
+    def draws() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    seed_everything(2**63 - 1)
+    first = draws()
+    seed_everything(2**63 - 1)
+    assert draws() == first
+    seed_everything(2**63 - 1, torch.device("cpu"))
+    assert draws() == first, "one device's generators draw what they draw when all are seeded"
+    seed_everything(5)
+    assert all(one != other for one, other in zip(first, draws(), strict=True))

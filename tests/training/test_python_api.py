@@ -1,0 +1,190 @@
+"""The notebook user's door: the examples of docs/PYTHON_API.md are run as they stand, and callbacks are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from training.checkpoints.checkpoint import load_checkpoint
+from training.engines.results import EvaluationResult, UpdateResult
+from training.errors import ConfigError, UserError
+from training.loop.callbacks import Callback
+from training.loop.trainer import Trainer
+from training.settings.tree import TrainingConfig
+from training.tasks.protocol import ModuleTask
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def examples(page: str) -> dict[str, str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", text, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("page", ["PYTHON_API.md", "zh-CN/PYTHON_API.md"])
+@pytest.mark.parametrize("name", ["hlbd", "own"])
+def test_an_example_of_the_docs_runs_as_it_stands(
+    page: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(examples(page)[name], f"{page}:{name}", "exec"), {})
+    assert re.search(r"(finished|stopped) \d+", capsys.readouterr().out)
+
+
+def squared_error(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    loss: torch.Tensor = ((model(batch["x"]).squeeze(1) - batch["y"]) ** 2).sum()
+    return loss
+
+
+ROWS = [{"x": torch.tensor([n / 10.0, 1.0]), "y": torch.tensor(n / 5.0)} for n in range(20)]
+TASK = ModuleTask(model=lambda: nn.Linear(2, 1), loss=squared_error)
+
+
+def make_config(run_dir: Path, **run: Any) -> TrainingConfig:
+    return TrainingConfig.from_dict({
+        "run": {"run_dir": run_dir, "epochs": 3, "batch_size": 6, **run},
+        "optimizer": {"learning_rate": 0.02},
+        "schedule": {"schedule": "constant"},
+        "checkpoint": {"save_interval": 2},
+    })  # fmt: skip
+
+
+class Diary(Callback):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def on_run_start(self, trainer: Trainer) -> None:
+        self.lines.append("start")
+
+    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        self.lines.append(f"step {trainer.step}")
+
+    def on_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
+        self.lines.append("evaluation")
+
+    def on_epoch(self, trainer: Trainer, epoch: int) -> None:
+        self.lines.append(f"epoch {epoch}")
+
+    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+        assert path.exists()
+        self.lines.append(path.name)
+
+    def on_run_end(self, trainer: Trainer, figures: Mapping[str, Any]) -> None:
+        self.lines.append("end")
+
+
+def test_callbacks_hear_of_everything_in_order(tmp_path: Path) -> None:
+    diary = Diary()
+    config = make_config(tmp_path / "run", epochs=2)
+    Trainer(config, ROWS, ROWS[:4], task=TASK, device="cpu", callbacks=[diary]).train()
+    # Twenty rows in batches of six: four updates an epoch, the last one with two rows.
+    assert diary.lines == [
+        "start", "step 1", "step 2", "step 3", "step 4", "evaluation", "epoch 1",
+        "step 5", "step 6", "step 7", "step 8", "evaluation", "epoch 2", "checkpoint_epoch_2", "end",
+    ]  # fmt: skip
+
+
+def test_a_callback_can_stop_the_run_and_the_run_can_be_resumed(tmp_path: Path) -> None:
+    class StopAtFive(Callback):
+        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+            if trainer.step == 5:
+                trainer.stop()
+
+    config = make_config(tmp_path / "run")
+    stopped = Trainer(config, ROWS, task=TASK, device="cpu", callbacks=[StopAtFive()]).train()
+    assert (stopped.state, stopped.step, stopped.exit_code) == ("stopped", 5, 0)
+    resumed = Trainer(config, ROWS, task=TASK, device="cpu", resume=True)
+    assert resumed.step == 5
+    assert resumed.train().step == 12
+    straight = Trainer(make_config(tmp_path / "straight"), ROWS, task=TASK, device="cpu")
+    straight.train()
+    pairs = zip(resumed.engine.model().parameters(), straight.engine.model().parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_an_error_in_a_callback_is_the_users_own_and_the_report_says_that_the_run_failed(tmp_path: Path) -> None:
+    class Faulty(Callback):
+        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+            raise ZeroDivisionError("my own fault")
+
+    with pytest.raises(ZeroDivisionError):
+        Trainer(make_config(tmp_path / "run"), ROWS, task=TASK, device="cpu", callbacks=[Faulty()]).train()
+    report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
+    assert report["state"] == "failed"
+    assert report["error"] == "ZeroDivisionError: my own fault"
+
+
+def test_early_stopping_ends_a_run_that_no_longer_gets_better_and_resuming_it_does_not_train_on(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run", epochs=50).model_copy(
+        update={"optimizer": make_config(tmp_path).optimizer.model_copy(update={"learning_rate": 1e-12})}
+    )
+    config = config.model_copy(
+        update={
+            "checkpoint": config.checkpoint.model_copy(update={"early_stopping_patience": 2, "save_interval": None}),
+            "data": config.data.model_copy(update={"validation_split": 0.1}),
+            "schedule": config.schedule.model_copy(update={"min_lr": 0.0}),
+        }
+    )
+    steps = Trainer(config, ROWS, ROWS[:4], task=TASK, device="cpu").train().step
+    report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
+    assert steps < 200
+    assert "no better validation loss for 2 epochs" in report["reason"]
+    assert Trainer(config, ROWS, ROWS[:4], task=TASK, device="cpu", resume=True).train().step == steps
+
+
+def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run", epochs=6)
+    config = config.model_copy(
+        update={
+            "checkpoint": config.checkpoint.model_copy(update={"save_interval": 1, "keep_last": 2, "keep_best": True})
+        }
+    )
+    Trainer(config, ROWS, task=TASK, device="cpu").train()
+    kept = sorted(p.name for p in (tmp_path / "run").glob("checkpoint_*"))
+    assert kept == ["checkpoint_best", "checkpoint_epoch_5", "checkpoint_epoch_6"]
+    report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
+    assert load_checkpoint(tmp_path / "run" / "checkpoint_best")["step"] == report["best"]["step"]
+
+
+def test_updates_that_stay_not_finite_stop_the_run_with_advice_and_good_weights(tmp_path: Path) -> None:
+    def breaks_after_four(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        calls.append(1)
+        return squared_error(model, batch) * (float("nan") if len(calls) > 4 else 1.0)
+
+    calls: list[int] = []
+    task = ModuleTask(model=lambda: nn.Linear(2, 1), loss=breaks_after_four)
+    config = make_config(tmp_path / "run", epochs=20)
+    config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"max_skipped_updates": 3})})
+    trainer = Trainer(config, ROWS, task=task, device="cpu")
+    with pytest.raises(UserError, match="3 updates in a row had a loss or gradient that is not finite"):
+        trainer.train()
+    assert all(torch.isfinite(p).all() for p in trainer.engine.model().parameters())
+    report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
+    assert report["num_skipped_updates"] == 3
+    assert report["curve"]["loss"][4:] == [None, None, None], "a number that is not finite is written as null"
+    assert "skipped" in report["warnings"][0]["message"]
+
+
+def test_a_dataset_of_another_kind_needs_a_task(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ModuleTask"):
+        Trainer(make_config(tmp_path / "run"), ROWS, device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_that_is_stretched_by_a_resume_says_so_in_the_report(tmp_path: Path) -> None:
+    def config(epochs: int) -> TrainingConfig:
+        made = make_config(tmp_path / "run", epochs=epochs)
+        return made.model_copy(update={"schedule": made.schedule.model_copy(update={"schedule": "cosine"})})
+
+    Trainer(config(2), ROWS, task=TASK, device="cpu").train()
+    Trainer(config(4), ROWS, task=TASK, device="cpu", resume=True).train()
+    report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
+    assert "the cosine schedule now ends at step 16, it was planned to end at 8" in report["warnings"][0]["message"]
+    assert report["step"] == 16

@@ -1,0 +1,37 @@
+"""Finding runs: directories that hold a run's record or its checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from training.checkpoints.manifest import is_checkpoint_name
+from training.record.reporter import LOG_NAME, REPORT_NAME
+
+_NEVER_ENTERED = frozenset({"node_modules", "__pycache__"})
+_ENVIRONMENT_MARK = "pyvenv.cfg"
+
+
+def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path]:
+    """Run directories below the given ones, each once, in order of path.
+
+    Hidden directories, virtual environments, checkpoints and links are not entered. A directory that may not be read
+    is added to `unreadable`.
+    """
+    seen: set[Path] = set()
+    for root in roots:
+        for folder, subfolders, files in os.walk(root, onerror=unreadable.append):
+            path = Path(folder)
+            if _ENVIRONMENT_MARK in files:
+                subfolders.clear()
+                continue
+            is_run = LOG_NAME in files or REPORT_NAME in files or any(map(is_checkpoint_name, subfolders))
+            subfolders[:] = sorted(d for d in subfolders if _is_entered(d))
+            if is_run and path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+def _is_entered(folder: str) -> bool:
+    return not (folder.startswith(".") or folder in _NEVER_ENTERED or is_checkpoint_name(folder))

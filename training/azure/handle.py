@@ -1,0 +1,68 @@
+"""What a run directory here knows of the job that fills it: `azure_job.json`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from training.checkpoints.run_directory import JOB_NAME
+from training.errors import UserError
+from training.storage.atomic import write_atomically
+
+FORMAT = "apt-azure-job"
+
+
+@dataclass(frozen=True)
+class WorkspaceAddress:
+    """An Azure ML workspace."""
+
+    subscription_id: str
+    resource_group: str
+    workspace_name: str
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """A submitted job, by which it is found again from any directory."""
+
+    job: str
+    """Its name, unique in the workspace."""
+    workspace: WorkspaceAddress
+    datastore: str
+    path: str | None
+    """Within the datastore: the job's run directory, such as `apt-runs/apt-20261121-191500-3f2a`. None: a sweep, whose
+    trials have one each (`apt-runs/TRIAL`)."""
+    submitted: float
+    """Unix seconds."""
+    register_model: str | None = None
+    """Name under which the final model is to be registered once it is there."""
+
+    def write(self, run_dir: Path) -> None:
+        """Keep it in a run directory, which exists."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1)
+        write_atomically(run_dir / JOB_NAME, text.encode(), durable=True)
+
+    @classmethod
+    def read(cls, run_dir: Path) -> JobHandle | None:
+        """The handle in a run directory; None: its run was not a job.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = run_dir / JOB_NAME
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document.pop("format") != FORMAT:
+                raise ValueError(FORMAT)
+            return cls(**{**document, "workspace": WorkspaceAddress(**document["workspace"])})
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged, it does not name a job; delete it, or give the job's name") from error
+
+
+def command(action: str, run_dir: Path) -> str:
+    """A command line about the job of a run directory, to be copied."""
+    return f"python tools/azure_jobs.py {action} --run-dir {shlex.quote(str(run_dir))}"

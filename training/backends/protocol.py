@@ -1,0 +1,162 @@
+"""What a backend is: where a run happens and who owns its loop. The whole plug-in surface is this file.
+
+A backend never decides *what* is trained: model, data order, loss and schedule come from the config alone, so the
+same config gives the same curve on every backend.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard
+
+from training.settings.section import Section
+from training.settings.tree import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run on this machine."""
+
+    ok: bool
+    reason: str = ""
+    """Why not: "deepspeed is not installed"."""
+    fix: str = ""
+    """The command that mends it: "pip install -e '.[deepspeed]'"."""
+
+
+class Feature(enum.Enum):
+    """What a config can ask for and a backend may be unable to do. The value is how it is shown to users."""
+
+    STABILIZER = "stabilizer dbc_dac"
+    MUON = "optimizer muon"
+    FP16 = "precision fp16"
+    RESUME = "--resume"
+
+
+def requested_features(config: TrainingConfig, resume: bool) -> frozenset[Feature]:
+    """The features that a config needs."""
+    wanted = {
+        Feature.STABILIZER: config.optimizer.stabilizer == "dbc_dac",
+        Feature.MUON: config.optimizer.optimizer == "muon",
+        Feature.FP16: config.run.precision == "fp16",
+        Feature.RESUME: resume,
+    }
+    return frozenset(feature for feature, is_wanted in wanted.items() if is_wanted)
+
+
+LAUNCH_DIR = "LAUNCH_DIR"
+"""In a plan's command: the directory made when it is carried out, alone or before a `/`."""
+LOCAL_ADDRESS = "LOCAL_ADDRESS"
+"""In a plan's command: this machine's address on the way to `LaunchPlan.endpoint`."""
+IS_ENDPOINT = "IS_ENDPOINT"
+"""In a plan's command: `true` on the machine that the endpoint names and that opens the meeting, `false` on others."""
+
+FREE_PORT = "FREE_PORT"
+"""In a plan's command: a port of this machine on which nothing listens."""
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Processes to start for a backend. Pure data: `--dry-run` prints it, `training.launch.launcher` carries it out.
+
+    The workers re-enter the front door: the arguments that name the resolved config file are added to the command.
+    """
+
+    command: tuple[str, ...]
+    """A launcher with its options, and last the script that every worker runs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Only what the launcher needs (threads, accelerator); what the user has set in the environment wins. Settings
+    travel in the resolved config file."""
+    processes: int = 1
+    """Workers on this machine."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What each of them computes on. cuda: there must be a GPU for each; auto: if the machine has any GPU."""
+    endpoint: str | None = None
+    """host:port where the launchers of several machines meet; no other program may listen there."""
+    directory: str | None = None
+    """Where `LAUNCH_DIR` is made: a place that all machines share, if this one starts workers on others. None: among
+    the temporary files."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One call of the front door: the config, and what is asked of the run directory."""
+
+    config: TrainingConfig
+    resume: bool = False
+    resume_from: Path | None = None
+    """The checkpoint to resume from; None: the newest good one of the run directory."""
+    start_from: Path | None = None
+    """A run directory that is copied into the run directory if that has no checkpoint to resume from."""
+    overwrite: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    state: str
+    """`finished`, or `stopped` (a signal or a callback asked for it; a checkpoint was written)."""
+    step: int
+    exit_code: int = 0
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """One way to run a config. Third parties register theirs as an `apt_trainer.backends` entry point."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Section]]
+    """Its own settings: one YAML section and one group of flags, named after the backend."""
+    unsupported: ClassVar[Mapping[Feature, str]]
+    """What it cannot do, with the reason that the user reads."""
+    preset: ClassVar[str | None]
+    """Preset in configs/ that lies under the user's settings."""
+
+    @classmethod
+    def check(cls) -> Availability:
+        """Can it run here? Cheap, offline, never raises."""
+        ...
+
+    def validate(self, config: TrainingConfig) -> None:
+        """Raise ConfigError for settings that it cannot honour, before anything is written."""
+        ...
+
+    def plan(self, config: TrainingConfig) -> LaunchPlan | None:
+        """The processes to start, without starting them; None: it runs in this process."""
+        ...
+
+    def run(self, request: RunRequest) -> RunResult:
+        """Train."""
+        ...
+
+
+class RemoteBackend(Backend, Protocol):
+    """A backend that sends the run elsewhere, where the backend that its option `inner_backend` names trains it.
+
+    The config then also has the inner backend's section, over the inner backend's preset. Nothing is trained on this
+    machine, so nothing is asked of it beforehand: no GPUs, no trackers, no estimate.
+    """
+
+    trains_elsewhere: ClassVar[bool]
+
+    def settings_of_run(self, run: str, config: TrainingConfig) -> Mapping[str, Any]:
+        """The resolved settings, nested, of a run that is there, for `--resume RUN`.
+
+        Raises:
+            UserError: there is no such run, or it cannot be reached.
+        """
+        ...
+
+    def dry_run(self, request: RunRequest) -> Iterable[str]:
+        """Lines that say what would be sent, made offline."""
+        ...
+
+
+def is_remote(backend: Backend) -> TypeGuard[RemoteBackend]:
+    """Whether a backend's runs are trained elsewhere."""
+    return bool(getattr(backend, "trains_elsewhere", False))

@@ -1,0 +1,156 @@
+"""The manifest of a checkpoint directory: what it is, and which bytes belong to it. No torch.
+
+`manifest.json` is written last. It names every file of the directory with its size and BLAKE2b, and carries a BLAKE2b
+of itself, so that a directory that a kill tore, a disk that altered a byte and a copy that lost a file are all told
+from a whole checkpoint, by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from training.errors import CheckpointError
+
+FORMAT = "apt-checkpoint"
+VERSION = 2
+NAME = "manifest.json"
+_CHECKPOINT_NAME = re.compile(r"checkpoint(_best|_(epoch|step)_\d+|-\d+)")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a checkpoint."""
+
+    bytes: int
+    blake2b: str
+    """Hex, 16 bytes."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint says of itself."""
+
+    step: int
+    """Updates done."""
+    kind: str
+    run_id: str | None
+    config_hash: str | None
+    """`TrainingConfig.curve_hash` of the run."""
+    files: Mapping[str, FileEntry]
+    """By path within the directory, with `/` between the parts."""
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a directory is a checkpoint by its name or its manifest; it may still be damaged."""
+    return path.is_dir() and (is_checkpoint_name(path.name) or (path / NAME).is_file())
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether a run calls its checkpoints so: `checkpoint_epoch_25`, `checkpoint_step_40`, `checkpoint_best`, or as
+    transformers does, `checkpoint-500`."""
+    return _CHECKPOINT_NAME.fullmatch(name) is not None
+
+
+def existing_form(path: Path) -> Path:
+    """`checkpoint_epoch_25.pt` -> `checkpoint_epoch_25` where only that is there; any other path as it is.
+
+    Checkpoints are called by a file's name in many a document.
+    """
+    directory = path.with_suffix("") if path.suffix == ".pt" else path
+    return directory if not path.exists() and is_checkpoint(directory) else path
+
+
+def checkpoint_directories(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run by name, whole or damaged, in order of name."""
+    return sorted(p for p in run_dir.glob("checkpoint[_-]*") if is_checkpoint(p))
+
+
+def write_manifest(directory: Path, *, step: int, kind: str, run_id: str | None, config_hash: str | None) -> None:
+    """Name every file that lies in `directory`, and make all of it durable; the manifest comes last.
+
+    Raises:
+        OSError: the disk is full or refuses.
+    """
+    files: dict[str, FileEntry] = {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        name = path.relative_to(directory).as_posix()
+        with path.open("rb+") as file:  # Windows makes durable only what it may write
+            files[name] = FileEntry(path.stat().st_size, _checksum(file))
+            os.fsync(file.fileno())
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        **asdict(Manifest(step=step, kind=kind, run_id=run_id, config_hash=config_hash, files=files)),
+    }
+    document["blake2b"] = _checksum_of(document)
+    with (directory / NAME).open("w", encoding="utf-8") as manifest:
+        manifest.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+        manifest.flush()
+        os.fsync(manifest.fileno())
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check the manifest alone; the files are `check_files`' matter.
+
+    Raises:
+        CheckpointError: missing, damaged, not ours, or of another version.
+    """
+    path = directory / NAME
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{directory}: no {NAME}; it is not whole, or not a checkpoint of ours") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged, it cannot be read") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of ours (no format {FORMAT!r} in it)")
+    if document.get("version") != VERSION:
+        raise CheckpointError(
+            f"{directory}: checkpoint version {document.get('version')!r} is not readable here "
+            f"(this program reads {VERSION})"
+        )
+    if document.pop("blake2b", None) != _checksum_of(document):
+        raise CheckpointError(f"{path}: damaged, it does not match its own checksum")
+    del document["format"], document["version"]
+    files = {name: FileEntry(**entry) for name, entry in document.pop("files").items()}
+    return Manifest(**document, files=files)
+
+
+def check_files(directory: Path, manifest: Manifest) -> None:
+    """Compare every file with the manifest. Files that it does not name are not looked at.
+
+    Raises:
+        CheckpointError: a file is missing, cut short or altered; it is named.
+    """
+    try:
+        for name, entry in manifest.files.items():  # all sizes first: they cost nothing
+            path = directory / name
+            size = path.stat().st_size
+            if size != entry.bytes:
+                told = "cut short" if size < entry.bytes else "damaged"
+                raise CheckpointError(f"{path}: {told}; it has {size} bytes, and {NAME} says {entry.bytes}")
+        for name, entry in manifest.files.items():
+            path = directory / name
+            with path.open("rb") as file:
+                if _checksum(file) != entry.blake2b:
+                    raise CheckpointError(f"{path}: damaged; its content does not match its checksum in {NAME}")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: it cannot be read ({error.strerror})") from error
+
+
+def _checksum(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
+
+
+def _checksum_of(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, ensure_ascii=False, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,109 @@
+"""A run that goes on in another directory, from a copy of what it needs for that. No torch.
+
+A cluster that starts a job again gives it the directory of its first attempt. `--resume --start-from DIR` is right for
+both attempts: the first finds no checkpoint of its own and takes DIR's, the second goes on with its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from training.checkpoints.manifest import (
+    check_files,
+    checkpoint_directories,
+    existing_form,
+    is_checkpoint,
+    read_manifest,
+)
+from training.checkpoints.run_directory import BEST_NAME, CONFIG_NAME, JOB_NAME
+from training.errors import CheckpointError, UserError
+from training.record.reporter import LOG_NAME, REPORT_NAME
+from training.storage.atomic import delete, make_temporary, put_in_place, temporary_of
+
+RECORD_NAMES = (LOG_NAME, REPORT_NAME, CONFIG_NAME)
+
+
+def parts_to_go_on_from(source: Path) -> list[Path]:
+    """The record of a run, its best checkpoint, and last the checkpoint to go on from.
+
+    Args:
+        source: a run directory, of which the newest whole checkpoint counts, or one checkpoint of it.
+
+    Raises:
+        CheckpointError: there is none, or the one that was named is damaged.
+    """
+    source = existing_form(source)
+    if is_checkpoint(source):
+        check_files(source, read_manifest(source))
+        checkpoint, run_dir = source, source.resolve().parent
+    else:
+        checkpoint, run_dir = _newest_whole(source), source
+    record = [run_dir / name for name in RECORD_NAMES if (run_dir / name).is_file()]
+    best = run_dir / BEST_NAME
+    return [*record, *([best] if best.is_dir() and checkpoint.name != BEST_NAME else []), checkpoint]
+
+
+def _newest_whole(run_dir: Path) -> Path:
+    faults: list[CheckpointError] = []
+    found: list[tuple[int, str, Path]] = []
+    for path in checkpoint_directories(run_dir):
+        try:
+            found.append((read_manifest(path).step, path.name, path))
+        except CheckpointError as error:
+            faults.append(error)
+    for _, _, path in sorted(found, reverse=True):
+        try:
+            check_files(path, read_manifest(path))
+            return path
+        except CheckpointError as error:
+            faults.append(error)
+    why = f"none can be read ({faults[0]})" if faults else "there is none in it"
+    raise CheckpointError(f"{run_dir}: no checkpoint to go on from: {why}; give a run directory or a checkpoint of one")
+
+
+def start_from(run_dir: Path, source: Path) -> bool:
+    """Copy a run into `run_dir`, unless that has a checkpoint of its own. Returns whether it did.
+
+    The checkpoint comes last, so that a copy that was cut short is made anew.
+
+    Args:
+        run_dir: created if it is missing. A record without a checkpoint is replaced: nothing could go on from it.
+        source: a run directory or a checkpoint.
+
+    Raises:
+        CheckpointError: `source` holds no checkpoint.
+        UserError: the copy cannot be written.
+    """
+    if checkpoint_directories(run_dir):
+        return False
+    parts = parts_to_go_on_from(source)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            target = run_dir / part.name
+            if part.is_dir():
+                shutil.copytree(part, make_temporary(target), dirs_exist_ok=True)
+                put_in_place(temporary_of(target), target)
+            else:
+                temporary = temporary_of(target)
+                shutil.copyfile(part, temporary)
+                temporary.replace(target)
+    except OSError as error:
+        for part in parts:
+            delete(temporary_of(run_dir / part.name))
+        raise UserError(f"--start-from {source}: it cannot be copied to {run_dir} ({error.strerror})") from error
+    return True
+
+
+def refuse_absent_checkpoints(run_dir: Path) -> None:
+    """A job's run that was watched from here has its record in `run_dir` and its checkpoints in Azure.
+
+    Raises:
+        UserError: to resume would begin at the beginning, and take the record along.
+    """
+    if (run_dir / JOB_NAME).exists() and not checkpoint_directories(run_dir):
+        raise UserError(
+            f"--resume: {run_dir} holds the record of a job, whose checkpoints are in Azure; bring them here first: "
+            f"python tools/azure_jobs.py download --what all --run-dir {run_dir}"
+        )

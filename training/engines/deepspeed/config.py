@@ -1,0 +1,256 @@
+"""Our settings as DeepSpeed's JSON, and a user's own JSON laid over them. No torch, no deepspeed.
+
+Whatever decides the curve comes from our config. A user's file may say the same again, say `"auto"`, or set what we do
+not manage (buckets, overlap, profilers, …); where it contradicts us, the run does not start.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from training.errors import ConfigError
+from training.settings.section import Section
+from training.settings.tree import Precision, TrainingConfig
+
+AUTO = "auto"
+LARGEST_BUCKET = 50_000_000
+"""Elements that are reduced or gathered at once, at most; DeepSpeed's own half billion costs gigabytes of buffers."""
+
+REFUSED: Mapping[str, str] = {
+    "scheduler": "the learning rate follows --schedule; take the section out",
+    "amp": "use --precision; take the section out",
+    "load_universal_checkpoint": "--resume reads the checkpoint of any backend; take it out",
+    "zero_optimization.offload_optimizer.ratio": "a split optimizer cannot be moved to another backend; take it out",
+    "zero_optimization.zenflow": "ZenFlow updates late, which changes the curve; take it out",
+}
+"""Sections that cannot be followed, with the reason."""
+
+
+class DeepSpeedOptions(Section):
+    """Options of --backend deepspeed."""
+
+    zero_stage: int = Field(
+        2,
+        ge=0,
+        le=3,
+        description="What ZeRO spreads over the ranks. 0: nothing; 1: the optimizer's state; 2: gradients too; "
+        "3: weights too.",
+    )
+    cpu_offload: bool = Field(
+        False, description="Keep the optimizer's state in the host's memory and update there (ZeRO 1 to 3)."
+    )
+    param_offload: bool = Field(False, description="Keep the weights in the host's memory too (ZeRO 3).")
+    deepspeed_config: Path | None = Field(
+        None,
+        description='DeepSpeed\'s own JSON, laid over what our settings give; "auto" is filled in, what contradicts '
+        "our settings is refused. None: our settings alone.",
+    )
+    hostfile: Path | None = Field(
+        None,
+        description="Machines to train on, `HOST slots=GPUS` a line, reached over ssh. None: this machine alone.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA, else the CPU.")
+    num_threads: int | None = Field(
+        None, ge=1, description="CPU threads of each rank; None: the cores divided among this machine's ranks."
+    )
+
+
+class Managed(NamedTuple):
+    """A key of DeepSpeed's JSON that our settings decide."""
+
+    value: Any
+    origin: str
+    """The flag that decides it, or why it cannot be otherwise."""
+    is_written: bool = True
+    """Whether DeepSpeed is told; False: it is only compared with the user's file."""
+
+
+def options_of(config: TrainingConfig) -> DeepSpeedOptions:
+    """The config's section `deepspeed`; defaults where the config is another backend's."""
+    options = getattr(config, "deepspeed", None)
+    return options if isinstance(options, DeepSpeedOptions) else DeepSpeedOptions()
+
+
+def managed_keys(config: TrainingConfig, options: DeepSpeedOptions, world_size: int) -> dict[str, Managed]:
+    """Dotted key -> what our settings say it is."""
+    run, optimizer = config.run, config.optimizer
+    micro = min(run.batch_size, -(-run.samples_per_update // world_size))
+    steps = math.ceil(run.samples_per_update / (micro * world_size))
+    fixed_loss = "the gradient is that of the mean over the global batch"
+    return {
+        # DeepSpeed wants these to multiply out. Where ours do not (an uneven share), its three numbers are rounded up;
+        # it computes with none of them, since our loop makes the batches and says where an update ends.
+        "train_batch_size": Managed(micro * steps * world_size, "--global-batch-size"),
+        "train_micro_batch_size_per_gpu": Managed(micro, "--batch-size"),
+        "gradient_accumulation_steps": Managed(steps, "--gradient-accumulation-steps"),
+        "gradient_clipping": Managed(optimizer.max_grad_norm or 0.0, "--max-grad-norm"),
+        "zero_optimization.stage": Managed(options.zero_stage, "--zero-stage"),
+        "zero_optimization.offload_optimizer.device": Managed(
+            "cpu" if options.cpu_offload else "none", "--cpu-offload", options.cpu_offload
+        ),
+        "zero_optimization.cpu_offload": Managed(options.cpu_offload, "--cpu-offload", False),
+        "zero_optimization.offload_param.device": Managed(
+            "cpu" if options.param_offload else "none", "--param-offload", options.param_offload
+        ),
+        "zero_force_ds_cpu_optimizer": Managed(
+            False, "torch's AdamW is used everywhere, so that resume is exact", options.cpu_offload
+        ),
+        "bf16.enabled": Managed(_is_in("bf16", run.precision), "--precision", False),
+        "bfloat16.enabled": Managed(_is_in("bf16", run.precision), "--precision", False),
+        "fp16.enabled": Managed(_is_in("fp16", run.precision), "--precision", False),
+        "torch_autocast.enabled": Managed(False, "--precision applies autocast to the model itself", False),
+        "optimizer.type": Managed("AdamW", "--optimizer", False),
+        "optimizer.params.lr": Managed(optimizer.learning_rate, "--learning-rate", False),
+        "optimizer.params.betas": Managed(
+            [optimizer.adam_beta1, optimizer.adam_beta2], "--adam-beta1 and --adam-beta2", False
+        ),
+        "optimizer.params.eps": Managed(optimizer.adam_eps, "--adam-eps", False),
+        "optimizer.params.weight_decay": Managed(optimizer.weight_decay, "--weight-decay", False),
+        "optimizer.params.torch_adam": Managed(True, "torch's AdamW is used everywhere", False),
+        "optimizer.params.adam_w_mode": Managed(True, "--optimizer adamw", False),
+        "gradient_allreduce_op": Managed("mean", fixed_loss, False),
+        "managed_gradient_accumulation": Managed(True, "our loop says where an update ends", False),
+        "zero_optimization.compute_grad_norm": Managed(True, "every update reports it", False),
+    }
+
+
+def _is_in(precision: Precision, wanted: Precision) -> bool | str:
+    """AUTO before a device is known, which decides it."""
+    return AUTO if wanted == "auto" else wanted == precision
+
+
+def deepspeed_json(
+    config: TrainingConfig,
+    world_size: int,
+    num_parameters: int = LARGEST_BUCKET,
+    options: DeepSpeedOptions | None = None,
+    flag: str = "--deepspeed-config",
+) -> dict[str, Any]:
+    """What DeepSpeed is given: our settings, over them the user's file.
+
+    Args:
+        config: resolved settings with the section `deepspeed`.
+        world_size: number of ranks.
+        num_parameters: of the model; no bucket is larger.
+        options: None: the config's section `deepspeed`.
+        flag: by which the user gave the file.
+
+    Raises:
+        ConfigError: the file cannot be read or contradicts our settings; lists each contradiction with both values.
+    """
+    bucket = max(1, min(LARGEST_BUCKET, num_parameters))
+    options = options or options_of(config)
+    managed = managed_keys(config, options, world_size)
+    flat: dict[str, Any] = {
+        "zero_optimization.reduce_bucket_size": bucket,
+        "zero_optimization.allgather_bucket_size": bucket,
+        **{key: entry.value for key, entry in managed.items() if entry.is_written},
+    }
+    path = options.deepspeed_config
+    if path is not None:
+        flat.update(_own_keys(path, config, managed, f"{flag} {path}"))
+    document: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        inner = document
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
+    return document
+
+
+def _own_keys(
+    path: Path, config: TrainingConfig, managed: Mapping[str, Managed], where: str
+) -> Iterator[tuple[str, Any]]:
+    """The keys of the user's file that are not ours, once all of it is found to go with our settings."""
+    given = dict(_leaves(read_json(path, where)))
+    conflicts: list[str] = []
+    for key, value in given.items():
+        for refused, reason in REFUSED.items():
+            if key == refused or key.startswith(f"{refused}."):
+                raise ConfigError(f"{where}: {refused}: {reason}")
+        if key in managed and AUTO not in (value, managed[key].value) and not _same(value, managed[key].value):
+            ours, origin, _ = managed[key]
+            conflicts.append(f"{key} is {json.dumps(value)} there and {json.dumps(ours)} here ({origin})")
+    if conflicts:
+        raise ConfigError(f"{where} contradicts the settings: {'; '.join(conflicts)}")
+    if config.run.precision == "fp16":
+        for key, value in given.items():
+            if key.startswith("fp16.") and key not in managed and value != AUTO:
+                raise ConfigError(f"{where}: {key}: the loss is scaled as --backend playground scales it; take it out")
+    for key, value in given.items():
+        # A precision's section would give the weights that precision; with us they stay fp32. The optimizer is ours.
+        if key in managed or key.partition(".")[0] in ("fp16", "bf16", "bfloat16", "torch_autocast", "optimizer"):
+            if key.startswith("optimizer.params.") and key not in managed:
+                raise ConfigError(f"{where}: {key}: AdamW has no such setting here; take it out")
+            continue
+        yield key, _filled_in(where, key, value, config)
+
+
+def _filled_in(where: str, key: str, value: Any, config: TrainingConfig) -> Any:
+    """The value of a key that is not ours; "auto" as Hugging Face's integration fills it in, from the width."""
+    if value != AUTO:
+        return value
+    width = config.model.d_model
+    automatic = {
+        "zero_optimization.reduce_bucket_size": width * width,
+        "zero_optimization.stage3_prefetch_bucket_size": width * width * 9 // 10,
+        "zero_optimization.stage3_param_persistence_threshold": 10 * width,
+    }
+    if key not in automatic:
+        raise ConfigError(f'{where}: {key} is "auto", and nothing in our settings says what that is; give a value')
+    return automatic[key]
+
+
+def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _same(theirs: Any, ours: Any) -> bool:
+    if isinstance(theirs, str) and isinstance(ours, str):
+        return theirs.lower() == ours.lower()
+    if isinstance(theirs, list) and isinstance(ours, list):
+        return len(theirs) == len(ours) and all(map(_same, theirs, ours))
+    if isinstance(theirs, bool) or isinstance(ours, bool):
+        return theirs is ours
+    if isinstance(theirs, int | float) and isinstance(ours, int | float):
+        return math.isclose(theirs, ours, rel_tol=1e-12)
+    return bool(theirs == ours)
+
+
+def read_json(path: Path, where: str) -> dict[str, Any]:
+    """The mapping in the user's file; `where` begins the error lines.
+
+    Raises:
+        ConfigError: missing, not UTF-8, not JSON, not a mapping, or a key given twice.
+    """
+
+    def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for number, (key, _) in enumerate(pairs):
+            if key in dict(pairs[:number]):
+                raise ConfigError(f"{where}: key {key!r} is given twice")
+        return dict(pairs)
+
+    try:
+        document = json.loads(path.expanduser().read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_repeats)
+    except OSError as error:
+        raise ConfigError(f"{where}: the file cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{where}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{where}: DeepSpeed's settings are a JSON object, this is a {type(document).__name__}")
+    return document

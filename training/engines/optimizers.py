@@ -1,0 +1,127 @@
+"""Optimizers from the config: PyTorch's AdamW and Muon, as one object that the engine steps and saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.engines.muon import Float32Muon
+from training.settings.tree import OptimizerConfig
+
+
+class OptimizerSet:
+    """One or two torch optimizers that share a learning rate.
+
+    Args:
+        optimizers: by name.
+        named_parameters: the names under which the state of their parameters is saved.
+    """
+
+    def __init__(
+        self, optimizers: Mapping[str, torch.optim.Optimizer], named_parameters: Iterable[tuple[str, nn.Parameter]]
+    ) -> None:
+        self.optimizers = dict(optimizers)
+        self._names = {parameter: name for name, parameter in named_parameters}
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """For every group of every optimizer."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """`{"adamw": {parameter's name: {"step": …, "exp_avg": …, "exp_avg_sq": …}}, …}`; the tensors are not copied.
+
+        Keyed by name, it fits any order and grouping of the parameters, and so any engine. A parameter that had no
+        gradient yet has no entry. Hyper-parameters are not in it: they come from the config.
+        """
+        return {
+            name: {self._names[p]: dict(optimizer.state[p]) for p in _parameters(optimizer) if p in optimizer.state}
+            for name, optimizer in self.optimizers.items()
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        """Go on from a saved state, of which nothing is shared.
+
+        Raises:
+            ValueError: it is another optimizer's, of other parameters, or of another shape.
+        """
+        if saved.keys() != self.optimizers.keys():
+            raise ValueError(f"it is a state of {_listed(saved)}, the optimizer here is {_listed(self.optimizers)}")
+        for name, optimizer in self.optimizers.items():
+            states = dict(saved[name])
+            by_index: dict[int, dict[str, Any]] = {}
+            for index, parameter in enumerate(_parameters(optimizer)):
+                of_parameter = states.pop(self._names[parameter], None)
+                if of_parameter is not None:
+                    by_index[index] = {key: self._copied(parameter, value) for key, value in of_parameter.items()}
+            if states:
+                raise ValueError(f"{name} has a state for {min(states)}, which it does not train here")
+            # torch numbers the parameters in the order of its groups, and knows each state's dtype and device.
+            optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _copied(self, parameter: nn.Parameter, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if value.ndim and value.shape != parameter.shape:
+            name, was, now = self._names[parameter], tuple(value.shape), tuple(parameter.shape)
+            raise ValueError(f"the optimizer's state of {name} has the shape {was}, the parameter has {now}")
+        return value.clone()
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names)) or "none"
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
+    """In torch's own numbering."""
+    for group in optimizer.param_groups:
+        yield from group["params"]
+
+
+def build_optimizers(model: nn.Module, config: OptimizerConfig, device: torch.device) -> OptimizerSet:
+    """AdamW on everything, or Muon on the hidden matrices and AdamW on the rest.
+
+    Muon (Jordan et al. 2024) is for the matrices between hidden features: embeddings, output heads, norms and the
+    autopoietic controls, which start at zero and have one row per head, stay with AdamW. `match_rms_adamw` (Moonlight,
+    arXiv 2502.16982) scales Muon's updates so that one learning rate serves both. Weight decay is for matrices.
+    """
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    controls = {id(p) for name, p in model.named_parameters() if "self_control" in name or name.startswith("head.")}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    hidden = [p for p in parameters if p.ndim == 2 and id(p) not in tables and id(p) not in controls]
+    rest = parameters
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if config.optimizer == "muon" and hidden:
+        is_hidden = {id(p) for p in hidden}
+        rest = [p for p in parameters if id(p) not in is_hidden]
+        muon = Float32Muon if device.type == "cpu" else torch.optim.Muon
+        optimizers["muon"] = muon(
+            hidden,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.muon_momentum,
+            adjust_lr_fn="match_rms_adamw",
+        )
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if groups:
+        optimizers["adamw"] = torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            betas=(config.adam_beta1, config.adam_beta2),
+            eps=config.adam_eps,
+            fused=device.type in ("cpu", "cuda"),
+        )
+    return OptimizerSet(optimizers, model.named_parameters())

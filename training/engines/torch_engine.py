@@ -1,0 +1,197 @@
+"""One whole optimizer update: forward and backward over the micro-batches, normalisation, clipping, step.
+
+The loop says *what* (batches, loss, learning rate), an engine *how*: plain torch in one or several processes here,
+DeepSpeed in `deepspeed_engine.py`, transformers' Trainer in `hf_engine.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.engines.results import EvaluationResult, UpdateResult
+from training.engines.torch_base import TorchParts
+from training.machine.ranks import Ranks
+from training.machine.seeding import seed_torch
+from training.settings.tree import TrainingConfig
+from training.tasks.protocol import Batch, LossFunction
+
+
+class Engine(Protocol):
+    """What holds the model in training. Every method is collective: all ranks call it, in the same order."""
+
+    ranks: Ranks
+
+    def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
+        """Measure without training; each rank brings its own batches, the result is of all."""
+        ...
+
+    def model(self) -> nn.Module:
+        """The bare module with all weights, on rank 0 at least."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next update depends on, as plain data and whole tensors by parameter name.
+
+        `{"model": …, "optimizers": {"adamw": {name: {…}}, …}, …}`: the same form whatever the engine, so that any
+        engine with any number of ranks goes on from it. Complete on rank 0; other ranks may get an empty one.
+        """
+        ...
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on from a saved state, which every rank brings whole."""
+        ...
+
+    def save_extra(self, directory: Path) -> None:
+        """Write what else the engine's own tools want to find in a checkpoint directory."""
+        ...
+
+
+class UpdatingEngine(Engine, Protocol):
+    """An engine that our own loop drives: it makes whole updates."""
+
+    def update(
+        self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
+    ) -> UpdateResult:
+        """Train on one global batch.
+
+        Args:
+            micro_batches: this rank's share, as many on each rank. A batch of weight 0 takes part in every forward and
+                backward pass and adds nothing.
+            loss: summed loss of one micro-batch.
+            learning_rate: of this update.
+            weight: of the whole global batch, over all ranks: gradients are normalised by it.
+        """
+        ...
+
+
+class Stopwatch:
+    """Milliseconds of forward and backward passes; on CUDA by events, read when the device is waited for anyway."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: list[tuple[Any, Any, Any]] = []
+
+    def mark(self) -> Any:
+        """A point in time."""
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def add(self, start: Any, middle: Any, end: Any) -> None:
+        """One forward (start to middle) and backward (middle to end)."""
+        self._marks.append((start, middle, end))
+
+    def read(self) -> tuple[float, float]:
+        """(forward ms, backward ms) since the last call. On CUDA the device must have been waited for."""
+        if self._cuda:
+            spans = [(a.elapsed_time(b), b.elapsed_time(c)) for a, b, c in self._marks]
+        else:
+            spans = [((b - a) * 1e3, (c - b) * 1e3) for a, b, c in self._marks]
+        self._marks.clear()
+        return sum(s[0] for s in spans), sum(s[1] for s in spans)
+
+
+class TorchEngine(TorchParts):
+    """Plain PyTorch on CPU, CUDA or MPS: one process, or several that average their gradients (DDP).
+
+    Args:
+        model: fresh or loaded, the same on every rank; it is moved to the device.
+        config: optimizer, precision, clipping, stabilizer.
+        ranks: the processes of the run, and the device of this one.
+        compile_model: run the forward pass through `torch.compile`.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, compile_model: bool = False) -> None:
+        super().__init__(model, config, ranks)
+        device = ranks.device
+        self._ddp = (
+            DistributedDataParallel(
+                self._model, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
+            )
+            if ranks.world_size > 1
+            else None
+        )
+        self._forward: nn.Module = self._ddp or self._model
+        if compile_model:  # batches are as long as their longest sample, so shapes vary
+            self._forward = cast(nn.Module, torch.compile(self._forward, dynamic=True))
+        self._stopwatch = Stopwatch(device)
+
+    def update(
+        self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
+    ) -> UpdateResult:
+        """See `UpdatingEngine.update`."""
+        self._model.train()
+        losses: list[Tensor] = []
+        right: list[Tensor] = []
+        for number, batch in enumerate(micro_batches):
+            seed_torch(batch.seed, self.ranks.device)
+            on_device = batch.to(self.ranks.device)
+            is_last = number == len(micro_batches) - 1
+            start = self._stopwatch.mark()
+            with self._ddp.no_sync() if self._ddp and not is_last else contextlib.nullcontext():
+                with self._autocast():
+                    result = loss(self._forward, on_device)
+                middle = self._stopwatch.mark()
+                # Tokens of the whole global batch, not of this micro-batch or rank: a mean of means would weigh tokens
+                # unequally. DDP divides by the number of ranks, which is taken back here.
+                share = result.loss / (weight / self.ranks.world_size) if batch.weight else result.loss * 0.0
+                torch.autograd.backward(self._scaler.scale(share) if self._scaler else share)
+            self._stopwatch.add(start, middle, self._stopwatch.mark())
+            if batch.weight:
+                losses.append(result.loss.detach())
+                right.append(result.correct.detach())
+        if self._scaler:
+            for optimizer in self._optimizers.optimizers.values():
+                self._scaler.unscale_(optimizer)
+        norm = self._gradient_norm()
+        # The only wait for the device in an update: the bar's figures and the decision to skip come in one transfer.
+        zero = torch.zeros((), device=self.ranks.device)
+        figures = torch.stack([sum(losses, zero).float(), sum(right, zero).float(), norm.float()])
+        own_loss, own_right, grad_norm = figures.tolist()
+        own_tokens = sum(batch.tokens for batch in micro_batches)
+        # The norm is of the averaged gradient and the same on each rank; the sum still makes all skip where one would.
+        loss_sum, num_right, tokens, not_finite = self.ranks.total([
+            own_loss, own_right, own_tokens, float(not math.isfinite(grad_norm)),
+        ])  # fmt: skip
+        forward_ms, backward_ms = self._stopwatch.read()
+        finite = math.isfinite(loss_sum) and not not_finite
+        clipped = False
+        if finite:
+            clipped = self._apply(norm, grad_norm, learning_rate)
+        if self._scaler:
+            # An overflow seen by unscale_ lowers the scale; torch wants step() before update() only where it steps.
+            self._scaler.update()
+        self._optimizers.zero_grad()
+        return UpdateResult(
+            loss=loss_sum / weight,
+            accuracy=num_right / weight,
+            grad_norm=grad_norm,
+            weight=weight,
+            tokens=int(tokens),
+            forward_ms=forward_ms,
+            backward_ms=backward_ms,
+            skipped=not finite,
+            clipped=clipped,
+        )
+
+    def _apply(self, norm: Tensor, grad_norm: float, learning_rate: float) -> bool:
+        """Condition the gradient and step; returns whether it was clipped."""
+        clipped = self._condition(norm, grad_norm)
+        self._optimizers.set_learning_rate(learning_rate)
+        for optimizer in self._optimizers.optimizers.values():
+            if self._scaler:
+                self._scaler.step(optimizer)
+            else:
+                optimizer.step()
+        return clipped

@@ -1,0 +1,80 @@
+"""All of transformers' TrainingArguments, from our config; the one place that makes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from transformers import TrainingArguments
+
+from training.engines.transformers.deepspeed_file import deepspeed_document
+from training.engines.transformers.options import options_of, passed_on
+from training.errors import ConfigError, did_you_mean
+from training.machine.ranks import Ranks
+from training.settings.tree import TrainingConfig
+
+LOGGING_STEPS = 10
+
+
+def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int) -> TrainingArguments:
+    """What transformers' Trainer is told. What is not about the machine or its own log is ours, and only repeated here.
+
+    `max_steps` is the epochs' matter until the data is known; the run sets it then.
+
+    Args:
+        config: resolved settings with the section `huggingface`.
+        ranks: the processes of the run.
+        num_parameters: of the model.
+
+    Raises:
+        ConfigError: `--hf` names an argument that there is not, or a value that transformers refuses; the DeepSpeed
+            file contradicts the config.
+    """
+    options = options_of(config)
+    given = passed_on(options)
+    known = [field.name for field in dataclasses.fields(TrainingArguments) if field.init]
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(
+                f"--hf {name}={value}: transformers' TrainingArguments have no {name!r}{did_you_mean(name, known)}"
+            )
+    run, optimizer = config.run, config.optimizer
+    on_cpu = ranks.device.type == "cpu"
+    # DeepSpeed's integration would put the weights themselves into 16 bits; there the engine casts, as everywhere.
+    casts = options.deepspeed is None
+    ours: dict[str, Any] = {
+        "output_dir": str(run.run_dir),
+        "per_device_train_batch_size": run.batch_size,
+        "gradient_accumulation_steps": -(-run.samples_per_update // (run.batch_size * ranks.world_size)),
+        "num_train_epochs": float(run.epochs),
+        "learning_rate": optimizer.learning_rate,
+        "weight_decay": optimizer.weight_decay,
+        "adam_beta1": optimizer.adam_beta1,
+        "adam_beta2": optimizer.adam_beta2,
+        "adam_epsilon": optimizer.adam_eps,
+        "max_grad_norm": optimizer.max_grad_norm or 0.0,
+        "warmup_steps": config.schedule.warmup_steps,
+        "label_smoothing_factor": 0.0,  # our loss smooths
+        "average_tokens_across_devices": False,  # our loss is divided by the tokens of all ranks
+        "bf16": casts and run.precision == "bf16",
+        "fp16": casts and run.precision == "fp16",
+        "seed": run.seed % 2**32,
+        "use_cpu": on_cpu,
+        "logging_steps": LOGGING_STEPS,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",  # trackers follow our reporter
+        "disable_tqdm": True,  # so does the progress bar
+        "eval_strategy": "no",  # the run validates and saves; its events reach transformers' callbacks
+        "save_strategy": "no",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "ddp_backend": ("gloo" if on_cpu else "cpu:gloo,cuda:nccl") if ranks.world_size > 1 else None,
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
+        "deepspeed": deepspeed_document(config, ranks.world_size, num_parameters),
+    }
+    try:
+        return TrainingArguments(**{**ours, **given})
+    except (ValueError, TypeError, ImportError) as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(f"--hf {' '.join(options.hf)}: transformers refuses it ({told})") from error

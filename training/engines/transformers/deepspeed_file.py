@@ -1,0 +1,79 @@
+"""The DeepSpeed file of --backend huggingface: found, checked against our settings, and filled in. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from training.engines.deepspeed.config import LARGEST_BUCKET, DeepSpeedOptions, deepspeed_json, read_json
+from training.engines.transformers.options import HuggingFaceOptions, options_of
+from training.errors import ConfigError
+from training.settings.layers import CONFIGS
+from training.settings.tree import TrainingConfig
+
+
+def find_deepspeed_json(path: Path) -> Path:
+    """The file meant by `--deepspeed`: a path, or a bare name in configs/.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    given = path.expanduser()
+    if given.is_file():
+        return given
+    preset = CONFIGS / (given.name if given.suffix else f"{given.name}.json")
+    if len(given.parts) == 1 and preset.is_file():
+        return preset
+    presets = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.json")))
+    raise ConfigError(f"--deepspeed {path}: no such file; give DeepSpeed's JSON, or one of configs/ ({presets})")
+
+
+def zero_section(path: Path) -> dict[str, Any]:
+    """`zero_optimization` of a DeepSpeed file.
+
+    Raises:
+        ConfigError: the file cannot be read, or asks for no ZeRO stage from 1 to 3.
+    """
+    section = read_json(path, f"--deepspeed {path}").get("zero_optimization")
+    section = section if isinstance(section, dict) else {}
+    if section.get("stage", 0) not in (1, 2, 3):
+        raise ConfigError(
+            f"--deepspeed {path}: zero_optimization.stage is {section.get('stage', 0)!r}; give 1, 2 or 3 (without ZeRO "
+            "the ranks are DDP's: leave --deepspeed out)"
+        )
+    return section
+
+
+def zero_stage_of(options: HuggingFaceOptions) -> int:
+    """Of the options' DeepSpeed file. Raises what `find_deepspeed_json` and `zero_section` raise."""
+    assert options.deepspeed is not None
+    return int(zero_section(find_deepspeed_json(options.deepspeed))["stage"])
+
+
+def deepspeed_document(
+    config: TrainingConfig, world_size: int, num_parameters: int = LARGEST_BUCKET
+) -> dict[str, Any] | None:
+    """The user's DeepSpeed file with our settings in it; None where there is none.
+
+    Raises:
+        ConfigError: it cannot be read, contradicts the config, or asks for no ZeRO stage.
+    """
+    path = options_of(config).deepspeed
+    if path is None:
+        return None
+    path = find_deepspeed_json(path)
+    zero = zero_section(path)
+    options = DeepSpeedOptions(
+        zero_stage=zero["stage"],
+        cpu_offload=_is_on_cpu(zero, "offload_optimizer"),
+        param_offload=_is_on_cpu(zero, "offload_param"),
+        deepspeed_config=path,
+    )
+    document = deepspeed_json(config, world_size, num_parameters, options, flag="--deepspeed")
+    document["zero_allow_untested_optimizer"] = True  # torch's AdamW, built by us
+    return document
+
+
+def _is_on_cpu(zero: dict[str, Any], section: str) -> bool:
+    found = zero.get(section)
+    return isinstance(found, dict) and found.get("device") == "cpu"

@@ -1,0 +1,255 @@
+"""The control experiment: variants of one setting, trained with the same seeds on the same data, and held side by side.
+
+Each run is the front door's own, one after the other, so that speeds can be compared too. Runs of one seed begin from
+the same draw and see the same batches; the difference within such a pair is what the setting does, and how much it
+varies over the seeds says whether that is more than chance (paired t-test).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.checkpoints.run_directory import COMPARISON_NAME
+from training.errors import ConfigError, UserError
+from training.record.reporter import read_report
+from training.settings.layers import Layer, find_key, resolve
+from training.settings.tree import TrainingConfig
+from training.storage.atomic import write_atomically
+
+SCHEMA_VERSION = 1
+LEAST_SEEDS = 3
+DECIDE_THE_TOKENS = (
+    "data.datasets", "data.pairs", "data.loss_on", "data.truncate", "data.validation_split", "model.max_seq_len",
+)  # fmt: skip
+"""Settings without whose equality two losses are not of the same thing."""
+ARE_IN_TRAINING_LOSSES = ("data.label_smoothing", "model.dropout")
+"""Settings that change a training loss, and not the model alone; a validation loss is without them."""
+CONFIDENCE = 0.95
+FRONT_DOOR = Path(__file__).resolve().parents[1] / "train.py"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared."""
+
+    key: str
+    """Dotted name of the setting."""
+    values: tuple[Any, ...]
+    """The first is the reference."""
+    seeds: tuple[int, ...]
+
+    @property
+    def setting(self) -> str:
+        """Its short name."""
+        return self.key.rpartition(".")[2]
+
+    def name(self, value: Any, seed: int) -> str:
+        """The directory of a run, below the comparison's."""
+        told = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(value))
+        return f"{self.setting}-{told}-seed{seed}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A variant beside the reference, over the seeds."""
+
+    value: Any
+    deltas: tuple[float, ...]
+    """Loss of the variant less loss of the reference, seed by seed."""
+    mean: float
+    interval: tuple[float, float]
+    """95 %, of the mean."""
+    p: float
+    """Of a two-sided paired t-test."""
+
+    @property
+    def is_more_than_the_spread(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.interval[0] > 0.0 or self.interval[1] < 0.0
+
+    @classmethod
+    def of(cls, value: Any, deltas: Sequence[float]) -> Difference:
+        """From the differences of each pair, three or more."""
+        from scipy import stats
+
+        mean, count = statistics.fmean(deltas), len(deltas)
+        error = statistics.stdev(deltas) / math.sqrt(count)
+        if error == 0.0:  # all pairs differ by the very same amount, as a rule by nothing
+            return cls(value, tuple(deltas), mean, (mean, mean), 1.0 if mean == 0.0 else 0.0)
+        low, high = stats.t.interval(CONFIDENCE, count - 1, loc=mean, scale=error)
+        p = 2.0 * stats.t.sf(abs(mean) / error, count - 1)
+        return cls(value, tuple(deltas), mean, (float(low), float(high)), float(p))
+
+
+def parse_comparison(text: str, num_seeds: int, config_class: type[TrainingConfig], first_seed: int) -> Comparison:
+    """What `--compare attention=standard,autopoietic` asks for; the values are YAML.
+
+    Raises:
+        ConfigError: not of this form, no such setting, or too few values or seeds.
+    """
+    word, equals, rest = text.partition("=")
+    example = "--compare attention=standard,autopoietic"
+    if not (equals and word and rest):
+        raise ConfigError(f"--compare {text}: should be SETTING=VALUE,VALUE, as in {example}")
+    try:
+        key = find_key(word, config_class)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--explain", "--compare", 1)) from None
+    if key in ("run.seed", "run.run_dir", "backend"):
+        raise ConfigError(f"--compare {text}: {word} is not compared; each pair of runs has its own seed and directory")
+    if key in DECIDE_THE_TOKENS:
+        raise ConfigError(
+            f"--compare {text}: another {word} makes the loss one of other tokens, so no two can be compared"
+        )
+    try:
+        values = tuple(yaml.safe_load(part) for part in rest.split(","))
+    except yaml.YAMLError:
+        raise ConfigError(f"--compare {text}: a value is no YAML; write them as in {example}") from None
+    if any(isinstance(value, list | dict) for value in values):
+        raise ConfigError(f"--compare {text}: lists are not compared; give single values, as in {example}")
+    if len(values) < 2 or len({str(value) for value in values}) < len(values):
+        raise ConfigError(f"--compare {text}: give two values or more, each once, as in {example}")
+    if num_seeds < LEAST_SEEDS:
+        raise ConfigError(f"--compare-seeds {num_seeds}: fewer than {LEAST_SEEDS} say nothing about their spread")
+    comparison = Comparison(key, values, tuple(range(first_seed, first_seed + num_seeds)))
+    if len({comparison.name(value, first_seed) for value in values}) < len(values):
+        raise ConfigError(f"--compare {text}: two of the values would share a run directory; compare them one by one")
+    return comparison
+
+
+def compare(
+    comparison: Comparison,
+    config_class: type[TrainingConfig],
+    layers: Mapping[str, Layer],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> int:
+    """Train every variant with every seed, print the table, and write `comparison.json`. Returns the exit code.
+
+    Args:
+        comparison: what is compared.
+        config_class: the tree, with the backend's options in it.
+        layers: the settings of all runs, as the front door found them.
+        resume: go on with a comparison that was interrupted; finished runs stay as they are.
+        overwrite: train all of them anew.
+
+    Raises:
+        UserError: a variant cannot be trained so, or a run's record cannot be read.
+    """
+    runs: dict[tuple[Any, int], TrainingConfig] = {}
+    directory = resolve(config_class, layers).config.run.run_dir
+    for seed in comparison.seeds:
+        for value in comparison.values:
+            where = directory / comparison.name(value, seed)
+            own = {comparison.key: value, "run.seed": seed, "run.run_dir": where}
+            runs[value, seed] = resolve(config_class, {**layers, "--compare": own}).config
+    is_validated = bool(next(iter(runs.values())).data.validation_split)
+    if comparison.key in ARE_IN_TRAINING_LOSSES and not is_validated:
+        raise ConfigError(
+            f"--compare {comparison.setting}: training losses are measured with it, so only validation losses can be "
+            "compared; add --validation-split 0.1"
+        )
+    how = ["--resume"] if resume else ["--overwrite"] if overwrite else []
+    with tempfile.TemporaryDirectory(prefix="apt-compare-") as folder:
+        for number, ((value, seed), config) in enumerate(runs.items(), 1):
+            print(f"run {number} of {len(runs)}: {comparison.setting}={value}, seed {seed}", flush=True)
+            file = Path(folder) / f"{number}.yaml"
+            config.to_yaml(file)
+            done = subprocess.run([sys.executable, str(FRONT_DOOR), "--config", str(file), *how], check=False)
+            if done.returncode:
+                print(f"the comparison ends here; go on with: the same command and --resume ({directory})", flush=True)
+                return done.returncode
+    told = {run: _figures(config.run.run_dir) for run, config in runs.items()}
+    differences = [
+        Difference.of(value, [
+            told[value, seed]["loss"] - told[comparison.values[0], seed]["loss"] for seed in comparison.seeds
+        ])
+        for value in comparison.values[1:]
+    ]  # fmt: skip
+    metric = "validation loss" if is_validated else "loss of the last epoch"
+    for line in table(comparison, told, differences, metric):
+        print(line)
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "setting": comparison.key,
+        "values": list(comparison.values),
+        "seeds": list(comparison.seeds),
+        "metric": metric,
+        "runs": [
+            {"value": value, "seed": seed, "run_dir": runs[value, seed].run.run_dir.name, **figures}
+            for (value, seed), figures in told.items()
+        ],
+        "differences": [
+            {
+                "value": d.value, "deltas": list(d.deltas), "mean": d.mean, "interval": list(d.interval), "p": d.p,
+                "more_than_the_spread": d.is_more_than_the_spread,
+            }
+            for d in differences
+        ],
+    }  # fmt: skip
+    path = directory / COMPARISON_NAME
+    write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode(), durable=True)
+    print(f"wrote {path}")
+    return 0
+
+
+def _figures(run_dir: Path) -> dict[str, Any]:
+    """What is compared of a run: loss at its end, share of its training questions answered, speed."""
+    report = read_report(run_dir)
+    if report is None or report.get("state") != "finished":
+        raise UserError(f"{run_dir}: the run is not finished, so there is nothing to compare; go on with --resume")
+    last = (report["evaluations"] or report["epochs"])[-1]
+    if last.get("loss") is None:
+        raise UserError(f"{run_dir}: its last loss is not finite, so there is nothing to compare")
+    asked = [module for module in (report.get("recitation") or {}).values() if module.get("asked")]
+    answered = sum(m["right"] for m in asked) / sum(m["asked"] for m in asked) if asked else None
+    tokens = sum(epoch.get("tokens", 0) for epoch in report["epochs"])
+    seconds = report.get("training_seconds")
+    return {
+        "loss": float(last["loss"]),
+        "answered": answered,
+        "tokens_per_second": tokens / seconds if seconds else None,
+        "step": report["step"],
+    }
+
+
+def table(
+    comparison: Comparison,
+    told: Mapping[tuple[Any, int], Mapping[str, Any]],
+    differences: Sequence[Difference],
+    metric: str,
+) -> list[str]:
+    """The comparison in lines: a row for each seed, the means, and a verdict for each variant."""
+    values = comparison.values
+    width = max(12, *(len(str(value)) + 2 for value in values))
+    lines = [
+        f"{comparison.setting}: {metric} at the end",
+        "seed".ljust(12) + "".join(str(value).rjust(width) for value in values),
+    ]
+    for seed in comparison.seeds:
+        lines.append(str(seed).ljust(12) + "".join(f"{told[v, seed]['loss']:.4f}".rjust(width) for v in values))
+    for name, key, form in (
+        ("mean", "loss", "{:.4f}"), ("answered", "answered", "{:.1%}"), ("tokens/s", "tokens_per_second", "{:,.0f}"),
+    ):  # fmt: skip
+        found = [[told[value, seed][key] for seed in comparison.seeds] for value in values]
+        if all(figure is not None for figures in found for figure in figures):
+            lines.append(name.ljust(12) + "".join(form.format(statistics.fmean(f)).rjust(width) for f in found))
+    for d in differences:
+        is_more = "more" if d.is_more_than_the_spread else "not more"
+        lines.append(
+            f"{d.value} less {values[0]}: {d.mean:+.4f} (95 % interval {d.interval[0]:+.4f} to {d.interval[1]:+.4f}, "
+            f"paired t-test p = {d.p:.3f}): {is_more} than the spread of {len(comparison.seeds)} seeds"
+        )
+    return lines

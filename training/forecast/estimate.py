@@ -1,0 +1,266 @@
+"""What a run would need, before it starts: `--estimate` trains a few of its updates and computes the rest.
+
+What is measured and what is computed is told apart in what is printed. Nothing that is written stays.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+from training.forecast.dry_run import describe, fit_lines, micro_batches
+from training.forecast.memory import DeviceKind, RankMemory, Sharing, checkpoint_bytes, rank_memory, sharing
+from training.forecast.update_time import Mix, Pace, extra_seconds, fit_pace, largest_of, work_of
+from training.machine.free_memory import host_memory
+from training.machine.other_load import OtherLoad
+from training.machine.units import as_duration, as_size
+from training.models.apt.activations import FP32, BatchShape
+from training.models.apt.size import count_parameters
+from training.settings.tree import TrainingConfig
+from training.tasks.batch_plan import BatchPlan
+
+DISTURBED = 0.05
+"""Share of the processors from which on others count: threads wait for each other, so that one that has to wait for its
+processor makes all wait."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Figures of a whole run. Times in seconds."""
+
+    config: TrainingConfig
+    device: DeviceKind
+    spread: Sharing
+    num_samples: int
+    num_tokens: int
+    """Read in an epoch."""
+    longest: int
+    """Tokens of the longest sample."""
+    steps_per_epoch: int
+    total_steps: int
+    num_measured: int
+    update_seconds: float
+    """Mean over the real mix of batch lengths."""
+    uncertainty: float
+    """Two standard errors of that mean, as a share of it: what the updates' scatter says, not what the machine will
+    do later."""
+    warmup_seconds: float
+    """What the first updates took beyond what their work takes later on: once in a process."""
+    start_seconds: float
+    """Until the first update: libraries, data, model."""
+    num_evaluations: int
+    evaluation_seconds: float
+    """Each."""
+    num_checkpoints: int
+    """Written in all."""
+    num_kept: int
+    """On disk at the end."""
+    checkpoint_seconds: float
+    """Each."""
+    final_seconds: float
+    """For the finished model."""
+    checkpoint_bytes: int
+    """Each."""
+    computed: RankMemory
+    peak_bytes: int
+    """Of each rank: measured, and what the calibrated process had not."""
+    batch: BatchShape
+    """The micro-batch that needs most."""
+    available: int | None
+    other_load: float | None
+    """Share of the processors that other programs took while updates were timed; None: not known."""
+    was_stopped: int = 0
+    """Exit code where a signal stopped the calibration; 0: none did."""
+
+    @property
+    def training_seconds(self) -> float:
+        """All updates."""
+        return self.total_steps * self.update_seconds + self.warmup_seconds
+
+    @property
+    def total_seconds(self) -> float:
+        """From the command to the finished model."""
+        evaluations = self.num_evaluations * self.evaluation_seconds
+        checkpoints = self.num_checkpoints * self.checkpoint_seconds
+        return self.start_seconds + self.training_seconds + evaluations + checkpoints + self.final_seconds
+
+    def needed(self, other: TrainingConfig) -> int:
+        """Bytes of a rank with other settings: what is computed for them, moved by as much as it was off for these."""
+        share = -(-other.run.samples_per_update // sharing(other).ranks)
+        size = min(other.run.batch_size, share)
+        batch = BatchShape(size, self.batch.width, -(-self.batch.positions * size // self.batch.samples))
+        computed = rank_memory(other, batch, micro_batches(other), self.device).peak
+        return self.peak_bytes + computed - self.computed.peak
+
+
+def estimate(config: TrainingConfig) -> Estimate:
+    """Train a few updates in this process and work out what the whole run needs.
+
+    Raises:
+        UserError: data, settings or device that the run itself would refuse.
+    """
+    started = time.perf_counter()
+    import torch
+
+    from training.forecast.rehearsal import Rehearsal
+
+    spread = sharing(config)
+    rehearsal = Rehearsal(config, spread)
+    config, dataset = rehearsal.config, rehearsal.train
+    device = cast(DeviceKind, rehearsal.device.type)
+    available = torch.cuda.mem_get_info()[0] if device == "cuda" else host_memory()
+    ready, load = time.perf_counter(), OtherLoad()
+    trainer, measured = rehearsal.calibrate()
+    other_load = load.share()
+
+    model, run = config.model, config.run
+    # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
+    stand_in = Mix(trainer.plan, dataset.weights, run.batch_size, ranks=1)
+    tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
+    pace = fit_pace([work_of(model, shapes) for shapes in tried], measured.seconds)
+    first = [work_of(model, stand_in.shapes(0, step)) for step in range(len(measured.warmup))]
+    plan = BatchPlan(dataset.lengths, run.samples_per_update, run.seed, config.data.length_window)
+    steps = plan.steps_per_epoch
+    total = min(run.epochs * steps, run.max_steps or run.epochs * steps)
+    updates = Mix(plan, dataset.weights, run.batch_size, spread.ranks).updates(limit=total)
+
+    largest = largest_of(updates)
+    computed = rank_memory(config, largest, micro_batches(config), device)
+    instead = rank_memory(config, largest_of(tried), max(map(len, tried)), device, Sharing())
+    return Estimate(
+        config=config,
+        device=device,
+        spread=spread,
+        num_samples=len(dataset),
+        num_tokens=int((dataset.lengths - 1).sum()),
+        longest=int(dataset.lengths.max()),
+        steps_per_epoch=steps,
+        total_steps=total,
+        num_measured=len(measured.seconds),
+        update_seconds=statistics.fmean(pace.seconds(work_of(model, shapes)) for shapes in updates),
+        uncertainty=_uncertainty(pace, [work_of(model, shapes) for shapes in tried], measured.seconds),
+        warmup_seconds=extra_seconds(pace, first, measured.warmup),
+        start_seconds=ready - started + measured.build_seconds,
+        num_evaluations=-(-total // steps) if rehearsal.validation is not None else 0,
+        evaluation_seconds=measured.evaluation_seconds,
+        num_checkpoints=(saves := count_checkpoints(config, steps, total)).written,
+        num_kept=saves.kept,
+        checkpoint_seconds=measured.checkpoint_seconds,
+        final_seconds=measured.final_seconds,
+        checkpoint_bytes=measured.checkpoint_bytes if spread.zero_stage is None else checkpoint_bytes(config),
+        computed=computed,
+        peak_bytes=max(0, measured.peak_bytes + computed.peak - instead.peak),
+        batch=largest,
+        available=available,
+        other_load=other_load,
+        was_stopped=measured.was_stopped,
+    )
+
+
+class Saves(NamedTuple):
+    """Checkpoints of a run."""
+
+    written: int
+    kept: int
+
+
+def count_checkpoints(config: TrainingConfig, steps_per_epoch: int, total_steps: int) -> Saves:
+    """How many a run writes. Every epoch may be the best so far: no one knows before."""
+    settings = config.checkpoint
+    at = {total_steps}
+    if settings.save_interval is not None:
+        every = settings.save_interval * steps_per_epoch
+        at.update(range(every, total_steps + 1, every))
+    if settings.save_steps is not None:
+        at.update(range(settings.save_steps, total_steps + 1, settings.save_steps))
+    best = total_steps // steps_per_epoch if settings.keep_best else 0
+    return Saves(len(at) + best, min(len(at), settings.keep_last or len(at)) + min(1, best))
+
+
+def _uncertainty(pace: Pace, amounts: list[float], seconds: list[float]) -> float:
+    scatter = [took - pace.seconds(amount) for amount, took in zip(amounts, seconds, strict=True)]
+    return float(2.0 * statistics.pstdev(scatter) / math.sqrt(len(scatter)) / statistics.fmean(seconds))
+
+
+def lines(found: Estimate) -> Iterator[str]:
+    """The estimate as a person reads it."""
+    config, spread = found.config, found.spread
+    ranks = f" by {spread.ranks} ranks" if spread.ranks > 1 else ""
+    yield (
+        f"data        {found.num_samples:,} samples and {found.num_tokens:,} tokens an epoch, the longest of "
+        f"{found.longest} tokens"
+    )
+    yield (
+        f"steps       {found.steps_per_epoch:,} an epoch, {found.total_steps:,} in all, "
+        f"{config.run.samples_per_update} samples each{ranks}"
+    )
+    yield f"model       {count_parameters(config.model).total:,} parameters, {config.run.precision}"
+    kind = "tensors on the GPU" if found.device == "cuda" else "resident set"
+    yield (
+        f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
+        f"{found.num_measured} timed updates" + (" of one rank's share in one process" if ranks else "")
+    )
+    yield f"            computed alone: about {describe(found.computed, found.batch)}"
+    yield (
+        f"time        {found.update_seconds * 1e3:.1f} ms an update over the epoch's mix of lengths "
+        f"(± {found.uncertainty:.0%} by their scatter), {as_duration(found.update_seconds * found.steps_per_epoch)} "
+        "an epoch"
+    )
+    parts = [f"start {as_duration(found.start_seconds)}", f"updates {as_duration(found.training_seconds)}"]
+    if found.num_evaluations:
+        seconds = found.num_evaluations * found.evaluation_seconds
+        parts.append(f"{_times(found.num_evaluations, 'evaluation')} {as_duration(seconds)}")
+    seconds = found.num_checkpoints * found.checkpoint_seconds
+    parts.append(f"{_times(found.num_checkpoints, 'checkpoint')} {as_duration(seconds)}")
+    parts.append(f"final model {as_duration(found.final_seconds)}")
+    yield f"            {as_duration(found.total_seconds)} in all: {', '.join(parts)}"
+    if found.device == "cpu" and (found.other_load or 0.0) > DISTURBED:
+        yield (
+            f"            other programs took {found.other_load:.0%} of the processors meanwhile; alone the run is "
+            "faster, and how much is not known"
+        )
+    kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count_parameters(config.model).total
+    yield (
+        f"disk        {as_size(found.checkpoint_bytes)} a checkpoint, {as_size(kept)} in all, and {as_size(model)} of "
+        "final model in its two forms"
+    )
+    missing = _not_counted(found)
+    if missing:
+        yield f"not counted {'; '.join(missing)}"
+    for line in fit_lines(config, found.device, found.needed, found.available):
+        head, _, rest = line.partition(": ")
+        yield f"{head + ':':<12}{rest}"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _not_counted(found: Estimate) -> list[str]:
+    spread, missing = found.spread, []
+    if found.config.report.answer_samples:
+        missing.append("the answers to training questions after the end")
+    if spread.ranks > 1:
+        missing.append(f"what {spread.ranks} ranks spend on communication")
+    if spread.zero_stage is not None:
+        missing.append("DeepSpeed's own time; what ZeRO spreads is computed, not measured")
+    return missing
+
+
+def print_estimate(config: TrainingConfig) -> int:
+    """Estimate a run and say what was found. Returns the exit code.
+
+    Raises:
+        UserError: as `estimate`.
+    """
+    found = estimate(config)
+    if found.was_stopped:
+        print("the estimate was stopped; nothing is kept of it")
+        return found.was_stopped
+    for line in lines(found):
+        print(line)
+    return 0

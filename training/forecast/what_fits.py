@@ -1,0 +1,95 @@
+"""The nearest settings with which a run fits into memory. Only such as leave the curve as it is. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from training.machine.units import as_size
+from training.settings.tree import TrainingConfig
+
+
+def nearest_fit(config: TrainingConfig, needed: Callable[[TrainingConfig], int], available: int) -> str:
+    """What to do about a run that does not fit, as the end of a sentence.
+
+    Smaller micro-batches come first: they cost least time. Then recomputed activations, then both; with DeepSpeed
+    higher ZeRO stages and offload, with and without them.
+
+    Args:
+        config: the settings that do not fit.
+        needed: settings -> bytes.
+        available: bytes.
+    """
+    least: tuple[int, str] | None = None
+    for other, flags in _changes(config):
+        size = needed(other)
+        if size <= available:
+            return f"{flags} needs {as_size(size)} and gives the same curve"
+        if least is None or size < least[0]:
+            least = (size, flags)
+    if least is None or least[0] >= needed(config):
+        return "no setting that keeps the curve makes it smaller; train a smaller model, or where there is more memory"
+    return (
+        f"the least that keeps the curve is {as_size(least[0])} ({least[1]}); train a smaller model, or where there is "
+        "more memory"
+    )
+
+
+def _changes(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
+    """(settings, flags that make them) from near to far."""
+    for sharded, sharding_flags in ((config, ""), *_sharded(config)):
+        if sharding_flags:
+            yield sharded, sharding_flags.strip()
+        for checkpointing in (False, True):
+            if checkpointing and config.run.gradient_checkpointing:
+                continue
+            other, flags = sharded, sharding_flags
+            if checkpointing:
+                other = _with(other, "run", gradient_checkpointing=True)
+                flags += " --gradient-checkpointing"
+                yield other, flags.strip()
+            for size in _smaller_batches(config.run.batch_size):
+                yield _with_batch_size(other, size), f"{flags}{_batch_flags(config, size)}".strip()
+
+
+def _smaller_batches(size: int) -> Iterator[int]:
+    while size > 1:
+        size = (size + 1) // 2
+        yield size
+
+
+def _with_batch_size(config: TrainingConfig, size: int) -> TrainingConfig:
+    total = config.run.samples_per_update
+    return _with(config, "run", batch_size=size, global_batch_size=total, gradient_accumulation_steps=None)
+
+
+def _batch_flags(config: TrainingConfig, size: int) -> str:
+    flags = f" --batch-size {size}"
+    if config.run.global_batch_size is None:
+        flags += f" --global-batch-size {config.run.samples_per_update}"
+    return flags + (" --gradient-accumulation-steps none" if config.run.gradient_accumulation_steps else "")
+
+
+def _sharded(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
+    """DeepSpeed's ways to spread more, from the present stage on."""
+    options = getattr(config, config.backend, None)
+    present = getattr(options, "zero_stage", None)
+    if present is None:
+        return
+    for stage in range(present + 1, 4):
+        yield _with(config, config.backend, zero_stage=stage), f" --zero-stage {stage}"
+    if not getattr(options, "cpu_offload", True):
+        stage = max(present, 2)
+        changed = {"zero_stage": stage, "cpu_offload": True}
+        yield _with(config, config.backend, **changed), _stage_flag(present, stage) + " --cpu-offload"
+        changed = {"zero_stage": 3, "cpu_offload": True, "param_offload": True}
+        flags = _stage_flag(present, 3) + " --cpu-offload --param-offload"
+        yield _with(config, config.backend, **changed), flags
+
+
+def _stage_flag(present: int, stage: int) -> str:
+    return f" --zero-stage {stage}" if stage != present else ""
+
+
+def _with(config: TrainingConfig, section: str, **changes: Any) -> TrainingConfig:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=changes)})

@@ -1,0 +1,151 @@
+"""What the front door and the workers of one launch tell each other: files in a directory of their own. No torch.
+
+    config.yaml       the resolved config: all that the workers are told
+    launch.json       what the workers know of the front door (`FrontDoorFacts`)
+    launcher.log      what the launcher (torchrun) said
+    shown.out .err    what the first rank prints, a `relay`: the front door passes it on to its terminal
+    rank_N.log        what else comes out of rank N: C++ libraries, child processes, all that other ranks print
+    rank_N.json       rank N has started (`RankProcess`)
+    rank_N.end.json   how rank N ended (`Ending`); a rank that has started, is gone and left none was killed
+
+The directory is deleted after the launch unless a crash makes its logs worth reading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.errors import UserError
+from training.storage.atomic import write_atomically
+
+
+@dataclass(frozen=True)
+class FrontDoorFacts:
+    """The front door, as its workers see it."""
+
+    lifeline: tuple[int, int]
+    """Device and inode of the pipe at every worker's stdin. The front door alone holds its other end, so it reads as
+    ended as soon as the front door is gone, however it went."""
+    terminal: str | None
+    """Path of the terminal at the front door's stderr; None: there is none."""
+    encoding: str
+    """Encoding of what the first rank prints."""
+    joined: bool
+    """Its stdout and stderr lead to the same place, so both go into `shown.out` and keep their order."""
+
+
+@dataclass(frozen=True)
+class RankProcess:
+    """A worker that has started."""
+
+    rank: int
+    pid: int
+    host: str
+    world_size: int
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a rank ended."""
+
+    exit_code: int
+    message: str = ""
+    """The error in one line; empty: it ended in order."""
+    traceback: str = ""
+    """Only of a crash."""
+    lost_peer: bool = False
+    """The error only says that another rank is gone."""
+    time: float = field(default_factory=time.time)
+    """Unix seconds."""
+
+
+class LaunchDirectory:
+    """The files of one launch.
+
+    Args:
+        path: an existing directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.launcher_log = path / "launcher.log"
+        self._facts = path / "launch.json"
+
+    @classmethod
+    def create(cls, parent: str | None = None) -> LaunchDirectory:
+        """A new one, for this user's eyes only, in `parent`; None: among the temporary files.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        try:
+            if parent is not None:
+                Path(parent).mkdir(parents=True, exist_ok=True)
+            return cls(Path(tempfile.mkdtemp(prefix="apt-launch-", dir=parent)))
+        except OSError as error:
+            where = parent or tempfile.gettempdir()
+            raise UserError(f"{where}: the directory of the launch cannot be made there ({error.strerror})") from error
+
+    def delete(self) -> None:
+        """Delete it, whatever is still in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def rank_log(self, rank: int) -> Path:
+        """What comes out of a rank beside what is shown."""
+        return self.path / f"rank_{rank}.log"
+
+    def shown(self, stream: str) -> Path:
+        """What the front door passes on to its `out` or `err`."""
+        return self.path / f"shown.{stream}"
+
+    def write_facts(self, facts: FrontDoorFacts) -> None:
+        """Before the launcher starts."""
+        self._write(self._facts, asdict(facts))
+
+    def facts(self) -> FrontDoorFacts:
+        """What `write_facts` wrote."""
+        read = json.loads(self._facts.read_text(encoding="utf-8"))
+        return FrontDoorFacts(**{**read, "lifeline": tuple(read["lifeline"])})
+
+    def write_rank(self, process: RankProcess) -> None:
+        """A worker's first act."""
+        self._write(self.path / f"rank_{process.rank}.json", asdict(process))
+
+    def ranks(self) -> dict[int, RankProcess]:
+        """The workers that have started, by rank."""
+        found = [RankProcess(**read) for read in self._read("rank_*[0-9].json")]
+        return {process.rank: process for process in sorted(found, key=lambda process: process.rank)}
+
+    def write_ending(self, rank: int, ending: Ending) -> None:
+        """A worker's last act."""
+        self._write(self.path / f"rank_{rank}.end.json", {"rank": rank, **asdict(ending)})
+
+    def endings(self) -> dict[int, Ending]:
+        """How the ranks ended that have, by rank."""
+        found = {read.pop("rank"): Ending(**read) for read in self._read("rank_*.end.json")}
+        return dict(sorted(found.items()))
+
+    def _write(self, path: Path, values: dict[str, Any]) -> None:
+        write_atomically(
+            path, json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace"), durable=False
+        )
+
+    def _read(self, pattern: str) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text(encoding="utf-8")) for path in self.path.glob(pattern)]
+
+
+def is_alive(process: RankProcess) -> bool:
+    """Whether a worker of this machine still runs."""
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,157 @@
+"""The worker's side of a launch: its output goes where the front door finds it, its end is written down.
+
+A worker is a process that a launcher (torchrun, deepspeed) started. With `--launch-dir` it belongs to a front door that
+watches it; without, the user called the launcher, and the worker talks to the terminal like any program.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from training.errors import EXIT_BAD_INPUT, ConfigError, UserError
+from training.launch.launch_directory import Ending, FrontDoorFacts, LaunchDirectory, RankProcess
+from training.launch.output_relay import relay_writer
+from training.machine.terminal import stand_in_for
+
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+SECONDS_FOR_THE_OTHERS = 3.0
+"""How long a rank that refuses the user's input waits for the other ranks to say the same, before its end makes the
+launcher end them."""
+SECONDS_WITHOUT_FRONT_DOOR = 300.0
+"""How long a worker may take to save and stop once the front door is gone. Then it hangs, and ends itself."""
+
+_LOST_PEER = re.compile(
+    r"connection (was )?(closed|reset|refused)|broken pipe|socket (closed|timeout)|closed by peer|remote process exited"
+    r"|ncclRemoteError|ncclSystemError|timed out (after )?waiting|recvValue failed|sendBytes failed",
+    re.IGNORECASE,
+)
+
+
+def is_worker() -> bool:
+    """Whether a launcher started this process."""
+    return all(name in os.environ for name in VARIABLES)
+
+
+def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
+    """Run as one rank of a launch, and end the process.
+
+    Args:
+        launch_dir: the front door's directory for this launch.
+        run: the work; returns the exit code of an orderly end (128 + a signal's number: it was asked to stop).
+
+    Raises:
+        ConfigError: a launcher did not start this process.
+    """
+    if not is_worker():
+        raise ConfigError("--launch-dir is what the front door tells its workers; start a run without it")
+    directory, rank = LaunchDirectory(launch_dir), int(os.environ["RANK"])
+    facts = directory.facts()
+    directory.write_rank(RankProcess(rank, os.getpid(), socket.gethostname(), int(os.environ["WORLD_SIZE"])))
+    is_tied = _holds_lifeline(facts)
+    _redirect(directory, rank, facts, is_tied)
+    if is_tied:
+        _watch_lifeline()
+    ending = _ending_of(run)
+    try:
+        directory.write_ending(rank, ending)
+        if ending.exit_code == EXIT_BAD_INPUT:
+            _wait_for_the_others(directory)
+    except OSError as error:  # the directory is gone or full; the rank's log is all that is left
+        print(f"rank {rank}: its end could not be written down ({error}): {ending.message}", file=sys.stderr)
+    leave(ending.exit_code if ending.message else 0)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process, with everything written and said.
+
+    A worker ends without the interpreter's own way out. Threads of native libraries now and then abort that (DeepSpeed:
+    one run in twenty), and the launcher would take it for a crash and end the other ranks.
+    """
+    if is_worker():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        logging.shutdown()
+        os._exit(exit_code)
+    sys.exit(exit_code)
+
+
+def _ending_of(run: Callable[[], int]) -> Ending:
+    try:
+        return Ending(run())
+    except UserError as error:
+        return Ending(EXIT_BAD_INPUT, str(error), lost_peer=_names_lost_peer(error))
+    except BaseException as error:
+        lines = f"{type(error).__name__}: {error}".splitlines()
+        return Ending(1, lines[0].rstrip(), traceback.format_exc(), _names_lost_peer(error))
+
+
+def _names_lost_peer(error: BaseException) -> bool:
+    """Whether an error, or what it was made from, only says that another rank is gone."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RuntimeError | ConnectionError) and _LOST_PEER.search(str(cause)):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _holds_lifeline(facts: FrontDoorFacts) -> bool:
+    """Whether this worker's front door is on this machine. Over ssh it is not, and the launcher watches the workers."""
+    try:
+        here = os.fstat(0)
+    except OSError:  # no stdin at all
+        return False
+    return (here.st_dev, here.st_ino) == facts.lifeline
+
+
+def _redirect(directory: LaunchDirectory, rank: int, facts: FrontDoorFacts, is_tied: bool) -> None:
+    """What Python prints in the first rank is shown; the rest goes into the rank's log.
+
+    The first is rank 0, and on a machine with a front door of its own the first there.
+    """
+    log = os.open(directory.rank_log(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    faulthandler.enable()  # to the log
+    if not (rank == 0 or (is_tied and os.environ["LOCAL_RANK"] == "0")):
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        return
+    sys.stdout = relay_writer(directory.shown("out"), facts.encoding, 1)
+    sys.stderr = sys.stdout if facts.joined else relay_writer(directory.shown("err"), facts.encoding, 2)
+    stand_in_for(facts.terminal if is_tied else None)
+
+
+def _watch_lifeline() -> None:
+    """Stop in order, as on SIGTERM, when the front door is gone; it may have been killed without a chance to say so."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SECONDS_WITHOUT_FRONT_DOOR)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _wait_for_the_others(directory: LaunchDirectory) -> None:
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+    until = time.monotonic() + SECONDS_FOR_THE_OTHERS
+    while len(directory.endings()) < here and time.monotonic() < until:
+        time.sleep(0.05)

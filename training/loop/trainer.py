@@ -1,0 +1,400 @@
+"""The only training loop of our own, and the run around it, which any other loop shares.
+
+    for each epoch:
+        for each global batch of the epoch:            # a pure function of (seed, epoch, index)
+            cut this rank's share into micro-batches, seed each
+            engine.update(micro-batches, lr(step))     # one optimizer update of all ranks, or a skip
+            report the figures
+            at the epoch's end: validate, remember the best, count patience
+            save a checkpoint if one is due
+            if a stop was asked for: save and leave    # resumes exactly here
+    save the final state
+
+All state is `step` (updates done) and what the engine holds; epoch and place in the data follow from `step`.
+`our_loop` is the loop; where another library owns the loop (transformers.Trainer), it takes its global batches from the
+same `Trainer.next_batch` and tells each result to the same `Trainer.updated`.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from training.backends.protocol import RunResult
+from training.checkpoints.collective import save_together
+from training.checkpoints.resume import another_length, find_checkpoint, refuse_another_run, what_does_not_carry_over
+from training.checkpoints.retention import delete_superseded
+from training.checkpoints.run_directory import RunDirectory, checkpoint_name
+from training.engines.results import EvaluationResult, UpdateResult
+from training.engines.torch_engine import Engine, TorchEngine, UpdatingEngine
+from training.errors import CheckpointError
+from training.forecast.run_forecast import RunForecast
+from training.loop.callbacks import Callback
+from training.loop.early_stopping import Patience
+from training.loop.schedules import learning_rate_at
+from training.loop.skipped_updates import Skips
+from training.loop.weight_snapshots import WeightSnapshots
+from training.machine.device import pick_device, pick_precision
+from training.machine.ranks import Ranks
+from training.machine.stop_signals import StopSignals
+from training.machine.usage import peak_of_each
+from training.record.reporter import ProgressReporter
+from training.settings.tree import TrainingConfig
+from training.tasks.batch_plan import BatchPlan, mix
+from training.tasks.fingerprints import weights_fingerprint
+from training.tasks.protocol import Task, language_modeling_of, seeded_model
+from training.tasks.rank_batches import Feed, GlobalBatch
+
+_CALLBACK = 1 << 16  # what ranks agree on when a callback asks for a stop; above every signal's number
+
+
+def our_loop(trainer: Trainer) -> None:
+    """Update after update until the run is over or is asked to stop."""
+    engine = cast(UpdatingEngine, trainer.engine)  # a backend brings its loop and an engine that goes with it
+    while trainer.goes_on:
+        batch = trainer.next_batch()
+        result = engine.update(batch.micro_batches, trainer.task.loss, batch.learning_rate, batch.weight)
+        trainer.updated(batch, result)
+
+
+class Trainer:
+    """Trains any task in this process: `Trainer(config, train_dataset, val_dataset).train()`.
+
+    Args:
+        config: what is trained and how; `config.run.run_dir` is where everything goes.
+        train_dataset: something with a length and items; for HLBD an `HLBDDataset`.
+        val_dataset: measured after each epoch; None: no validation.
+        task: model, batching and loss; None: HLBD language modelling with the dataset's tokenizer.
+        make_engine: (seeded model, resolved config) -> how an update is done; None: plain torch.
+        loop: makes updates while `goes_on`: by `next_batch`, by the engine, and by `updated`.
+        checkpoint_name: (step, epoch that ends there or None) -> what a checkpoint is called.
+        ranks: the processes of the run; None: those that a launcher started, each on `device`, or this one alone.
+        device: None: CUDA, else MPS, else the CPU. Not used when ranks are given.
+        callbacks: see `training.loop.callbacks`.
+        sinks: further readers of the progress events, such as a progress bar.
+        resume: go on from the run directory's newest good checkpoint, or from the start where there is none yet.
+        resume_from: go on from this checkpoint instead.
+        overwrite: delete the run that the directory holds.
+        facts: plain data about the run for the report (backend, data).
+        portable: plain data that is kept in every checkpoint (the tokenizer).
+
+    Raises:
+        UserError: the directory or the checkpoint cannot be used; see the message.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        train_dataset: Any,
+        val_dataset: Any = None,
+        *,
+        task: Task | None = None,
+        make_engine: Callable[[torch.nn.Module, TrainingConfig], Engine] | None = None,
+        loop: Callable[[Trainer], None] = our_loop,
+        checkpoint_name: Callable[[int, int | None], str] = checkpoint_name,
+        ranks: Ranks | None = None,
+        device: torch.device | str | None = None,
+        callbacks: Sequence[Callback] = (),
+        sinks: Sequence[Any] = (),
+        resume: bool = False,
+        resume_from: Path | None = None,
+        overwrite: bool = False,
+        facts: dict[str, Any] | None = None,
+        portable: dict[str, Any] | None = None,
+    ) -> None:
+        config.validate()
+        if task is None:
+            config, task = language_modeling_of(config, train_dataset)
+            portable = portable or {"tokenizer": train_dataset.tokenizer.to_dict()}
+        self.ranks = ranks or Ranks.join(pick_device(device))
+        precision = pick_precision(config.run.precision, self.ranks.device)
+        self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
+        self.task = task
+        self.callbacks = [RunForecast(task, train_dataset), WeightSnapshots(), *callbacks]
+        self._train, self._val = train_dataset, val_dataset
+        self._loop = loop
+        run = config.run
+        self._feed = Feed(task, train_dataset, self.ranks, run.batch_size)
+        self.plan = BatchPlan(
+            task.lengths(train_dataset),
+            run.samples_per_update,
+            run.seed,
+            config.data.length_window,
+        )
+        self.total_steps = run.epochs * self.plan.steps_per_epoch
+        if run.max_steps is not None:
+            self.total_steps = min(self.total_steps, run.max_steps)
+        self.learning_rate = learning_rate_at(
+            config.schedule, config.optimizer.learning_rate, self.plan.steps_per_epoch, self.total_steps
+        )
+        model = seeded_model(task, run.seed, run.gradient_checkpointing)
+        self.num_parameters = sum(p.numel() for p in model.parameters())
+        self.engine = make_engine(model, config) if make_engine else TorchEngine(model, config, self.ranks)
+        is_main = self.ranks.is_main
+        self.directory = RunDirectory(
+            run.run_dir, checkpoint_name, resume=resume or resume_from is not None, overwrite=overwrite, claim=is_main
+        )
+        # The others keep the same counts and decide alike, but tell nobody.
+        self.reporter = ProgressReporter(
+            run.run_dir if is_main else None, config.report.report_batches, sinks if is_main else ()
+        )
+        self.step = 0
+        self.batch = 0
+        self._facts = {"backend": config.backend, "world_size": self.ranks.world_size, **(facts or {})}
+        self.portable = portable or {}
+        self._run_id = uuid.uuid4().hex[:12]
+        self.patience = Patience(config.checkpoint.early_stopping_patience)
+        self._skips = Skips(config.optimizer.max_skipped_updates)
+        self._signals = StopSignals()
+        self._stop_asked = False
+        self._stop = 0
+        self._saved_step = -1
+        self.resumed_from: Path | None = None
+        self._epoch_loss = [0.0, 0]
+        try:
+            self._start(resume, resume_from)
+        except BaseException:
+            self.directory.release()
+            raise
+
+    # -- start and resume ------------------------------------------------------------------------------------------
+
+    def _start(self, resume: bool, resume_from: Path | None) -> None:
+        checkpoint = self.ranks.broadcast(
+            find_checkpoint(self.directory.path, resume, resume_from) if self.ranks.is_main else None
+        )
+        facts = {
+            "run_id": self._run_id,
+            "device": str(self.ranks.device),
+            "num_parameters": self.num_parameters,
+            "num_train_samples": len(self._train),
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "total_steps": self.total_steps,
+            "num_epochs": self.config.run.epochs,
+            "curve_hash": self.config.curve_hash(),
+            **self._facts,
+        }
+        if checkpoint is not None:
+            self._load(*checkpoint)
+            facts["run_id"] = self._run_id
+        if self.config.report.fingerprints:
+            facts["weights_fingerprint"] = weights_fingerprint(self.engine.model())
+        if checkpoint is not None:
+            self.reporter.run_resumed(self.step, **facts)
+            if told := another_length(checkpoint[1], self.config, self.total_steps):
+                self.reporter.warning(told, step=self.step)
+        elif resume and self.directory.holds_run():
+            self.reporter.run_resumed(0, **facts)
+        else:
+            self.reporter.run_started(**facts)
+        if self.ranks.is_main:
+            self.config.to_yaml(self.directory.config)
+
+    def _load(self, path: Path, payload: dict[str, Any]) -> None:
+        refuse_another_run(path, payload, self.config, len(self._train), self._facts.get("data_fingerprint"))
+        try:
+            self.engine.load_state_dict(payload["engine"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            told = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"--resume {path}: the state does not fit this model and optimizer ({told})"
+            ) from error
+        loop = payload["loop"]
+        self.step, self.batch, self._run_id = payload["step"], loop["batch"], payload["run_id"]
+        self.patience.best, self.patience.epochs_without_gain = loop["best"], loop["epochs_without_gain"]
+        self._skips.in_a_row, self._epoch_loss = loop["skipped_in_a_row"], list(loop["epoch_loss"])
+        self.resumed_from = path
+        self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
+        if self.ranks.is_main:
+            print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
+            if differences := what_does_not_carry_over(payload, self.config, self.ranks):
+                print(f"not bit for bit as it would have gone on: {'; '.join(differences)}", flush=True)
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask for an orderly stop after the present update."""
+        self._stop_asked = True
+
+    def train(self, keep_open: bool = False) -> RunResult:
+        """Train to the end, or to a stop. Safe against kills at any instant: see `--resume`.
+
+        Args:
+            keep_open: more is to be reported and written; `close` follows.
+        """
+        with self._signals:
+            try:
+                return self._train_to_end()
+            except BaseException as error:
+                self.reporter.run_failed(error)
+                raise
+            finally:
+                if not keep_open:
+                    self.close()
+
+    def close(self) -> None:
+        """Let the sinks finish, and other processes into the run directory."""
+        self.reporter.close()
+        self.directory.release()
+
+    def _train_to_end(self) -> RunResult:
+        self._call("on_run_start")
+        if self.patience.ran_out:  # the run that is resumed had ended early
+            self.total_steps = self.step
+        self._loop(self)
+        if self._stop or self.goes_on:  # a loop of another library may end itself
+            return self._stopped(signal.Signals(self._stop) if 0 < self._stop < _CALLBACK else None)
+        epoch, within = divmod(self.step, self.plan.steps_per_epoch)
+        if within:
+            self.evaluate(epoch + 1)
+        if self._saved_step != self.step:
+            self._save(self.directory.checkpoint(self.step, None if within else epoch))
+        ended_early = f"no better validation loss for {self.patience.epochs_without_gain} epochs"
+        reason = ended_early if self.patience.ran_out else "all steps done"
+        self.reporter.run_finished(reason=reason)
+        self._call("on_run_end", {"reason": reason})
+        return RunResult("finished", self.step)
+
+    def _stopped(self, received: signal.Signals | None) -> RunResult:
+        self.save()
+        reason = received.name if received else "a callback asked for it"
+        self.reporter.run_stopped(reason=reason)
+        self._call("on_run_end", {"reason": reason})
+        return RunResult("stopped", self.step, exit_code=128 + received if received else 0)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another update follows."""
+        return self.step < self.total_steps and not self._stop and not self.patience.ran_out
+
+    def next_batch(self) -> GlobalBatch:
+        """This rank's part of the update that turns `step` into `step` + 1."""
+        started = time.perf_counter()
+        epoch, index = divmod(self.step, self.plan.steps_per_epoch)
+        indices, seed = self.plan.indices(epoch, index), self.config.run.seed
+        # Every draw made for a batch is a function of (seed, step, number): nothing has to be saved to resume.
+        batches = list(self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1))
+        return GlobalBatch(epoch, batches, self._feed.weight(indices), self.learning_rate(self.step), started)
+
+    def updated(self, batch: GlobalBatch, result: UpdateResult) -> None:
+        """Take note of an update and do what is due after it: report, validate, save, agree on a stop."""
+        self._report(batch, result)
+        if self.step % self.plan.steps_per_epoch == 0:
+            self._end_epoch(batch.epoch + 1)
+            if self.patience.ran_out:
+                return
+        self._save_if_due()
+        self._stop = self.ranks.agree(self._signals.received or (_CALLBACK if self._stop_asked else 0))
+
+    def _report(self, batch: GlobalBatch, result: UpdateResult) -> None:
+        self.step += 1
+        self.batch += len(batch.micro_batches)
+        if not result.skipped:
+            self._epoch_loss[0] += result.loss * result.weight
+            self._epoch_loss[1] += result.weight
+        fingerprints: dict[str, Any] = {}
+        if self.config.report.fingerprints:
+            model = self.engine.model()
+            fingerprints = {"batch_hash": self._feed.hash(batch), "weights_fingerprint": weights_fingerprint(model)}
+        self.reporter.step(
+            step=self.step,
+            epoch=batch.epoch + 1,
+            batch=self.batch,
+            loss=result.loss,
+            accuracy=result.accuracy,
+            grad_norm=result.grad_norm,
+            learning_rate=batch.learning_rate,
+            tokens=result.tokens,
+            loss_tokens=result.weight,
+            tokens_per_second=round(result.tokens / (time.perf_counter() - batch.started), 1),
+            forward_ms=round(result.forward_ms, 3),
+            backward_ms=round(result.backward_ms, 3),
+            **({"clipped": True} if result.clipped else {}),
+            **({"skipped": True} if result.skipped else {}),
+            **fingerprints,
+        )
+        if skipped := self._skips.note(result, self.step):
+            self.reporter.warning(skipped, step=self.step)
+            self._skips.refuse_too_many(self.step)
+        self._call("on_step", result)
+
+    # -- the end of an epoch ---------------------------------------------------------------------------------------
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Validate and keep the best."""
+        loss_sum, weight = self._epoch_loss
+        self._epoch_loss = [0.0, 0]
+        result = self.evaluate(epoch)
+        loss = result.loss if result else (loss_sum / weight if weight else float("inf"))
+        if self.patience.note(loss):
+            self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
+            if self.config.checkpoint.keeps_best:
+                self._save(self.directory.best_checkpoint)
+        self._call("on_epoch", epoch)
+
+    def evaluate(self, epoch: int) -> EvaluationResult | None:
+        """Measure the validation data now and report it as of `epoch`, from 1; None where there is none."""
+        if self._val is None:
+            return None
+        order = sorted(range(len(self._val)), key=self.task.lengths(self._val).__getitem__)
+        batches = Feed(self.task, self._val, self.ranks, self.config.run.batch_size).batches(order)
+        result = self.engine.evaluate(batches, self.task.loss)
+        self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, accuracy=result.accuracy)
+        self._call("on_evaluation", result)
+        return result
+
+    # -- saving ----------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        if self._saved_step != self.step:
+            self._save(self.directory.checkpoint(self.step))
+
+    def _save_if_due(self) -> None:
+        settings = self.config.checkpoint
+        epoch, within = divmod(self.step, self.plan.steps_per_epoch)
+        by_epoch = settings.save_interval is not None and within == 0 and epoch % settings.save_interval == 0
+        by_step = settings.save_steps is not None and self.step % settings.save_steps == 0
+        if by_epoch or by_step:
+            self._save(self.directory.checkpoint(self.step, epoch if by_epoch else None))
+
+    def _save(self, path: Path) -> None:
+        # The record must never lag behind a checkpoint, or a resume would leave a gap.
+        self.reporter.flush(durable=True)
+        save_together(path, self.ranks, self.engine, {
+            "kind": "checkpoint",
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "run_id": self._run_id,
+            "backend": self.config.backend,
+            "config": self.config.to_dict(),
+            "config_hash": self.config.curve_hash(),
+            "num_samples": len(self._train),
+            "data_fingerprint": self._facts.get("data_fingerprint"),
+            "loop": {
+                "batch": self.batch,
+                "best": self.patience.best,
+                "epochs_without_gain": self.patience.epochs_without_gain,
+                "skipped_in_a_row": self._skips.in_a_row,
+                "epoch_loss": list(self._epoch_loss),
+            },
+            **self.portable,
+        })  # fmt: skip
+        if path != self.directory.best_checkpoint:
+            self._saved_step = self.step
+        self.reporter.memory(self.step, *peak_of_each(self.ranks))
+        self.reporter.checkpoint(path, self.step)
+        if self.ranks.is_main:
+            delete_superseded(self.directory.path, self.config.checkpoint.keep_last)
+        self._call("on_checkpoint", path)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            if self.ranks.is_main or callback.on_every_rank:
+                getattr(callback, name)(self, *arguments)

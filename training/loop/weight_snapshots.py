@@ -1,0 +1,142 @@
+"""The path of a run: its weights in bf16 at evenly spaced steps, at most `snapshots` of them. No torch to list them.
+
+    RUN/snapshots/step_000000128.safetensors      parameters by name, bf16
+
+Which steps are kept is a pure function of the setting and of the run's length: the multiples of a power of two, the
+least for which they are few enough. So a run that is killed and resumed keeps the same ones, and a run that is made
+longer keeps every second of those that it had. The files are read by `tools/loss_landscape.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from training.checkpoints.run_directory import SNAPSHOTS_NAME
+from training.loop.callbacks import Callback
+from training.settings.tree import TrainingConfig
+from training.storage.atomic import delete, temporary_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from training.engines.results import UpdateResult
+    from training.loop.trainer import Trainer
+
+FORMAT = "apt-snapshot"
+DEFAULT_LIMIT = 64
+LARGEST_BY_DEFAULT = 2_000_000
+"""Parameters. Above it no snapshots are kept unless asked for: 64 of them would take more than 256 MB."""
+BYTES_PER_PARAMETER = 2
+_NAME = re.compile(r"step_(\d+)\.safetensors")
+
+
+def snapshot_limit(config: TrainingConfig, num_parameters: int) -> int:
+    """How many snapshots a run keeps at most; 0: none."""
+    given = config.checkpoint.snapshots
+    if given is None:
+        return DEFAULT_LIMIT if num_parameters <= LARGEST_BY_DEFAULT else 0
+    return given
+
+
+def snapshot_stride(limit: int, total_steps: int) -> int:
+    """Updates between two snapshots: the least power of two for which 0, stride, 2·stride, … total_steps are at most
+    `limit` (1 at least). They are more than half of it, where the run is that long."""
+    stride = 1
+    while total_steps // stride + 1 > limit:
+        stride *= 2
+    return stride
+
+
+def snapshot_bytes(config: TrainingConfig, total_steps: int, num_parameters: int) -> int:
+    """Disk space of a whole run's snapshots; 0: it keeps none."""
+    limit = snapshot_limit(config, num_parameters)
+    count = total_steps // snapshot_stride(limit, total_steps) + 1 if limit else 0
+    return count * num_parameters * BYTES_PER_PARAMETER
+
+
+def snapshot_path(run_dir: Path, step: int) -> Path:
+    """Where the weights after `step` updates are kept."""
+    return run_dir / SNAPSHOTS_NAME / f"step_{step:09d}.safetensors"
+
+
+def snapshot_files(run_dir: Path) -> list[tuple[int, Path]]:
+    """(updates done, file) of a run's snapshots, ascending. Nothing is opened."""
+    found = ((_NAME.fullmatch(path.name), path) for path in (run_dir / SNAPSHOTS_NAME).glob("step_*.safetensors"))
+    return sorted((int(name[1]), path) for name, path in found if name)
+
+
+class WeightSnapshots(Callback):
+    """Keeps a run's snapshots. It draws no number and changes nothing of the run.
+
+    A disk that refuses one does not end the run: it is told once, and the next one is tried.
+    """
+
+    on_every_rank = True  # at ZeRO 3 the whole weights are gathered from all
+
+    def __init__(self) -> None:
+        self._limit = 0
+        self._stride = 1
+        self._told = False
+
+    def on_run_start(self, trainer: Trainer) -> None:
+        """Drop what another run left, what the resumed run will do again, and what is too dense for its new length."""
+        self._limit = snapshot_limit(trainer.config, trainer.num_parameters)
+        if self._limit:
+            self._stride = snapshot_stride(self._limit, trainer.total_steps)
+        if trainer.ranks.is_main:
+            self._tidy(trainer.directory.path, trainer.step)
+        self._take_if_due(trainer)
+
+    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        """Keep the weights if this step is one of those."""
+        self._take_if_due(trainer)
+
+    def _tidy(self, run_dir: Path, step: int) -> None:
+        for path in (run_dir / SNAPSHOTS_NAME).glob(".*.tmp"):  # what a kill left
+            delete(path)
+        for taken, path in snapshot_files(run_dir):
+            if taken > step or step == 0 or taken % self._stride:
+                delete(path)
+
+    def _take_if_due(self, trainer: Trainer) -> None:
+        if not self._limit or trainer.step % self._stride:
+            return
+        model = trainer.engine.model()
+        if not trainer.ranks.is_main:
+            return
+        path = snapshot_path(trainer.directory.path, trainer.step)
+        try:
+            write_snapshot(path, model)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                delete(temporary_of(path))
+            if not self._told:
+                self._told = True
+                trainer.reporter.warning(
+                    f"{path}: the snapshot could not be written ({error}); the run goes on, its path has a gap",
+                    step=trainer.step,
+                )
+
+
+def write_snapshot(path: Path, model: nn.Module) -> None:
+    """Write a module's parameters in bf16, whole or not at all as far as kills go; a tied one once.
+
+    Raises:
+        OSError, SafetensorError: the disk is full or refuses.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    weights = {
+        name: parameter.detach().to(torch.bfloat16).cpu().contiguous() for name, parameter in model.named_parameters()
+    }
+    path.parent.mkdir(exist_ok=True)
+    temporary = temporary_of(path)
+    # More than one entry would come in a random order, and the same weights would not make the same file.
+    save_file(weights, temporary, metadata={"format": FORMAT})
+    temporary.replace(path)

@@ -1,0 +1,117 @@
+"""The processes (ranks) of a run: who this one is, and the few things that all must do or decide together.
+
+Everything here goes over the host (gloo), a few numbers at a time; gradients are the engine's matter. A process that
+no launcher started is a world of its own, and every method is then free.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+
+from training.errors import UserError
+
+TIMEOUT = timedelta(minutes=30)
+"""Longest wait for another rank. Rank 0 alone writes checkpoints meanwhile, and a large one takes minutes."""
+
+
+class Ranks:
+    """This process among those of the run.
+
+    Attributes:
+        rank: number of this process, 0 to world_size - 1.
+        local_rank: its number on this machine, and so the number of its GPU.
+        world_size: how many processes share each global batch.
+        device: where this process computes.
+    """
+
+    def __init__(self, device: torch.device, rank: int = 0, local_rank: int = 0, world_size: int = 1) -> None:
+        self.device = device
+        self.rank, self.local_rank, self.world_size = rank, local_rank, world_size
+
+    @classmethod
+    def join(cls, device: torch.device) -> Self:
+        """Meet the other processes that torchrun (or another launcher that sets its variables) started.
+
+        Args:
+            device: `cuda` becomes the GPU with this process's local rank.
+        """
+        if "RANK" not in os.environ:
+            return cls(device)
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if device.type == "cuda":
+            device = torch.device("cuda", local_rank)
+            torch.cuda.set_device(device)
+        # Numbers of the host travel over gloo also where gradients travel over NCCL: no wait for the device.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if not dist.is_initialized():
+            dist.init_process_group(backend, timeout=TIMEOUT)
+        return cls(device, dist.get_rank(), local_rank, dist.get_world_size())
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone reports and writes."""
+        return self.rank == 0
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """The sums over all ranks, in fp64; the same bits on every rank."""
+        if self.world_size == 1:
+            return list(numbers)
+        sums = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(sums)
+        return [float(number) for number in sums.tolist()]
+
+    def agree(self, number: int) -> int:
+        """The largest number that any rank brought: all decide alike, whoever saw the reason."""
+        if self.world_size == 1:
+            return number
+        largest = torch.tensor(number, dtype=torch.int64)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value, on every rank; what the others brought is dropped."""
+        if self.world_size == 1:
+            return value
+        box = [value if self.is_main else None]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value in the order of ranks on rank 0; an empty list on the others."""
+        if self.world_size == 1:
+            return [value]
+        box: list[Any] | None = [None] * self.world_size if self.is_main else None
+        dist.gather_object(value, box)
+        return box or []
+
+    def on_main(self, act: Callable[[], object]) -> None:
+        """Let rank 0 act while the others wait; what it refuses, all refuse, so that nobody waits in vain.
+
+        Raises:
+            UserError: rank 0's.
+        """
+        refusal: UserError | None = None
+        if self.is_main:
+            try:
+                act()
+            except UserError as error:
+                refusal = error
+        told = self.broadcast(None if refusal is None else str(refusal))
+        if told is not None:
+            raise refusal or UserError(told)
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.agree(0)
+
+    def leave(self) -> None:
+        """End the group; the processes go on alone."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        self.rank, self.world_size = 0, 1

@@ -1,0 +1,242 @@
+"""Follow a run's record as it grows, reading each of its bytes once. No torch.
+
+The first look reads the bounded report and the last lines of the log; each further look opens the log, asks for its
+size and reads what was appended. There is no inotify: runs may lie on a network disk, where opening a file is also what
+makes the client ask the server for its present size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from training.errors import UserError
+from training.record.report import SCHEMA_VERSION, Report
+from training.record.reporter import LOG_NAME, REPORT_NAME, Event, parse_event, read_report
+
+TAIL_BYTES = 32 * 1024
+"""About a hundred updates: enough to tell a run's present pace."""
+FARTHEST_SEAM_BYTES = 4 * 1024 * 1024
+"""How far back the report's last event is looked for in the log; it should be among the last lines."""
+MARK_BYTES = 64
+
+
+_Signature = tuple[int, int, int]
+"""Inode, bytes and time of the last change of a file: as long as they are the same, so is the file."""
+
+
+class UnreadableRecordError(UserError):
+    """A record is there, but nothing in it can be used."""
+
+
+class Reading(NamedTuple):
+    """What one look at a record brought."""
+
+    report: dict[str, Any] | None
+    """Not None: what was told before is void, and the run is told anew from this snapshot."""
+    earlier: list[Event]
+    """With a new report: the log's last events that it holds already, oldest first."""
+    events: list[Event]
+    """What came after the report or the last look, oldest first. The first may be in the report too."""
+
+
+class ProgressFollower:
+    """Reads one run's record, look after look.
+
+    A log that was overwritten, cut, replaced or rewound by a resumption is noticed and told anew. A half-written last
+    line is left for the next look.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.bytes_read = 0
+        """Of both files so far."""
+        self.num_damaged_lines = 0
+        """Of the log, since it was last told anew: lines that are no events."""
+        self._offset: int | None = None  # where the next event of the log begins; None: the next look is a first one
+        self._inode = 0
+        self._mark = b""  # the bytes before the offset, by which the log is known again
+        self._report_signature: _Signature | None = None
+        self._refused: tuple[_Signature, UnreadableRecordError] | None = None  # a log that need not be read again
+
+    def look(self) -> Reading:
+        """What is new.
+
+        Raises:
+            FileNotFoundError: there is no record (any more).
+            UnreadableRecordError: nothing in the record can be used.
+            OSError: the disk refuses; the next look may succeed.
+        """
+        log = self.run_dir / LOG_NAME
+        try:
+            with log.open("rb") as file:
+                signature = _signature(os.fstat(file.fileno()))
+                if self._refused is not None and self._refused[0] == signature:
+                    raise self._refused[1]
+                events = self._appended(file) if self._offset is not None else None
+                if events is not None and not _begins_anew(events):
+                    return Reading(None, [], events)
+                try:
+                    return self._told_anew(file)
+                except UnreadableRecordError as error:
+                    self._offset, self._refused = None, (signature, error)
+                    raise
+        except FileNotFoundError:
+            self._offset = None
+            return self._report_alone()
+
+    # -- a further look --------------------------------------------------------------------------------------------
+
+    def _appended(self, file: IO[bytes]) -> list[Event] | None:
+        """Events behind the offset, or None where the log is not the one that was read before."""
+        assert self._offset is not None
+        status = os.fstat(file.fileno())
+        if status.st_ino != self._inode or status.st_size < self._offset:
+            return None
+        if status.st_size == self._offset:
+            return []
+        file.seek(self._offset - len(self._mark))
+        content = file.read(len(self._mark) + status.st_size - self._offset)
+        self.bytes_read += len(content)
+        if not content.startswith(self._mark):
+            return None
+        complete = content[: content.rfind(b"\n") + 1]
+        events = self._events(complete[len(self._mark) :].splitlines())
+        self._stand_behind(self._offset + len(complete) - len(self._mark), complete)
+        return events
+
+    def _stand_behind(self, offset: int, content: bytes) -> None:
+        """Go on at `offset`, which `content` ends at."""
+        self._offset, self._mark = offset, content[-MARK_BYTES:]
+
+    def _events(self, lines: Iterable[bytes]) -> list[Event]:
+        found = []
+        for line in lines:
+            event = parse_event(line)
+            if event is None:
+                self.num_damaged_lines += 1
+            else:
+                found.append(event)
+        return found
+
+    # -- a first look ----------------------------------------------------------------------------------------------
+
+    def _told_anew(self, file: IO[bytes]) -> Reading:
+        # The size before the report: what is appended meanwhile is then read twice rather than never.
+        status = os.fstat(file.fileno())
+        self._inode, self.num_damaged_lines, self._report_signature = status.st_ino, 0, None
+        report = read_report(self.run_dir)
+        if report is not None:
+            self.bytes_read += self._size_of_report()
+            if report.get("schema_version") != SCHEMA_VERSION:
+                raise UnreadableRecordError(
+                    f"{self.run_dir / REPORT_NAME}: schema version {report.get('schema_version')!r}, and this program "
+                    f"reads {SCHEMA_VERSION}"
+                )
+            tail = self._tail_since(file, status.st_size, report.get("updated_at"))
+            if tail is not None and not _begins_anew(tail[1][1:]):  # the first is the report's last
+                return Reading(report, *tail)
+        # No report, or one that the log has nothing in common with, or that a resumption is ahead of.
+        return Reading(self._fold(file), [], [])
+
+    def _size_of_report(self) -> int:
+        try:
+            return (self.run_dir / REPORT_NAME).stat().st_size
+        except FileNotFoundError:  # deleted since it was read
+            return 0
+
+    def _tail_since(self, file: IO[bytes], size: int, updated_at: object) -> tuple[list[Event], list[Event]] | None:
+        """The log's last events, cut where the report ends: before the first event of that time, and from it on.
+
+        None: there is no such event. Events of the same millisecond may lie on both sides of the report's end; those
+        are told twice.
+        """
+        length = TAIL_BYTES
+        while True:
+            start = max(0, size - length)
+            file.seek(start)
+            content = file.read(size - start)
+            self.bytes_read += len(content)
+            first = 0 if start == 0 else content.find(b"\n") + 1
+            complete = content[first : content.rfind(b"\n") + 1]
+            self.num_damaged_lines = 0
+            events = self._events(complete.splitlines())
+            for n, event in enumerate(events):
+                if event.get("time") == updated_at:
+                    self._stand_behind(start + first + len(complete), complete)
+                    return events[:n], events[n:]
+            if start == 0 or length >= FARTHEST_SEAM_BYTES:
+                return None
+            length *= 4
+
+    def _fold(self, file: IO[bytes]) -> dict[str, Any]:
+        """The snapshot of the whole log, in bounded memory: one pass finds resumptions, one folds what they left."""
+        file.seek(0)
+        resumed = []
+        length, last = 0, b""
+        for line in _complete_lines(file):
+            length, last = length + len(line), line
+            if b'"run_resumed"' in line and (event := parse_event(line)) is not None and _is_step(event.get("step")):
+                resumed.append((length, event["step"]))
+        file.seek(0)
+        self.num_damaged_lines = 0
+        snapshot, position = Report(), 0
+        for line in _complete_lines(file):
+            position += len(line)
+            if position > length:  # appended since the first pass
+                break
+            event = parse_event(line)
+            lowest = min((step for end, step in resumed if end > position), default=None)
+            if event is None or not _fold_one(snapshot, event, lowest):
+                self.num_damaged_lines += 1
+        self.bytes_read += 2 * length
+        self._stand_behind(length, last)
+        if snapshot.state == "unknown" and self.num_damaged_lines:
+            raise UnreadableRecordError(f"{self.run_dir / LOG_NAME}: it is damaged, no run begins in it")
+        return snapshot.to_dict()
+
+    def _report_alone(self) -> Reading:
+        """The record of a run whose log was taken away."""
+        status = (self.run_dir / REPORT_NAME).stat()
+        signature = _signature(status)
+        if signature == self._report_signature:
+            return Reading(None, [], [])
+        report = read_report(self.run_dir)
+        if report is None or report.get("schema_version") != SCHEMA_VERSION:
+            raise UnreadableRecordError(
+                f"{self.run_dir / REPORT_NAME}: it is damaged or of another version, and there is no {LOG_NAME}"
+            )
+        self.bytes_read += status.st_size
+        self._report_signature = signature
+        return Reading(report, [], [])
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _begins_anew(events: Sequence[Event]) -> bool:
+    """Whether what was told before is not what the run goes on from."""
+    return any(event["event"] in ("run_started", "run_resumed") for event in events)
+
+
+def _complete_lines(file: IO[bytes]) -> Iterator[bytes]:
+    return (line for line in file if line.endswith(b"\n"))
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _fold_one(snapshot: Report, event: Event, resumed_at: int | None) -> bool:
+    """Fold an event, unless the run was later resumed before it (see `without_superseded`); False: it is damaged."""
+    if not (_is_step(event.get("step", 0)) and isinstance(event.get("time"), int | float)):
+        return False  # the fold would take the one for a step, and the other for a time
+    try:
+        if event["event"] == "run_resumed" or resumed_at is None or event.get("step", 0) <= resumed_at:
+            snapshot.apply(event)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,376 @@
+"""One typed tree of settings. Flags, YAML keys, validation, `--help`, `--explain` and the docs table come from here.
+
+A field's name is unique in the whole tree, so `d_model` means `model.d_model` on the command line and in YAML. Each
+field says its unit and what None means; `aliases` are flag spellings that users' documents show. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from apt_model.config import ModelConfig
+from training.errors import ConfigError
+from training.settings.error_messages import describe_fault
+from training.settings.hub import HubConfig
+from training.settings.section import Section
+from training.settings.tracking import TrackConfig
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class DataConfig(Section):
+    """What is learned."""
+
+    datasets: tuple[str, ...] = Field(
+        ("HLBD_Hardcore_Full.json",),
+        min_length=1,
+        description="HLBD files; a bare name is also looked for in data/.",
+        json_schema_extra={"aliases": ["dataset"], "metavar": "FILE"},
+    )
+    pairs: Literal["levels", "full"] = Field(
+        "levels",
+        description="Samples made from an eight-level concept. levels: the concept asks for each level; "
+        "full: the levels ask for each other too.",
+    )
+    loss_on: Literal["answer", "all"] = Field(
+        "answer", description="answer: learn the answer's tokens and [EOS]; all: learn the prompt's too."
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of the target's probability that is spread over all tokens while training (arXiv "
+        "1512.00567); validation measures the loss without it.",
+        json_schema_extra={"aliases": ["label_smoothing_factor"]},
+    )
+    truncate: bool = Field(
+        False,
+        description="Cut samples longer than max_seq_len instead of refusing to start; one whose answer is cut off "
+        "whole is left out.",
+    )
+    validation_split: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of the entries held back for validation, 0 to 1."
+    )
+    length_window: int = Field(
+        16,
+        ge=1,
+        description="Global batches sorted by length together, so that little is padded; 1: random order.",
+    )
+
+
+class OptimizerConfig(Section):
+    """How weights are updated."""
+
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw: torch.optim.AdamW; muon: torch.optim.Muon on the blocks' matrices, AdamW on the rest.",
+    )
+    learning_rate: float = Field(
+        3e-4,
+        gt=0.0,
+        description="Base learning rate, before the schedule.",
+        json_schema_extra={"aliases": ["lr"]},
+    )
+    weight_decay: float = Field(0.01, ge=0.0, description="Decoupled weight decay of the matrices.")
+    adam_beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW: decay of the mean gradient.")
+    adam_beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW: decay of the mean squared gradient.")
+    adam_eps: float = Field(1e-8, gt=0.0, description="AdamW: added to the root of the mean square.")
+    muon_momentum: float = Field(0.95, ge=0.0, lt=1.0, description="Muon: momentum of the matrices' gradients.")
+    max_grad_norm: float | None = Field(
+        1.0, gt=0.0, description="Gradients are scaled down to this global norm; None: never."
+    )
+    stabilizer: Literal["none", "dbc_dac"] = Field(
+        "none",
+        description="dbc_dac: clip spiking gradient rows and compress with error feedback (docs/STABILIZER.md).",
+    )
+    dbc_rank: int = Field(
+        96,
+        ge=1,
+        description="DBC-DAC: rank that a matrix gradient is compressed to; one whose smaller side is no larger stays "
+        "whole.",
+    )
+    dbc_spike_factor: float = Field(
+        4.0, gt=1.0, description="DBC-DAC: a row is clipped to this many times its running norm."
+    )
+    max_skipped_updates: int = Field(
+        10, ge=1, description="Stop after this many updates in a row whose loss or gradient is not finite."
+    )
+
+
+class ScheduleConfig(Section):
+    """How the learning rate moves."""
+
+    schedule: Literal["warm_restarts", "cosine", "linear", "constant"] = Field(
+        "warm_restarts", description="Shape of the learning rate after warm-up."
+    )
+    min_lr: float = Field(1e-5, ge=0.0, description="Lowest learning rate of the schedule; learning_rate at most.")
+    warmup_steps: int = Field(0, ge=0, description="Updates of linear rise to the base learning rate.")
+    restart_epochs: float = Field(
+        10.0,
+        gt=0.0,
+        description="warm_restarts: length of the first cycle in epochs (T_0).",
+        json_schema_extra={"aliases": ["t_0"]},
+    )
+    restart_mult: float = Field(
+        2.0,
+        ge=1.0,
+        description="warm_restarts: each cycle is this many times as long as the one before (T_mult).",
+        json_schema_extra={"aliases": ["t_mult"]},
+    )
+
+
+class RunConfig(Section):
+    """How long, in what portions, where the results go."""
+
+    run_dir: Path = Field(
+        Path("runs/default"),
+        description="Directory of checkpoints, reports and the final model.",
+        json_schema_extra={"aliases": ["save_dir", "output_dir"]},
+    )
+    epochs: int = Field(100, ge=1, description="Passes over the training samples.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Stop after this many optimizer updates; None: after the epochs."
+    )
+    batch_size: int = Field(32, ge=1, le=2**20, description="Samples per rank per forward pass, at most.")
+    gradient_accumulation_steps: int | None = Field(
+        None,
+        ge=1,
+        le=2**20,
+        description="Batches per optimizer update; gradients are averaged over all their tokens. None: as many as "
+        "global_batch_size needs, else 1.",
+        json_schema_extra={"aliases": ["gradient_accumulation"]},
+    )
+    global_batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=2**31,
+        description="Samples per optimizer update, over all ranks and accumulated batches; it alone decides the curve. "
+        "None: batch_size times gradient_accumulation_steps, however many ranks share them.",
+        json_schema_extra={"aliases": ["train_batch_size"]},
+    )
+    precision: Precision = Field(
+        "fp32",
+        description="Arithmetic of the forward pass; weights and optimizer stay fp32. auto: bf16 where the hardware "
+        "multiplies in it, else fp32.",
+    )
+    seed: int = Field(42, ge=0, lt=2**63, description="Decides the first weights, the data order and dropout.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, about a third more time."
+    )
+
+    @property
+    def samples_per_update(self) -> int:
+        """The global batch size, given or derived. It does not depend on the number of ranks, so the curve does not."""
+        return self.global_batch_size or self.batch_size * (self.gradient_accumulation_steps or 1)
+
+    @field_validator("run_dir", mode="before")
+    @classmethod
+    def _names_a_directory(cls, value: object) -> object:
+        if not str(value) or "\0" in str(value):
+            raise ValueError("should be the path of a directory")
+        return value
+
+
+class LaunchConfig(Section):
+    """How many processes share the work. None of these settings changes the curve."""
+
+    num_processes: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Processes (ranks) on this machine; they share each global batch. None: one for each of num_gpus.",
+    )
+    num_gpus: int | None = Field(
+        None, ge=1, le=1024, description="GPUs of this machine to train on, a process each. None: as the device says."
+    )
+    nnodes: int = Field(
+        1, ge=1, le=4096, description="Machines (nodes) that share the work; the same command runs on each."
+    )
+    rdzv_endpoint: str | None = Field(
+        None, description="host:port at which several machines meet (torchrun's rendezvous). None: one machine."
+    )
+    rdzv_id: str = Field("apt", min_length=1, description="Name of the meeting, for several runs at one endpoint.")
+
+
+class CheckpointConfig(Section):
+    """What is kept on disk."""
+
+    save_interval: int | None = Field(
+        25, ge=1, description="Epochs between checkpoints (checkpoint_epoch_N); None: none by epoch."
+    )
+    save_steps: int | None = Field(
+        None, ge=1, description="Updates between checkpoints (checkpoint_step_N); None: none by step."
+    )
+    keep_last: int | None = Field(
+        None,
+        ge=1,
+        description="Newest checkpoints to keep, beside checkpoint_best; None: all.",
+        json_schema_extra={"aliases": ["save_total_limit"]},
+    )
+    keep_best: bool = Field(
+        False,
+        description="Also keep checkpoint_best, by validation loss (without validation: the epoch's loss).",
+    )
+    load_best_model_at_end: bool = Field(
+        False, description="The final model is the best one (keep_best is then on), not the last."
+    )
+    early_stopping_patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after this many epochs without a better validation loss, for which validation_split must be "
+        "above 0; None: never.",
+    )
+    snapshots: int | None = Field(
+        None,
+        ge=0,
+        description="Weight snapshots (bf16) kept at most, for tools/loss_landscape.py; None: 64, but 0 above 2 "
+        "million parameters.",
+    )
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether checkpoint_best is written."""
+        return self.keep_best or self.load_best_model_at_end
+
+
+class ReportConfig(Section):
+    """What is told."""
+
+    report_batches: int = Field(10, ge=1, description="Batches between updates of experiment_report.json, at least.")
+    answer_samples: int = Field(
+        1000,
+        ge=0,
+        description="Training samples answered freely after training, to show what was learned; 0: none.",
+    )
+    fingerprints: bool = Field(
+        False,
+        description="Record a fingerprint of batch, gradient and weights at each update, by which "
+        "tools/check_training_backends.py finds where two runs part.",
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes Unicode's line breaks as they are into a text, and reads them back as spaces; escape them."""
+
+
+def _represent(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent)
+
+
+class TrainingConfig(Section):
+    """Everything that decides a run's curve, whatever the backend."""
+
+    backend: str = Field("playground", description="Where and how it runs: see --list-backends.")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+    launch: LaunchConfig = Field(default_factory=LaunchConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    track: TrackConfig = Field(default_factory=TrackConfig)
+    hub: HubConfig = Field(default_factory=HubConfig)
+
+    def validate(self) -> None:  # type: ignore[override]  # pydantic's own `validate` is a deprecated class method
+        """Check what a single field cannot see.
+
+        Raises:
+            ConfigError: settings that do not go together, with what to change.
+        """
+        if self.schedule.min_lr > self.optimizer.learning_rate:
+            raise ConfigError(
+                f"min_lr={self.schedule.min_lr:g} is above learning_rate={self.optimizer.learning_rate:g}; "
+                "a schedule falls from the base rate to min_lr, so lower --min-lr"
+            )
+        if fault := self.track.fault():
+            raise ConfigError(fault)
+        run, launch = self.run, self.launch
+        if launch.num_processes and launch.num_gpus and launch.num_processes != launch.num_gpus:
+            raise ConfigError(
+                f"num_processes={launch.num_processes} and num_gpus={launch.num_gpus}: a process drives one GPU; "
+                "give one of the two, or the same number"
+            )
+        if run.global_batch_size is not None and run.gradient_accumulation_steps is not None:
+            # In a worker that was started by hand only the launcher knows how many ranks there are.
+            planned = launch.nnodes * (launch.num_processes or launch.num_gpus or 1)
+            ranks = int(os.environ.get("WORLD_SIZE", planned))
+            product = run.batch_size * run.gradient_accumulation_steps * ranks
+            if product != run.global_batch_size:
+                raise ConfigError(_does_not_multiply_out(run, ranks, product))
+        if self.checkpoint.early_stopping_patience and self.data.validation_split == 0.0:
+            raise ConfigError(
+                f"early_stopping_patience={self.checkpoint.early_stopping_patience} needs validation data; "
+                "set --validation-split (0.1 holds back a tenth)"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what goes into YAML, checkpoints and reports."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self, path: Path | None = None) -> str:
+        """YAML text that `from_yaml` reads back equal; written to `path` if given."""
+        text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        if path is not None:
+            path.write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "config") -> Self:
+        """The config of nested plain data.
+
+        Raises:
+            ConfigError: the first fault, in one line that begins with `where`.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {describe_fault(error)}") from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """The config in a YAML file, on top of the defaults. Keys may be nested or flat (`d_model: 256`).
+
+        Raises:
+            ConfigError: unreadable file, unknown key, wrong value.
+        """
+        from training.settings.layers import nest, read_yaml_layer  # layers.py builds on this module
+
+        config = cls.from_dict(nest(read_yaml_layer(Path(path), cls)), str(path))
+        config.validate()
+        return config
+
+    def curve_hash(self) -> str:
+        """Hash of everything that decides the curve, without where, how long and in which portions."""
+        sections = self.to_dict()
+        values = {name: sections[name] for name in ("model", "data", "optimizer", "schedule", "run")}
+        where_and_how = ("run_dir", "batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+        for name in (*where_and_how, "epochs", "max_steps"):
+            values["run"].pop(name)
+        values["run"]["global_batch_size"] = self.run.samples_per_update
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _does_not_multiply_out(run: RunConfig, ranks: int, product: int) -> str:
+    steps, wanted = run.gradient_accumulation_steps or 1, run.global_batch_size or 0
+    ways = [f"--global-batch-size {product}"]
+    if wanted % (steps * ranks) == 0:
+        ways.append(f"--batch-size {wanted // (steps * ranks)}")
+    if wanted % (run.batch_size * ranks) == 0:
+        ways.append(f"--gradient-accumulation-steps {wanted // (run.batch_size * ranks)}")
+    return (
+        f"global_batch_size={wanted} is not batch_size={run.batch_size} × gradient_accumulation_steps={steps} × "
+        f"{ranks} rank{'s' if ranks > 1 else ''} = {product}; set {' or '.join(ways)}, or leave "
+        "--gradient-accumulation-steps out"
+    )

@@ -1,0 +1,51 @@
+"""A disk that is full, read-only or gone while something is saved: one clear line instead of a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from training.errors import UserError
+from training.storage.atomic import aside_of, delete, put_back
+
+
+@contextlib.contextmanager
+def disk_refusals(path: Path, temporary: Path) -> Iterator[None]:
+    """Within it, `temporary` is written and becomes `path`; if the disk refuses, all is as before.
+
+    Raises:
+        UserError: what the disk said, and how much room it has.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            delete(temporary)
+            if aside_of(path).exists():
+                put_back(aside_of(path))
+        said = _what_the_disk_said(error)
+        if said is None:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise UserError(
+            f"{path}: the checkpoint could not be written ({said}; {free / 2**20:.0f} MiB free); "
+            "earlier checkpoints are intact: make room and go on with --resume"
+        ) from error
+
+
+def _what_the_disk_said(error: Exception) -> str | None:
+    """The system's own words; None if the error is no refusal of the disk's."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, SafetensorError):  # "Error while serializing: I/O error: No space left … (os error 28)"
+        found = re.search(r"I/O error: (.*?) \(os error \d+\)", str(error))
+        return found[1] if found else None
+    # torch.save raises a RuntimeError of its own while it handles the system's, or in its place.
+    if isinstance(error.__context__, OSError):
+        return error.__context__.strerror
+    return str(error).splitlines()[0] if "write" in str(error) else None

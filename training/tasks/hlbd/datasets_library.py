@@ -1,0 +1,184 @@
+"""HLBD data as a `datasets` dataset: the samples of our own loader, in their order, and its tokens.
+
+The rows are written once into the cache of `datasets` (memory-mapped Arrow files) and found there again, as long as the
+files' bytes and our code stay the same; with `streaming` they are read from the JSON as they are asked for. Nothing is
+downloaded or sent. `datasets` is imported only here, inside the functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import apt_model.tokenizer
+import training.tasks.hlbd.dataset
+import training.tasks.hlbd.files
+import training.tasks.hlbd.json_stream
+import training.tasks.hlbd.stream
+from apt_model.tokenizer import DynamicTagTokenizer
+from training.errors import ConfigError, DataError
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.hlbd.files import Pairs, Sample
+from training.tasks.hlbd.stream import CorpusStream
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+IGNORED = -100
+"""Label of a token without a loss, as PyTorch and transformers have it."""
+
+
+@overload
+def hlbd_dataset(
+    names: Sequence[str | Path],
+    pairs: Pairs = ...,
+    *,
+    streaming: Literal[False] = ...,
+    cache_dir: Path | None = ...,
+) -> Dataset: ...
+
+
+@overload
+def hlbd_dataset(
+    names: Sequence[str | Path], pairs: Pairs = ..., *, streaming: Literal[True], cache_dir: Path | None = ...
+) -> IterableDataset: ...
+
+
+def hlbd_dataset(
+    names: Sequence[str | Path], pairs: Pairs = "levels", *, streaming: bool = False, cache_dir: Path | None = None
+) -> Dataset | IterableDataset:
+    """The samples of HLBD files: columns `prompt`, `answer`, `module` (text) and `entry` (int64).
+
+    Args:
+        names: files, found as `--datasets` finds them.
+        pairs: samples made from a concept, as `--pairs`.
+        streaming: read the files as the dataset is walked, and never hold one.
+        cache_dir: of `datasets`; None: its own (HF_DATASETS_CACHE). Without `streaming` only.
+
+    Raises:
+        DataError: a file cannot be used; with `streaming`, what is wrong inside one is told when it is reached.
+        ConfigError: `datasets` is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError("datasets is not installed; run: pip install -e '.[huggingface]'") from error
+    stream = CorpusStream(names, pairs)
+    types = {"prompt": "string", "answer": "string", "module": "string", "entry": "int64"}
+    # A type object for each column: shared ones hash otherwise than the cache's, which are not.
+    features = datasets.Features({name: datasets.Value(of) for name, of in types.items()})
+    # A tuple: a list would be taken for shards, to be read apart from each other.
+    how: dict[str, Any] = {"features": features, "gen_kwargs": {"names": stream.paths, "pairs": pairs}}
+    if streaming:
+        return datasets.IterableDataset.from_generator(_samples, **how)
+    try:
+        # By itself, the library would know a file again by its name alone, whatever has been written into it since.
+        return datasets.Dataset.from_generator(
+            _samples, **how, cache_dir=cache_dir, fingerprint=_fingerprint(stream.paths, pairs)
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):
+            raise error.__cause__ from None
+        raise
+
+
+def tokenised(
+    dataset: Dataset | IterableDataset,
+    tokenizer: DynamicTagTokenizer,
+    max_seq_len: int,
+    loss_on: Literal["answer", "all"] = "answer",
+    truncate: bool = False,
+) -> Dataset | IterableDataset:
+    """`dataset` with the columns `input_ids` and `labels` (lists of int32), which equal `HLBDDataset`'s items.
+
+    `input_ids` are `[BOS] prompt [SEP] answer [EOS]`; `labels` are the same, and -100 before the first token that is
+    learned. They are not shifted: transformers' models do that. A dataset that is not streamed keeps them in its cache.
+
+    Args:
+        dataset: of `hlbd_dataset`, or made from it (shuffled, split, filtered, …).
+        tokenizer: of the model.
+        max_seq_len: longest sample in tokens.
+        loss_on: as `--loss-on`.
+        truncate: as `--truncate`; a sample whose answer is cut off whole is left out.
+
+    Raises:
+        DataError: a sample is too long and `truncate` is off; for a stream when it is reached.
+    """
+    import datasets
+
+    integers = datasets.List(datasets.Value("int32"))
+    features = datasets.Features({**(dataset.features or {}), "input_ids": integers, "labels": integers})
+    arguments = {
+        "tokenizer": json.dumps(tokenizer.to_dict()),  # a text, so that equal ones have equal hashes
+        "max_seq_len": max_seq_len,
+        "loss_on": loss_on,
+        "truncate": truncate,
+        "code": _code(),  # so that the cache does not outlive a change of ours
+    }
+    return dataset.map(_encode, batched=True, fn_kwargs=arguments, features=features)
+
+
+def _samples(names: tuple[Path, ...], pairs: Pairs) -> Iterator[dict[str, Any]]:
+    for sample in CorpusStream(names, pairs):
+        yield sample._asdict()
+
+
+def _encode(
+    batch: dict[str, list[Any]],
+    tokenizer: str,
+    max_seq_len: int,
+    loss_on: Literal["answer", "all"],
+    truncate: bool,
+    code: str,
+) -> dict[str, list[Any]]:
+    """Columns of the samples of a batch that fit; the encoding itself is `HLBDDataset`'s."""
+    ours = _tokenizer(tokenizer)
+    samples = [Sample(*row) for row in zip(*(batch[name] for name in Sample._fields), strict=True)]
+    # HLBDDataset leaves out what has no room for an answer; here the other columns have to go with it.
+    kept = [i for i, s in enumerate(samples) if not truncate or len(ours.prompt_ids(s.prompt)) < max_seq_len]
+    columns = {name: [values[i] for i in kept] for name, values in batch.items()}
+    columns |= {"input_ids": [], "labels": []}
+    if not kept:
+        return columns
+    encoded = HLBDDataset([samples[i] for i in kept], ours, max_seq_len, loss_on, truncate)
+    for i in range(len(encoded)):
+        tokens, loss_start = encoded[i]
+        ids = tokens.tolist()
+        columns["input_ids"].append(ids)
+        columns["labels"].append([IGNORED] * loss_start + ids[loss_start:])
+    return columns
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(text: str) -> DynamicTagTokenizer:
+    return DynamicTagTokenizer.from_dict(json.loads(text))
+
+
+def _fingerprint(paths: tuple[Path, ...], pairs: Pairs) -> str:
+    """32 hex digits that change with a file's content, with the pairs, and with our code."""
+    state = hashlib.blake2b(f"{pairs}\x1f{_code()}".encode(), digest_size=16)
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                state.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{path}: the data file cannot be read ({error.strerror})") from error
+    return state.hexdigest()
+
+
+def _code() -> str:
+    """16 hex digits of the code that samples and tokens come from."""
+    modules = (
+        training.tasks.hlbd.files,
+        apt_model.tokenizer,
+        training.tasks.hlbd.dataset,
+        training.tasks.hlbd.stream,
+        training.tasks.hlbd.json_stream,
+    )
+    text = "".join(map(inspect.getsource, modules)) + inspect.getsource(_encode)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,28 @@
+"""The held-out questions as a dataset for lm-evaluation-harness, read as training and the verifier read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from training.tasks.hlbd.files import Pairs, load_corpus
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def load(file: str, pairs: Pairs = "levels", **_: Any) -> dict[str, Dataset]:
+    """The split `test`: one row `prompt answer module` for each question of an HLBD file.
+
+    Args:
+        file: a path, or the name of a file in `data/`.
+        pairs: how eight-level concepts become questions; as in training.
+        _: what else the harness knows (its own version, the model's arguments).
+
+    Raises:
+        DataError: the file cannot be used (see `load_corpus`).
+    """
+    from datasets import Dataset
+
+    samples = load_corpus([file], pairs).samples
+    rows = [{"prompt": s.prompt, "answer": s.answer, "module": s.module} for s in samples]
+    return {"test": Dataset.from_list(rows)}
