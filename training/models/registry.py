@@ -1,0 +1,26 @@
+"""The model families by name. Strings only: a family's module is imported when it is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from training.settings.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from training.models.protocol import ModelFamily
+
+MODELS: Registry[ModelFamily] = Registry(
+    kind="model family",
+    flag="--model",
+    group="apt_trainer.models",
+    built_in={"apt": Entry("training.models.apt.family:APTFamily", "APT, a causal decoder with autopoietic attention")},
+    required=("name", "Options", "build", "save", "load"),
+    accepts_classes=True,
+)
+
+
+def describe_models() -> Iterator[str]:
+    """Yield one line per model family: its name and what it is."""
+    for name in MODELS.names():
+        yield f"{name:<12} {MODELS.entry(name).summary}"
