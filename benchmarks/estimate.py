@@ -29,7 +29,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from training.backends.inner_backend import with_options
-from training.backends.registry import load
+from training.backends.registry import BACKENDS
 from training.machine.other_load import OtherLoad
 from training.record.reporter import read_report
 from training.settings.layers import flatten, nest
@@ -85,7 +85,7 @@ def median(rounds: Sequence[Round]) -> Round:
 
 
 def make_config(settings: dict[str, Any]) -> TrainingConfig:
-    config_class = with_options(load("playground"))
+    config_class = with_options(BACKENDS.load("playground"))
     layer = flatten({**COMMON, **settings}, config_class, "benchmark")
     return config_class.from_dict(nest(layer))
 

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training.backends import registry
 from training.backends.inner_backend import with_options
+from training.backends.registry import BACKENDS
 from training.settings.layers import aliases, leaves, type_name
 from training.settings.tree import TrainingConfig
 
@@ -39,8 +39,8 @@ def page() -> str:
     """The whole page as Markdown."""
     lines = [HEAD]
     shown: set[str] = set()
-    for name in registry.BUILT_IN:
-        config_class = with_options(registry.load(name))
+    for name in BACKENDS.built_in:
+        config_class = with_options(BACKENDS.load(name))
         for section, rows in sections(config_class):
             if section not in shown:
                 shown.add(section)

@@ -14,10 +14,10 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from training.backends import registry
 from training.backends.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere, with_options
 from training.backends.preflight import preflight, refuse_unsupported
 from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remote
+from training.backends.registry import BACKENDS, describe_backends
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
 from training.experiments.comparison import compare, parse_comparison
 from training.forecast.dry_run import dry_run_lines
@@ -65,12 +65,12 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
 
 def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) -> int:
     if first.list_backends:
-        print("\n".join(registry.describe()))
+        print("\n".join(describe_backends()))
         return 0
     config_file = find_config(first.config) if first.config is not None else None
     given = (first.backend, backend_name, backend_in(config_file), "playground")
     name = next(name for name in given if name is not None)
-    backend_class = registry.load(name)
+    backend_class = BACKENDS.load(name)
     backend = backend_class()
     inner = inner_backend_of(backend, first.inner_backend, config_file)
     config_class = with_options(backend_class, *([inner] if inner else []))

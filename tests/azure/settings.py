@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from training.backends import registry
 from training.backends.inner_backend import with_options
+from training.backends.registry import BACKENDS
 from training.settings.tree import TrainingConfig
 
 
@@ -20,7 +20,7 @@ def azure_config(
         azure: options of the azure backend; without any the job is serverless, on the default machine.
         sections: any other section's settings.
     """
-    config_class = with_options(registry.load("azure"), registry.load(inner))
+    config_class = with_options(BACKENDS.load("azure"), BACKENDS.load(inner))
     options = {"inner_backend": inner, **(azure or {})}
     config = config_class.from_dict({"backend": "azure", "azure": options, **sections})
     config.validate()

@@ -27,8 +27,8 @@ from tests.support.tracked_runs import (
     train_in_two_parts,
 )
 from training.azure import mlflow_store as azure_store
-from training.backends import registry
 from training.backends.inner_backend import with_options
+from training.backends.registry import BACKENDS
 from training.checkpoints.finished_model import load_trained_model
 from training.errors import ConfigError
 from training.tracking.background import Trackers
@@ -288,9 +288,9 @@ def test_each_part_of_a_run_finds_a_folder_that_is_free() -> None:
     assert azure_store.free_folder(["experiment_report.json", "part_2", "part_3"], wanted) == "part_4"
 
 
-@pytest.mark.parametrize("name", registry.known_names())
+@pytest.mark.parametrize("name", BACKENDS.names())
 def test_every_backend_s_settings_fit_into_a_run_of_azure(name: str) -> None:
-    settings = flat(with_options(registry.load(name))().to_dict())
+    settings = flat(with_options(BACKENDS.load(name))().to_dict())
     assert len(settings) <= azure_store.MAX_PARAMS_OF_RUN
 
 

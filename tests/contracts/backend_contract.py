@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import yaml
 
-from training.backends import registry
 from training.backends.inner_backend import inner_backend_of, with_options
 from training.backends.protocol import Availability, Backend, Feature, LaunchPlan
+from training.backends.registry import BACKENDS
 from training.settings.layers import aliases, find_config, flatten, leaves, read_yaml_layer, resolve
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
@@ -48,7 +48,7 @@ class BackendContract:
 
     @property
     def backend(self) -> type[Backend]:
-        return registry.load(self.name)
+        return BACKENDS.load(self.name)
 
     @property
     def config_class(self) -> type[TrainingConfig]:
@@ -75,7 +75,7 @@ class BackendContract:
 
     def test_the_registry_calls_it_by_its_own_name(self) -> None:
         assert self.backend.name == self.name
-        assert self.name in registry.known_names()
+        assert self.name in BACKENDS.names()
         assert self.name.isidentifier(), "the name is a YAML section and a Python attribute"
 
     def test_its_name_is_not_taken_by_a_section_or_a_setting(self) -> None:
@@ -83,7 +83,7 @@ class BackendContract:
         assert self.name not in {key.rpartition(".")[2] for key, _ in leaves(TrainingConfig)}
 
     def test_it_is_listed_with_a_line_that_says_where_it_runs(self, front_door: FrontDoor) -> None:
-        summary = registry.entry(self.name).summary
+        summary = BACKENDS.entry(self.name).summary
         assert summary.strip()
         assert "\n" not in summary
         listed = [line for line in front_door(["--list-backends"]).stdout.splitlines() if line.split()[0] == self.name]
@@ -119,7 +119,7 @@ class BackendContract:
 
     @pytest.mark.slow
     def test_importing_and_asking_it_brings_in_nothing_heavy(self) -> None:
-        module_name, _, class_name = str(registry.entry(self.name).target).partition(":")
+        module_name, _, class_name = str(BACKENDS.entry(self.name).target).partition(":")
         program = (
             f"import sys; from {module_name} import {class_name} as backend; backend.check(); backend.Options()\n"
             f"print([m for m in {HEAVY} if m in sys.modules])"

@@ -9,9 +9,9 @@ from typing import Any
 
 from tools.parity.tolerance import BY_PRECISION
 from tools.parity.variant import Variant
-from training.backends import registry
 from training.backends.inner_backend import with_options
 from training.backends.protocol import requested_features
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.settings.layers import (
     Layer,
@@ -54,7 +54,7 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
     Raises:
         ConfigError: a setting is unknown, wrong, or not for a comparison; or the backend cannot do what is asked.
     """
-    backend = registry.load(variant.backend)
+    backend = BACKENDS.load(variant.backend)
     config_class = with_options(backend)
     names = leaf_names(config_class)
     own: Layer = {}

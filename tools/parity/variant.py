@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from training.backends import registry
 from training.backends.protocol import Availability, is_remote
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 
 REFERENCE = "playground"
@@ -38,7 +38,7 @@ class Variant:
             ConfigError: unknown backend, or not of this form.
         """
         backend, colon, rest = text.partition(":")
-        registry.entry(backend)
+        BACKENDS.entry(backend)
         settings: list[tuple[str, Any]] = []
         for part in rest.split(",") if colon else ():
             key, equals, value = part.partition("=")
@@ -77,7 +77,7 @@ def expand(words: Sequence[str], ranks: int) -> tuple[Variant, ...]:
     Raises:
         ConfigError: unknown backend, or a malformed setting.
     """
-    named = [Variant.parse(word) for word in words] or [Variant(name) for name in registry.known_names()]
+    named = [Variant.parse(word) for word in words] or [Variant(name) for name in BACKENDS.names()]
     found = [v for variant in named for v in ([variant] if variant.settings else usual(variant.backend, ranks))]
     return tuple(dict.fromkeys(found))
 
@@ -104,7 +104,7 @@ def usual(backend: str, ranks: int) -> Iterator[Variant]:
 def availability(backend: str) -> Availability:
     """Whether a backend can train here; also for one that cannot be imported."""
     try:
-        found = registry.load(backend)
+        found = BACKENDS.load(backend)
     except ConfigError as error:  # a third party's that cannot be imported
         return Availability(False, str(error))
     if is_remote(found()):

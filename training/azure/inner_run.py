@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training.azure.options import options_of
-from training.backends import registry
 from training.backends.inner_backend import with_options
+from training.backends.registry import BACKENDS
 from training.launch.torchrun import ranks_here
 from training.settings.section import Section
 from training.settings.tree import DataConfig, LaunchConfig, TrainingConfig
@@ -65,13 +65,13 @@ def inner_config_here(config: TrainingConfig) -> TrainingConfig:
 
 def _section(config: TrainingConfig) -> Section:
     """The inner backend's options."""
-    inner = registry.load(options_of(config).inner_backend)
+    inner = BACKENDS.load(options_of(config).inner_backend)
     given = getattr(config, inner.name, None)
     return given if isinstance(given, inner.Options) else inner.Options()
 
 
 def _inside(config: TrainingConfig, section: Section, *, data: DataConfig, launch: LaunchConfig) -> TrainingConfig:
-    inner = registry.load(options_of(config).inner_backend)
+    inner = BACKENDS.load(options_of(config).inner_backend)
     values: dict[str, Any] = {name: getattr(config, name) for name in TrainingConfig.model_fields}
     values |= {"backend": inner.name, inner.name: section, "data": data, "launch": launch}
     values["track"] = config.track.model_copy(update=_tracking(config))

@@ -14,7 +14,7 @@ from training.azure.options import AzureOptions, options_of, serverless_size
 from training.azure.search_space import SearchSpace
 from training.azure.trials import sweep_objective
 from training.azure.vm_sizes import gpus_of, vcpus_of
-from training.backends import registry
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.launch.torchrun import ranks_here
 from training.settings.tree import TrainingConfig
@@ -104,7 +104,7 @@ def _environment(options: AzureOptions) -> str | dict[str, Any]:
 def _variables(config: TrainingConfig) -> dict[str, str]:
     """What the inner backend's own launcher would set, were it to start the ranks; and quiet, prompt output."""
     inner = inner_config(config)
-    plan = registry.load(inner.backend)().plan(inner)
+    plan = BACKENDS.load(inner.backend)().plan(inner)
     variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONUNBUFFERED": "1", **(plan.environment if plan else {})}
     if ranks_here(config.launch) > 1:  # the plan counted this machine's cores
         cores = vcpus_of(options_of(config).vm_size or serverless_size(config))

@@ -11,8 +11,8 @@ from training.azure.demand import max_trials
 from training.azure.inner_run import inner_config_here, joins_workspace
 from training.azure.options import AzureOptions, options_of
 from training.azure.search_space import SearchSpace
-from training.backends import registry
 from training.backends.preflight import refuse_unsupported
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError, did_you_mean
 from training.settings.layers import nest
 from training.settings.tree import TrainingConfig
@@ -90,7 +90,7 @@ def _fault(config: TrainingConfig, settings: Mapping[str, Any]) -> str | None:
     """Why a trial would refuse to start; None: it would train."""
     try:
         trial = trial_config(config, settings)
-        inner = registry.load(options_of(config).inner_backend)()
+        inner = BACKENDS.load(options_of(config).inner_backend)()
         inside = inner_config_here(trial)
         refuse_unsupported(inner, inside, resume=False)
         inner.validate(inside)

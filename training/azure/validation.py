@@ -17,8 +17,8 @@ from training.azure.provenance import CHECKOUT
 from training.azure.staging import CODE
 from training.azure.trials import check_sweep
 from training.azure.vm_sizes import DEFAULT_SIZE, GPUS, check_vm_size, gpus_of, size_with
-from training.backends import registry
 from training.backends.preflight import refuse_unsupported
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.launch.torchrun import ranks_here
 from training.settings.tree import TrainingConfig
@@ -121,7 +121,7 @@ def _machines_for(config: TrainingConfig, gpus: int, like: str | None = None) ->
 def _check_environment(options: AzureOptions) -> None:
     if options.environment is None:
         check_image(options.docker_image)
-        if options.inner_backend not in registry.BUILT_IN:
+        if options.inner_backend not in BACKENDS.built_in:
             raise ConfigError(
                 f"inner_backend={options.inner_backend}: our pins lack its package, so the job would not find it; "
                 "give --environment with one that has it"
@@ -172,7 +172,7 @@ def _check_store(uri: str) -> None:
 
 def _check_inner_run(config: TrainingConfig) -> None:
     """What the front door in the job would refuse."""
-    inner = registry.load(options_of(config).inner_backend)()
+    inner = BACKENDS.load(options_of(config).inner_backend)()
     inside = inner_config_here(config)
     section = getattr(inside, inner.name)
     if getattr(section, "hostfile", None) is not None:

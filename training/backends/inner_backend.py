@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field, create_model
 
-from training.backends import registry
 from training.backends.protocol import Backend, RemoteBackend, is_remote
+from training.backends.registry import BACKENDS
 from training.checkpoints.manifest import existing_form
 from training.errors import ConfigError, did_you_mean
 from training.settings.layers import Layer, flatten, read_yaml, resolve
@@ -42,12 +42,12 @@ def inner_backend_of(backend: Backend, given: str | None, config_file: Path | No
             raise ConfigError(f"--inner-backend {given}: --backend {backend.name} trains by itself; leave it out")
         return None
     name = given or _name_in(config_file, backend.name) or backend.Options().inner_backend  # type: ignore[attr-defined]
-    choices = [known for known in registry.known_names() if known != backend.name]
+    choices = [known for known in BACKENDS.names() if known != backend.name]
     if name not in (*choices, backend.name):
         raise ConfigError(
             f"--inner-backend {name}: unknown backend; choose from {', '.join(choices)}{did_you_mean(name, choices)}"
         )
-    found = registry.load(name)
+    found = BACKENDS.load(name)
     if is_remote(found()):
         raise ConfigError(f"--inner-backend {name}: it trains nothing itself; choose from {', '.join(choices)}")
     return found

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_args
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource
 
-from training.backends import registry
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError, did_you_mean
 from training.settings.layers import Layer, aliases, leaves
 from training.settings.tree import TrainingConfig
@@ -142,8 +142,8 @@ def parse_flags(
 def _owners(word: str) -> list[str]:
     """The built-in backends whose options have a flag."""
     found = []
-    for name in registry.BUILT_IN:
-        names = [(key, *aliases(field)) for key, field in leaves(registry.load(name).Options)]
+    for name in BACKENDS.built_in:
+        names = [(key, *aliases(field)) for key, field in leaves(BACKENDS.load(name).Options)]
         flags = {flag(one) for all_names in names for one in all_names}
         if word in flags or word.replace("--no-", "--", 1) in flags:
             found.append(name)

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from training.backends.registry import known_names
+from training.backends.registry import BACKENDS
 from training.checkpoints.manifest import existing_form, is_checkpoint
 from training.errors import ConfigError, did_you_mean
 from training.settings.error_messages import describe_fault
@@ -155,13 +155,13 @@ def flatten(document: Mapping[str, Any], config_class: type[TrainingConfig], whe
                     hint = f"; it belongs to section {names[inner].partition('.')[0]!r}" if inner in names else ""
                     raise ConfigError(f"{where}: unknown key {key!r}{hint or suggestion(str(inner), config_class)}")
                 put(key, inner_value)
-        elif isinstance(value, dict) and name in known_names():
+        elif isinstance(value, dict) and name in BACKENDS.names():
             continue  # another backend's; `deepspeed` is also a setting of huggingface
         elif name in names:
             put(names[name], value)
         elif name in keys:
             put(name, value)
-        elif name not in known_names():
+        elif name not in BACKENDS.names():
             hint = did_you_mean(str(name), sections) if isinstance(value, dict) else ""
             raise ConfigError(f"{where}: unknown key {name!r}{hint or suggestion(str(name), config_class)}")
     return layer

@@ -8,12 +8,12 @@ a user names a class of their own as `package.module:Class`.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -89,12 +89,13 @@ class Registry(Generic[Part]):
         A class named as `package.module:Class` is also looked for in the current directory.
 
         Raises:
-            ConfigError: the name is unknown, or the class of a third party or user cannot be imported or is no such part.
+            ConfigError: the name is unknown, or the class of a third party or user cannot be imported or is not such a
+                part.
         """
         found = self.entry(name)
         module_name, _, class_name = found.target.partition(":")
-        if ":" in name and os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # last: a file of the user's must not shadow a library
+        if ":" in name and (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)  # last: a file of the user's must not shadow a library
         try:
             part: type[Part] = getattr(importlib.import_module(module_name), class_name)
         except (ImportError, AttributeError, ValueError) as error:

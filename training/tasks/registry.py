@@ -14,7 +14,9 @@ TASKS: Registry[Task] = Registry(
     kind="task",
     flag="--task",
     group="apt_trainer.tasks",
-    built_in={"hlbd": Entry("training.tasks.hlbd.task:HLBDTask", "questions with answers, and concepts on eight levels")},
+    built_in={
+        "hlbd": Entry("training.tasks.hlbd.task:HLBDTask", "questions with answers, and concepts on eight levels")
+    },
     required=("name", "Options", "metrics", "prepare", "conclude"),
     accepts_classes=True,
 )

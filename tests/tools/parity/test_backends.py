@@ -14,7 +14,7 @@ import pytest
 from tools.parity.link import Link
 from tools.parity.tolerance import BY_PRECISION
 from tools.parity.variant import availability
-from training.backends import registry
+from training.backends.registry import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = (ROOT / "docs" / "TRAINING_BACKENDS.md", ROOT / "docs" / "zh-CN" / "TRAINING_BACKENDS.md")
@@ -37,9 +37,9 @@ def test_every_backend_that_is_available_here_follows_the_reference_s_curve(tmp_
     assert "certificate: PASS" in done.stdout
     assert figure.read_bytes().startswith(b"\x89PNG")
     read = json.loads(certificate.read_text(encoding="utf-8"))
-    available = {name for name in registry.BUILT_IN if availability(name).ok}
+    available = {name for name in BACKENDS.built_in if availability(name).ok}
     assert {v["backend"] for v in read["variants"] if v["state"] == "pass"} == available
-    assert {v["backend"] for v in read["variants"]} >= set(registry.BUILT_IN), "the others are shown"
+    assert {v["backend"] for v in read["variants"]} >= set(BACKENDS.built_in), "the others are shown"
     for variant in read["variants"]:
         if variant["state"] == "pass":
             assert variant["fingerprints"], variant["name"]
@@ -59,9 +59,9 @@ def test_the_page_declares_the_tolerances_that_are_applied(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 def test_the_page_names_every_backend_every_refused_feature_and_every_link(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for name in registry.BUILT_IN:
+    for name in BACKENDS.built_in:
         assert f"| `{name}` |" in text
-        for feature in registry.load(name).unsupported:
+        for feature in BACKENDS.load(name).unsupported:
             assert f"| {feature.value} |" in text
     for link in Link:
         assert f"| `{link}` |" in text

@@ -14,11 +14,11 @@ from tools import check_training_backends
 from tools.parity.front_door import train
 from tools.parity.settings import DEFAULT, curve_hash, resolved
 from tools.parity.variant import REFERENCE, Variant, expand
-from training.backends import registry
 from training.backends.inner_backend import with_options
-from training.backends.registry import Entry
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError
 from training.settings.layers import leaf_names
+from training.settings.registry import Entry
 from training.tasks.batch_plan import BatchPlan
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +36,7 @@ def test_a_backend_alone_stands_for_its_usual_ways() -> None:
 
 
 def test_without_names_every_backend_is_looked_at() -> None:
-    assert {v.backend for v in expand([], 2)} == set(registry.known_names())
+    assert {v.backend for v in expand([], 2)} == set(BACKENDS.names())
 
 
 def test_a_variant_is_read_as_it_is_written() -> None:
@@ -85,7 +85,7 @@ def test_the_reference_is_one_process_whatever_the_config_says(tmp_path: Path) -
 
 
 def test_the_preset_of_a_backend_does_not_change_what_is_compared() -> None:
-    preset = registry.load(REFERENCE).preset
+    preset = BACKENDS.load(REFERENCE).preset
     assert preset is not None
     config = resolved(Variant(REFERENCE), None, 30)
     assert config.schedule.schedule == DEFAULT["schedule"]
@@ -100,7 +100,7 @@ def test_the_default_config_shows_faults() -> None:
     assert sizes == {size, 1}, "the uneven last batch leaves a second rank without a sample"
     assert plan.steps_per_epoch < 30, "it comes up"
     assert config.run.batch_size * 2 < size, "gradients are accumulated, on two ranks too"
-    assert set(DEFAULT) <= set(leaf_names(with_options(registry.load(REFERENCE))))
+    assert set(DEFAULT) <= set(leaf_names(with_options(BACKENDS.load(REFERENCE))))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_third_party_s_backend_that_cannot_run_is_shown_unless_it_is_asked_for
     from tools.parity.examination import candidate
 
     broken = Entry("no_such_module:Backend", "from package broken-plug-in")
-    monkeypatch.setattr(registry, "third_party", lambda: {"broken": broken})
+    monkeypatch.setattr(BACKENDS, "third_party", {"broken": broken})
     shown = candidate(Variant("broken"), None, 30, is_asked_for=False)
     assert shown.config is None
     assert "no_such_module" in shown.available.reason

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from tests.contracts.backend_contract import BackendContract
-from training.backends import registry
-from training.backends.registry import Entry
+from training.backends.registry import BACKENDS
 from training.record.reporter import read_report
+from training.settings.registry import Entry
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train
@@ -27,7 +27,7 @@ ECHO = Entry("apt_echo_backend:EchoBackend", "from package apt-echo-backend")
 def bring(monkeypatch: pytest.MonkeyPatch, **entries: Entry) -> None:
     """Let the registry see third-party backends as if their packages were installed."""
     monkeypatch.syspath_prepend(str(THIRD_PARTY))
-    monkeypatch.setattr(registry, "third_party", lambda: entries)
+    monkeypatch.setattr(BACKENDS, "third_party", entries)
 
 
 class TestPlayground(BackendContract):
@@ -69,7 +69,7 @@ class TestEcho(BackendContract):
 
 
 def test_the_contract_covers_every_backend_that_is_built() -> None:
-    built = set(registry.BUILT_IN)
+    built = set(BACKENDS.built_in)
     covered = {c.name for c in BackendContract.__subclasses__()}
     assert built <= covered, f"no contract test for {sorted(built - covered)}"
 
@@ -102,8 +102,8 @@ def test_a_plug_in_that_cannot_be_imported_does_not_hide_the_others(
 
 def test_a_plug_in_never_replaces_a_built_in_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     bring(monkeypatch, playground=ECHO)
-    assert registry.load("playground").__name__ == "PlaygroundBackend"
-    assert registry.known_names().count("playground") == 1
+    assert BACKENDS.load("playground").__name__ == "PlaygroundBackend"
+    assert BACKENDS.names().count("playground") == 1
 
 
 def test_a_config_file_may_carry_the_options_of_several_backends(

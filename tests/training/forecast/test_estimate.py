@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.backends.inner_backend import with_options
-from training.backends.registry import load
+from training.backends.registry import BACKENDS
 from training.forecast.dry_run import fit_lines, largest_batch, micro_batches
 from training.forecast.memory import Sharing, rank_memory
 from training.forecast.what_fits import nearest_fit
@@ -32,7 +32,7 @@ GB = 1_000_000_000
 
 
 def config_of(backend: str = "playground", **values: Any) -> TrainingConfig:
-    config_class = with_options(load(backend))
+    config_class = with_options(BACKENDS.load(backend))
     return config_class.from_dict(nest(flatten({"backend": backend, **values}, config_class, "test")))
 
 

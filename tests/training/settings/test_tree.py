@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from tests.conftest import without_free_memory
 from training.backends.inner_backend import with_options
-from training.backends.registry import load
+from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.settings.layers import CONFIGS, aliases, flatten, leaf_names, leaves, nest, read_yaml_layer, resolve
 from training.settings.tree import TrainingConfig
@@ -25,7 +25,7 @@ from training.settings.tree import TrainingConfig
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor
 
-CONFIG = with_options(load("playground"))
+CONFIG = with_options(BACKENDS.load("playground"))
 FIELDS = dict(leaves(CONFIG))
 ALIASES = [(alias, key) for key, field in FIELDS.items() for alias in aliases(field)]
 PRESETS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
