@@ -30,7 +30,7 @@ from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
-from training.tasks.protocol import LanguageModeling
+from training.tasks.language_modeling import LanguageModeling
 
 
 def make_engine(attention: str, config: TrainingConfig, vocab_size: int) -> TorchEngine:

@@ -38,7 +38,7 @@ from tools.landscape.probe import Probe
 from tools.landscape.surface import Surface, surface_path, write_surface
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
-from training.tasks.protocol import LanguageModeling
+from training.tasks.language_modeling import LanguageModeling
 
 TARGET = 1.15
 

@@ -38,7 +38,7 @@ from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import mix
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
-from training.tasks.protocol import LanguageModeling
+from training.tasks.language_modeling import LanguageModeling
 
 FACTOR = 1e4
 EVERY = 100

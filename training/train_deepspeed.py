@@ -10,14 +10,15 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
+from training.backends.placement import Placement
 from training.backends.protocol import FREE_PORT, Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.engines.deepspeed.config import DeepSpeedOptions, deepspeed_json, options_of
 from training.errors import ConfigError
@@ -94,14 +95,43 @@ class DeepSpeedBackend:
             directory=str(config.run.run_dir.absolute().parent) if options.hostfile is not None else None,
         )
 
+    def placement(self, config: TrainingConfig) -> Placement:
+        """See `training.backends.placement`."""
+        options = options_of(config)
+        return Placement.of_launch(config.launch, options.device)._replace(
+            num_threads=options.num_threads,
+            zero_stage=options.zero_stage,
+            cpu_offload=options.cpu_offload,
+            param_offload=options.param_offload,
+        )
+
+    def wider_layouts(self, config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
+        """See `training.backends.placement`: higher ZeRO stages, then offload."""
+        options = options_of(config)
+        present = options.zero_stage
+
+        def changed(**settings: Any) -> TrainingConfig:
+            return config.model_copy(update={self.name: options.model_copy(update=settings)})
+
+        def stage_flag(stage: int) -> str:
+            return f" --zero-stage {stage}" if stage != present else ""
+
+        for stage in range(present + 1, 4):
+            yield changed(zero_stage=stage), stage_flag(stage)
+        if not options.cpu_offload:
+            stage = max(present, 2)
+            yield changed(zero_stage=stage, cpu_offload=True), f"{stage_flag(stage)} --cpu-offload"
+            flags = f"{stage_flag(3)} --cpu-offload --param-offload"
+            yield changed(zero_stage=3, cpu_offload=True, param_offload=True), flags
+
     def run(self, request: RunRequest) -> RunResult:
         """See `Backend.run`."""
         import torch
 
         from training.engines.deepspeed.engine import DeepSpeedEngine
-        from training.loop.run import train_hlbd
         from training.machine.device import pick_device, pick_precision
         from training.machine.ranks import Ranks
+        from training.run import run_task
 
         options = options_of(request.config)
         if options.num_threads is not None:
@@ -119,7 +149,7 @@ class DeepSpeedBackend:
                 f"port {os.environ['MASTER_PORT']}, where the ranks meet, is in use by another program; give "
                 "DeepSpeed's launcher another --master_port"
             ) from error
-        result = train_hlbd(request, ranks, lambda model, config: DeepSpeedEngine(model, config, ranks))
+        result = run_task(request, ranks, lambda model, config, family: DeepSpeedEngine(model, config, ranks, family))
         ranks.barrier()
         ranks.leave()  # not after an error: the other ranks may never come
         return result

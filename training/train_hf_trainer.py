@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
+from training.backends.placement import Placement
 from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.engines.transformers.deepspeed_file import deepspeed_document, zero_stage_of
 from training.engines.transformers.options import HuggingFaceOptions, options_of, passed_on
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from training.engines.transformers.engine import HuggingFaceEngine
     from training.machine.ranks import Ranks
+    from training.models.protocol import ModelFamily
 
 
 class HuggingFaceBackend:
@@ -93,16 +95,22 @@ class HuggingFaceBackend:
             return plan
         return replace(plan, environment={**plan.environment, "DS_ACCELERATOR": "cpu"})
 
+    def placement(self, config: TrainingConfig) -> Placement:
+        """See `training.backends.placement`."""
+        options = options_of(config)
+        place = Placement.of_launch(config.launch, options.device)._replace(num_threads=options.num_threads)
+        return place if options.deepspeed is None else place._replace(zero_stage=zero_stage_of(options))
+
     def run(self, request: RunRequest) -> RunResult:
         """See `Backend.run`."""
         import torch
         from transformers import TrainerCallback
 
-        from training.loop.run import train_hlbd
         from training.loop.trainer import Trainer
         from training.loop.transformers_loop import transformers_loop
         from training.machine.device import pick_device, pick_precision
         from training.machine.ranks import Ranks
+        from training.run import run_task
 
         options = options_of(request.config)
         callbacks = [_callback(name, TrainerCallback) for name in options.trainer_callbacks]
@@ -117,24 +125,26 @@ class HuggingFaceBackend:
         def loop(trainer: Trainer) -> None:
             transformers_loop(trainer, callbacks)
 
-        result = train_hlbd(request, ranks, engine_of(request.config, ranks), loop, checkpoint_name)
+        result = run_task(request, ranks, engine_of(request.config, ranks), loop, checkpoint_name)
         ranks.barrier()
         ranks.leave()  # not after an error: the other ranks may never come
         return result
 
 
-def engine_of(config: TrainingConfig, ranks: Ranks) -> Callable[[nn.Module, TrainingConfig], HuggingFaceEngine]:
-    """(seeded model, resolved config) -> the engine; DeepSpeed is made ready where its file is given."""
+def engine_of(
+    config: TrainingConfig, ranks: Ranks
+) -> Callable[[nn.Module, TrainingConfig, ModelFamily], HuggingFaceEngine]:
+    """Return what makes the engine of a seeded model; DeepSpeed is made ready where its file is given."""
     from training.engines.transformers.engine import HuggingFaceDeepSpeedEngine, HuggingFaceEngine
 
     options = options_of(config)
     if options.deepspeed is None:
-        return lambda model, config: HuggingFaceEngine(model, config, ranks)
+        return lambda model, config, family: HuggingFaceEngine(model, config, ranks, family)
     from training.engines.deepspeed.environment import prepare_deepspeed
 
     prepare_deepspeed(ranks)
     stage = zero_stage_of(options)
-    return lambda model, config: HuggingFaceDeepSpeedEngine(model, config, ranks, stage)
+    return lambda model, config, family: HuggingFaceDeepSpeedEngine(model, config, ranks, family, stage)
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 from pydantic import Field
 
+from training.backends.placement import Placement
 from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, torchrun_plan
@@ -59,14 +60,20 @@ class PlaygroundBackend:
         options = _options(config)
         return torchrun_plan(config.launch, options.device, options.num_threads)
 
+    def placement(self, config: TrainingConfig) -> Placement:
+        """See `training.backends.placement`."""
+        options = _options(config)
+        place = Placement.of_launch(config.launch, options.device)
+        return place._replace(num_threads=options.num_threads, compiled=options.compile)
+
     def run(self, request: RunRequest) -> RunResult:
         """See `Backend.run`."""
         import torch
 
         from training.engines.torch_engine import TorchEngine
-        from training.loop.run import train_hlbd
         from training.machine.device import pick_device, pick_precision
         from training.machine.ranks import Ranks
+        from training.run import run_task
 
         options = _options(request.config)
         if options.num_threads is not None:
@@ -74,8 +81,10 @@ class PlaygroundBackend:
         device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
         pick_precision(request.config.run.precision, device)  # refuse before the ranks meet and the data is read
         ranks = Ranks.join(device)
-        result = train_hlbd(
-            request, ranks, lambda model, config: TorchEngine(model, config, ranks, compile_model=options.compile)
+        result = run_task(
+            request,
+            ranks,
+            lambda model, config, family: TorchEngine(model, config, ranks, family, compile_model=options.compile),
         )
         ranks.leave()  # not after an error: the other ranks may never come
         return result

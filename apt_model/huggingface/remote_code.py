@@ -32,18 +32,26 @@ _CONFIG = re.compile(r"^from apt_model\.config import ModelConfig$", re.MULTILIN
 _OURS = re.compile(r"^from apt_model(?:\.huggingface)?\.(\w+) import", re.MULTILINE)
 
 
-def write_code(directory: str | os.PathLike[str]) -> None:
-    """Write the files of `CODE` into a model directory.
+def code_files() -> dict[str, str]:
+    """Return the code of a model directory: name -> text of each file of `CODE` that is there.
 
     A copy of this file does the same with its own neighbours, so what was opened from a model directory is saved with
     its code too. Where transformers put that copy lie only the files that a model needs, or those that a tokenizer
     needs: each writes its own.
     """
     here = Path(__file__).parent
+    found = {}
     for name in CODE:
         path = next((p for p in (here / name, here.parent / name) if p.is_file()), None)
         if path is not None:
-            (Path(directory) / name).write_text(standalone(path.read_text(encoding="utf-8")), encoding="utf-8")
+            found[name] = standalone(path.read_text(encoding="utf-8"))
+    return found
+
+
+def write_code(directory: str | os.PathLike[str]) -> None:
+    """Write the files of `code_files` into a model directory."""
+    for name, text in code_files().items():
+        (Path(directory) / name).write_text(text, encoding="utf-8")
 
 
 def standalone(code: str) -> str:

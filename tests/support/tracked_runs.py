@@ -20,7 +20,7 @@ from training.loop.trainer import Trainer
 from training.record.report import without_superseded
 from training.record.reporter import LOG_NAME, read_events
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import ModuleTask
+from training.tasks.objective import ModuleObjective
 from training.tracking.choice import trackers_for
 
 SLOW = [
@@ -79,7 +79,7 @@ def train(config: TrainingConfig, callback: Callback | None = None, resume: bool
         config,
         ROWS,
         ROWS[:5],
-        task=ModuleTask(model=lambda: nn.Linear(2, 1), loss=squared_error),
+        task=ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error),
         sinks=trackers_for(config),
         callbacks=[callback] if callback else [],
         resume=resume,

@@ -12,7 +12,7 @@ from torch import nn
 from training.loop.trainer import Trainer
 from training.record.reporter import LOG_NAME, read_events
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import ModuleTask
+from training.tasks.objective import ModuleObjective
 from training.tracking.background import Trackers
 from training.tracking.figures import flat
 from training.tracking.tracker import Point, RunStart, Told, Tracker
@@ -74,7 +74,7 @@ def squared_error(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
 def train_a_line(run_dir: Path, *trackers: Tracker) -> list[tuple[int, float]]:
     """Thirty real updates; returns the curve in the record."""
     config = TrainingConfig.from_dict({"run": {"run_dir": run_dir, "epochs": 3, "batch_size": 2}})
-    task = ModuleTask(model=lambda: nn.Linear(2, 1), loss=squared_error)
+    task = ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error)
     sinks = [Trackers(trackers, run_dir, flat(config.to_dict()), seconds_to_finish=0.3)]
     result = Trainer(config, ROWS, task=task, sinks=sinks).train()
     assert (result.state, result.step) == ("finished", 30)

@@ -18,7 +18,7 @@ from training.errors import ConfigError, UserError
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import ModuleTask
+from training.tasks.objective import ModuleObjective
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,7 @@ def squared_error(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
 
 
 ROWS = [{"x": torch.tensor([n / 10.0, 1.0]), "y": torch.tensor(n / 5.0)} for n in range(20)]
-TASK = ModuleTask(model=lambda: nn.Linear(2, 1), loss=squared_error)
+TASK = ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error)
 
 
 def make_config(run_dir: Path, **run: Any) -> TrainingConfig:
@@ -159,7 +159,7 @@ def test_updates_that_stay_not_finite_stop_the_run_with_advice_and_good_weights(
         return squared_error(model, batch) * (float("nan") if len(calls) > 4 else 1.0)
 
     calls: list[int] = []
-    task = ModuleTask(model=lambda: nn.Linear(2, 1), loss=breaks_after_four)
+    task = ModuleObjective(model=lambda: nn.Linear(2, 1), loss=breaks_after_four)
     config = make_config(tmp_path / "run", epochs=20)
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"max_skipped_updates": 3})})
     trainer = Trainer(config, ROWS, task=task, device="cpu")
@@ -173,7 +173,7 @@ def test_updates_that_stay_not_finite_stop_the_run_with_advice_and_good_weights(
 
 
 def test_a_dataset_of_another_kind_needs_a_task(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="ModuleTask"):
+    with pytest.raises(ConfigError, match="ModuleObjective"):
         Trainer(make_config(tmp_path / "run"), ROWS, device="cpu")
     assert not (tmp_path / "run").exists()
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from training.tasks.batch_plan import mix, shuffled
 from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.protocol import Batch, LanguageModeling
+from training.tasks.objective import Batch
+from training.tasks.language_modeling import LanguageModeling
 
 _BATCH = 64
 """Samples of one forward pass, at most."""

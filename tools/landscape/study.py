@@ -20,7 +20,7 @@ from tools.landscape.subject import Subject, find_subject
 from tools.landscape.surface import Directions, Floats, Surface, check_kept, read_file, surface_path, write_surface
 from training.errors import UserError
 from training.machine.device import pick_device
-from training.tasks.protocol import LanguageModeling
+from training.tasks.language_modeling import LanguageModeling
 
 VERSION = 1
 """Of how a surface is measured: what was measured otherwise is not taken from the cache."""

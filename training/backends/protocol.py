@@ -134,6 +134,9 @@ class Backend(Protocol):
         """Train."""
         ...
 
+    # Optional, asked by the forecasts: `placement(config) -> Placement`, where the ranks compute and how their state
+    # is spread (without it: everything on each rank), and `wider_layouts(config)`, settings that spread it further.
+
 
 class RemoteBackend(Backend, Protocol):
     """A backend that sends the run elsewhere, where the backend that its option `inner_backend` names trains it.

@@ -16,13 +16,15 @@ between `begin` and `commit`; the manifest covers them too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 
 from training.checkpoints.manifest import (
     check_files,
+    BEST_NAME,
     checkpoint_directories,
     existing_form,
     read_manifest,
@@ -30,9 +32,143 @@ from training.checkpoints.manifest import (
 )
 from training.checkpoints.serialization import read_payload, write_payload
 from training.checkpoints.single_file import load_single_file
+from training.engines.protocol import Engine
 from training.errors import CheckpointError
+from training.machine.ranks import Ranks
 from training.storage.atomic import make_temporary, put_in_place, temporary_of
 from training.storage.disk_refusals import disk_refusals
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Which training data a run has: a resumed run must have the same."""
+
+    num_samples: int
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which run wrote a checkpoint, and where."""
+
+    run_id: str | None = None
+    backend: str | None = None
+    world_size: int | None = None
+    device: str | None = None
+    config_hash: str | None = None
+    """`TrainingConfig.curve_hash`."""
+    layout: Mapping[str, Any] | None = None
+    """`Engine.layout`; None: an older checkpoint does not say."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole state of a run after an update."""
+
+    step: int
+    """Updates done."""
+    total_steps: int
+    """Length of the run as it was planned then."""
+    config: Mapping[str, Any]
+    """Settings as plain data: `TrainingConfig.to_dict()`."""
+    engine: Mapping[str, Any]
+    """`Engine.state_dict()`: the same form from every engine."""
+    loop: Mapping[str, Any]
+    """Counters of the loop and states of early stopping, skipped updates and callbacks."""
+    artefacts: Mapping[str, Any]
+    """Plain data of the task, such as the tokenizer."""
+    data: DataIdentity
+    origin: Origin
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return nested plain data and tensors, as the checkpoint's files hold them."""
+        origin = self.origin
+        return {
+            "kind": "checkpoint",
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "run_id": origin.run_id,
+            "backend": origin.backend,
+            "config": dict(self.config),
+            "config_hash": origin.config_hash,
+            "num_samples": self.data.num_samples,
+            "data_fingerprint": self.data.fingerprint,
+            "loop": dict(self.loop),
+            **({"tokenizer": self.artefacts["tokenizer"]} if "tokenizer" in self.artefacts else {}),  # a file of its own
+            "artefacts": {name: value for name, value in self.artefacts.items() if name != "tokenizer"},
+            "world_size": origin.world_size,
+            "device": origin.device,
+            "layout": origin.layout,
+            "engine": dict(self.engine),
+        }
+
+    @classmethod
+    def from_payload(cls, path: Path, payload: Mapping[str, Any]) -> Self:
+        """Read what `to_payload` gave, or an older form of it.
+
+        Raises:
+            CheckpointError: it is a finished model, or a part of it is missing or of another kind.
+        """
+        if payload.get("kind") != "checkpoint":
+            raise CheckpointError(
+                f"--resume {path}: this is a finished model without training state; give a checkpoint_*"
+            )
+        try:
+            return cls(
+                step=payload["step"],
+                total_steps=payload["total_steps"],
+                config=payload["config"],
+                engine=payload["engine"],
+                loop=_present_form(payload["loop"]),
+                artefacts=artefacts_of(payload),
+                data=DataIdentity(payload["num_samples"], payload["data_fingerprint"]),
+                origin=Origin(
+                    payload.get("run_id"), payload.get("backend"), payload.get("world_size"), payload.get("device"),
+                    payload.get("config_hash"), payload.get("layout"),
+                ),
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: its state lacks {error}; it is not a checkpoint of a run") from error
+
+
+def artefacts_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the artefacts in a payload of a checkpoint or a finished model."""
+    tokenizer = {"tokenizer": payload["tokenizer"]} if "tokenizer" in payload else {}
+    return {**tokenizer, **payload.get("artefacts", {})}
+
+
+def _present_form(loop: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring the loop's state of an older checkpoint into today's form."""
+    if "early_stopping" in loop:
+        return dict(loop)
+    return {
+        "batch": loop["batch"],
+        "epoch_loss": loop["epoch_loss"],
+        "early_stopping": {"best": loop["best"], "epochs_without_gain": loop["epochs_without_gain"]},
+        "skipped_updates": {"in_a_row": loop["skipped_in_a_row"]},
+        "callbacks": {},
+    }
+
+
+def save_together(path: Path, ranks: Ranks, engine: Engine, checkpoint: Checkpoint) -> None:
+    """Write a run's checkpoint, whole or not at all. Collective: rank 0 writes, each may add its engine's own files.
+
+    Args:
+        path: directory of the checkpoint; replaced if it exists.
+        ranks: the processes of the run.
+        engine: gives the state that `checkpoint` lacks.
+        checkpoint: everything else.
+
+    Raises:
+        UserError: the disk is full or refuses, on every rank; earlier checkpoints are intact.
+    """
+    state = engine.state_dict()
+    temporary = temporary_of(path)
+    ranks.on_main(lambda: begin(path))
+    with disk_refusals(path, temporary):
+        engine.save_extra(temporary)
+    ranks.barrier()
+    ranks.on_main(lambda: commit(temporary, path, replace(checkpoint, engine=state).to_payload()))
 
 
 def begin(path: Path) -> Path:
@@ -120,3 +256,16 @@ def newest_good(directory: Path) -> tuple[tuple[Path, dict[str, Any]] | None, li
         except CheckpointError as error:
             faults.append(error)
     return None, faults
+
+
+def delete_superseded(directory: Path, keep_last: int | None) -> None:
+    """Delete all but the newest `keep_last` checkpoints (None: keep all) and the best one.
+
+    A checkpoint that cannot be opened is left where it is: it is evidence, and not counted.
+    """
+    if keep_last is None:
+        return
+    found, _ = list_checkpoints(directory)
+    regular = [path for _, path in found if path.name != BEST_NAME]
+    for path in regular[keep_last:]:
+        delete_whole(path)

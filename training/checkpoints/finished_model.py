@@ -2,57 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from apt_model.config import ModelConfig
-from apt_model.errors import ModelError
-from apt_model.model import APT
-from apt_model.portable import CONFIG, build_from_weights, load_portable, save_portable
-from apt_model.tokenizer import DynamicTagTokenizer
-from training.checkpoints.checkpoint import load_checkpoint, newest_good
+from training.checkpoints.checkpoint import artefacts_of, load_checkpoint, newest_good
 from training.checkpoints.manifest import existing_form, is_checkpoint
 from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY, RunDirectory
 from training.checkpoints.single_file import save_single_file
 from training.errors import CheckpointError, UserError
-from training.settings.tree import TrainingConfig
+from training.models.protocol import DESCRIPTION_NAME, Artefacts, ModelFamily, read_description
+from training.models.registry import MODELS
+from training.settings.tree import ModelOptions, TrainingConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT_FAMILY = "apt"
+"""Family of models that were written before the family was recorded."""
 
 
-class TrainedModel(NamedTuple):
-    """A model that can answer."""
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with everything that is needed to use it or to write it in another form."""
 
-    model: APT
-    tokenizer: DynamicTagTokenizer
+    model: nn.Module
+    """In eval mode, on the CPU, when it was read from a file."""
+    family: ModelFamily
+    options: ModelOptions
+    vocabulary: int | None
     origin: Path
     """The file or directory that it was read from."""
+    artefacts: Artefacts = field(default_factory=dict)
+    """Plain data of its task, such as the tokenizer."""
+
+    def num_parameters(self) -> int:
+        """Return how many numbers the model has; a tied tensor counts once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def save(self, directory: Path) -> None:
+        """Write the model as a directory, as its family does.
+
+        Raises:
+            OSError: the disk is full or refuses.
+        """
+        self.family.save(directory, self.model, self.options, self.vocabulary, self.artefacts)
 
 
-def save_final_model(
-    directory: RunDirectory, model: APT, tokenizer: DynamicTagTokenizer, config: TrainingConfig, step: int
-) -> None:
+def save_final_model(directory: RunDirectory, trained: TrainedModel, config: TrainingConfig, step: int) -> None:
     """Write `final_model.pt` and the portable `final_model/`.
 
     Raises:
         UserError: the disk is full or refuses.
     """
+    tokenizer = {"tokenizer": trained.artefacts["tokenizer"]} if "tokenizer" in trained.artefacts else {}
     save_single_file(directory.final_model, {
         "kind": "final_model",
         "step": step,
         "config": config.to_dict(),
-        "model_config": model.config.model_dump(mode="json"),
-        "model": model.state_dict(),
-        "tokenizer": tokenizer.to_dict(),
+        "model_config": trained.options.model_dump(mode="json"),
+        "vocabulary": trained.vocabulary,
+        "model": trained.model.state_dict(),
+        **tokenizer,
+        "artefacts": {name: value for name, value in trained.artefacts.items() if name != "tokenizer"},
     })  # fmt: skip
     try:
-        save_portable(directory.portable_model, model, tokenizer)
+        trained.save(directory.portable_model)
     except OSError as error:
         raise UserError(f"{directory.portable_model}: the model could not be written ({error.strerror})") from error
 
 
 def load_trained_model(path: Path) -> TrainedModel:
-    """The model in `final_model.pt`, `final_model/`, a checkpoint, or the best that a run directory has.
+    """Read the model in `final_model.pt`, `final_model/`, a checkpoint, or the best that a run directory has.
 
     Raises:
         CheckpointError: nothing of ours is there, or it is damaged.
@@ -60,38 +84,76 @@ def load_trained_model(path: Path) -> TrainedModel:
     path = existing_form(path)
     if not path.exists():
         raise CheckpointError(f"{path}: no such model; give a final_model.pt, a checkpoint_* or a run directory")
-    try:
-        if path.is_dir() and not is_checkpoint(path):
-            return _from_directory(path)
-        return _from_payload(path, load_checkpoint(path))
-    except ModelError as error:
-        raise CheckpointError(str(error)) from error
+    if path.is_dir() and not is_checkpoint(path):
+        return _from_directory(path)
+    return _from_payload(path, load_checkpoint(path))
 
 
-def _from_payload(path: Path, payload: dict[str, Any]) -> TrainedModel:
+def model_from_weights(
+    family: ModelFamily, options: ModelOptions, vocabulary: int | None, weights: Mapping[str, Any], where: Path
+) -> nn.Module:
+    """Build a model and give it these weights, in eval mode.
+
+    Args:
+        family: builds it.
+        options: its shape.
+        vocabulary: number of tokens; None: there are none, or the options say.
+        weights: tensors by name, all of them.
+        where: the file that the weights are from, for the error.
+
+    Raises:
+        CheckpointError: names or shapes do not fit.
+    """
     try:
-        if payload["kind"] == "final_model":
-            config = ModelConfig.model_validate(payload["model_config"])
-            weights = payload["model"]
-        else:
-            config = ModelConfig.model_validate(payload["config"]["model"])
-            weights = payload["engine"]["model"]
-        tokenizer = DynamicTagTokenizer.from_dict(payload["tokenizer"], str(path))
+        model = family.build(options, vocabulary)
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{where}: the weights do not fit the model's config ({reason})") from error
+    return model.eval()
+
+
+def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
+    try:
+        is_final = payload["kind"] == "final_model"
+        section = payload.get("config", {}).get("model", {})
+        family = MODELS.load(section.get("model", DEFAULT_FAMILY))()
+        options = family.Options.model_validate(payload["model_config"] if is_final else section)
+        weights = payload["model"] if is_final else payload["engine"]["model"]
     except KeyError as error:
-        raise CheckpointError(f"{path}: holds no APT model with a tokenizer (no {error.args[0]!r} in it)") from error
+        raise CheckpointError(f"{path}: holds no model of ours (no {error.args[0]!r} in it)") from error
     except ValidationError as error:
         raise CheckpointError(f"{path}: the model's config cannot be read ({error.error_count()} faults)") from error
-    return TrainedModel(build_from_weights(config, weights, str(path)), tokenizer, path)
+    vocabulary = payload.get("vocabulary")
+    model = model_from_weights(family, options, vocabulary, weights, path)
+    return TrainedModel(model, family, options, vocabulary, path, artefacts_of(payload))
 
 
 def _from_directory(path: Path) -> TrainedModel:
-    if (path / CONFIG).is_file():
-        return TrainedModel(*load_portable(path), path)
+    if is_model_directory(path):
+        return load_model_directory(path)
     if (path / FINAL_NAME).is_file():
         return load_trained_model(path / FINAL_NAME)
     if (path / MODEL_DIRECTORY).is_dir():
-        return TrainedModel(*load_portable(path / MODEL_DIRECTORY), path / MODEL_DIRECTORY)
+        return load_model_directory(path / MODEL_DIRECTORY)
     found, faults = newest_good(path)
     if found is None:
         raise (faults[0] if faults else CheckpointError(f"{path}: no model and no checkpoint in this directory"))
     return _from_payload(*found)
+
+
+def is_model_directory(path: Path) -> bool:
+    """Return whether a directory looks like a finished model; it may still be damaged."""
+    return (path / DESCRIPTION_NAME).is_file() or (path / "config.json").is_file()
+
+
+def load_model_directory(path: Path) -> TrainedModel:
+    """Read a directory that a family's `save` wrote.
+
+    Raises:
+        CheckpointError: it is none, or it is damaged.
+    """
+    name = read_description(path)["family"] if (path / DESCRIPTION_NAME).is_file() else DEFAULT_FAMILY
+    family = MODELS.load(name)()
+    loaded = family.load(path)
+    return TrainedModel(loaded.module, family, loaded.options, loaded.vocabulary, path, loaded.artefacts)

@@ -21,6 +21,7 @@ from training.errors import CheckpointError
 FORMAT = "apt-checkpoint"
 VERSION = 2
 NAME = "manifest.json"
+BEST_NAME = "checkpoint_best"
 _CHECKPOINT_NAME = re.compile(r"checkpoint(_best|_(epoch|step)_\d+|-\d+)")
 
 

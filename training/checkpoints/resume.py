@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints.checkpoint import load_checkpoint, newest_good
+from training.checkpoints.checkpoint import Checkpoint, DataIdentity, load_checkpoint, newest_good
 from training.checkpoints.manifest import existing_form, is_checkpoint
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
@@ -24,13 +24,12 @@ FREE_TO_CHANGE: Mapping[str, frozenset[str]] = {
             "global_batch_size",  # their product is compared
         }
     ),
-    "data": frozenset({"datasets", "truncate"}),  # what they hold is compared by its fingerprint
 }
 """Settings that a resumed run may change; every other one of these sections decides the curve."""
 
 
-def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tuple[Path, dict[str, Any]] | None:
-    """(path, content) of the checkpoint to go on from, or None to start at the beginning.
+def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tuple[Path, Checkpoint] | None:
+    """Return (path, content) of the checkpoint to go on from, or None to start at the beginning.
 
     Args:
         run_dir: searched for its newest good checkpoint; damaged ones are named and passed over.
@@ -45,7 +44,7 @@ def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tu
         if not path.exists():
             path = existing_form(run_dir / resume_from)
         if is_checkpoint(path) or not path.is_dir():
-            return path, load_checkpoint(path)
+            return path, Checkpoint.from_payload(path, load_checkpoint(path))
         run_dir = path
     elif not resume:
         return None
@@ -61,45 +60,48 @@ def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tu
         )
     if found is None:
         print(f"{run_dir}: no checkpoint yet, training starts from the beginning", flush=True)
-    return found
+        return None
+    path, payload = found
+    return path, Checkpoint.from_payload(path, payload)
 
 
-def what_does_not_carry_over(payload: Mapping[str, Any], config: TrainingConfig, ranks: Ranks) -> list[str]:
-    """Why the resumed run will not be bit for bit the one that was interrupted; empty where it will.
+def what_does_not_carry_over(
+    checkpoint: Checkpoint, config: TrainingConfig, ranks: Ranks, layout: Mapping[str, Any]
+) -> list[str]:
+    """Return why the resumed run will not be bit for bit the one that was interrupted; empty where it will.
 
     Args:
-        payload: of the checkpoint, which `refuse_another_run` let through.
-        config: of the resumed run.
+        checkpoint: one that `refuse_another_run` let through.
+        config: settings of the resumed run.
         ranks: its processes.
+        layout: of its engine's state.
     """
-    sums: list[str] = []
-    now_is = {"backend": config.backend, "world_size": ranks.world_size, "device": ranks.device.type}
-    for name, now in now_is.items():
-        was = payload.get(name, now)
-        if was != now:
-            sums.append(f"{name} {was} -> {now}")
-    options_then, options = payload["config"].get("deepspeed") or {}, getattr(config, "deepspeed", None)
-    for name in ("zero_stage", "cpu_offload", "param_offload"):
-        if options is not None and name in options_then and options_then[name] != getattr(options, name):
-            sums.append(f"{name} {options_then[name]} -> {getattr(options, name)}")
-    batch_size_then = payload["config"]["run"]["batch_size"]
-    if batch_size_then != config.run.batch_size:
-        sums.append(f"batch_size {batch_size_then} -> {config.run.batch_size}")
-    told = []
-    if sums:
-        told.append(f"{', '.join(sums)} sums in another order: the curve goes on within the parity tolerance")
-        if config.model.dropout > 0.0:
-            told.append("dropout may draw other masks")
-    if config.run.precision == "fp16" and "scaler" not in payload["engine"]:
-        told.append("the loss scale starts anew")
-    if config.optimizer.stabilizer != "none" and "stabilizer" not in payload["engine"]:
-        told.append(f"the stabilizer ({config.optimizer.stabilizer}) starts anew")
-    return told
+    origin = checkpoint.origin
+    was = {"backend": origin.backend, "world_size": origin.world_size, "device": origin.device}
+    now = {"backend": config.backend, "world_size": ranks.world_size, "device": ranks.device.type}
+    if origin.layout is not None:
+        both = origin.layout.keys() & layout.keys()  # another backend's layout differs by the backend already
+        was |= {name: origin.layout[name] for name in layout if name in both}
+        now |= {name: layout[name] for name in layout if name in both}
+    was["batch_size"], now["batch_size"] = checkpoint.config["run"]["batch_size"], config.run.batch_size
+    changed = [f"{name} {was[name]} -> {now[name]}" for name in now if was[name] is not None and was[name] != now[name]]
+    reasons = []
+    if changed:
+        reasons.append(
+            f"{', '.join(changed)} sums in another order: the curve goes on within the parity tolerance"
+        )
+        if getattr(config.model, "dropout", 0.0) > 0.0:
+            reasons.append("dropout may draw other masks")
+    if config.run.precision == "fp16" and "scaler" not in checkpoint.engine:
+        reasons.append("the loss scale starts anew")
+    if config.optimizer.stabilizer != "none" and "stabilizer" not in checkpoint.engine:
+        reasons.append(f"the stabilizer ({config.optimizer.stabilizer}) starts anew")
+    return reasons
 
 
-def another_length(payload: Mapping[str, Any], config: TrainingConfig, total_steps: int) -> str | None:
-    """What to tell where the schedule is stretched to another end than the interrupted run's; None where it is not."""
-    schedule, planned = config.schedule.schedule, payload["total_steps"]
+def another_length(checkpoint: Checkpoint, config: TrainingConfig, total_steps: int) -> str | None:
+    """Return a warning where the schedule is stretched to another end than the interrupted run's; else None."""
+    schedule, planned = config.schedule.schedule, checkpoint.total_steps
     if planned == total_steps or schedule not in ("cosine", "linear"):
         return None
     return (
@@ -109,33 +111,39 @@ def another_length(payload: Mapping[str, Any], config: TrainingConfig, total_ste
 
 
 def refuse_another_run(
-    path: Path, payload: Mapping[str, Any], config: TrainingConfig, num_samples: int, fingerprint: str | None
+    path: Path, checkpoint: Checkpoint, config: TrainingConfig, num_samples: int, fingerprint: str | None
 ) -> None:
-    """What decides the curve must be what it was, or the resumed run would not be that run.
+    """Refuse a checkpoint of a run with other data or other settings that decide the curve.
 
     Raises:
-        CheckpointError: a finished model, another setting or other data; names what differs.
+        CheckpointError: names what differs.
     """
-    if payload.get("kind") != "checkpoint":
-        raise CheckpointError(f"--resume {path}: this is a finished model without training state; give a checkpoint_*")
-    if payload["num_samples"] != num_samples or payload["data_fingerprint"] != fingerprint:
+    if checkpoint.data != DataIdentity(num_samples, fingerprint):
         raise CheckpointError(
-            f"--resume {path}: the training data is not what it was ({payload['num_samples']} samples then, "
+            f"--resume {path}: the training data is not what it was ({checkpoint.data.num_samples} samples then, "
             f"{num_samples} now, or other content); give the same --datasets"
         )
-    samples_then = RunConfig.model_validate(payload["config"]["run"]).samples_per_update
+    samples_then = RunConfig.model_validate(checkpoint.config["run"]).samples_per_update
     if samples_then != config.run.samples_per_update:
         raise CheckpointError(
             f"--resume {path}: the global batch had {samples_then} samples and has {config.run.samples_per_update} "
             f"now; set --global-batch-size {samples_then}, or start a new run in another --run-dir"
         )
-    was, now = payload["config"], config.to_dict()
+    if (task_then := checkpoint.config.get("task", "hlbd")) != config.task:
+        raise CheckpointError(
+            f"--resume {path}: the task was {task_then!r} in the run and is {config.task!r} now; set --task {task_then}"
+        )
+    was, now = checkpoint.config, config.to_dict()
+    free = FREE_TO_CHANGE | {"data": type(config.data).free_to_change}
     for section in ("model", "data", "optimizer", "schedule", "run"):
-        for name in now[section]:
-            if name in FREE_TO_CHANGE.get(section, ()):
+        for name, value in now[section].items():
+            if name in free.get(section, ()):
                 continue
-            if was[section].get(name) != now[section][name]:
+            # A setting that the run did not know yet had what is now its default.
+            declared = type(getattr(config, section)).model_fields[name].get_default(call_default_factory=True)
+            before = was[section].get(name, declared)
+            if before != value:
                 raise CheckpointError(
-                    f"--resume {path}: {name} was {was[section].get(name)!r} in the run and is "
-                    f"{now[section][name]!r} now; set it back, or start a new run in another --run-dir"
+                    f"--resume {path}: {name} was {before!r} in the run and is {value!r} now; set it back, or start a "
+                    "new run in another --run-dir"
                 )

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from training.checkpoints.manifest import checkpoint_directories
+from training.checkpoints.manifest import BEST_NAME, checkpoint_directories
 from training.errors import UserError
 from training.record.reporter import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, put_back
 
 CONFIG_NAME = "config.yaml"
-BEST_NAME = "checkpoint_best"
 FINAL_NAME = "final_model.pt"
 MODEL_DIRECTORY = "final_model"
 LOCK_NAME = ".lock"

@@ -1,4 +1,4 @@
-"""Measuring without training, over all ranks: what every engine does alike, but for its forward pass."""
+"""Measuring without training, over all ranks: the same for every engine but for its forward pass."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from training.engines.results import EvaluationResult
+from training.engines.results import EvaluationResult, FigureSums
 from training.machine.ranks import Ranks
-from training.tasks.protocol import Batch, LossSum
+from training.machine.seeding import seed_torch
+from training.tasks.objective import Batch, LossSum
 
 
 @torch.no_grad()
 def evaluate_with(forward: Callable[[Batch], LossSum], batches: Iterable[Batch], ranks: Ranks) -> EvaluationResult:
-    """The means over all ranks' batches. Collective.
+    """Average over all ranks' batches. Collective.
+
+    Each batch is seeded, so that a loss with random draws gives the same figure for the same weights, every time.
 
     Args:
-        forward: a batch on the device -> its summed loss; the model is in evaluation mode.
-        batches: this rank's, on the CPU; those of weight 0 only take part.
+        forward: computes the summed loss of a batch on the device; the model is in evaluation mode.
+        batches: of this rank, on the CPU; those of weight 0 only take part.
         ranks: the processes, and the device of this one.
     """
-    sums = torch.zeros(2, dtype=torch.float64)
+    sums = FigureSums(torch.device("cpu"), torch.float64)
     own_weight = 0
     for batch in batches:
+        seed_torch(batch.seed, ranks.device)
         result = forward(batch.to(ranks.device))
-        if batch.weight:
-            sums += torch.stack([result.loss.double(), result.correct.double()]).cpu()
+        on_host = LossSum(result.loss.double().cpu(), {name: s.double().cpu() for name, s in result.sums.items()})
+        sums.add(on_host, batch.weight)
         own_weight += batch.weight
-    loss_sum, num_right, weight = ranks.total([*sums.tolist(), own_weight])
-    return EvaluationResult(loss_sum / max(1.0, weight), num_right / max(1.0, weight), int(weight))
+    *totals, weight = ranks.total([*sums.stacked().tolist(), own_weight])
+    loss, metrics = sums.means(totals, max(1.0, weight))
+    return EvaluationResult(loss, int(weight), metrics)

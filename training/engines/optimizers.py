@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.engines.muon import Float32Muon
+from training.models.protocol import ParameterGroups
 from training.settings.tree import OptimizerConfig
 
 
@@ -87,38 +88,43 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
         yield from group["params"]
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig, device: torch.device) -> OptimizerSet:
-    """AdamW on everything, or Muon on the hidden matrices and AdamW on the rest.
+def build_optimizers(
+    model: nn.Module, groups: ParameterGroups, config: OptimizerConfig, device: torch.device
+) -> OptimizerSet:
+    """Build AdamW for everything, or Muon for the matrices between hidden features and AdamW for the rest.
 
-    Muon (Jordan et al. 2024) is for the matrices between hidden features: embeddings, output heads, norms and the
-    autopoietic controls, which start at zero and have one row per head, stay with AdamW. `match_rms_adamw` (Moonlight,
-    arXiv 2502.16982) scales Muon's updates so that one learning rate serves both. Weight decay is for matrices.
+    `match_rms_adamw` (Moonlight, arXiv 2502.16982) scales the updates of Muon (Jordan et al. 2024) so that one learning
+    rate serves both. Embeddings, output heads and norms always stay with AdamW; weight decay is for matrices and tables.
+
+    Args:
+        model: gives the names under which states are saved.
+        groups: the model's trained parameters, as its family sorts them.
+        config: which optimizer, and its settings.
+        device: of the parameters.
     """
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    controls = {id(p) for name, p in model.named_parameters() if "self_control" in name or name.startswith("head.")}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    hidden = [p for p in parameters if p.ndim == 2 and id(p) not in tables and id(p) not in controls]
-    rest = parameters
     optimizers: dict[str, torch.optim.Optimizer] = {}
-    if config.optimizer == "muon" and hidden:
-        is_hidden = {id(p) for p in hidden}
-        rest = [p for p in parameters if id(p) not in is_hidden]
+    by_muon: set[int] = set()
+    if config.optimizer == "muon" and groups.matrices:
+        by_muon = {id(p) for p in groups.matrices}
         muon = Float32Muon if device.type == "cpu" else torch.optim.Muon
         optimizers["muon"] = muon(
-            hidden,
+            groups.matrices,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             momentum=config.muon_momentum,
             adjust_lr_fn="match_rms_adamw",
         )
-    groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    # In the model's own order: DeepSpeed lays the parameters of a group behind each other in it.
+    decayed = {id(p) for p in (*groups.matrices, *groups.embeddings)} - by_muon
+    norms = {id(p) for p in groups.norms}
+    parts = [
+        {"params": [p for p in model.parameters() if id(p) in decayed], "weight_decay": config.weight_decay},
+        {"params": [p for p in model.parameters() if id(p) in norms], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    if groups:
+    parts = [part for part in parts if part["params"]]
+    if parts:
         optimizers["adamw"] = torch.optim.AdamW(
-            groups,
+            parts,
             lr=config.learning_rate,
             betas=(config.adam_beta1, config.adam_beta2),
             eps=config.adam_eps,

@@ -1,27 +1,34 @@
-"""What an update and an evaluation give."""
+"""Figures of an update and of an evaluation, and how they are summed on the device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from training.tasks.objective import LossSum
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """One update's figures, over the global batch."""
+    """Figures of one update, over the global batch."""
 
     loss: float
     """Mean over the weight (answer tokens), before any division by accumulation."""
-    accuracy: float
-    """Share of the weight's tokens that were right, 0 to 1."""
     grad_norm: float
     """Global norm of the gradient before stabilizer and clipping."""
     weight: int
     tokens: int
+    """Tokens read by all ranks, never padding; 0 where samples have no tokens."""
     forward_ms: float
     backward_ms: float
     skipped: bool
     """The update was left out because the loss or the gradient was not finite; the weights did not change."""
     clipped: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Measured metrics of the task, each a mean over the weight."""
 
 
 @dataclass(frozen=True)
@@ -29,5 +36,49 @@ class EvaluationResult:
     """Means over a data set."""
 
     loss: float
-    accuracy: float
     weight: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class FigureSums:
+    """Sums of the loss and the metrics of several batches, kept on the device until they are read in one transfer.
+
+    Args:
+        device: where the batches are computed.
+        dtype: of the sums.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        self._zero = torch.zeros((), device=device, dtype=dtype)
+        self._loss = self._zero
+        self._metrics: dict[str, Tensor] = {}
+
+    def add(self, result: LossSum, weight: int) -> None:
+        """Add a batch's sums; one of weight 0 only makes the names of the metrics known."""
+        for name, value in result.sums.items():
+            so_far = self._metrics.get(name, self._zero)
+            self._metrics[name] = so_far + value.detach() if weight else so_far
+        if weight:
+            self._loss = self._loss + result.loss.detach()
+
+    def clear(self) -> None:
+        """Begin again, for the next update."""
+        self._loss = self._zero
+        self._metrics = {name: self._zero for name in self._metrics}
+
+    def stacked(self) -> Tensor:
+        """Return one vector: the loss, then the metrics in the order of `means`."""
+        return torch.stack([self._loss, *self._metrics.values()])
+
+    def means(self, totals: list[float], weight: float) -> tuple[float, dict[str, float]]:
+        """Divide the totals over all ranks.
+
+        Args:
+            totals: `stacked`, summed over the ranks.
+            weight: of all ranks' batches.
+
+        Returns:
+            The mean loss, and the mean of each metric by name.
+        """
+        loss, *metrics = (total / weight for total in totals)
+        return loss, dict(zip(self._metrics, metrics, strict=True))

@@ -15,8 +15,9 @@ from training.engines.optimizers import build_optimizers
 from training.engines.results import EvaluationResult
 from training.engines.stabilizer import DBCDAC
 from training.machine.ranks import Ranks
+from training.models.protocol import BaseFamily, ModelFamily
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import Batch, LossFunction, LossSum
+from training.tasks.objective import Batch, LossFunction, LossSum
 
 
 class TorchParts:
@@ -26,13 +27,20 @@ class TorchParts:
         model: fresh or loaded, the same on every rank; it is moved to the device.
         config: optimizer, precision, clipping, stabilizer.
         ranks: the processes of the run, and the device of this one.
+        family: sorts the parameters; None: by the kind of module.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily | None = None
+    ) -> None:
         self.ranks = ranks
+        self.layout: Mapping[str, Any] = {}
+        self.family: ModelFamily = family or BaseFamily()
         device = ranks.device
         self._model = model.to(device)
-        self._optimizers = build_optimizers(self._model, config.optimizer, device)
+        self._optimizers = build_optimizers(
+            self._model, self.family.parameter_groups(self._model), config.optimizer, device
+        )
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
         self._max_grad_norm = config.optimizer.max_grad_norm
         self._precision = config.run.precision

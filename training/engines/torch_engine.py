@@ -1,7 +1,7 @@
 """One whole optimizer update: forward and backward over the micro-batches, normalisation, clipping, step.
 
 The loop says *what* (batches, loss, learning rate), an engine *how*: plain torch in one or several processes here,
-DeepSpeed in `deepspeed_engine.py`, transformers' Trainer in `hf_engine.py`.
+DeepSpeed in `engines/deepspeed`, transformers' Trainer in `engines/transformers`.
 """
 
 from __future__ import annotations
@@ -11,66 +11,19 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.engines.results import EvaluationResult, UpdateResult
+from training.engines.results import EvaluationResult, FigureSums, UpdateResult
 from training.engines.torch_base import TorchParts
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_torch
+from training.models.protocol import ModelFamily
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import Batch, LossFunction
-
-
-class Engine(Protocol):
-    """What holds the model in training. Every method is collective: all ranks call it, in the same order."""
-
-    ranks: Ranks
-
-    def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
-        """Measure without training; each rank brings its own batches, the result is of all."""
-        ...
-
-    def model(self) -> nn.Module:
-        """The bare module with all weights, on rank 0 at least."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on, as plain data and whole tensors by parameter name.
-
-        `{"model": …, "optimizers": {"adamw": {name: {…}}, …}, …}`: the same form whatever the engine, so that any
-        engine with any number of ranks goes on from it. Complete on rank 0; other ranks may get an empty one.
-        """
-        ...
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from a saved state, which every rank brings whole."""
-        ...
-
-    def save_extra(self, directory: Path) -> None:
-        """Write what else the engine's own tools want to find in a checkpoint directory."""
-        ...
-
-
-class UpdatingEngine(Engine, Protocol):
-    """An engine that our own loop drives: it makes whole updates."""
-
-    def update(
-        self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
-    ) -> UpdateResult:
-        """Train on one global batch.
-
-        Args:
-            micro_batches: this rank's share, as many on each rank. A batch of weight 0 takes part in every forward and
-                backward pass and adds nothing.
-            loss: summed loss of one micro-batch.
-            learning_rate: of this update.
-            weight: of the whole global batch, over all ranks: gradients are normalised by it.
-        """
-        ...
+from training.tasks.objective import Batch, LossFunction
 
 
 class Stopwatch:
@@ -109,11 +62,19 @@ class TorchEngine(TorchParts):
         model: fresh or loaded, the same on every rank; it is moved to the device.
         config: optimizer, precision, clipping, stabilizer.
         ranks: the processes of the run, and the device of this one.
+        family: sorts the parameters; None: by the kind of module.
         compile_model: run the forward pass through `torch.compile`.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, compile_model: bool = False) -> None:
-        super().__init__(model, config, ranks)
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        ranks: Ranks,
+        family: ModelFamily | None = None,
+        compile_model: bool = False,
+    ) -> None:
+        super().__init__(model, config, ranks, family)
         device = ranks.device
         self._ddp = (
             DistributedDataParallel(
@@ -126,14 +87,14 @@ class TorchEngine(TorchParts):
         if compile_model:  # batches are as long as their longest sample, so shapes vary
             self._forward = cast(nn.Module, torch.compile(self._forward, dynamic=True))
         self._stopwatch = Stopwatch(device)
+        self._sums = FigureSums(device)
 
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
     ) -> UpdateResult:
         """See `UpdatingEngine.update`."""
         self._model.train()
-        losses: list[Tensor] = []
-        right: list[Tensor] = []
+        self._sums.clear()
         for number, batch in enumerate(micro_batches):
             seed_torch(batch.seed, self.ranks.device)
             on_device = batch.to(self.ranks.device)
@@ -148,24 +109,19 @@ class TorchEngine(TorchParts):
                 share = result.loss / (weight / self.ranks.world_size) if batch.weight else result.loss * 0.0
                 torch.autograd.backward(self._scaler.scale(share) if self._scaler else share)
             self._stopwatch.add(start, middle, self._stopwatch.mark())
-            if batch.weight:
-                losses.append(result.loss.detach())
-                right.append(result.correct.detach())
+            self._sums.add(result, batch.weight)
         if self._scaler:
             for optimizer in self._optimizers.optimizers.values():
                 self._scaler.unscale_(optimizer)
         norm = self._gradient_norm()
         # The only wait for the device in an update: the bar's figures and the decision to skip come in one transfer.
-        zero = torch.zeros((), device=self.ranks.device)
-        figures = torch.stack([sum(losses, zero).float(), sum(right, zero).float(), norm.float()])
-        own_loss, own_right, grad_norm = figures.tolist()
+        *own_sums, grad_norm = torch.cat([self._sums.stacked(), norm.float().reshape(1)]).tolist()
         own_tokens = sum(batch.tokens for batch in micro_batches)
         # The norm is of the averaged gradient and the same on each rank; the sum still makes all skip where one would.
-        loss_sum, num_right, tokens, not_finite = self.ranks.total([
-            own_loss, own_right, own_tokens, float(not math.isfinite(grad_norm)),
-        ])  # fmt: skip
+        *totals, tokens, not_finite = self.ranks.total([*own_sums, own_tokens, float(not math.isfinite(grad_norm))])
+        loss, metrics = self._sums.means(totals, weight)
         forward_ms, backward_ms = self._stopwatch.read()
-        finite = math.isfinite(loss_sum) and not not_finite
+        finite = math.isfinite(loss) and not not_finite
         clipped = False
         if finite:
             clipped = self._apply(norm, grad_norm, learning_rate)
@@ -174,8 +130,8 @@ class TorchEngine(TorchParts):
             self._scaler.update()
         self._optimizers.zero_grad()
         return UpdateResult(
-            loss=loss_sum / weight,
-            accuracy=num_right / weight,
+            loss=loss,
+            metrics=metrics,
             grad_norm=grad_norm,
             weight=weight,
             tokens=int(tokens),

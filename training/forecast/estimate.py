@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
+from training.backends.placement import Placement, placement_of
 from training.forecast.dry_run import describe, fit_lines, micro_batches
-from training.forecast.memory import DeviceKind, RankMemory, Sharing, checkpoint_bytes, rank_memory, sharing
-from training.forecast.update_time import Mix, Pace, extra_seconds, fit_pace, largest_of, work_of
+from training.forecast.memory import DeviceKind, RankMemory, checkpoint_bytes, rank_memory
+from training.forecast.update_time import Mix, Pace, extra_seconds, fit_pace, largest_of
 from training.machine.free_memory import host_memory
 from training.machine.other_load import OtherLoad
 from training.machine.units import as_duration, as_size
-from training.models.apt.activations import FP32, BatchShape
-from training.models.apt.size import count_parameters
+from training.models.cost import FP32, BatchShape, ModelCost, count, work_of
 from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 
@@ -33,8 +33,9 @@ class Estimate:
     """Figures of a whole run. Times in seconds."""
 
     config: TrainingConfig
+    cost: ModelCost
     device: DeviceKind
-    spread: Sharing
+    placement: Placement
     num_samples: int
     num_tokens: int
     """Read in an epoch."""
@@ -89,11 +90,12 @@ class Estimate:
         return self.start_seconds + self.training_seconds + evaluations + checkpoints + self.final_seconds
 
     def needed(self, other: TrainingConfig) -> int:
-        """Bytes of a rank with other settings: what is computed for them, moved by as much as it was off for these."""
-        share = -(-other.run.samples_per_update // sharing(other).ranks)
+        """Compute the bytes of a rank with other settings, moved by as much as the figure was off for these."""
+        placement = placement_of(other)
+        share = -(-other.run.samples_per_update // placement.ranks)
         size = min(other.run.batch_size, share)
         batch = BatchShape(size, self.batch.width, -(-self.batch.positions * size // self.batch.samples))
-        computed = rank_memory(other, batch, micro_batches(other), self.device).peak
+        computed = rank_memory(other, self.cost, batch, micro_batches(other, placement), self.device, placement).peak
         return self.peak_bytes + computed - self.computed.peak
 
 
@@ -106,52 +108,56 @@ def estimate(config: TrainingConfig) -> Estimate:
     started = time.perf_counter()
     import torch
 
+    from training.forecast.measured_cost import cost_of
     from training.forecast.rehearsal import Rehearsal
 
-    spread = sharing(config)
-    rehearsal = Rehearsal(config, spread)
-    config, dataset = rehearsal.config, rehearsal.train
+    placement = placement_of(config)
+    rehearsal = Rehearsal(config, placement)
+    config, prepared = rehearsal.config, rehearsal.prepared
+    lengths, weights = (f(prepared.train) for f in (prepared.objective.lengths, prepared.objective.weights))
     device = cast(DeviceKind, rehearsal.device.type)
     available = torch.cuda.mem_get_info()[0] if device == "cuda" else host_memory()
     ready, load = time.perf_counter(), OtherLoad()
     trainer, measured = rehearsal.calibrate()
     other_load = load.share()
 
-    model, run = config.model, config.run
+    run, cost = config.run, cost_of(prepared)
     # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
-    stand_in = Mix(trainer.plan, dataset.weights, run.batch_size, ranks=1)
+    stand_in = Mix(trainer.plan, weights, run.batch_size, ranks=1)
     tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
-    pace = fit_pace([work_of(model, shapes) for shapes in tried], measured.seconds)
-    first = [work_of(model, stand_in.shapes(0, step)) for step in range(len(measured.warmup))]
-    plan = BatchPlan(dataset.lengths, run.samples_per_update, run.seed, config.data.length_window)
+    pace = fit_pace([work_of(cost, shapes) for shapes in tried], measured.seconds)
+    first = [work_of(cost, stand_in.shapes(0, step)) for step in range(len(measured.warmup))]
+    plan = BatchPlan(lengths, run.samples_per_update, run.seed, config.data.length_window)
     steps = plan.steps_per_epoch
     total = min(run.epochs * steps, run.max_steps or run.epochs * steps)
-    updates = Mix(plan, dataset.weights, run.batch_size, spread.ranks).updates(limit=total)
+    updates = Mix(plan, weights, run.batch_size, placement.ranks).updates(limit=total)
 
     largest = largest_of(updates)
-    computed = rank_memory(config, largest, micro_batches(config), device)
-    instead = rank_memory(config, largest_of(tried), max(map(len, tried)), device, Sharing())
+    computed = rank_memory(config, cost, largest, micro_batches(config, placement), device, placement)
+    instead = rank_memory(config, cost, largest_of(tried), max(map(len, tried)), device, Placement())
+    is_measured = placement.zero_stage is None
     return Estimate(
         config=config,
+        cost=cost,
         device=device,
-        spread=spread,
-        num_samples=len(dataset),
-        num_tokens=int((dataset.lengths - 1).sum()),
-        longest=int(dataset.lengths.max()),
+        placement=placement,
+        num_samples=len(prepared.train),
+        num_tokens=int((lengths - 1).sum()) if lengths.any() else 0,
+        longest=int(lengths.max()),
         steps_per_epoch=steps,
         total_steps=total,
         num_measured=len(measured.seconds),
-        update_seconds=statistics.fmean(pace.seconds(work_of(model, shapes)) for shapes in updates),
-        uncertainty=_uncertainty(pace, [work_of(model, shapes) for shapes in tried], measured.seconds),
+        update_seconds=statistics.fmean(pace.seconds(work_of(cost, shapes)) for shapes in updates),
+        uncertainty=_uncertainty(pace, [work_of(cost, shapes) for shapes in tried], measured.seconds),
         warmup_seconds=extra_seconds(pace, first, measured.warmup),
         start_seconds=ready - started + measured.build_seconds,
-        num_evaluations=-(-total // steps) if rehearsal.validation is not None else 0,
+        num_evaluations=-(-total // steps) if prepared.validation is not None else 0,
         evaluation_seconds=measured.evaluation_seconds,
         num_checkpoints=(saves := count_checkpoints(config, steps, total)).written,
         num_kept=saves.kept,
         checkpoint_seconds=measured.checkpoint_seconds,
         final_seconds=measured.final_seconds,
-        checkpoint_bytes=measured.checkpoint_bytes if spread.zero_stage is None else checkpoint_bytes(config),
+        checkpoint_bytes=measured.checkpoint_bytes if is_measured else checkpoint_bytes(config, cost, placement),
         computed=computed,
         peak_bytes=max(0, measured.peak_bytes + computed.peak - instead.peak),
         batch=largest,
@@ -188,17 +194,15 @@ def _uncertainty(pace: Pace, amounts: list[float], seconds: list[float]) -> floa
 
 def lines(found: Estimate) -> Iterator[str]:
     """The estimate as a person reads it."""
-    config, spread = found.config, found.spread
-    ranks = f" by {spread.ranks} ranks" if spread.ranks > 1 else ""
-    yield (
-        f"data        {found.num_samples:,} samples and {found.num_tokens:,} tokens an epoch, the longest of "
-        f"{found.longest} tokens"
-    )
+    config, placement = found.config, found.placement
+    ranks = f" by {placement.ranks} ranks" if placement.ranks > 1 else ""
+    tokens = f" and {found.num_tokens:,} tokens an epoch, the longest of {found.longest} tokens"
+    yield f"data        {found.num_samples:,} samples{tokens if found.num_tokens else ' an epoch'}"
     yield (
         f"steps       {found.steps_per_epoch:,} an epoch, {found.total_steps:,} in all, "
         f"{config.run.samples_per_update} samples each{ranks}"
     )
-    yield f"model       {count_parameters(config.model).total:,} parameters, {config.run.precision}"
+    yield f"model       {count(found.cost):,} parameters, {config.run.precision}"
     kind = "tensors on the GPU" if found.device == "cuda" else "resident set"
     yield (
         f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
@@ -223,7 +227,7 @@ def lines(found: Estimate) -> Iterator[str]:
             f"            other programs took {found.other_load:.0%} of the processors meanwhile; alone the run is "
             "faster, and how much is not known"
         )
-    kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count_parameters(config.model).total
+    kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count(found.cost)
     yield (
         f"disk        {as_size(found.checkpoint_bytes)} a checkpoint, {as_size(kept)} in all, and {as_size(model)} of "
         "final model in its two forms"
@@ -241,12 +245,12 @@ def _times(count: int, what: str) -> str:
 
 
 def _not_counted(found: Estimate) -> list[str]:
-    spread, missing = found.spread, []
+    placement, missing = found.placement, []
     if found.config.report.answer_samples:
         missing.append("the answers to training questions after the end")
-    if spread.ranks > 1:
-        missing.append(f"what {spread.ranks} ranks spend on communication")
-    if spread.zero_stage is not None:
+    if placement.ranks > 1:
+        missing.append(f"what {placement.ranks} ranks spend on communication")
+    if placement.zero_stage is not None:
         missing.append("DeepSpeed's own time; what ZeRO spreads is computed, not measured")
     return missing
 

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from apt_model.model import APT
-from apt_model.tokenizer import DynamicTagTokenizer
-from training.checkpoints.finished_model import save_final_model
-from training.engines.torch_engine import Engine, TorchEngine
-from training.forecast.memory import Sharing
+from training.backends.placement import Placement
+from training.checkpoints.finished_model import TrainedModel, save_final_model
+from training.engines.protocol import Engine
+from training.engines.torch_engine import TorchEngine
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
 from training.machine.device import pick_device, pick_precision
 from training.machine.hardware import count_cores
 from training.machine.ranks import Ranks
 from training.machine.usage import peak_memory, restart_peak
+from training.models.protocol import ModelFamily
 from training.settings.tree import TrainingConfig
-from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.hlbd.files import Sample, load_corpus, split_corpus
-from training.tasks.hlbd.vocab_size import with_vocab_size
-from training.tasks.protocol import LanguageModeling
+from training.tasks.protocol import task_of
 from training.tasks.rank_batches import Feed
 
 if TYPE_CHECKING:
@@ -103,36 +100,24 @@ class Rehearsal:
 
     Args:
         config: resolved settings of the run.
-        spread: how it lies on its ranks.
+        placement: how it lies on its ranks.
 
     Raises:
         UserError: data or settings that the run itself would refuse.
     """
 
-    def __init__(self, config: TrainingConfig, spread: Sharing) -> None:
-        options = getattr(config, config.backend, None)
-        wanted = "cuda" if config.launch.num_gpus is not None else getattr(options, "device", "auto")
-        self.device = pick_device(wanted)
+    def __init__(self, config: TrainingConfig, placement: Placement) -> None:
+        self.device = pick_device(placement.device)
         precision = pick_precision(config.run.precision, self.device)
-        threads = getattr(options, "num_threads", None)
-        if threads is None and spread.ranks_here > 1:
-            threads = max(1, count_cores() // spread.ranks_here)
+        threads = placement.num_threads
+        if threads is None and placement.ranks_here > 1:
+            threads = max(1, count_cores() // placement.ranks_here)
         if threads is not None:
             torch.set_num_threads(threads)
-        self._compile = bool(getattr(options, "compile", False))
-        self._spread = spread
-        corpus = load_corpus(config.data.datasets, config.data.pairs)
-        train, validation = split_corpus(corpus, config.data.validation_split, config.run.seed)
-        tokenizer = DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
-        config = with_vocab_size(config, tokenizer.vocab_size)
-        self.config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
-        model, data = self.config.model, self.config.data
-
-        def encode(samples: list[Sample]) -> HLBDDataset:
-            return HLBDDataset(samples, tokenizer, model.max_seq_len, data.loss_on, data.truncate)
-
-        self.train = encode(train)
-        self.validation = encode(validation) if validation else None
+        self._placement = placement
+        run = config.run.model_copy(update={"precision": precision})
+        self.prepared = task_of(config).prepare(config.model_copy(update={"run": run}))
+        self.config = self.prepared.config
 
     def rank_config(self, run_dir: Path) -> TrainingConfig:
         """Settings of one process that trains a rank's share: as many samples as a rank has, chosen as the run would.
@@ -140,7 +125,7 @@ class Rehearsal:
         The run's windows are sorted by length and dealt out sample by sample, so a share has the lengths of a window
         that many times as many batches long.
         """
-        run, ranks = self.config.run, self._spread.ranks
+        run, ranks = self.config.run, self._placement.ranks
         share = -(-run.samples_per_update // ranks)
         changed = run.model_copy(update={
             "run_dir": run_dir, "global_batch_size": share, "gradient_accumulation_steps": None, "max_steps": None,
@@ -164,10 +149,9 @@ class Rehearsal:
         restart_peak(self.device.type)
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="apt-estimate-", ignore_cleanup_errors=True) as folder:
-            trainer = Trainer(
-                self.rank_config(Path(folder) / "run"),
-                self.train,
-                make_engine=lambda model, config: self._engine(model, config, ranks),
+            trainer = Trainer.of(
+                replace(self.prepared, config=self.rank_config(Path(folder) / "run"), validation=None),
+                make_engine=lambda model, config, family: self._engine(model, config, family, ranks),
                 ranks=ranks,
                 callbacks=[watch],
             )
@@ -190,27 +174,30 @@ class Rehearsal:
             was_stopped=result.exit_code,
         )
 
-    def _engine(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> Engine:
-        return TorchEngine(model, config, ranks, self._compile)
+    def _engine(self, model: nn.Module, config: TrainingConfig, family: ModelFamily, ranks: Ranks) -> Engine:
+        return TorchEngine(model, config, ranks, family, self._placement.compiled)
 
     def _write_final_model(self, trainer: Trainer) -> float:
-        """Seconds that it takes; it goes the way of the temporary directory."""
-        model = trainer.engine.model()
-        assert isinstance(model, APT)
+        """Write the finished model into the temporary directory; return the seconds that it takes."""
+        prepared = self.prepared
+        trained = TrainedModel(
+            trainer.engine.model(), prepared.family, self.config.model, prepared.vocabulary,
+            trainer.directory.portable_model, prepared.artefacts,
+        )  # fmt: skip
         started = time.perf_counter()
-        save_final_model(trainer.directory, model, self.train.tokenizer, trainer.config, trainer.step)
+        save_final_model(trainer.directory, trained, trainer.config, trainer.step)
         return time.perf_counter() - started
 
     def _evaluate(self, trainer: Trainer) -> float:
-        """Seconds of a pass over a rank's validation data, from evenly chosen samples of it."""
-        if self.validation is None:
+        """Return the seconds of a pass over a rank's validation data, from evenly chosen samples of it."""
+        validation, objective = self.prepared.validation, self.prepared.objective
+        if validation is None:
             return 0.0
-        task = LanguageModeling(self.config.model)
-        order = sorted(range(len(self.validation)), key=self.validation.lengths.__getitem__)
-        share = -(-len(order) // self._spread.ranks)
+        order = sorted(range(len(validation)), key=objective.lengths(validation).__getitem__)
+        share = -(-len(order) // self._placement.ranks)
         most = min(share, MAX_EVALUATION_BATCHES * self.config.run.batch_size)
         chosen = [order[i * len(order) // most] for i in range(most)]
-        batches = Feed(task, self.validation, trainer.ranks, self.config.run.batch_size).batches(chosen)
+        batches = Feed(objective, validation, trainer.ranks, self.config.run.batch_size).batches(chosen)
         started = time.perf_counter()
-        trainer.engine.evaluate(batches, task.loss)
+        trainer.engine.evaluate(batches, objective.loss)
         return (time.perf_counter() - started) * share / most

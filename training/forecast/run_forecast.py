@@ -8,19 +8,19 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from training.forecast.memory import DeviceKind, checkpoint_bytes, rank_memory, sharing
-from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of, work_of
-from training.loop.callbacks import Callback
-from training.models.apt.activations import BatchShape
-from training.tasks.protocol import LanguageModeling, Task
+from training.backends.placement import placement_of
+from training.forecast.memory import DeviceKind, checkpoint_bytes, rank_memory
+from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of
+from training.loop.callbacks import Callback, RunView
+from training.models.cost import BatchShape, work_of
+from training.tasks.protocol import Prepared
 
 if TYPE_CHECKING:
     from training.engines.results import EvaluationResult, UpdateResult
-    from training.loop.trainer import Trainer
 
 WARMUP_UPDATES = 3
 """No measure of the others: first use of kernels, first growth of the allocator's pools."""
@@ -28,33 +28,35 @@ TIMED_UPDATES = 16
 
 
 class RunForecast(Callback):
-    """Emits `estimate` events: memory and disk at the start, time once a few updates have been timed.
+    """Emitter of `estimate` events: memory and disk at the start, time once a few updates have been timed.
 
     Args:
-        task: an APT's memory is known in closed form, another module's is not.
-        dataset: the training data.
+        prepared: objective, data and model family of the run.
     """
 
-    def __init__(self, task: Task, dataset: Any) -> None:
-        self._model = task.config if isinstance(task, LanguageModeling) else None
-        self._weights = np.asarray(task.weights(dataset))
+    def __init__(self, prepared: Prepared) -> None:
+        # Measuring a network without a closed form takes seconds, which would delay the run.
+        family = prepared.family
+        self._cost = family.cost(prepared.config.model, prepared.vocabulary) if family.has_closed_form else None
+        self._weights = np.asarray(prepared.objective.weights(prepared.train))
         self._amounts: list[float] = []
         self._seconds: list[float] = []
         self._last = 0.0
 
-    def on_run_start(self, trainer: Trainer) -> None:
-        """Tell `peak_memory_bytes` of a rank and `checkpoint_bytes`, both computed."""
+    def on_run_start(self, trainer: RunView) -> None:
+        """Report `peak_memory_bytes` of a rank and `checkpoint_bytes`, both computed."""
         self._mix = Mix(trainer.plan, self._weights, trainer.config.run.batch_size, trainer.ranks.world_size)
-        if self._model is not None:
+        if self._cost is not None:
             updates = self._mix.updates(limit=trainer.total_steps)
-            spread = sharing(trainer.config)._replace(ranks=trainer.ranks.world_size)
+            placement = placement_of(trainer.config)._replace(ranks=trainer.ranks.world_size)
             device = cast(DeviceKind, trainer.ranks.device.type)
-            need = rank_memory(trainer.config, largest_of(updates), max(map(len, updates)), device, spread)
-            state = {"peak_memory_bytes": need.peak, "checkpoint_bytes": checkpoint_bytes(trainer.config)}
-            trainer.reporter.estimate(trainer.step, state)
+            largest, most = largest_of(updates), max(map(len, updates))
+            need = rank_memory(trainer.config, self._cost, largest, most, device, placement)
+            size = checkpoint_bytes(trainer.config, self._cost, placement)
+            trainer.reporter.estimate(trainer.step, {"peak_memory_bytes": need.peak, "checkpoint_bytes": size})
         self._last = time.perf_counter()
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         """Time the update; with the last of the first few, tell `training_seconds`: of all updates, from 0 to the end.
 
         Evaluations and checkpoints are not in it, as they are not in the report's `training_seconds`.
@@ -79,14 +81,14 @@ class RunForecast(Callback):
         }
         trainer.reporter.estimate(trainer.step, figures)
 
-    def on_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
+    def on_evaluation(self, trainer: RunView, result: EvaluationResult) -> None:
         """Not a part of the next update."""
         self._last = time.perf_counter()
 
-    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+    def on_checkpoint(self, trainer: RunView, path: Path) -> None:
         """Not a part of the next update."""
         self._last = time.perf_counter()
 
     def _work(self, shapes: list[BatchShape]) -> float:
-        """Operations of an update; for a module that is not an APT its samples."""
-        return work_of(self._model, shapes) if self._model else float(sum(shape.samples for shape in shapes))
+        """Return the operations of an update; its samples where there is no closed form."""
+        return work_of(self._cost, shapes) if self._cost else float(sum(shape.samples for shape in shapes))

@@ -13,33 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_model.config import ModelConfig
-from training.models.apt.activations import BatchShape
+from training.models.cost import BatchShape
 from training.tasks.batch_plan import BatchPlan
 
 MAX_UPDATES_LOOKED_AT = 2000
 """Of an epoch, evenly spaced; the mean work of more would not differ."""
-
-
-def work(model: ModelConfig, batch: BatchShape) -> float:
-    """Operations of one forward pass: two for each weight and token that meet, and attention's products.
-
-    The last feed-forward layer and the head work on the N positions with a loss alone. `vocab_size` must be set.
-    """
-    tokens, positions = batch.padded_tokens, batch.positions
-    width, layers = model.d_model, model.num_layers
-    projections = 2.0 * 4 * width * width
-    feed_forward = 2.0 * 3 * width * model.d_ff
-    attention = 2.0 * 2 * batch.width * width / 2  # causal: half of all pairs
-    head = 2.0 * width * (model.vocab_size or 0)
-    return tokens * (layers * (projections + attention) + (layers - 1) * feed_forward) + positions * (
-        feed_forward + head
-    )
-
-
-def work_of(model: ModelConfig, batches: Iterable[BatchShape]) -> float:
-    """Work of one update."""
-    return sum(work(model, batch) for batch in batches)
 
 
 def largest_of(updates: Iterable[Iterable[BatchShape]]) -> BatchShape:

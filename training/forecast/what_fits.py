@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from training.backends.placement import wider_layouts
 from training.machine.units import as_size
 from training.settings.tree import TrainingConfig
 
@@ -37,7 +38,7 @@ def nearest_fit(config: TrainingConfig, needed: Callable[[TrainingConfig], int],
 
 def _changes(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
     """(settings, flags that make them) from near to far."""
-    for sharded, sharding_flags in ((config, ""), *_sharded(config)):
+    for sharded, sharding_flags in ((config, ""), *wider_layouts(config)):
         if sharding_flags:
             yield sharded, sharding_flags.strip()
         for checkpointing in (False, True):
@@ -68,27 +69,6 @@ def _batch_flags(config: TrainingConfig, size: int) -> str:
     if config.run.global_batch_size is None:
         flags += f" --global-batch-size {config.run.samples_per_update}"
     return flags + (" --gradient-accumulation-steps none" if config.run.gradient_accumulation_steps else "")
-
-
-def _sharded(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
-    """DeepSpeed's ways to spread more, from the present stage on."""
-    options = getattr(config, config.backend, None)
-    present = getattr(options, "zero_stage", None)
-    if present is None:
-        return
-    for stage in range(present + 1, 4):
-        yield _with(config, config.backend, zero_stage=stage), f" --zero-stage {stage}"
-    if not getattr(options, "cpu_offload", True):
-        stage = max(present, 2)
-        changed = {"zero_stage": stage, "cpu_offload": True}
-        yield _with(config, config.backend, **changed), _stage_flag(present, stage) + " --cpu-offload"
-        changed = {"zero_stage": 3, "cpu_offload": True, "param_offload": True}
-        flags = _stage_flag(present, 3) + " --cpu-offload --param-offload"
-        yield _with(config, config.backend, **changed), flags
-
-
-def _stage_flag(present: int, stage: int) -> str:
-    return f" --zero-stage {stage}" if stage != present else ""
 
 
 def _with(config: TrainingConfig, section: str, **changes: Any) -> TrainingConfig:

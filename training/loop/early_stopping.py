@@ -1,26 +1,28 @@
-"""When training no longer helps: the best loss so far, and how long ago it was."""
+"""Early stopping: the best loss so far, and how long ago it was."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
-class Patience:
-    """Counts epochs without a better loss.
+class EarlyStopping:
+    """Counter of epochs without a better loss.
 
     Attributes:
-        limit: as many end the run; None: none do.
+        patience: number of such epochs after which the run ends; None: it never ends early.
         best: lowest loss so far.
-        epochs_without_gain: since then.
+        epochs_without_gain: epochs since then.
     """
 
-    limit: int | None
+    patience: int | None
     best: float | None = None
     epochs_without_gain: int = 0
 
     def note(self, loss: float) -> bool:
-        """Take note of an epoch's loss; returns whether it is the best so far."""
+        """Count an epoch's loss; return whether it is the best so far."""
         if self.best is None or loss < self.best:
             self.best, self.epochs_without_gain = loss, 0
             return True
@@ -28,6 +30,14 @@ class Patience:
         return False
 
     @property
-    def ran_out(self) -> bool:
+    def is_due(self) -> bool:
         """Whether the run should end."""
-        return self.limit is not None and self.epochs_without_gain >= self.limit
+        return self.patience is not None and self.epochs_without_gain >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"best": self.best, "epochs_without_gain": self.epochs_without_gain}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.best, self.epochs_without_gain = state["best"], state["epochs_without_gain"]

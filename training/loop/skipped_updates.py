@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from training.engines.results import UpdateResult
 from training.errors import UserError
 
 
-class Skips:
-    """Counts skipped updates in a row and ends the run when there are too many.
+class SkippedUpdates:
+    """Counter of skipped updates in a row, which ends the run when there are too many.
 
     Args:
-        limit: as many in a row end the run.
+        limit: number of them in a row that ends the run.
     """
 
     def __init__(self, limit: int) -> None:
@@ -18,7 +21,7 @@ class Skips:
         self.in_a_row = 0
 
     def note(self, result: UpdateResult, step: int) -> str | None:
-        """Take note of an update; returns what the user should know of it."""
+        """Count an update; return a warning for the user if it was skipped."""
         if not result.skipped:
             self.in_a_row = 0
             return None
@@ -37,3 +40,11 @@ class Skips:
                 f"(step {step}); the weights are the last good ones: lower --learning-rate, "
                 "raise --warmup-steps, use --precision fp32 or look at the data, then --resume an earlier checkpoint"
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.in_a_row = state["in_a_row"]

@@ -20,38 +20,42 @@ from __future__ import annotations
 import signal
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 
 from training.backends.protocol import RunResult
-from training.checkpoints.collective import save_together
+from training.checkpoints.checkpoint import Checkpoint, DataIdentity, Origin, delete_superseded, save_together
 from training.checkpoints.resume import another_length, find_checkpoint, refuse_another_run, what_does_not_carry_over
-from training.checkpoints.retention import delete_superseded
 from training.checkpoints.run_directory import RunDirectory, checkpoint_name
 from training.engines.results import EvaluationResult, UpdateResult
-from training.engines.torch_engine import Engine, TorchEngine, UpdatingEngine
+from training.engines.protocol import Engine, UpdatingEngine
+from training.engines.torch_engine import TorchEngine
 from training.errors import CheckpointError
-from training.forecast.run_forecast import RunForecast
 from training.loop.callbacks import Callback
-from training.loop.early_stopping import Patience
+from training.loop.early_stopping import EarlyStopping
 from training.loop.schedules import learning_rate_at
-from training.loop.skipped_updates import Skips
-from training.loop.weight_snapshots import WeightSnapshots
+from training.loop.skipped_updates import SkippedUpdates
 from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
 from training.machine.stop_signals import StopSignals
 from training.machine.usage import peak_of_each
+from training.models.protocol import BaseFamily, ModelFamily
 from training.record.reporter import ProgressReporter
 from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan, mix
 from training.tasks.fingerprints import weights_fingerprint
-from training.tasks.protocol import Task, language_modeling_of, seeded_model
+from training.tasks.protocol import Prepared
+from training.tasks.objective import Objective, seeded_model
 from training.tasks.rank_batches import Feed, GlobalBatch
 
 _CALLBACK = 1 << 16  # what ranks agree on when a callback asks for a stop; above every signal's number
+_EVALUATION = 1 << 40  # in place of an epoch: no training batch has these draws
+
+MakeEngine = Callable[[torch.nn.Module, TrainingConfig, ModelFamily], Engine]
 
 
 def our_loop(trainer: Trainer) -> None:
@@ -59,19 +63,20 @@ def our_loop(trainer: Trainer) -> None:
     engine = cast(UpdatingEngine, trainer.engine)  # a backend brings its loop and an engine that goes with it
     while trainer.goes_on:
         batch = trainer.next_batch()
-        result = engine.update(batch.micro_batches, trainer.task.loss, batch.learning_rate, batch.weight)
+        result = engine.update(batch.micro_batches, trainer.objective.loss, batch.learning_rate, batch.weight)
         trainer.updated(batch, result)
 
 
 class Trainer:
-    """Trains any task in this process: `Trainer(config, train_dataset, val_dataset).train()`.
+    """Trainer of any objective in this process.
 
     Args:
-        config: what is trained and how; `config.run.run_dir` is where everything goes.
-        train_dataset: something with a length and items; for HLBD an `HLBDDataset`.
+        config: all settings; `config.run.run_dir` is the directory of everything that the run writes.
+        train_dataset: something with a length and items, which `objective` collates.
         val_dataset: measured after each epoch; None: no validation.
-        task: model, batching and loss; None: HLBD language modelling with the dataset's tokenizer.
-        make_engine: (seeded model, resolved config) -> how an update is done; None: plain torch.
+        objective: model, batching and loss.
+        family: groups the model's parameters and switches gradient checkpointing on; None: any `nn.Module`.
+        make_engine: (seeded model, resolved config, family) -> how an update is done; None: plain torch.
         loop: makes updates while `goes_on`: by `next_batch`, by the engine, and by `updated`.
         checkpoint_name: (step, epoch that ends there or None) -> what a checkpoint is called.
         ranks: the processes of the run; None: those that a launcher started, each on `device`, or this one alone.
@@ -82,10 +87,14 @@ class Trainer:
         resume_from: go on from this checkpoint instead.
         overwrite: delete the run that the directory holds.
         facts: plain data about the run for the report (backend, data).
-        portable: plain data that is kept in every checkpoint (the tokenizer).
+        artefacts: plain data that is kept in every checkpoint (the tokenizer).
 
     Raises:
         UserError: the directory or the checkpoint cannot be used; see the message.
+
+    Example:
+        >>> objective = ModuleObjective(lambda: nn.Linear(4, 1), lambda m, b: ((m(b["x"]) - b["y"]) ** 2).sum())
+        >>> Trainer(TrainingConfig(run=RunConfig(run_dir="runs/line")), dataset, objective=objective).train()
     """
 
     def __init__(
@@ -94,8 +103,9 @@ class Trainer:
         train_dataset: Any,
         val_dataset: Any = None,
         *,
-        task: Task | None = None,
-        make_engine: Callable[[torch.nn.Module, TrainingConfig], Engine] | None = None,
+        objective: Objective,
+        family: ModelFamily | None = None,
+        make_engine: MakeEngine | None = None,
         loop: Callable[[Trainer], None] = our_loop,
         checkpoint_name: Callable[[int, int | None], str] = checkpoint_name,
         ranks: Ranks | None = None,
@@ -105,24 +115,22 @@ class Trainer:
         resume: bool = False,
         resume_from: Path | None = None,
         overwrite: bool = False,
-        facts: dict[str, Any] | None = None,
-        portable: dict[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        artefacts: Mapping[str, Any] | None = None,
     ) -> None:
         config.validate()
-        if task is None:
-            config, task = language_modeling_of(config, train_dataset)
-            portable = portable or {"tokenizer": train_dataset.tokenizer.to_dict()}
         self.ranks = ranks or Ranks.join(pick_device(device))
         precision = pick_precision(config.run.precision, self.ranks.device)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
-        self.task = task
-        self.callbacks = [RunForecast(task, train_dataset), WeightSnapshots(), *callbacks]
-        self._train, self._val = train_dataset, val_dataset
+        self.objective = objective
+        self.family = family or BaseFamily()
+        self.callbacks = list(callbacks)
+        self.train_dataset, self._val = train_dataset, val_dataset
         self._loop = loop
         run = config.run
-        self._feed = Feed(task, train_dataset, self.ranks, run.batch_size)
+        self._feed = Feed(objective, train_dataset, self.ranks, run.batch_size)
         self.plan = BatchPlan(
-            task.lengths(train_dataset),
+            objective.lengths(train_dataset),
             run.samples_per_update,
             run.seed,
             config.data.length_window,
@@ -133,9 +141,11 @@ class Trainer:
         self.learning_rate = learning_rate_at(
             config.schedule, config.optimizer.learning_rate, self.plan.steps_per_epoch, self.total_steps
         )
-        model = seeded_model(task, run.seed, run.gradient_checkpointing)
+        model = seeded_model(objective, self.family, run.seed, run.gradient_checkpointing)
         self.num_parameters = sum(p.numel() for p in model.parameters())
-        self.engine = make_engine(model, config) if make_engine else TorchEngine(model, config, self.ranks)
+        self.engine: Engine = (
+            make_engine(model, config, self.family) if make_engine else TorchEngine(model, config, self.ranks, self.family)
+        )
         is_main = self.ranks.is_main
         self.directory = RunDirectory(
             run.run_dir, checkpoint_name, resume=resume or resume_from is not None, overwrite=overwrite, claim=is_main
@@ -147,10 +157,10 @@ class Trainer:
         self.step = 0
         self.batch = 0
         self._facts = {"backend": config.backend, "world_size": self.ranks.world_size, **(facts or {})}
-        self.portable = portable or {}
+        self.artefacts = artefacts or {}
         self._run_id = uuid.uuid4().hex[:12]
-        self.patience = Patience(config.checkpoint.early_stopping_patience)
-        self._skips = Skips(config.optimizer.max_skipped_updates)
+        self.early_stopping = EarlyStopping(config.checkpoint.early_stopping_patience)
+        self._skipped = SkippedUpdates(config.optimizer.max_skipped_updates)
         self._signals = StopSignals()
         self._stop_asked = False
         self._stop = 0
@@ -163,6 +173,26 @@ class Trainer:
             self.directory.release()
             raise
 
+    @classmethod
+    def of(cls, prepared: Prepared, *, facts: Mapping[str, Any] | None = None, **options: Any) -> Self:
+        """Make a trainer of what a task prepared.
+
+        Args:
+            prepared: data, objective and settings.
+            facts: more plain data for the report.
+            options: the other arguments of `Trainer`.
+        """
+        return cls(
+            prepared.config,
+            prepared.train,
+            prepared.validation,
+            objective=prepared.objective,
+            family=prepared.family,
+            facts={**prepared.facts, **(facts or {})},
+            artefacts=prepared.artefacts,
+            **options,
+        )
+
     # -- start and resume ------------------------------------------------------------------------------------------
 
     def _start(self, resume: bool, resume_from: Path | None) -> None:
@@ -173,7 +203,8 @@ class Trainer:
             "run_id": self._run_id,
             "device": str(self.ranks.device),
             "num_parameters": self.num_parameters,
-            "num_train_samples": len(self._train),
+            "num_train_samples": len(self.train_dataset),
+            "metrics": [metric.to_dict() for metric in self.objective.metrics],
             "steps_per_epoch": self.plan.steps_per_epoch,
             "total_steps": self.total_steps,
             "num_epochs": self.config.run.epochs,
@@ -181,14 +212,15 @@ class Trainer:
             **self._facts,
         }
         if checkpoint is not None:
-            self._load(*checkpoint)
+            differences = self._load(*checkpoint)
             facts["run_id"] = self._run_id
         if self.config.report.fingerprints:
             facts["weights_fingerprint"] = weights_fingerprint(self.engine.model())
         if checkpoint is not None:
             self.reporter.run_resumed(self.step, **facts)
-            if told := another_length(checkpoint[1], self.config, self.total_steps):
-                self.reporter.warning(told, step=self.step)
+            self.reporter.resumed_from(checkpoint[0], self.step, self.total_steps, differences)
+            if stretched := another_length(checkpoint[1], self.config, self.total_steps):
+                self.reporter.warning(stretched, step=self.step)
         elif resume and self.directory.holds_run():
             self.reporter.run_resumed(0, **facts)
         else:
@@ -196,25 +228,29 @@ class Trainer:
         if self.ranks.is_main:
             self.config.to_yaml(self.directory.config)
 
-    def _load(self, path: Path, payload: dict[str, Any]) -> None:
-        refuse_another_run(path, payload, self.config, len(self._train), self._facts.get("data_fingerprint"))
+    def _load(self, path: Path, checkpoint: Checkpoint) -> list[str]:
+        """Take the state of a checkpoint; return why the run will not go on bit for bit, if so."""
+        refuse_another_run(
+            path, checkpoint, self.config, len(self.train_dataset), self._facts.get("data_fingerprint")
+        )
         try:
-            self.engine.load_state_dict(payload["engine"])
+            self.engine.load_state_dict(checkpoint.engine)
         except (KeyError, RuntimeError, ValueError) as error:
             told = str(error).splitlines()[0]
             raise CheckpointError(
                 f"--resume {path}: the state does not fit this model and optimizer ({told})"
             ) from error
-        loop = payload["loop"]
-        self.step, self.batch, self._run_id = payload["step"], loop["batch"], payload["run_id"]
-        self.patience.best, self.patience.epochs_without_gain = loop["best"], loop["epochs_without_gain"]
-        self._skips.in_a_row, self._epoch_loss = loop["skipped_in_a_row"], list(loop["epoch_loss"])
+        loop = checkpoint.loop
+        self.step, self.batch, self._run_id = checkpoint.step, loop["batch"], checkpoint.origin.run_id
+        self._epoch_loss = list(loop["epoch_loss"])
+        self.early_stopping.load_state_dict(loop["early_stopping"])
+        self._skipped.load_state_dict(loop["skipped_updates"])
+        for name, callback in named(self.callbacks):
+            if name in loop["callbacks"]:
+                callback.load_state_dict(loop["callbacks"][name])
         self.resumed_from = path
         self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
-        if self.ranks.is_main:
-            print(f"resumed from {path} at step {self.step} of {self.total_steps}", flush=True)
-            if differences := what_does_not_carry_over(payload, self.config, self.ranks):
-                print(f"not bit for bit as it would have gone on: {'; '.join(differences)}", flush=True)
+        return what_does_not_carry_over(checkpoint, self.config, self.ranks, self.engine.layout)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -245,7 +281,7 @@ class Trainer:
 
     def _train_to_end(self) -> RunResult:
         self._call("on_run_start")
-        if self.patience.ran_out:  # the run that is resumed had ended early
+        if self.early_stopping.is_due:  # the run that is resumed had ended early
             self.total_steps = self.step
         self._loop(self)
         if self._stop or self.goes_on:  # a loop of another library may end itself
@@ -255,8 +291,8 @@ class Trainer:
             self.evaluate(epoch + 1)
         if self._saved_step != self.step:
             self._save(self.directory.checkpoint(self.step, None if within else epoch))
-        ended_early = f"no better validation loss for {self.patience.epochs_without_gain} epochs"
-        reason = ended_early if self.patience.ran_out else "all steps done"
+        ended_early = f"no better validation loss for {self.early_stopping.epochs_without_gain} epochs"
+        reason = ended_early if self.early_stopping.is_due else "all steps done"
         self.reporter.run_finished(reason=reason)
         self._call("on_run_end", {"reason": reason})
         return RunResult("finished", self.step)
@@ -271,7 +307,7 @@ class Trainer:
     @property
     def goes_on(self) -> bool:
         """Whether another update follows."""
-        return self.step < self.total_steps and not self._stop and not self.patience.ran_out
+        return self.step < self.total_steps and not self._stop and not self.early_stopping.is_due
 
     def next_batch(self) -> GlobalBatch:
         """This rank's part of the update that turns `step` into `step` + 1."""
@@ -280,14 +316,14 @@ class Trainer:
         indices, seed = self.plan.indices(epoch, index), self.config.run.seed
         # Every draw made for a batch is a function of (seed, step, number): nothing has to be saved to resume.
         batches = list(self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1))
-        return GlobalBatch(epoch, batches, self._feed.weight(indices), self.learning_rate(self.step), started)
+        return GlobalBatch(epoch, batches, self._feed.weight(indices), len(indices), self.learning_rate(self.step), started)
 
     def updated(self, batch: GlobalBatch, result: UpdateResult) -> None:
         """Take note of an update and do what is due after it: report, validate, save, agree on a stop."""
         self._report(batch, result)
         if self.step % self.plan.steps_per_epoch == 0:
             self._end_epoch(batch.epoch + 1)
-            if self.patience.ran_out:
+            if self.early_stopping.is_due:
                 return
         self._save_if_due()
         self._stop = self.ranks.agree(self._signals.received or (_CALLBACK if self._stop_asked else 0))
@@ -307,21 +343,19 @@ class Trainer:
             epoch=batch.epoch + 1,
             batch=self.batch,
             loss=result.loss,
-            accuracy=result.accuracy,
+            **result.metrics,
             grad_norm=result.grad_norm,
             learning_rate=batch.learning_rate,
-            tokens=result.tokens,
-            loss_tokens=result.weight,
-            tokens_per_second=round(result.tokens / (time.perf_counter() - batch.started), 1),
+            **_throughput(result, batch, time.perf_counter() - batch.started),
             forward_ms=round(result.forward_ms, 3),
             backward_ms=round(result.backward_ms, 3),
             **({"clipped": True} if result.clipped else {}),
             **({"skipped": True} if result.skipped else {}),
             **fingerprints,
         )
-        if skipped := self._skips.note(result, self.step):
+        if skipped := self._skipped.note(result, self.step):
             self.reporter.warning(skipped, step=self.step)
-            self._skips.refuse_too_many(self.step)
+            self._skipped.refuse_too_many(self.step)
         self._call("on_step", result)
 
     # -- the end of an epoch ---------------------------------------------------------------------------------------
@@ -332,20 +366,23 @@ class Trainer:
         self._epoch_loss = [0.0, 0]
         result = self.evaluate(epoch)
         loss = result.loss if result else (loss_sum / weight if weight else float("inf"))
-        if self.patience.note(loss):
+        is_best = self.early_stopping.note(loss)
+        if is_best:
             self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
-            if self.config.checkpoint.keeps_best:
-                self._save(self.directory.best_checkpoint)
-        self._call("on_epoch", epoch)
+        self._call("on_epoch", epoch)  # before anything is saved, so that its effect is in the checkpoint
+        if is_best and self.config.checkpoint.keeps_best:
+            self._save(self.directory.best_checkpoint)
 
     def evaluate(self, epoch: int) -> EvaluationResult | None:
         """Measure the validation data now and report it as of `epoch`, from 1; None where there is none."""
         if self._val is None:
             return None
-        order = sorted(range(len(self._val)), key=self.task.lengths(self._val).__getitem__)
-        batches = Feed(self.task, self._val, self.ranks, self.config.run.batch_size).batches(order)
-        result = self.engine.evaluate(batches, self.task.loss)
-        self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, accuracy=result.accuracy)
+        order = sorted(range(len(self._val)), key=self.objective.lengths(self._val).__getitem__)
+        feed, seed = Feed(self.objective, self._val, self.ranks, self.config.run.batch_size), self.config.run.seed
+        # The same draws at every evaluation, so that two figures differ by the weights alone.
+        batches = feed.batches(order, lambda number: mix(seed, _EVALUATION, number) >> 1)
+        result = self.engine.evaluate(batches, self.objective.loss)
+        self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, **result.metrics)
         self._call("on_evaluation", result)
         return result
 
@@ -367,25 +404,7 @@ class Trainer:
     def _save(self, path: Path) -> None:
         # The record must never lag behind a checkpoint, or a resume would leave a gap.
         self.reporter.flush(durable=True)
-        save_together(path, self.ranks, self.engine, {
-            "kind": "checkpoint",
-            "step": self.step,
-            "total_steps": self.total_steps,
-            "run_id": self._run_id,
-            "backend": self.config.backend,
-            "config": self.config.to_dict(),
-            "config_hash": self.config.curve_hash(),
-            "num_samples": len(self._train),
-            "data_fingerprint": self._facts.get("data_fingerprint"),
-            "loop": {
-                "batch": self.batch,
-                "best": self.patience.best,
-                "epochs_without_gain": self.patience.epochs_without_gain,
-                "skipped_in_a_row": self._skips.in_a_row,
-                "epoch_loss": list(self._epoch_loss),
-            },
-            **self.portable,
-        })  # fmt: skip
+        save_together(path, self.ranks, self.engine, self._checkpoint())
         if path != self.directory.best_checkpoint:
             self._saved_step = self.step
         self.reporter.memory(self.step, *peak_of_each(self.ranks))
@@ -394,7 +413,52 @@ class Trainer:
             delete_superseded(self.directory.path, self.config.checkpoint.keep_last)
         self._call("on_checkpoint", path)
 
+    def _checkpoint(self) -> Checkpoint:
+        """Everything but the engine's state, which `save_together` adds."""
+        states = {name: callback.state_dict() for name, callback in named(self.callbacks)}
+        return Checkpoint(
+            step=self.step,
+            total_steps=self.total_steps,
+            config=self.config.to_dict(),
+            engine={},
+            loop={
+                "batch": self.batch,
+                "epoch_loss": list(self._epoch_loss),
+                "early_stopping": self.early_stopping.state_dict(),
+                "skipped_updates": self._skipped.state_dict(),
+                "callbacks": {name: state for name, state in states.items() if state},
+            },
+            artefacts=self.artefacts,
+            data=DataIdentity(len(self.train_dataset), self._facts.get("data_fingerprint")),
+            origin=Origin(
+                run_id=self._run_id,
+                backend=self.config.backend,
+                world_size=self.ranks.world_size,
+                device=self.ranks.device.type,
+                config_hash=self.config.curve_hash(),
+                layout=dict(self.engine.layout),
+            ),
+        )
+
     def _call(self, name: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             if self.ranks.is_main or callback.on_every_rank:
                 getattr(callback, name)(self, *arguments)
+
+
+def named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:
+    """Yield each callback with the name of its state in a checkpoint: its class, numbered from the second one on."""
+    seen: Counter[str] = Counter()
+    for callback in callbacks:
+        kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
+        seen[kind] += 1
+        yield kind if seen[kind] == 1 else f"{kind}#{seen[kind]}", callback
+
+
+def _throughput(result: UpdateResult, batch: GlobalBatch, seconds: float) -> dict[str, Any]:
+    """Figures of an update's size and speed: in tokens where there are any, else in samples."""
+    if result.tokens:
+        rate = round(result.tokens / seconds, 1)
+        return {"tokens": result.tokens, "loss_tokens": result.weight, "tokens_per_second": rate}
+    rate = round(batch.num_samples / seconds, 1)
+    return {"samples": batch.num_samples, "loss_tokens": result.weight, "samples_per_second": rate}

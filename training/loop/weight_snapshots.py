@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from training.checkpoints.run_directory import SNAPSHOTS_NAME
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import delete, temporary_of
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from training.engines.results import UpdateResult
-    from training.loop.trainer import Trainer
 
 FORMAT = "apt-snapshot"
 DEFAULT_LIMIT = 64
@@ -83,7 +82,7 @@ class WeightSnapshots(Callback):
         self._stride = 1
         self._told = False
 
-    def on_run_start(self, trainer: Trainer) -> None:
+    def on_run_start(self, trainer: RunView) -> None:
         """Drop what another run left, what the resumed run will do again, and what is too dense for its new length."""
         self._limit = snapshot_limit(trainer.config, trainer.num_parameters)
         if self._limit:
@@ -92,7 +91,7 @@ class WeightSnapshots(Callback):
             self._tidy(trainer.directory.path, trainer.step)
         self._take_if_due(trainer)
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         """Keep the weights if this step is one of those."""
         self._take_if_due(trainer)
 
@@ -103,7 +102,7 @@ class WeightSnapshots(Callback):
             if taken > step or step == 0 or taken % self._stride:
                 delete(path)
 
-    def _take_if_due(self, trainer: Trainer) -> None:
+    def _take_if_due(self, trainer: RunView) -> None:
         if not self._limit or trainer.step % self._stride:
             return
         model = trainer.engine.model()

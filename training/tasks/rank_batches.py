@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_everything
 from training.tasks.fingerprints import batch_hash, halves
-from training.tasks.protocol import Batch, Task
+from training.tasks.objective import Batch, Objective
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class GlobalBatch:
     micro_batches: list[Batch]
     """This rank's share."""
     weight: int
-    """Of the whole global batch, over all ranks."""
+    """Weight of the whole global batch, over all ranks."""
+    num_samples: int
+    """Samples of the whole global batch, over all ranks."""
     learning_rate: float
     started: float
     """`time.perf_counter` when its samples were asked for."""
@@ -34,15 +36,15 @@ class Feed:
     """Cuts lists of samples into batches for each rank.
 
     Args:
-        task: how samples become a batch.
+        objective: how samples become a batch.
         dataset: where they come from, by their number.
         ranks: the processes that share each list.
         batch_size: samples of a batch, at most.
     """
 
-    def __init__(self, task: Task, dataset: Any, ranks: Ranks, batch_size: int) -> None:
-        self._task, self._dataset, self._ranks, self._batch_size = task, dataset, ranks, batch_size
-        self._weights = task.weights(dataset)
+    def __init__(self, objective: Objective, dataset: Any, ranks: Ranks, batch_size: int) -> None:
+        self._objective, self._dataset, self._ranks, self._batch_size = objective, dataset, ranks, batch_size
+        self._weights = objective.weights(dataset)
 
     def weight(self, indices: NDArray[np.int64]) -> int:
         """What these samples weigh together, over all ranks."""
@@ -69,12 +71,12 @@ class Feed:
                 seed_everything(seed, self._ranks.device)
             chosen = share[number * size : (number + 1) * size]
             if len(chosen):
-                yield replace(self._task.collate([self._dataset[int(i)] for i in chosen]), seed=seed)
+                yield replace(self._objective.collate([self._dataset[int(i)] for i in chosen]), seed=seed)
             else:
-                stand_in = self._task.collate([self._dataset[int(indices[0])]])
+                stand_in = self._objective.collate([self._dataset[int(indices[0])]])
                 yield replace(stand_in, weight=0, tokens=0, num_samples=0, seed=seed)
 
     def hash(self, batch: GlobalBatch) -> str:
         """16 hex digits of all ranks' samples of an update, whichever rank has them, in whichever order."""
-        own = (number for part in batch.micro_batches if part.weight for number in self._task.hashes(part))
+        own = (number for part in batch.micro_batches if part.weight for number in self._objective.hashes(part))
         return batch_hash(*self._ranks.total(halves(own)))

@@ -13,7 +13,7 @@ from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
 from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import Batch, LossFunction, LossSum
+from training.tasks.objective import Batch, LossFunction, LossSum
 
 
 def with_optimizer(config: TrainingConfig, **settings: Any) -> TrainingConfig:

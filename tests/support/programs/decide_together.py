@@ -21,7 +21,7 @@ from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
 from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import ModuleTask
+from training.tasks.objective import ModuleObjective
 
 
 class Points:
@@ -80,7 +80,7 @@ def train(what: str, run_dir: Path, ranks: Ranks) -> None:
         TrainingConfig.from_dict(settings),
         Points(5 if what == "skip" else None),
         Points(None) if what == "patience" else None,
-        task=ModuleTask(lambda: nn.Linear(1, 1), loss),
+        task=ModuleObjective(lambda: nn.Linear(1, 1), loss),
         ranks=ranks,
         callbacks=callbacks.get(what, []),
     )

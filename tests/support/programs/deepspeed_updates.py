@@ -30,12 +30,14 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.backends.inner_backend import with_options
 from training.engines.deepspeed.engine import DeepSpeedEngine
 from training.engines.results import UpdateResult
-from training.engines.torch_engine import TorchEngine, UpdatingEngine
+from training.engines.torch_engine import TorchEngine
+from training.engines.protocol import UpdatingEngine
 from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.protocol import Batch, LanguageModeling, LossSum
+from training.tasks.objective import Batch, LossSum
+from training.tasks.language_modeling import LanguageModeling
 from training.tasks.rank_batches import Feed
 from training.train_deepspeed import DeepSpeedBackend
 

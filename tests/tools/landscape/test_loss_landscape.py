@@ -32,7 +32,7 @@ from training.loop.weight_snapshots import snapshot_files, snapshot_path
 from training.tasks.batch_plan import mix, shuffled
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
-from training.tasks.protocol import LanguageModeling
+from training.tasks.language_modeling import LanguageModeling
 
 UNLIMITED = 1e9
 

@@ -21,7 +21,8 @@ from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.protocol import Batch, LanguageModeling, LossFunction, LossSum
+from training.tasks.objective import Batch, LossFunction, LossSum
+from training.tasks.language_modeling import LanguageModeling
 
 CPU = torch.device("cpu")
 ALONE = Ranks(CPU)

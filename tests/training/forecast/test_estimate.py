@@ -20,7 +20,7 @@ from training.forecast.dry_run import fit_lines, largest_batch, micro_batches
 from training.forecast.memory import Sharing, rank_memory
 from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
-from training.models.apt.activations import BatchShape
+from training.models.cost import BatchShape
 from training.settings.layers import flatten, nest
 from training.settings.tree import TrainingConfig
 

@@ -15,11 +15,13 @@ from training.engines.optimizers import build_optimizers
 from training.engines.torch_engine import TorchEngine
 from training.forecast.memory import checkpoint_bytes, optimizer_bytes
 from training.machine.ranks import Ranks
-from training.models.apt.activations import BatchShape, activations
-from training.models.apt.size import count_parameters, parameter_shapes
+from training.models.cost import BatchShape
+from training.models.apt.cost import activations
+from training.models.apt.cost import count_parameters, parameter_shapes
 from training.record.reporter import read_report
 from training.settings.tree import OptimizerConfig, TrainingConfig
-from training.tasks.protocol import Batch, LanguageModeling
+from training.tasks.objective import Batch
+from training.tasks.language_modeling import LanguageModeling
 
 if TYPE_CHECKING:
     from pathlib import Path

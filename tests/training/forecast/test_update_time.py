@@ -20,12 +20,12 @@ from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_
 from training.machine.other_load import OtherLoad
 from training.machine.ranks import Ranks
 from training.machine.units import as_duration, as_size
-from training.models.apt.activations import BatchShape
+from training.models.cost import BatchShape
 from training.record.report import MAX_RANKS
 from training.record.reporter import ProgressReporter, read_report
 from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
-from training.tasks.protocol import LanguageModeling
+from training.tasks.language_modeling import LanguageModeling
 from training.tasks.rank_batches import Feed
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from training.loop.weight_snapshots import (
 from training.machine.ranks import Ranks
 from training.record.reporter import read_report
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import ModuleTask
+from training.tasks.objective import ModuleObjective
 
 ROWS = [{"x": torch.tensor([n / 10.0, 1.0]), "y": torch.tensor(n / 5.0)} for n in range(20)]
 """In batches of five: four updates an epoch."""
@@ -40,7 +40,7 @@ def squared_error(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Ten
     return loss
 
 
-TASK = ModuleTask(model=lambda: nn.Linear(2, 1), loss=squared_error)
+TASK = ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error)
 
 
 def settings(run_dir: Path, snapshots: int | None, epochs: int = 3, save_steps: int | None = None) -> TrainingConfig:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from training.machine.ranks import Ranks
 from training.record.reporter import Event, read_events
 from training.tasks.fingerprints import batch_hash, halves, weights_fingerprint
-from training.tasks.protocol import ModuleTask
+from training.tasks.objective import ModuleObjective
 from training.tasks.rank_batches import Feed
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -158,7 +158,7 @@ class Numbers:
 def test_every_sample_is_on_one_rank_and_every_rank_has_as_many_batches(
     count: int, batch_size: int, world: int, random: Any
 ) -> None:
-    task = ModuleTask(lambda: torch.nn.Linear(1, 1), lambda m, t: t["x"].sum())
+    task = ModuleObjective(lambda: torch.nn.Linear(1, 1), lambda m, t: t["x"].sum())
     indices = list(range(count))
     random.shuffle(indices)
     feeds = [

@@ -18,9 +18,11 @@ from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.errors import DataError
 from training.machine.seeding import seed_everything
-from training.tasks.hlbd.dataset import EncodedSample, HLBDDataset
+from training.tasks.token_dataset import EncodedSample
+from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.protocol import LanguageModeling, ModuleTask
+from training.tasks.language_modeling import LanguageModeling
+from training.tasks.objective import ModuleObjective
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["abcdefgh 0123456789+=?"])
 V = TOKENIZER.vocab_size
@@ -250,7 +252,7 @@ def squared_error(module: nn.Module, tensors: dict[str, Tensor]) -> Tensor:
 
 @torch.inference_mode()
 def test_any_module_and_dataset_have_a_summed_loss_without_accuracy() -> None:
-    task = ModuleTask(lambda: nn.Linear(2, 1), squared_error)
+    task = ModuleObjective(lambda: nn.Linear(2, 1), squared_error)
     points = [{"x": torch.ones(2) * i, "y": torch.tensor(float(i))} for i in range(3)]
     batch = task.collate(points)
     assert (batch.weight, batch.tokens, batch.num_samples) == (3, 3, 3)
@@ -264,7 +266,7 @@ def test_any_module_and_dataset_have_a_summed_loss_without_accuracy() -> None:
 
 @torch.inference_mode()
 def test_any_module_may_say_how_much_was_right() -> None:
-    task = ModuleTask(lambda: nn.Linear(2, 1), lambda m, t: (squared_error(m, t), torch.tensor(2)))
+    task = ModuleObjective(lambda: nn.Linear(2, 1), lambda m, t: (squared_error(m, t), torch.tensor(2)))
     assert int(task.loss(task.build_model(), task.collate([{"x": torch.ones(2), "y": torch.tensor(1.0)}])).correct) == 2
 
 

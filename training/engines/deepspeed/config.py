@@ -197,7 +197,9 @@ def _filled_in(where: str, key: str, value: Any, config: TrainingConfig) -> Any:
     """The value of a key that is not ours; "auto" as Hugging Face's integration fills it in, from the width."""
     if value != AUTO:
         return value
-    width = config.model.d_model
+    width = getattr(config.model, "d_model", None)
+    if width is None:
+        raise ConfigError(f'{where}: {key} is "auto", which follows a d_model, and model={config.model.model} has none; give a value')
     automatic = {
         "zero_optimization.reduce_bucket_size": width * width,
         "zero_optimization.stage3_prefetch_bucket_size": width * width * 9 // 10,

@@ -24,14 +24,15 @@ from training.engines.deepspeed.environment import prepare_deepspeed
 from training.engines.deepspeed.state import PartitionedState, emptied, whole_copy
 from training.engines.evaluation import evaluate_with
 from training.engines.optimizers import OptimizerSet, build_optimizers
-from training.engines.results import EvaluationResult, UpdateResult
+from training.engines.results import EvaluationResult, FigureSums, UpdateResult
 from training.engines.torch_engine import Stopwatch
 from training.errors import ConfigError
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_torch
+from training.models.protocol import BaseFamily, ModelFamily
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
-from training.tasks.protocol import Batch, LossFunction, LossSum
+from training.tasks.objective import Batch, LossFunction, LossSum
 
 CONFIG_NAME = "deepspeed_config.json"
 
@@ -70,26 +71,34 @@ class LossScale:
 
 
 class DeepSpeedEngine:
-    """See `training.engines.torch_engine.UpdatingEngine`.
+    """See `training.engines.protocol.UpdatingEngine`.
 
     Args:
         model: fresh, the same on every rank; DeepSpeed takes it over.
         config: resolved settings with the section `deepspeed`.
         ranks: the processes of the run, and the device of this one.
+        family: sorts the parameters; None: by the kind of module.
 
     Raises:
         ConfigError: DeepSpeed refuses a setting of the user's own JSON.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily | None = None
+    ) -> None:
         self.ranks = ranks
         self._module = model
-        self._stage = options_of(config).zero_stage
+        options = options_of(config)
+        self.layout: Mapping[str, Any] = {
+            "zero_stage": options.zero_stage, "cpu_offload": options.cpu_offload, "param_offload": options.param_offload,
+        }  # fmt: skip
+        self._stage = options.zero_stage
         self._max_grad_norm = config.optimizer.max_grad_norm
         self._scale = LossScale() if config.run.precision == "fp16" else None
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.run.precision)
         self._skeleton = emptied(model) if self._stage == 3 else None
         self._stopwatch = Stopwatch(ranks.device)
+        self._sums = FigureSums(ranks.device)
         num_parameters = sum(p.numel() for p in model.parameters())
         document = deepspeed_json(config, ranks.world_size, num_parameters)
         self._unwritten: tuple[Path, str] | None = (
@@ -97,7 +106,9 @@ class DeepSpeedEngine:
             json.dumps(document, indent=2) + "\n",
         )
         model.to(ranks.device)
-        self._optimizers = build_optimizers(model, config.optimizer, ranks.device)
+        self._optimizers = build_optimizers(
+            model, (family or BaseFamily()).parameter_groups(model), config.optimizer, ranks.device
+        )
         self._engine = _initialize(model, self._optimizers, document, ranks)
         self._partitioned = PartitionedState(self._engine, model, ranks.is_main) if self._stage else None
 
@@ -131,7 +142,7 @@ class DeepSpeedEngine:
             self._engine.optimizer.override_loss_scale(self._scale.scale)
         # DeepSpeed divides by the number of ranks, which is taken back here. ZeRO 0 knows no loss scale.
         factor = self.ranks.world_size / weight * (self._scale.scale if self._scale and not self._stage else 1.0)
-        sums = torch.zeros(2, device=self.ranks.device)
+        self._sums.clear()
         for number, batch in enumerate(micro_batches):
             seed_torch(batch.seed, self.ranks.device)
             on_device = batch.to(self.ranks.device)
@@ -146,19 +157,19 @@ class DeepSpeedEngine:
             share = result.loss * (factor if batch.weight else 0.0) * (1.0 + 0.0 * summed)
             self._engine.backward(share, scale_wrt_gas=False)
             self._stopwatch.add(start, middle, self._stopwatch.mark())
-            if batch.weight:
-                sums += torch.stack([summed.float(), result.correct.detach().float()])
+            self._sums.add(result, batch.weight)
         self._optimizers.set_learning_rate(learning_rate)
         grad_norm = self._step()
         finite = math.isfinite(grad_norm)
         if self._scale:
             self._scale.update(not finite)
         tokens = sum(batch.tokens for batch in micro_batches)
-        loss_sum, num_right, all_tokens = self.ranks.total([*sums.tolist(), tokens])
+        *totals, all_tokens = self.ranks.total([*self._sums.stacked().tolist(), tokens])
+        mean_loss, metrics = self._sums.means(totals, weight)
         forward_ms, backward_ms = self._stopwatch.read()
         return UpdateResult(
-            loss=loss_sum / weight,
-            accuracy=num_right / weight,
+            loss=mean_loss,
+            metrics=metrics,
             grad_norm=grad_norm,
             weight=weight,
             tokens=int(all_tokens),

@@ -7,7 +7,6 @@ DDP the gradient is conditioned here as in plain torch; with a DeepSpeed file ac
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,78 +16,60 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerState
 
-from apt_model.huggingface.modeling_apt import APTForCausalLM
-from apt_model.huggingface.remote_code import write_code
-from apt_model.model import APT
-from apt_model.portable import transformers_settings
-from apt_model.tokenizer import DynamicTagTokenizer
 from training.engines.deepspeed.engine import LossScale
 from training.engines.deepspeed.state import PartitionedState, emptied, whole_copy
 from training.engines.evaluation import evaluate_with
 from training.engines.joint_optimizer import joined
-from training.engines.results import EvaluationResult, UpdateResult
+from training.engines.results import EvaluationResult, FigureSums, UpdateResult
 from training.engines.torch_base import TorchParts
 from training.engines.torch_engine import Stopwatch
 from training.engines.transformers.arguments import training_arguments
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_torch
+from training.models.protocol import Artefacts, ModelFamily
 from training.settings.tree import TrainingConfig
-from training.tasks.protocol import Batch, LossFunction, LossSum
+from training.tasks.objective import Batch, LossFunction, LossSum
 from training.tasks.rank_batches import GlobalBatch
 
 STATE_NAME = "trainer_state.json"
 
 
-class Positional:
-    """A transformers model in any wrapper, called as the task's loss calls an APT: `(tokens_BT, positions_N)`."""
-
-    def __init__(self, wrapped: nn.Module) -> None:
-        self._wrapped = wrapped
-
-    @property
-    def training(self) -> bool:
-        """Of the model."""
-        return self._wrapped.training
-
-    def __call__(self, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
-        """(N, V) logits."""
-        logits: Tensor = self._wrapped(input_ids=tokens_BT, positions_N=positions_N).logits
-        return logits
-
-
 class HuggingFaceEngine(TorchParts):
-    """See `training.engines.torch_engine.Engine`.
+    """See `training.engines.protocol.Engine`.
 
     Args:
         model: fresh, the same on every rank.
         config: resolved settings with the section `huggingface`.
         ranks: the processes of the run, and the device of this one.
+        family: of the model; None: any module.
 
     Raises:
         ConfigError: transformers refuses an argument.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
-        super().__init__(model, config, ranks)
-        self.transformers_model: nn.Module = APTForCausalLM.from_apt(model) if isinstance(model, APT) else model
-        """What transformers is given; it shares its parameters with `model()`."""
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily | None = None
+    ) -> None:
+        super().__init__(model, config, ranks, family)
+        self.transformers_model: nn.Module = self.family.transformers_form(model)
+        """The module that transformers is given; it shares its parameters with `model()`."""
         self.arguments = training_arguments(config, ranks, sum(p.numel() for p in model.parameters()))
         self.optimizer = joined(self._optimizers.optimizers)
         self.scaler = self._scaler
         self._stopwatch = Stopwatch(ranks.device)
-        self._tokenizer: DynamicTagTokenizer | None = None
+        self._artefacts: Artefacts = {}
         self._state: Callable[[], TrainerState] | None = None
         self._start: Any = None
         self._middle: Any = None
-        self._sums = torch.zeros(2, device=ranks.device)
+        self._sums = FigureSums(ranks.device)
         self._result: UpdateResult | None = None
 
     # -- an update, in the parts in which transformers makes it ------------------------------------------------------
 
     def begin_update(self, learning_rate: float) -> None:
         """Before the first micro-batch."""
-        self._sums.zero_()
+        self._sums.clear()
         self._result = None
         self._optimizers.set_learning_rate(learning_rate)
 
@@ -106,12 +87,11 @@ class HuggingFaceEngine(TorchParts):
         self._start = self._stopwatch.mark()
         result = self._forward(model, on_device, loss)
         self._middle = self._stopwatch.mark()
-        if batch.weight:
-            self._sums += torch.stack([result.loss.detach().float(), result.correct.detach().float()])
+        self._sums.add(result, batch.weight)
         return self._share(result.loss, batch, weight)
 
     def _forward(self, model: nn.Module, batch: Batch, loss: LossFunction) -> LossSum:
-        called: Any = Positional(model) if isinstance(self._model, APT) else model
+        called: Any = self.family.called(model)
         return loss(called, batch)
 
     def _share(self, loss: Tensor, batch: Batch, weight: int) -> Tensor:
@@ -128,23 +108,20 @@ class HuggingFaceEngine(TorchParts):
         An optimizer that finds no gradient changes nothing: the update is then left out.
         """
         norm = self._gradient_norm()
-        loss_sum, num_right, grad_norm = torch.cat([self._sums, norm.float().reshape(1)]).tolist()
+        *own_sums, grad_norm = torch.cat([self._sums.stacked(), norm.float().reshape(1)]).tolist()
         tokens = sum(part.tokens for part in batch.micro_batches)
-        loss_sum, num_right, all_tokens, not_finite = self.ranks.total([
-            loss_sum, num_right, tokens, float(not math.isfinite(grad_norm)),
-        ])  # fmt: skip
-        finite = math.isfinite(loss_sum) and not not_finite
+        *totals, all_tokens, not_finite = self.ranks.total([*own_sums, tokens, float(not math.isfinite(grad_norm))])
+        finite = math.isfinite(totals[0]) and not not_finite
         clipped = finite and self._condition(norm, grad_norm)
         if not finite:
             self._optimizers.zero_grad()
-        self._note(batch, loss_sum, num_right, grad_norm, int(all_tokens), skipped=not finite, clipped=clipped)
+        self._note(batch, totals, grad_norm, int(all_tokens), skipped=not finite, clipped=clipped)
         return norm
 
     def _note(
         self,
         batch: GlobalBatch,
-        loss_sum: float,
-        num_right: float,
+        totals: list[float],
         grad_norm: float,
         tokens: int,
         *,
@@ -152,9 +129,10 @@ class HuggingFaceEngine(TorchParts):
         clipped: bool,
     ) -> None:
         forward_ms, backward_ms = self._stopwatch.read()
+        loss, metrics = self._sums.means(totals, batch.weight)
         self._result = UpdateResult(
-            loss=loss_sum / batch.weight,
-            accuracy=num_right / batch.weight,
+            loss=loss,
+            metrics=metrics,
             grad_norm=grad_norm,
             weight=batch.weight,
             tokens=tokens,
@@ -174,9 +152,9 @@ class HuggingFaceEngine(TorchParts):
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
-    def attach(self, tokenizer: DynamicTagTokenizer | None, state: Callable[[], TrainerState]) -> None:
-        """What `save_extra` writes beside the portable state: the tokenizer's settings, transformers' own state."""
-        self._tokenizer, self._state = tokenizer, state
+    def attach(self, artefacts: Artefacts, state: Callable[[], TrainerState]) -> None:
+        """Take what `save_extra` writes next to the portable state: the run's artefacts, transformers' own state."""
+        self._artefacts, self._state = artefacts, state
 
     def save_extra(self, directory: Path) -> None:
         """What transformers looks for: with it the checkpoint opens with `AutoModelForCausalLM.from_pretrained`."""
@@ -184,13 +162,8 @@ class HuggingFaceEngine(TorchParts):
             return
         if self._state is not None:
             self._state().save_to_json(str(directory / STATE_NAME))
-        if isinstance(self._model, APT) and self._tokenizer is not None:
-            settings = transformers_settings(self._model, self._tokenizer)
-            config = settings["config.json"]
-            settings["config.json"] = {**self._model.config.model_dump(mode="json"), **config}
-            for name, content in settings.items():
-                (directory / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            write_code(directory)
+        for name, text in self.family.transformers_files(self._model, self._artefacts).items():
+            (directory / name).write_text(text, encoding="utf-8")
 
 
 class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
@@ -200,10 +173,13 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         stage: of ZeRO, 1 to 3.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, stage: int) -> None:
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily | None, stage: int
+    ) -> None:
         skeleton = emptied(model) if stage == 3 else None
-        super().__init__(model, config, ranks)
+        super().__init__(model, config, ranks, family)
         self._skeleton = skeleton
+        self.layout = {"zero_stage": stage}
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.run.precision)
         self.scaler = None  # ZeRO scales the loss itself, by what it is told before each update
         self._scale = LossScale() if config.run.precision == "fp16" else None
@@ -255,12 +231,12 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         """DeepSpeed has clipped and stepped already, or left the update out: only read what came of it."""
         grad_norm = float(self._wrapped.get_global_grad_norm())
         tokens = sum(part.tokens for part in batch.micro_batches)
-        loss_sum, num_right, all_tokens = self.ranks.total([*self._sums.tolist(), tokens])
+        *totals, all_tokens = self.ranks.total([*self._sums.stacked().tolist(), tokens])
         finite = math.isfinite(grad_norm)
         if self._scale:
             self._scale.update(not finite)
         clipped = finite and self._max_grad_norm is not None and grad_norm > self._max_grad_norm
-        self._note(batch, loss_sum, num_right, grad_norm, int(all_tokens), skipped=not finite, clipped=clipped)
+        self._note(batch, totals, grad_norm, int(all_tokens), skipped=not finite, clipped=clipped)
         return torch.tensor(grad_norm)
 
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:

@@ -1,9 +1,9 @@
-"""HLBD samples as token ids in flat arrays: a million rows in a few hundred megabytes. No torch."""
+"""HLBD samples as token ids. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,10 @@ from numpy.typing import NDArray
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.errors import DataError
 from training.tasks.hlbd.files import Sample
+from training.tasks.token_dataset import TokenDataset
 
 
-class EncodedSample(NamedTuple):
-    """`[BOS] prompt [SEP] answer [EOS]` as ids."""
-
-    tokens: NDArray[np.int32]
-    loss_start: int
-    """Index of the first token that is learned (1 at least: nothing predicts the first token)."""
-
-
-class HLBDDataset:
+class HLBDDataset(TokenDataset):
     """Encoded samples: `dataset[i]` is an `EncodedSample`.
 
     `dataset.lengths` are their lengths in tokens, `dataset.weights` how many of these have a loss; int64 (N,) both.
@@ -69,18 +62,8 @@ class HLBDDataset:
             )
         if not pieces:
             raise DataError(f"no prompt is shorter than max_seq_len={max_seq_len} tokens; raise --max-seq-len")
+        self.samples = samples
         self.num_truncated = len(too_long)
         self.num_left_out = len(samples) - len(pieces)
-        self.lengths = np.array([len(p) for p in pieces], dtype=np.int64)
-        self._ends = np.cumsum(self.lengths)
-        self._tokens = np.concatenate(pieces)
+        super().__init__(pieces, starts)
         self.num_unknown = int((self._tokens == tokenizer.unk_id).sum())
-        self._starts = np.array(starts, dtype=np.int32)
-        self.weights = self.lengths - self._starts
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: int) -> EncodedSample:
-        end = int(self._ends[index])
-        return EncodedSample(self._tokens[end - int(self.lengths[index]) : end], int(self._starts[index]))

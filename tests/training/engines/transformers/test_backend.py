@@ -22,7 +22,8 @@ from training.engines.transformers.options import OWNED
 from training.loop.transformers_loop import HuggingFaceTrainer
 from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import Event, read_events
-from training.tasks.protocol import Batch, LanguageModeling, LossSum
+from training.tasks.objective import Batch, LossSum
+from training.tasks.language_modeling import LanguageModeling
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, Outcome

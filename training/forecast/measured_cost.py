@@ -1,0 +1,182 @@
+"""Sizes, memory and work of any network, measured by running it on fake tensors.
+
+A fake tensor (`torch._subclasses.FakeTensorMode`) has a shape and a dtype and no memory. The network is built and run
+with them, forward and backward, and every storage that comes and goes is counted: no closed form is needed, and a model
+of any size is measured on any machine. What PyTorch's kernels take for themselves is not in the figure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.errors import ConfigError
+from training.models.cost import BatchShape, ModelCost, PassBytes, Shape
+from training.models.protocol import ModelFamily
+from training.tasks.objective import Batch, Objective
+from training.tasks.protocol import DataPreview, Prepared
+
+
+class MeasuredCost:
+    """`ModelCost` of any objective's network.
+
+    Args:
+        objective: builds the network, collates and computes the loss.
+        family: switches gradient checkpointing on and sorts the parameters.
+        samples: dataset from which batches are made.
+        longest: numbers of the samples, longest first.
+
+    Raises:
+        ConfigError: the network does not run on fake tensors, because its own code looks at values.
+    """
+
+    def __init__(self, objective: Objective, family: ModelFamily, samples: Any, longest: Sequence[int]) -> None:
+        self._objective, self._family = objective, family
+        self._samples, self._longest = samples, longest
+        self._measure = lru_cache(maxsize=64)(self._run)
+        with _fake() as mode, _explained():
+            model = self._build(mode, checkpointing=False)
+            names = {id(parameter): name for name, parameter in model.named_parameters()}
+            self.shapes: Mapping[str, Shape] = {name: tuple(p.shape) for name, p in model.named_parameters()}
+            self.matrices = frozenset(names[id(p)] for p in family.parameter_groups(model).matrices)
+            self.buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+        self._operations = self._measured_operations()
+
+    def pass_bytes(self, batch: BatchShape, *, half: bool, on_cuda: bool, checkpointing: bool) -> PassBytes:
+        """See `ModelCost.pass_bytes`: the longest samples, whatever the batch's width."""
+        return PassBytes(self._measure(batch.samples, half, checkpointing), 0)
+
+    def work(self, batch: BatchShape) -> float:
+        """See `ModelCost.work`: in proportion to the batch's padded size."""
+        operations, size = self._operations
+        return operations * batch.padded_tokens / size if operations else float(batch.samples)
+
+    def _build(self, mode: FakeTensorMode, checkpointing: bool) -> nn.Module:
+        with mode:
+            model = self._objective.build_model()
+        if checkpointing:
+            self._family.recompute_activations(model)
+        return model.train()
+
+    def _batch(self, mode: FakeTensorMode, count: int) -> Batch:
+        chosen = [self._longest[n % len(self._longest)] for n in range(count)]
+        batch = self._objective.collate([self._samples[int(number)] for number in chosen])
+        tensors = tree_map_only(Tensor, mode.from_tensor, batch.tensors)
+        return Batch(tensors, batch.weight, batch.tokens, batch.num_samples)
+
+    def _run(self, count: int, half: bool, checkpointing: bool) -> int:
+        """Return the largest sum of storages of a forward and backward pass, apart from weights and their gradients."""
+        with _fake() as mode, _explained():
+            model = self._build(mode, checkpointing)
+            batch = self._batch(mode, count)
+            for parameter in model.parameters():
+                if parameter.requires_grad:  # gradients of weights are counted elsewhere
+                    parameter.register_post_accumulate_grad_hook(_drop_gradient)
+            counter = _StorageCounter([*model.parameters(), *model.buffers()])
+            autocast = torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext()
+            with mode, counter:
+                for tensor in batch.tensors.values():
+                    counter.count(tensor)
+                with autocast:
+                    loss = self._objective.loss(model, batch).loss
+                loss.backward()
+            return counter.peak
+
+    def _measured_operations(self) -> tuple[float, int]:
+        """Return (operations of a forward pass over one sample, its padded size)."""
+        with _fake() as mode, _explained():
+            model, batch = self._build(mode, checkpointing=False), self._batch(mode, 1)
+            counter = FlopCounterMode(display=False)
+            with mode, counter, torch.no_grad():
+                self._objective.loss(model, batch)
+            return float(counter.get_total_flops()), max(1, batch.tokens)
+
+
+def measure(prepared: Prepared) -> tuple[DataPreview, MeasuredCost]:
+    """Measure the network of a task's objective on fake tensors, on the longest samples of the data.
+
+    Raises:
+        ConfigError: the network does not run on fake tensors.
+    """
+    objective, train = prepared.objective, prepared.train
+    lengths, weights = objective.lengths(train), objective.weights(train)
+    longest = np.argsort(-lengths, kind="stable")[: prepared.config.run.batch_size]
+    has_tokens = bool(lengths.any())
+    preview = DataPreview(
+        num_samples=len(train),
+        num_tokens=int((lengths - 1).sum()) if has_tokens else 0,
+        vocabulary=prepared.vocabulary,
+        longest=[(int(lengths[n]) - 1 if has_tokens else 1, int(weights[n])) for n in longest],
+    )
+    return preview, MeasuredCost(objective, prepared.family, train, longest.tolist())
+
+
+def cost_of(prepared: Prepared) -> ModelCost:
+    """Return the cost of a task's network: in closed form where its family has one, else measured."""
+    cost = prepared.family.cost(prepared.config.model, prepared.vocabulary)
+    return cost if cost is not None else measure(prepared)[1]
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+@contextlib.contextmanager
+def _fake() -> Iterator[FakeTensorMode]:
+    """Draw nothing from the caller's random generators meanwhile."""
+    with torch.random.fork_rng(devices=[]):
+        yield FakeTensorMode(allow_non_fake_inputs=True)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"the model's memory cannot be computed without training it ({reason}); --estimate measures it"
+        ) from error
+
+
+class _StorageCounter(TorchDispatchMode):
+    """Bytes of the storages that operations make and let go, and the most that there were at a time."""
+
+    def __init__(self, known: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._live = self.peak = 0
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.count(leaf)
+        return result
+
+    def count(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until it is freed; a view's is counted already."""
+        storage = tensor.untyped_storage()
+        if storage in self._seen:
+            return
+        self._seen.add(storage)
+        size = storage.nbytes()
+        self._live += size
+        self.peak = max(self.peak, self._live)
+        weakref.finalize(storage, self._freed, size)
+
+    def _freed(self, size: int) -> None:
+        self._live -= size

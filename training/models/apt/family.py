@@ -1,0 +1,135 @@
+"""APT as a model family. No torch at import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from apt_model.errors import ModelError
+from training.errors import CheckpointError, ConfigError
+from training.models.apt.cost import APTCost
+from training.models.apt.options import APTOptions
+from training.models.cost import count
+from training.models.protocol import Artefacts, BaseFamily, LoadedModel, ParameterGroups
+from training.settings.tree import ModelOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class APTFamily(BaseFamily):
+    """The autopoietic transformer of `apt_model`."""
+
+    name: ClassVar[str] = "apt"
+    Options: ClassVar[type[ModelOptions]] = APTOptions
+    has_closed_form: ClassVar[bool] = True
+
+    def describe(self, options: ModelOptions, num_parameters: int) -> str:
+        """See `ModelFamily.describe`."""
+        return f"APT {num_parameters:,} parameters ({options.attention} attention)"
+
+    def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
+        """See `ModelFamily.completed`: the vocabulary's size, which a larger given one may exceed."""
+        given = cast(APTOptions, options).vocab_size
+        if given is not None and vocabulary is not None and given < vocabulary:
+            raise ConfigError(
+                f"vocab_size={given} is too small: the data has {vocabulary} tokens; leave vocab_size out"
+            )
+        return options.model_copy(update={"vocab_size": given or vocabulary})
+
+    def build(self, options: ModelOptions, vocabulary: int | None) -> nn.Module:
+        """See `ModelFamily.build`."""
+        from apt_model.model import APT
+
+        return APT(cast(APTOptions, options).network(vocabulary))
+
+    def parameter_groups(self, model: nn.Module) -> ParameterGroups:
+        """See `ModelFamily.parameter_groups`: the controls of autopoietic attention stay with AdamW."""
+        from training.models.parameter_groups import group_by_module
+
+        controls = frozenset(name for name, _ in model.named_parameters() if "self_control" in name)
+        return group_by_module(model, keep_from_muon=controls | {"head.weight"})
+
+    def save(
+        self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
+    ) -> None:
+        """See `ModelFamily.save`: with HLBD's tokenizer the portable directory, which opens with transformers too."""
+        from apt_model.model import APT
+        from apt_model.portable import save_portable
+        from apt_model.tokenizer import DynamicTagTokenizer
+
+        if "tokenizer" not in artefacts:
+            super().save(directory, model, options, vocabulary, artefacts)
+            return
+        assert isinstance(model, APT)
+        save_portable(directory, model, DynamicTagTokenizer.from_dict(artefacts["tokenizer"]))
+
+    def load(self, directory: Path) -> LoadedModel:
+        """See `ModelFamily.load`."""
+        from apt_model.portable import CONFIG, load_portable
+
+        if not (directory / CONFIG).is_file():
+            return super().load(directory)
+        try:
+            model, tokenizer = load_portable(directory)
+        except ModelError as error:
+            raise CheckpointError(str(error)) from error
+        options = APTOptions(**model.config.model_dump())
+        return LoadedModel(model, options, model.config.vocab_size, {"tokenizer": tokenizer.to_dict()})
+
+    def cost(self, options: ModelOptions, vocabulary: int | None) -> APTCost | None:
+        """See `ModelFamily.cost`."""
+        config = cast(APTOptions, options).network(vocabulary)
+        return None if config.vocab_size is None else APTCost(config)
+
+    def open_sizes(self, options: ModelOptions) -> Iterable[str]:
+        """See `ModelFamily.open_sizes`."""
+        options = cast(APTOptions, options)
+        each = options.d_model * (1 if options.tie_embeddings else 2)
+        without = count(APTCost(options.network(1))) - each
+        yield f"parameters: {without:,} and {each:,} for each token of the vocabulary"
+
+    def transformers_form(self, model: nn.Module) -> nn.Module:
+        """See `ModelFamily.transformers_form`."""
+        from apt_model.huggingface.modeling_apt import APTForCausalLM
+        from apt_model.model import APT
+
+        assert isinstance(model, APT)
+        return cast("nn.Module", APTForCausalLM.from_apt(model))
+
+    def called(self, wrapped: nn.Module) -> Callable[..., Any]:
+        """See `ModelFamily.called`."""
+        return Positional(wrapped)
+
+    def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
+        """See `ModelFamily.transformers_files`: settings, and the code that `trust_remote_code` runs."""
+        from apt_model.huggingface.remote_code import code_files
+        from apt_model.model import APT
+        from apt_model.portable import CONFIG, transformers_settings
+        from apt_model.tokenizer import DynamicTagTokenizer
+
+        if "tokenizer" not in artefacts:
+            return {}
+        assert isinstance(model, APT)
+        settings = transformers_settings(model, DynamicTagTokenizer.from_dict(artefacts["tokenizer"]))
+        settings[CONFIG] = {**model.config.model_dump(mode="json"), **settings[CONFIG]}
+        return {name: json.dumps(content, indent=1) + "\n" for name, content in settings.items()} | code_files()
+
+
+class Positional:
+    """A transformers APT in any wrapper, called as an objective calls an APT: `(tokens_BT, positions_N)`."""
+
+    def __init__(self, wrapped: nn.Module) -> None:
+        self._wrapped = wrapped
+
+    @property
+    def training(self) -> bool:
+        """Mode of the model."""
+        return self._wrapped.training
+
+    def __call__(self, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+        """Return (N, V) logits."""
+        logits: Tensor = self._wrapped(input_ids=tokens_BT, positions_N=positions_N).logits
+        return logits

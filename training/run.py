@@ -1,0 +1,153 @@
+"""A whole run, as every backend that trains on this machine makes it: data, training, finished model.
+
+The backend brings the ranks, the engine and the loop; what is trained, and what is said about it, is the task's matter
+and the same on all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from training.backends.protocol import RunRequest, RunResult
+from training.checkpoints.checkpoint import load_checkpoint
+from training.checkpoints.finished_model import TrainedModel, save_final_model
+from training.checkpoints.run_directory import JOB_NAME, SNAPSHOTS_NAME, checkpoint_name
+from training.checkpoints.start_from import refuse_absent_checkpoints, start_from
+from training.errors import ConfigError
+from training.forecast.run_forecast import RunForecast
+from training.loop.trainer import MakeEngine, Trainer, our_loop
+from training.loop.weight_snapshots import WeightSnapshots, snapshot_bytes
+from training.machine.ranks import Ranks
+from training.machine.units import as_size
+from training.publish.export import push_final_model
+from training.record.progress_bar import ProgressBar
+from training.tasks.protocol import Prepared, Task, task_of
+from training.tracking.choice import trackers_for
+
+
+def run_task(
+    request: RunRequest,
+    ranks: Ranks,
+    make_engine: MakeEngine,
+    loop: Callable[[Trainer], None] = our_loop,
+    checkpoint_name: Callable[[int, int | None], str] = checkpoint_name,
+) -> RunResult:
+    """Train, write the final model and show what it learned. Every rank calls it; rank 0 writes and reports.
+
+    Args:
+        request: the config, and what is asked of the run directory.
+        ranks: the processes of the run.
+        make_engine: (seeded model, resolved config, model family) -> how an update is done.
+        loop: makes the updates.
+        checkpoint_name: (step, epoch that ends there or None) -> the name of a checkpoint.
+
+    Raises:
+        UserError: data, settings or run directory cannot be used.
+    """
+    task = task_of(request.config)
+    prepared = task.prepare(request.config)
+    _refuse_other_runs(ranks, prepared)
+    ranks.on_main(lambda: _make_ready(request))
+    trainer = Trainer.of(
+        prepared,
+        make_engine=make_engine,
+        loop=loop,
+        checkpoint_name=checkpoint_name,
+        ranks=ranks,
+        callbacks=[RunForecast(prepared), WeightSnapshots()],
+        sinks=[ProgressBar(), *trackers_for(prepared.config)] if ranks.is_main else (),
+        resume=request.resume,
+        resume_from=request.resume_from,
+        overwrite=request.overwrite,
+    )
+    try:
+        if ranks.is_main:
+            (trainer.directory.path / JOB_NAME).unlink(missing_ok=True)  # no longer the copy of a job's
+            trainer.reporter.introduced([*prepared.introduction, *_introduction(trainer, prepared)])
+        return _train(trainer, task, prepared)
+    finally:
+        trainer.close()
+
+
+def _train(trainer: Trainer, task: Task, prepared: Prepared) -> RunResult:
+    started, first_step = time.perf_counter(), trainer.step
+    result = trainer.train(keep_open=True)
+    seconds = time.perf_counter() - started
+    model = trainer.engine.model()  # collective where the weights are spread over the ranks
+    if not trainer.ranks.is_main:
+        return result
+    said = trainer.reporter.said
+    said([f"{result.state} at step {result.step} after {seconds:.1f} s of training ({result.step - first_step} steps)"])
+    if result.state != "finished":
+        said([f"go on with: the same command and --resume (run directory {trainer.directory.path})"])
+        return result
+    trained = TrainedModel(
+        model, prepared.family, prepared.config.model, prepared.vocabulary, trainer.directory.portable_model,
+        prepared.artefacts,
+    )  # fmt: skip
+    result = _conclude(trainer, task, prepared, trained, result)
+    if failure := push_final_model(trained, trainer.config.hub):
+        trainer.reporter.warning(failure, step=result.step)
+        trainer.reporter.flush(durable=True)
+    return result
+
+
+def _make_ready(request: RunRequest) -> None:
+    run_dir = request.config.run.run_dir
+    if request.start_from is not None:
+        start_from(run_dir, request.start_from)
+    if request.resume and request.resume_from is None:
+        refuse_absent_checkpoints(run_dir)
+
+
+def _refuse_other_runs(ranks: Ranks, prepared: Prepared) -> None:
+    """Refuse machines that were started with other settings or other data: they would train together on nothing.
+
+    Raises:
+        ConfigError: on every rank alike.
+    """
+    all_of_them = ranks.gather((prepared.config.curve_hash(), prepared.fingerprint))
+    first = next((n for n, one in enumerate(all_of_them) if one != all_of_them[0]), None)
+    other = ranks.broadcast(first)
+    if other is not None:
+        raise ConfigError(
+            f"rank {other} was started with other settings or other data than rank 0; give every machine the same "
+            "command, the same config file and the same data files"
+        )
+
+
+def _introduction(trainer: Trainer, prepared: Prepared) -> list[str]:
+    """Describe the model and the run in lines."""
+    config, ranks = trainer.config, trainer.ranks
+    vocabulary = "" if prepared.vocabulary is None else f", {prepared.vocabulary} tokens in the vocabulary"
+    shared = f", {ranks.world_size} ranks sharing {config.run.samples_per_update} samples an update"
+    lines = [
+        f"model   {prepared.family.describe(config.model, trainer.num_parameters)}{vocabulary}",
+        f"run     {config.run.run_dir} on {ranks.device}, {config.run.precision}, {trainer.total_steps} steps"
+        f"{shared if ranks.world_size > 1 else ''}",
+    ]
+    if size := snapshot_bytes(config, trainer.total_steps, trainer.num_parameters):
+        lines.append(f"path    up to {as_size(size)} of weight snapshots in {config.run.run_dir / SNAPSHOTS_NAME}")
+    return lines
+
+
+def _conclude(
+    trainer: Trainer, task: Task, prepared: Prepared, trained: TrainedModel, result: RunResult
+) -> RunResult:
+    """Write the final model and let the task show what it learned."""
+    step, reporter = result.step, trainer.reporter
+    if trainer.config.checkpoint.load_best_model_at_end:
+        best = load_checkpoint(trainer.directory.best_checkpoint)
+        trained.model.load_state_dict(best["engine"]["model"])
+        step = best["step"]
+        loss = trainer.early_stopping.best
+        reporter.said([f"best    the final model is that of step {step} (loss {loss:.4f})"])
+    save_final_model(trainer.directory, trained, trainer.config, step)
+    reporter.final_model(trainer.directory.portable_model, step)
+    reporter.said([f"saved   {trainer.directory.final_model} and {trainer.directory.portable_model}/"])
+    figures, lines = task.conclude(trained.model, replace(prepared, config=trainer.config))
+    if figures or lines:
+        reporter.conclusion(figures, lines)
+    return replace(result, figures=figures)

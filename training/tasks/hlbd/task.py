@@ -1,0 +1,207 @@
+"""HLBD as a task: questions with answers, and concepts on eight levels. No torch at import."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from apt_model.errors import ModelError
+from apt_model.tokenizer import DynamicTagTokenizer
+from training.errors import DataError
+from training.models.protocol import ModelFamily
+from training.settings.tree import TaskOptions, TrainingConfig
+from training.tasks.hlbd.files import Corpus, Sample, find_dataset, load_corpus, split_corpus
+from training.tasks.hlbd.options import HLBDOptions
+from training.tasks.metrics import LANGUAGE_METRICS, Metric
+from training.tasks.protocol import BaseTask, Conclusion, DataPreview, Prepared, family_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from training.tasks.hlbd.dataset import HLBDDataset
+
+CHEAP_BYTES = 512 * 1024
+"""Data files up to this size together are read for a dry run, in less than a tenth of a second."""
+
+
+class HLBDTask(BaseTask):
+    """Prediction of the answer's tokens (or all tokens) of `[BOS] prompt [SEP] answer [EOS]`."""
+
+    name: ClassVar[str] = "hlbd"
+    Options: ClassVar[type[TaskOptions]] = HLBDOptions
+    metrics: ClassVar[tuple[Metric, ...]] = LANGUAGE_METRICS
+
+    def data_files(self, options: TaskOptions) -> Sequence[Path]:
+        """See `Task.data_files`."""
+        return [find_dataset(name) for name in cast(HLBDOptions, options).datasets]
+
+    def preview(self, config: TrainingConfig) -> DataPreview | None:
+        """See `Task.preview`: None for files of more than half a megabyte."""
+        options = _options(config)
+        if sum(find_dataset(name).stat().st_size for name in options.datasets) > CHEAP_BYTES:
+            return None
+        return read_preview(config)
+
+    def prepare(self, config: TrainingConfig) -> Prepared:
+        """See `Task.prepare`."""
+        options = _options(config)
+        corpus = load_corpus(options.datasets, options.pairs)
+        train, validation = split_corpus(corpus, options.validation_split, config.run.seed)
+        tokenizer = tokenizer_of(corpus)
+        return prepared_from_samples(config, tokenizer, train, validation, corpus)
+
+    def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
+        """See `Task.conclude`: ask the model its own training questions."""
+        from training.tasks.hlbd.training_answers import accuracy_by_module, evenly_chosen, recite, table
+
+        train: HLBDDataset = prepared.train
+        asked = evenly_chosen(train.samples, prepared.config.report.answer_samples)
+        if not asked:
+            return Conclusion()
+        started = time.perf_counter()
+        answered = recite(model, train.tokenizer, asked)
+        counts = accuracy_by_module(answered)
+        figures = {module: {"right": right, "asked": number} for module, (right, number) in counts.items()}
+        headline = (
+            f"answers to {len(asked)} of {len(train.samples)} training questions, generated freely "
+            f"({time.perf_counter() - started:.1f} s):"
+        )
+        return Conclusion({"recitation": figures}, [headline, *table(answered)])
+
+
+def tokenizer_of(corpus: Corpus) -> DynamicTagTokenizer:
+    """Build the tokenizer of a corpus: every character and tag of its prompts and answers.
+
+    Raises:
+        DataError: a level's name cannot be a tag.
+    """
+    try:
+        return DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
+    except ModelError as error:
+        raise DataError(str(error)) from error
+
+
+def prepared_from_samples(
+    config: TrainingConfig,
+    tokenizer: DynamicTagTokenizer,
+    train: Sequence[Sample],
+    validation: Sequence[Sample] = (),
+    corpus: Corpus | None = None,
+) -> Prepared:
+    """Make samples ready to be trained, as `HLBDTask.prepare` does with those of files.
+
+    Args:
+        config: settings of the run.
+        tokenizer: knows the samples' characters.
+        train: samples to learn.
+        validation: samples to measure; none: no validation.
+        corpus: where they come from, for the report; None: they come from no file.
+
+    Raises:
+        UserError: a sample is too long, or the model's vocabulary too small.
+    """
+    from training.tasks.hlbd.dataset import HLBDDataset
+
+    options = _options(config)
+
+    def encode(samples: Sequence[Sample]) -> HLBDDataset:
+        return HLBDDataset(samples, tokenizer, config.model.max_seq_len, options.loss_on, options.truncate)
+
+    prepared = prepared_from_datasets(config, encode(train), encode(validation) if validation else None)
+    if corpus is None:
+        return prepared
+    lines = [*_introduction(corpus, prepared.train), *prepared.introduction]
+    return _with_corpus(prepared, corpus, lines)
+
+
+def prepared_from_datasets(
+    config: TrainingConfig, train: HLBDDataset, validation: HLBDDataset | None = None
+) -> Prepared:
+    """Make encoded samples ready to be trained.
+
+    Example:
+        >>> Trainer.of(prepared_from_datasets(config, HLBDDataset(samples, tokenizer, max_seq_len=64))).train()
+    """
+    from training.tasks.language_modeling import LanguageModeling
+
+    family: ModelFamily = family_of(config)
+    vocabulary = train.tokenizer.vocab_size
+    model = family.completed(config.model, vocabulary)
+    config = config.model_copy(update={"model": model})
+    return Prepared(
+        config=config,
+        family=family,
+        objective=LanguageModeling(family, model, vocabulary, label_smoothing=_options(config).label_smoothing),
+        train=train,
+        validation=validation,
+        facts={"vocab_size": vocabulary},
+        artefacts={"tokenizer": train.tokenizer.to_dict()},
+        vocabulary=vocabulary,
+    )
+
+
+def _with_corpus(prepared: Prepared, corpus: Corpus, lines: Sequence[str]) -> Prepared:
+    total = max(1, corpus.num_entries)
+    files = [
+        {"file": f.path.name, "entries": f.entries, "samples": f.samples, "share": round(f.entries / total, 4)}
+        for f in corpus.files
+    ]
+    facts: dict[str, Any] = {"data": files, "data_fingerprint": corpus.fingerprint(), **prepared.facts}
+    return Prepared(
+        **{**vars(prepared), "facts": facts, "fingerprint": corpus.fingerprint(), "introduction": tuple(lines)}
+    )
+
+
+def _introduction(corpus: Corpus, dataset: HLBDDataset) -> Iterator[str]:
+    for line in corpus.describe():
+        yield f"data    {line}"
+    if contradictions := corpus.contradictions():
+        yield (
+            f"warning: {len(contradictions)} questions are given with several answers, the first is "
+            f"{contradictions[0]!r}; tools/diagnose_issues.py lists them"
+        )
+    if dataset.num_unknown:
+        yield f"warning: {dataset.num_unknown} characters have no token and are read as [UNK]"
+    if dataset.num_truncated:
+        yield f"data    {dataset.num_truncated} samples cut, {dataset.num_left_out} of them whole"
+
+
+def read_preview(config: TrainingConfig) -> DataPreview:
+    """Read the data files and measure the samples.
+
+    Raises:
+        DataError: a file cannot be read, or no sample is short enough.
+    """
+    options = _options(config)
+    corpus = load_corpus(options.datasets, options.pairs)
+    train, _ = split_corpus(corpus, options.validation_split, config.run.seed)
+    tokenizer = tokenizer_of(corpus)
+    limit = config.model.max_seq_len
+    lengths = [_length(tokenizer, sample, options.loss_on == "all") for sample in train]
+    if options.truncate:
+        lengths = [(min(n, limit), weight - max(0, n - limit)) for n, weight in lengths if n - weight < limit]
+    too_long = sum(n > limit for n, _ in lengths)
+    if too_long:
+        raise DataError(
+            f"{too_long} of {len(train)} samples are longer than max_seq_len={limit} tokens; set --max-seq-len "
+            f"{max(lengths)[0]} or --truncate"
+        )
+    longest = heapq.nlargest(config.run.batch_size, lengths)
+    return DataPreview(
+        num_samples=len(lengths),
+        num_tokens=sum(n - 1 for n, _ in lengths),
+        vocabulary=tokenizer.vocab_size,
+        longest=[(length - 1, weight) for length, weight in longest],
+    )
+
+
+def _length(tokenizer: DynamicTagTokenizer, sample: Sample, learns_prompt: bool) -> tuple[int, int]:
+    prompt, answer = len(tokenizer.prompt_ids(sample.prompt)), len(tokenizer.encode(sample.answer)) + 1
+    return prompt + answer, prompt + answer - 1 if learns_prompt else answer
+
+
+def _options(config: TrainingConfig) -> HLBDOptions:
+    return cast(HLBDOptions, config.data)

@@ -1,0 +1,154 @@
+"""How samples become batches and batches a loss. Any objective runs in any loop, on any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.machine.seeding import seed_everything
+from training.models.protocol import ModelFamily
+from training.tasks.fingerprints import hash_of_row
+from training.tasks.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The input of one forward pass."""
+
+    tensors: dict[str, Tensor]
+    weight: int
+    """Divisor of the summed loss: answer tokens for a language model, known on the host without asking the GPU."""
+    tokens: int
+    """Tokens read, never padding: the unit of throughput. 0 where samples have no tokens."""
+    num_samples: int
+    seed: int = 0
+    """Seed of every random draw in this batch (dropout): a function of run seed, step and batch index."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same batch on a device."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        return replace(self, tensors=moved)
+
+
+class LossSum(NamedTuple):
+    """A batch's loss and measured metrics, summed (not averaged) over its weight."""
+
+    loss: Tensor
+    """Scalar that can be differentiated."""
+    sums: Mapping[str, Tensor] = {}
+    """Scalars without gradient, one for each measured metric: tokens that the most probable choice got right, …"""
+
+
+LossFunction = Callable[[nn.Module, Batch], LossSum]
+
+
+class Objective(Protocol):
+    """Model, batching and loss of something that can be learned."""
+
+    metrics: Sequence[Metric]
+    """Figures next to the loss. `loss` returns a sum for each one that is measured."""
+
+    def build_model(self) -> nn.Module:
+        """Return a new model; its weights are drawn from torch's global generator, which the caller seeds."""
+        ...
+
+    def lengths(self, dataset: Any) -> NDArray[np.int64]:
+        """Return the length of each sample, for batches with little padding; zeros where lengths do not matter."""
+        ...
+
+    def weights(self, dataset: Any) -> NDArray[np.int64]:
+        """Return what each sample adds to `Batch.weight`: so every rank knows the weight of a whole global batch."""
+        ...
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Put samples together into one batch on the CPU."""
+        ...
+
+    def hashes(self, batch: Batch) -> Iterator[int]:
+        """Yield 64 bits for each sample of a batch on the CPU, the same whatever other samples are in the batch."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        """Run the forward pass and sum the loss."""
+        ...
+
+
+class ModuleObjective:
+    """Any `nn.Module` and dataset in our loop, for notebooks.
+
+    Args:
+        model: builds the module; it is called once, after seeding.
+        loss: (module, stacked tensors of a batch) -> summed loss, or (summed loss, {metric: sum over the samples}).
+        collate: samples to named tensors; by default `torch.utils.data.default_collate` on samples that are
+            dictionaries.
+        metrics: declares the sums that `loss` returns, such as `training.tasks.metrics.ACCURACY`.
+
+    Example:
+        >>> objective = ModuleObjective(lambda: nn.Linear(4, 1), lambda m, b: ((m(b["x"]) - b["y"]) ** 2).sum())
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], nn.Module],
+        loss: Callable[[nn.Module, dict[str, Tensor]], Tensor | tuple[Tensor, Mapping[str, Tensor]]],
+        collate: Callable[[list[Any]], dict[str, Tensor]] | None = None,
+        metrics: Sequence[Metric] = (),
+    ) -> None:
+        self.metrics = tuple(metrics)
+        self._model, self._loss = model, loss
+        self._collate = collate or torch.utils.data.default_collate
+
+    def build_model(self) -> nn.Module:
+        """Return the user's module."""
+        return self._model()
+
+    def lengths(self, dataset: Any) -> NDArray[np.int64]:
+        """Return zeros: samples count as equally long."""
+        return np.zeros(len(dataset), dtype=np.int64)
+
+    def weights(self, dataset: Any) -> NDArray[np.int64]:
+        """Return ones."""
+        return np.ones(len(dataset), dtype=np.int64)
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Collate as the user does; every sample weighs one."""
+        return Batch(self._collate(list(samples)), weight=len(samples), tokens=0, num_samples=len(samples))
+
+    def hashes(self, batch: Batch) -> Iterator[int]:
+        """Yield a hash of each sample's row in every tensor; the user's collation decides what a row is."""
+        names = sorted(batch.tensors)
+        for row in range(batch.num_samples):
+            rows = (batch.tensors[name][row].contiguous().reshape(-1).view(torch.uint8) for name in names)
+            yield hash_of_row(*(row_of_one.numpy().tobytes() for row_of_one in rows))
+
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        """Compute the user's loss and sums."""
+        result = self._loss(model, batch.tensors)
+        if isinstance(result, tuple):
+            loss, sums = result
+            return LossSum(loss, {name: value.detach() for name, value in sums.items()})
+        return LossSum(result)
+
+
+def measured(metrics: Sequence[Metric]) -> tuple[str, ...]:
+    """Return the names of the metrics for which an objective returns sums, in order."""
+    return tuple(metric.name for metric in metrics if metric.derived == "measured")
+
+
+def seeded_model(objective: Objective, family: ModelFamily, seed: int, gradient_checkpointing: bool) -> nn.Module:
+    """Build the objective's model with the first weights of a run.
+
+    Raises:
+        ConfigError: its activations cannot be recomputed.
+    """
+    seed_everything(seed)
+    model = objective.build_model()
+    if gradient_checkpointing:
+        family.recompute_activations(model)
+    return model
