@@ -17,7 +17,7 @@ from training.azure.options import AzureOptions
 from training.azure.search_space import SearchSpace, parse
 from training.azure.trials import check_sweep, metric_names, trial_config
 from training.errors import ConfigError
-from training.settings.tree import TrainingConfig
+from training import TrainingConfig
 from training.tracking.figures import TRAIN, point_of
 
 if TYPE_CHECKING:

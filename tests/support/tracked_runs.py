@@ -14,12 +14,12 @@ import pytest
 from torch import nn
 
 from tests.support.tracker_record import ROWS, squared_error
+from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
 from training.record.report import without_superseded
 from training.record.reporter import LOG_NAME, read_events
-from training.settings.tree import TrainingConfig
 from training.tasks.protocol import ModuleTask
 from training.tracking.choice import trackers_for
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from training import TrainingConfig
 from training.checkpoints.checkpoint import load_checkpoint
 from training.engines.results import EvaluationResult, UpdateResult
 from training.errors import ConfigError, UserError
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
-from training.settings.tree import TrainingConfig
 from training.tasks.protocol import ModuleTask
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,6 +17,7 @@ from training.checkpoints.manifest import existing_form, is_checkpoint
 from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY, RunDirectory
 from training.checkpoints.single_file import save_single_file
 from training.errors import CheckpointError, UserError
+from training.models.apt.options import APTOptions
 from training.settings.tree import TrainingConfig
 
 
@@ -74,7 +75,7 @@ def _from_payload(path: Path, payload: dict[str, Any]) -> TrainedModel:
             config = ModelConfig.model_validate(payload["model_config"])
             weights = payload["model"]
         else:
-            config = ModelConfig.model_validate(payload["config"]["model"])
+            config = APTOptions.model_validate(payload["config"]["model"]).network()
             weights = payload["engine"]["model"]
         tokenizer = DynamicTagTokenizer.from_dict(payload["tokenizer"], str(path))
     except KeyError as error:

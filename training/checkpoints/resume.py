@@ -8,6 +8,7 @@ from typing import Any
 
 from training.checkpoints.checkpoint import load_checkpoint, newest_good
 from training.checkpoints.manifest import existing_form, is_checkpoint
+from training.checkpoints.run_settings import with_names
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
 from training.settings.tree import RunConfig, TrainingConfig
@@ -129,7 +130,12 @@ def refuse_another_run(
             f"--resume {path}: the global batch had {samples_then} samples and has {config.run.samples_per_update} "
             f"now; set --global-batch-size {samples_then}, or start a new run in another --run-dir"
         )
-    was, now = payload["config"], config.to_dict()
+    was, now = with_names(payload["config"]), config.to_dict()
+    if was["task"] != config.task:
+        raise CheckpointError(
+            f"--resume {path}: the run's task was {was['task']!r} and is {config.task!r} now; set it back, or start a "
+            "new run in another --run-dir"
+        )
     for section in ("model", "data", "optimizer", "schedule", "run"):
         for name in now[section]:
             if name in FREE_TO_CHANGE.get(section, ()):

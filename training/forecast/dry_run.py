@@ -135,11 +135,11 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
         )
         yield f"steps: {steps:,} an epoch, {total:,} in all, {run.samples_per_update} samples each"
     if config.model.vocab_size is None:
-        without = count_parameters(config.model.model_copy(update={"vocab_size": 1}))
+        without = count_parameters(config.model.network(vocab_size=1))
         each = config.model.d_model * (1 if config.model.tie_embeddings else 2)
         yield f"parameters: {without.total - each:,} and {each:,} for each token of the vocabulary"
         return
-    yield f"parameters: {count_parameters(config.model).total:,}"
+    yield f"parameters: {count_parameters(config.model.network()).total:,}"
     batch = largest_batch(config, data)
     need = rank_memory(config, batch, micro_batches(config), device)
     yield f"memory of each rank: {'at most' if data is None else 'about'} {describe(need, batch)}"

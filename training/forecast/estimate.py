@@ -117,7 +117,7 @@ def estimate(config: TrainingConfig) -> Estimate:
     trainer, measured = rehearsal.calibrate()
     other_load = load.share()
 
-    model, run = config.model, config.run
+    model, run = config.model.network(), config.run
     # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
     stand_in = Mix(trainer.plan, dataset.weights, run.batch_size, ranks=1)
     tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
@@ -198,7 +198,7 @@ def lines(found: Estimate) -> Iterator[str]:
         f"steps       {found.steps_per_epoch:,} an epoch, {found.total_steps:,} in all, "
         f"{config.run.samples_per_update} samples each{ranks}"
     )
-    yield f"model       {count_parameters(config.model).total:,} parameters, {config.run.precision}"
+    yield f"model       {count_parameters(config.model.network()).total:,} parameters, {config.run.precision}"
     kind = "tensors on the GPU" if found.device == "cuda" else "resident set"
     yield (
         f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
@@ -223,7 +223,7 @@ def lines(found: Estimate) -> Iterator[str]:
             f"            other programs took {found.other_load:.0%} of the processors meanwhile; alone the run is "
             "faster, and how much is not known"
         )
-    kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count_parameters(config.model).total
+    kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count_parameters(config.model.network()).total
     yield (
         f"disk        {as_size(found.checkpoint_bytes)} a checkpoint, {as_size(kept)} in all, and {as_size(model)} of "
         "final model in its two forms"

@@ -90,7 +90,7 @@ def sharing(config: TrainingConfig) -> Sharing:
 
 def optimizer_bytes(config: TrainingConfig) -> int:
     """State of the optimizers and the stabilizer, whole: it is also what a checkpoint holds of them."""
-    counts = count_parameters(config.model)
+    counts = count_parameters(config.model.network())
     momentum_only = counts.hidden if config.optimizer.optimizer == "muon" else 0
     size = FP32 * (2 * (counts.total - momentum_only) + momentum_only)
     if config.optimizer.stabilizer == "dbc_dac":
@@ -101,7 +101,7 @@ def optimizer_bytes(config: TrainingConfig) -> int:
 def stabilizer_bytes(config: TrainingConfig) -> int:
     """DBC-DAC's norm of each row, and for each matrix above its rank a basis and what is owed."""
     size, rank = 0, config.optimizer.dbc_rank
-    for _, shape in parameter_shapes(config.model):
+    for _, shape in parameter_shapes(config.model.network()):
         rows, columns = shape if len(shape) == 2 else (1, shape[0])
         size += rows
         if min(rows, columns) > rank:
@@ -111,7 +111,7 @@ def stabilizer_bytes(config: TrainingConfig) -> int:
 
 def checkpoint_bytes(config: TrainingConfig) -> int:
     """Files of one checkpoint: weights, the optimizer's state, and DeepSpeed's own shards beside them."""
-    weights = FP32 * count_parameters(config.model).total
+    weights = FP32 * count_parameters(config.model.network()).total
     size = weights + optimizer_bytes(config)
     if sharing(config).zero_stage is not None:
         size += size + (weights if sharing(config).zero_stage in (1, 2) else 0)  # and the master copy
@@ -131,7 +131,7 @@ def rank_memory(
         spread: how state lies on the ranks; None: as the settings say.
     """
     spread, on_cuda = spread or sharing(config), device == "cuda"
-    weights = FP32 * count_parameters(config.model).total
+    weights = FP32 * count_parameters(config.model.network()).total
     kept = _pass_bytes(config, batch, on_cuda)
     state = _state_bytes(config, spread, weights)
     tables = 2 * config.model.max_seq_len * config.model.head_dim * FP32  # rotary cosines and sines
@@ -160,18 +160,18 @@ def rank_memory(
 
 def _pass_bytes(config: TrainingConfig, batch: BatchShape, on_cuda: bool) -> int:
     """Most that a forward and backward pass holds of activations and their gradients."""
-    layers = config.model.num_layers
+    layers: int = config.model.num_layers
     found = _activations(config, batch, on_cuda)
     if not config.run.gradient_checkpointing:
         return found.kept(layers) + found.backward
     # Each block keeps its input; in the backward pass one block at a time is computed again, with its own casts.
-    inputs = layers * batch.padded_tokens * config.model.d_model * FP32
+    inputs: int = layers * batch.padded_tokens * config.model.d_model * FP32
     again = max(found.block if layers > 1 else 0, found.last_block) + found.casts // max(1, layers)
     return inputs + found.ends + max(found.casts, again + found.backward)
 
 
 def _activations(config: TrainingConfig, batch: BatchShape, on_cuda: bool) -> Activations:
-    return activations(config.model, batch, half=config.run.precision in ("bf16", "fp16"), on_cuda=on_cuda)
+    return activations(config.model.network(), batch, half=config.run.precision in ("bf16", "fp16"), on_cuda=on_cuda)
 
 
 def _spare(config: TrainingConfig, batch: BatchShape) -> int:
@@ -198,7 +198,7 @@ def _state_bytes(config: TrainingConfig, spread: Sharing, weights: int) -> _Stat
     stage, ranks = spread.zero_stage, spread.ranks
     bucket = min(weights, BUCKET_ELEMENTS * FP32)
     if not stage:
-        largest = max(elements(shape) for shape in block_shapes(config.model).values()) * FP32
+        largest = max(elements(shape) for shape in block_shapes(config.model.network()).values()) * FP32
         muon = 3 * largest // 2 if config.optimizer.optimizer == "muon" else 0  # Newton-Schulz, in bf16
         # DDP sums gradients in buckets of their own; DeepSpeed without ZeRO in smaller ones.
         buckets = 0 if ranks == 1 else weights if stage is None else bucket

@@ -205,7 +205,7 @@ class Rehearsal:
         """Seconds of a pass over a rank's validation data, from evenly chosen samples of it."""
         if self.validation is None:
             return 0.0
-        task = LanguageModeling(self.config.model)
+        task = LanguageModeling(self.config.model.network())
         order = sorted(range(len(self.validation)), key=self.validation.lengths.__getitem__)
         share = -(-len(order) // self._spread.ranks)
         most = min(share, MAX_EVALUATION_BATCHES * self.config.run.batch_size)

@@ -166,7 +166,7 @@ def language_modeling_of(config: TrainingConfig, dataset: Any) -> tuple[Training
         )
     vocab_size = config.model.vocab_size or dataset.tokenizer.vocab_size
     model = config.model.model_copy(update={"vocab_size": vocab_size})
-    task = LanguageModeling(model, label_smoothing=config.data.label_smoothing)
+    task = LanguageModeling(model.network(), label_smoothing=config.data.label_smoothing)
     return config.model_copy(update={"model": model}), task
 
 

@@ -27,7 +27,7 @@ from torch import nn
 
 from apt_model.config import ModelConfig
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.engines.deepspeed.engine import DeepSpeedEngine
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine, UpdatingEngine
@@ -65,7 +65,7 @@ TASK = LanguageModeling(
 
 def make(ranks: Ranks, directory: Path, layout: dict[str, Any] | None, precision: str) -> UpdatingEngine:
     """Plain torch (no layout) or DeepSpeed, with the same first weights."""
-    config: TrainingConfig = with_options(DeepSpeedBackend).from_dict({
+    config: TrainingConfig = config_class(DeepSpeedBackend).from_dict({
         "optimizer": {"learning_rate": 0.001},
         "run": {"run_dir": str(directory), "precision": precision, "batch_size": 4, "global_batch_size": 16},
         "deepspeed": layout or {},

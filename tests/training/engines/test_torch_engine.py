@@ -13,12 +13,12 @@ from torch import nn
 
 from apt_model.config import ModelConfig
 from apt_model.tokenizer import DynamicTagTokenizer
+from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
 from training.errors import ConfigError
 from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
-from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
 from training.tasks.protocol import Batch, LanguageModeling, LossFunction, LossSum

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from training.errors import ConfigError
 from training.experiments.comparison import Difference, parse_comparison
-from training.settings.tree import TrainingConfig
+from training import TrainingConfig
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train

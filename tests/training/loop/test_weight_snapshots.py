@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.test_architecture import LIGHT, reached_on_import
+from training import TrainingConfig
 from training.checkpoints.run_directory import RunDirectory
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback
@@ -28,7 +29,6 @@ from training.loop.weight_snapshots import (
 )
 from training.machine.ranks import Ranks
 from training.record.reporter import read_report
-from training.settings.tree import TrainingConfig
 from training.tasks.protocol import ModuleTask
 
 ROWS = [{"x": torch.tensor([n / 10.0, 1.0]), "y": torch.tensor(n / 5.0)} for n in range(20)]
