@@ -23,10 +23,10 @@ import torch
 
 from apt_model.config import ModelConfig
 from apt_model.tokenizer import DynamicTagTokenizer
+from training import TrainingConfig
 from training.engines.torch_engine import TorchEngine
 from training.machine.device import pick_precision
 from training.machine.ranks import Ranks
-from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.machine.other_load import OtherLoad
 from training.record.reporter import read_report
@@ -85,9 +85,9 @@ def median(rounds: Sequence[Round]) -> Round:
 
 
 def make_config(settings: dict[str, Any]) -> TrainingConfig:
-    config_class = with_options(BACKENDS.load("playground"))
-    layer = flatten({**COMMON, **settings}, config_class, "benchmark")
-    return config_class.from_dict(nest(layer))
+    tree_class = config_class(BACKENDS.load("playground"))
+    layer = flatten({**COMMON, **settings}, tree_class, "benchmark")
+    return tree_class.from_dict(nest(layer))
 
 
 def print_figures(settings: dict[str, Any]) -> None:

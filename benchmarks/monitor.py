@@ -29,8 +29,8 @@ from rich.console import Console
 
 from tools.monitoring.screen import draw
 from tools.runs.fleet import Fleet
+from training import TrainingConfig
 from training.record.reporter import LOG_NAME, ProgressReporter
-from training.settings.tree import TrainingConfig
 
 REPETITIONS = 5
 NEW_UPDATES = 10

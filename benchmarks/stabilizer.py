@@ -28,13 +28,13 @@ from torch import Tensor
 from apt_model.config import ModelConfig
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
+from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
 from training.machine.ranks import Ranks
 from training.settings.layers import flatten, nest
-from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import mix
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
@@ -80,7 +80,7 @@ def train(dataset: HLBDDataset, probe: HLBDDataset, spikes: bool, settings: dict
     with tempfile.TemporaryDirectory() as folder:
         values = {"run_dir": folder + "/run", "save_interval": None, "schedule": "linear", "min_lr": 1e-5, **settings}
         config = TrainingConfig.from_dict(nest(flatten(values, TrainingConfig, "benchmark")))
-        task = SpikingTask(config.model.model_copy(update={"vocab_size": dataset.tokenizer.vocab_size}), spikes)
+        task = SpikingTask(config.model.network(dataset.tokenizer.vocab_size), spikes)
         trainer = Trainer(config, dataset, task=task, device="cpu", callbacks=[CountSteps(task)])
         trainer.train()
         rows = sorted(range(len(probe)), key=probe.lengths.__getitem__)

@@ -28,13 +28,13 @@ import torch
 from torch import nn
 
 from apt_model.tokenizer import DynamicTagTokenizer
+from training import TrainingConfig
 from training.engines.optimizers import build_optimizers
 from training.engines.torch_engine import TorchEngine
 from training.loop.trainer import Trainer
 from training.machine.device import pick_precision
 from training.record.reporter import ProgressReporter
 from training.settings.layers import flatten, nest
-from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
@@ -94,7 +94,7 @@ class Bare:
         torch.manual_seed(config.run.seed)
         self.dataset, self.precision = dataset, precision
         vocab_size = dataset.tokenizer.vocab_size
-        self.task = LanguageModeling(config.model.model_copy(update={"vocab_size": vocab_size}))
+        self.task = LanguageModeling(config.model.network(vocab_size))
         self.model = self.task.build_model()
         self.optimizers = build_optimizers(self.model, config.optimizer, torch.device("cpu")).optimizers.values()
         self.plan = BatchPlan(dataset.lengths, config.run.batch_size, config.run.seed, config.data.length_window)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools.document_settings import PAGE, page
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.settings.layers import leaf_names
 
@@ -27,7 +27,7 @@ def test_the_settings_page_is_what_the_declarations_say() -> None:
 def test_the_chinese_settings_page_explains_every_setting() -> None:
     text = (ROOT / "docs" / "zh-CN" / "CONFIGURATION.md").read_text(encoding="utf-8")
     built = [BACKENDS.load(name) for name in BACKENDS.built_in]
-    names = {name for backend in built for name in leaf_names(with_options(backend))}
+    names = {name for backend in built for name in leaf_names(config_class(backend))}
     assert sorted(name for name in names if f"| `{name}` |" not in text) == []
 
 

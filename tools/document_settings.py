@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.settings.layers import aliases, leaves, type_name
 from training.settings.tree import TrainingConfig
@@ -40,18 +40,18 @@ def page() -> str:
     lines = [HEAD]
     shown: set[str] = set()
     for name in BACKENDS.built_in:
-        config_class = with_options(BACKENDS.load(name))
-        for section, rows in sections(config_class):
+        tree_class = config_class(BACKENDS.load(name))
+        for section, rows in sections(tree_class):
             if section not in shown:
                 shown.add(section)
                 lines += [f"\n## {section}\n", "| setting | type | default | meaning |", "|---|---|---|---|", *rows]
     return "\n".join(lines) + "\n"
 
 
-def sections(config_class: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
+def sections(tree_class: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
     """(section, table rows) in the order of declaration."""
     tables: dict[str, list[str]] = {}
-    for key, field in leaves(config_class):
+    for key, field in leaves(tree_class):
         section, _, name = key.rpartition(".")
         default = field.get_default(call_default_factory=True)
         shown = " ".join(default) if isinstance(default, tuple) else str(default).lower()

@@ -1,0 +1,24 @@
+"""The Python API: `from training import TrainingConfig, Trainer`. Each name is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.loop.trainer import Trainer
+    from training.settings.tree import TrainingConfig
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "TrainingConfig":  # the settings of the task hlbd and the model family apt
+            from training.backends.prepare import config_class
+
+            return config_class()
+        if name == "Trainer":
+            from training.loop.trainer import Trainer
+
+            return Trainer
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["Trainer", "TrainingConfig"]

@@ -133,9 +133,7 @@ def _introduction(trainer: Trainer, prepared: Prepared) -> list[str]:
     return lines
 
 
-def _conclude(
-    trainer: Trainer, task: Task, prepared: Prepared, trained: TrainedModel, result: RunResult
-) -> RunResult:
+def _conclude(trainer: Trainer, task: Task, prepared: Prepared, trained: TrainedModel, result: RunResult) -> RunResult:
     """Write the final model and let the task show what it learned."""
     step, reporter = result.step, trainer.reporter
     if trainer.config.checkpoint.load_best_model_at_end:

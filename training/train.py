@@ -14,8 +14,9 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from training.backends.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere, with_options
+from training.backends.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere
 from training.backends.preflight import preflight, refuse_unsupported
+from training.backends.prepare import config_class
 from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remote
 from training.backends.registry import BACKENDS, describe_backends
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
@@ -73,29 +74,29 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     backend_class = BACKENDS.load(name)
     backend = backend_class()
     inner = inner_backend_of(backend, first.inner_backend, config_file)
-    config_class = with_options(backend_class, *([inner] if inner else []))
+    tree_class = config_class(backend_class, *([inner] if inner else []))
 
     layers: dict[str, Layer] = {}
     if preset := (inner or backend_class).preset:
-        layers[f"preset {preset}"] = read_yaml_layer(find_config(preset), config_class)
+        layers[f"preset {preset}"] = read_yaml_layer(find_config(preset), tree_class)
     below = {key: value for layer in layers.values() for key, value in layer.items()}
-    parser = build_parser(config_class, Path(sys.argv[0]).name, DESCRIPTION, below)
+    parser = build_parser(tree_class, Path(sys.argv[0]).name, DESCRIPTION, below)
     add_launcher_flags(parser)
     if first.help:
         parser.print_help()
         return 0
-    flags, known = parse_flags(parser, argv, config_class)
+    flags, known = parse_flags(parser, argv, tree_class)
     layers["--early-stopping"] = early_stopping_of(known)
     resumed_run = f"the resumed run ({first.resume})"
     if isinstance(first.resume, str):
-        layers[resumed_run] = settings_of_run(Path(first.resume), config_class)
+        layers[resumed_run] = settings_of_run(Path(first.resume), tree_class)
     if config_file:
-        layers[str(config_file)] = read_yaml_layer(config_file, config_class)
+        layers[str(config_file)] = read_yaml_layer(config_file, tree_class)
     layers["flags"] = flags | {"backend": name}
     refuse_contradictions(first, remote=is_remote(backend))
     if is_remote(backend) and is_elsewhere(first.resume) and not first.dry_run:
-        layers[resumed_run] = settings_elsewhere(backend, first.resume, layers, config_class)
-    resolved = resolve(config_class, layers)
+        layers[resumed_run] = settings_elsewhere(backend, first.resume, layers, tree_class)
+    resolved = resolve(tree_class, layers)
 
     if first.explain is not None:
         print(resolved.explain(first.explain))
@@ -127,8 +128,8 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     if not is_worker() and not is_remote(backend):
         preflight(resolved.config)
     if first.compare is not None:
-        comparison = parse_comparison(first.compare, first.compare_seeds, config_class, resolved.config.run.seed)
-        return compare(comparison, config_class, layers, resume=resume, overwrite=first.overwrite)
+        comparison = parse_comparison(first.compare, first.compare_seeds, tree_class, resolved.config.run.seed)
+        return compare(comparison, tree_class, layers, resume=resume, overwrite=first.overwrite)
     if plan is not None and not is_worker():
         return launch(plan, request)
     return backend.run(request).exit_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.settings.tree import TrainingConfig
 
@@ -20,8 +20,8 @@ def azure_config(
         azure: options of the azure backend; without any the job is serverless, on the default machine.
         sections: any other section's settings.
     """
-    config_class = with_options(BACKENDS.load("azure"), BACKENDS.load(inner))
+    tree_class = config_class(BACKENDS.load("azure"), BACKENDS.load(inner))
     options = {"inner_backend": inner, **(azure or {})}
-    config = config_class.from_dict({"backend": "azure", "azure": options, **sections})
+    config = tree_class.from_dict({"backend": "azure", "azure": options, **sections})
     config.validate()
     return config

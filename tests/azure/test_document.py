@@ -18,7 +18,7 @@ from training.azure.environment import conda_environment
 from training.azure.job_document import cost_lines, job_document, to_yaml
 from training.azure.sdk import load_sdk
 from training.azure.search_space import parse
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.settings.flags import add_launcher_flags, build_parser, parse_flags
@@ -290,7 +290,7 @@ def test_a_sweep_over_every_setting_reaches_azure_and_each_trial_s_command_is_un
     config = azure_config(inner, {"sweep": True, "search": search, "max_trials": 2})
     found = read(config, tmp_path)
     assert len(found["searchSpace"]) == len(search)
-    inside = with_options(BACKENDS.load(inner))
+    inside = config_class(BACKENDS.load(inner))
     parser = build_parser(inside, "train.py", "", {})
     add_launcher_flags(parser)
     for trial in (0, 1):

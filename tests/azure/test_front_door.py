@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from training import TrainingConfig
 from training.azure.going_on import GoingOn, as_submitted, going_on
 from training.azure.handle import JobHandle, WorkspaceAddress
 from training.backends.protocol import RunRequest
 from training.checkpoints.run_directory import JOB_NAME
 from training.errors import UserError
-from training.settings.tree import TrainingConfig
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset

@@ -27,7 +27,7 @@ from tests.support.tracked_runs import (
     train_in_two_parts,
 )
 from training.azure import mlflow_store as azure_store
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.checkpoints.finished_model import load_trained_model
 from training.errors import ConfigError
@@ -290,7 +290,7 @@ def test_each_part_of_a_run_finds_a_folder_that_is_free() -> None:
 
 @pytest.mark.parametrize("name", BACKENDS.names())
 def test_every_backend_s_settings_fit_into_a_run_of_azure(name: str) -> None:
-    settings = flat(with_options(BACKENDS.load(name))().to_dict())
+    settings = flat(config_class(BACKENDS.load(name))().to_dict())
     assert len(settings) <= azure_store.MAX_PARAMS_OF_RUN
 
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import yaml
 
-from training.backends.inner_backend import inner_backend_of, with_options
+from training.backends.inner_backend import inner_backend_of
+from training.backends.prepare import config_class
 from training.backends.protocol import Availability, Backend, Feature, LaunchPlan
 from training.backends.registry import BACKENDS
 from training.settings.layers import aliases, find_config, flatten, leaves, read_yaml_layer, resolve
@@ -52,7 +53,7 @@ class BackendContract:
 
     @property
     def config_class(self) -> type[TrainingConfig]:
-        return with_options(*filter(None, (self.backend, self.inner)))
+        return config_class(*filter(None, (self.backend, self.inner)))
 
     @property
     def inner(self) -> type[Backend] | None:

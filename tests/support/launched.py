@@ -54,7 +54,7 @@ import sys
 sys.path.insert(0, {root!r})
 from training.errors import UserError
 from training.backends.protocol import LAUNCH_DIR, LaunchPlan, RunRequest
-from training.settings.tree import TrainingConfig
+from training import TrainingConfig
 from training.launch.launcher import launch
 command = ({launcher} + [{script!r}])
 plan = LaunchPlan(tuple(command), {{"OMP_NUM_THREADS": "1"}}, processes=2, device="cpu")

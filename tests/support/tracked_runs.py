@@ -14,6 +14,7 @@ import pytest
 from torch import nn
 
 from tests.support.tracker_record import ROWS, squared_error
+from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from training import TrainingConfig
 from training.loop.trainer import Trainer
 from training.record.reporter import LOG_NAME, read_events
 from training.settings.tree import TrainingConfig

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from apt_model.tokenizer import DynamicTagTokenizer
+from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
 from training.record.progress_bar import ProgressBar, six_figures
 from training.record.report import MAX_POINTS, MAX_POINTS_PER_EPOCH
 from training.record.reporter import read_report
-from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
 from training.train import main

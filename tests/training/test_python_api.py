@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from training import TrainingConfig
 from training.checkpoints.checkpoint import load_checkpoint
 from training.engines.results import EvaluationResult, UpdateResult
 from training.errors import ConfigError, UserError

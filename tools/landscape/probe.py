@@ -10,8 +10,8 @@ from torch import nn
 
 from training.tasks.batch_plan import mix, shuffled
 from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.objective import Batch
 from training.tasks.language_modeling import LanguageModeling
+from training.tasks.objective import Batch
 
 _BATCH = 64
 """Samples of one forward pass, at most."""

@@ -83,7 +83,7 @@ def study(
     subject = find_subject(run_dir, settings.checkpoint, settings.datasets)
     device = pick_device(settings.device)
     model = subject.model.to(device)
-    task = LanguageModeling(subject.config.model)
+    task = LanguageModeling(subject.config.model.network())
     probe = Probe(task, subject.dataset, settings.num_samples, settings.seed, device)
     weights, directions = FlatWeights(model), settings.directions
     path = WeightPath(subject.snapshots, weights)
@@ -113,7 +113,8 @@ def _key(
 ) -> str:
     """16 hex digits of everything that a number of the surface depends on."""
     parts = (
-        VERSION, weights.digest(), path.digest(), probe.digest, subject.step, subject.config.model.model_dump_json(),
+        VERSION, weights.digest(), path.digest(), probe.digest, subject.step,
+        subject.config.model.network().model_dump_json(),
         directions, settings.resolution, settings.span, settings.seed, weights.center.device.type,
     )  # fmt: skip
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from training.tasks.hlbd.vocab_size import with_vocab_size
 
 from apt_model.errors import ModelError
 from apt_model.model import APT
 from apt_model.portable import build_from_weights
 from apt_model.tokenizer import DynamicTagTokenizer
 from tools.landscape.path import Snapshot
+from training.backends.prepare import config_class
 from training.checkpoints.checkpoint import list_checkpoints
 from training.checkpoints.finished_model import load_trained_model
 from training.checkpoints.manifest import existing_form, is_checkpoint, read_manifest
@@ -27,7 +29,6 @@ from training.settings.layers import read_yaml
 from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus, split_corpus
-from training.tasks.hlbd.vocab_size import with_vocab_size
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _config(run_dir: Path) -> TrainingConfig:
         raise UserError(f"{run_dir}: no {CONFIG_NAME} in it; give the directory of a run, as its --run-dir named it")
     settings = read_yaml(path)
     known = {name: settings[name] for name in TrainingConfig.model_fields if name in settings}
-    return TrainingConfig.from_dict(known, str(path))
+    return config_class().from_dict(known, str(path))
 
 
 def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> tuple[TrainingConfig, HLBDDataset]:
@@ -158,6 +159,6 @@ def _of_snapshot(file: Path, config: TrainingConfig) -> APT:
     if config.model.tie_embeddings and "embedding.weight" in weights:
         weights["head.weight"] = weights["embedding.weight"]
     try:
-        return build_from_weights(config.model, weights, str(file))
+        return build_from_weights(config.model.network(), weights, str(file))
     except ModelError as error:
         raise CheckpointError(str(error)) from error

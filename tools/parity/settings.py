@@ -9,7 +9,7 @@ from typing import Any
 
 from tools.parity.tolerance import BY_PRECISION
 from tools.parity.variant import Variant
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.protocol import requested_features
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
@@ -55,20 +55,20 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
         ConfigError: a setting is unknown, wrong, or not for a comparison; or the backend cannot do what is asked.
     """
     backend = BACKENDS.load(variant.backend)
-    config_class = with_options(backend)
-    names = leaf_names(config_class)
+    tree_class = config_class(backend)
+    names = leaf_names(tree_class)
     own: Layer = {}
     for name, value in variant.settings:
         if name not in names:
-            hint = suggestion(name, config_class)
+            hint = suggestion(name, tree_class)
             raise ConfigError(f"--backends {variant.name}: --backend {variant.backend} has no setting {name!r}{hint}")
         own[names[name]] = value
     layers = {
-        "preset": _options_in_preset(backend.preset, variant.backend, config_class),
-        config_file or "default": _shared(config_file, config_class),
+        "preset": _options_in_preset(backend.preset, variant.backend, tree_class),
+        config_file or "default": _shared(config_file, tree_class),
         f"--backends {variant.name}": own,
     }
-    asked = resolve(config_class, layers).config
+    asked = resolve(tree_class, layers).config
     config = _for_comparison(asked, SEED_STEPS + steps)
     _refuse_to_be_ignored(variant, own, asked, config)
     config.validate()
@@ -81,17 +81,17 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
     return config
 
 
-def _shared(config_file: str | None, config_class: type[TrainingConfig]) -> Layer:
+def _shared(config_file: str | None, tree_class: type[TrainingConfig]) -> Layer:
     """What all variants have in common. How many processes there are is theirs to say; the reference has one."""
     if config_file is None:
-        return flatten(DEFAULT, config_class, "the default settings")
-    layer = read_yaml_layer(find_config(config_file), config_class)
+        return flatten(DEFAULT, tree_class, "the default settings")
+    layer = read_yaml_layer(find_config(config_file), tree_class)
     return {key: value for key, value in layer.items() if not key.startswith("launch.")}
 
 
-def _options_in_preset(preset: str | None, backend: str, config_class: type[TrainingConfig]) -> Layer:
+def _options_in_preset(preset: str | None, backend: str, tree_class: type[TrainingConfig]) -> Layer:
     """A backend's preset may choose how it runs; what is learned comes from the config alone."""
-    layer = read_yaml_layer(find_config(preset), config_class) if preset else {}
+    layer = read_yaml_layer(find_config(preset), tree_class) if preset else {}
     return {key: value for key, value in layer.items() if key.startswith(f"{backend}.")}
 
 
@@ -144,5 +144,4 @@ def _refuse_what_cannot_be_compared(config: TrainingConfig) -> None:
 
 def curve_hash(config: TrainingConfig) -> str:
     """Hash of what decides the curve, whatever the backend and its own options."""
-    values = config.to_dict()
-    return TrainingConfig.from_dict({name: values[name] for name in TrainingConfig.model_fields}).curve_hash()
+    return config.curve_hash()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training.azure.options import options_of
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.launch.torchrun import ranks_here
 from training.settings.section import Section
-from training.settings.tree import DataConfig, LaunchConfig, TrainingConfig
+from training.settings.tree import LaunchConfig, TaskOptions, TrainingConfig
 from training.tasks.hlbd.files import find_dataset
 from training.tracking.choice import wandb_mode
 
@@ -70,15 +69,12 @@ def _section(config: TrainingConfig) -> Section:
     return given if isinstance(given, inner.Options) else inner.Options()
 
 
-def _inside(config: TrainingConfig, section: Section, *, data: DataConfig, launch: LaunchConfig) -> TrainingConfig:
+def _inside(config: TrainingConfig, section: Section, *, data: TaskOptions, launch: LaunchConfig) -> TrainingConfig:
     inner = BACKENDS.load(options_of(config).inner_backend)
     values: dict[str, Any] = {name: getattr(config, name) for name in TrainingConfig.model_fields}
     values |= {"backend": inner.name, inner.name: section, "data": data, "launch": launch}
     values["track"] = config.track.model_copy(update=_tracking(config))
-    return _config_class(inner)(**values)
-
-
-_config_class = cache(with_options)  # a sweep makes thousands of configs of one class
+    return config_class(inner, task=config.task, model=config.model.model)(**values)
 
 
 def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field, create_model
 
 from training.backends.protocol import Backend, RemoteBackend, is_remote
 from training.backends.registry import BACKENDS
@@ -13,17 +10,6 @@ from training.checkpoints.manifest import existing_form
 from training.errors import ConfigError, did_you_mean
 from training.settings.layers import Layer, flatten, read_yaml, resolve
 from training.settings.tree import TrainingConfig
-
-
-def with_options(*backends: type[Backend]) -> type[TrainingConfig]:
-    """`TrainingConfig` with the options of each backend as the section that bears its name."""
-    fields: dict[str, Any] = {}
-    for backend in backends:
-        options = backend.Options
-        described = Field(default_factory=options, description=f"Options of --backend {backend.name}.")
-        fields[backend.name] = (options, described)
-    made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **fields)
-    return made
 
 
 def inner_backend_of(backend: Backend, given: str | None, config_file: Path | None) -> type[Backend] | None:

@@ -23,8 +23,8 @@ from typing import Any, Self
 from safetensors import SafetensorError
 
 from training.checkpoints.manifest import (
-    check_files,
     BEST_NAME,
+    check_files,
     checkpoint_directories,
     existing_form,
     read_manifest,
@@ -94,7 +94,9 @@ class Checkpoint:
             "num_samples": self.data.num_samples,
             "data_fingerprint": self.data.fingerprint,
             "loop": dict(self.loop),
-            **({"tokenizer": self.artefacts["tokenizer"]} if "tokenizer" in self.artefacts else {}),  # a file of its own
+            **(
+                {"tokenizer": self.artefacts["tokenizer"]} if "tokenizer" in self.artefacts else {}
+            ),  # a file of its own
             "artefacts": {name: value for name, value in self.artefacts.items() if name != "tokenizer"},
             "world_size": origin.world_size,
             "device": origin.device,

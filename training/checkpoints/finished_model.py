@@ -16,13 +16,10 @@ from training.checkpoints.single_file import save_single_file
 from training.errors import CheckpointError, UserError
 from training.models.protocol import DESCRIPTION_NAME, Artefacts, ModelFamily, read_description
 from training.models.registry import MODELS
-from training.settings.tree import ModelOptions, TrainingConfig
+from training.settings.tree import DEFAULT_MODEL, ModelOptions, TrainingConfig
 
 if TYPE_CHECKING:
     from torch import nn
-
-DEFAULT_FAMILY = "apt"
-"""Family of models that were written before the family was recorded."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
     try:
         is_final = payload["kind"] == "final_model"
         section = payload.get("config", {}).get("model", {})
-        family = MODELS.load(section.get("model", DEFAULT_FAMILY))()
+        family = MODELS.load(section.get("model", DEFAULT_MODEL))()
         options = family.Options.model_validate(payload["model_config"] if is_final else section)
         weights = payload["model"] if is_final else payload["engine"]["model"]
     except KeyError as error:
@@ -153,7 +150,7 @@ def load_model_directory(path: Path) -> TrainedModel:
     Raises:
         CheckpointError: it is none, or it is damaged.
     """
-    name = read_description(path)["family"] if (path / DESCRIPTION_NAME).is_file() else DEFAULT_FAMILY
+    name = read_description(path)["family"] if (path / DESCRIPTION_NAME).is_file() else DEFAULT_MODEL
     family = MODELS.load(name)()
     loaded = family.load(path)
     return TrainedModel(loaded.module, family, loaded.options, loaded.vocabulary, path, loaded.artefacts)

@@ -8,6 +8,7 @@ from typing import Any
 
 from training.checkpoints.checkpoint import Checkpoint, DataIdentity, load_checkpoint, newest_good
 from training.checkpoints.manifest import existing_form, is_checkpoint
+from training.checkpoints.run_settings import with_names
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
 from training.settings.tree import RunConfig, TrainingConfig
@@ -87,9 +88,7 @@ def what_does_not_carry_over(
     changed = [f"{name} {was[name]} -> {now[name]}" for name in now if was[name] is not None and was[name] != now[name]]
     reasons = []
     if changed:
-        reasons.append(
-            f"{', '.join(changed)} sums in another order: the curve goes on within the parity tolerance"
-        )
+        reasons.append(f"{', '.join(changed)} sums in another order: the curve goes on within the parity tolerance")
         if getattr(config.model, "dropout", 0.0) > 0.0:
             reasons.append("dropout may draw other masks")
     if config.run.precision == "fp16" and "scaler" not in checkpoint.engine:
@@ -129,11 +128,12 @@ def refuse_another_run(
             f"--resume {path}: the global batch had {samples_then} samples and has {config.run.samples_per_update} "
             f"now; set --global-batch-size {samples_then}, or start a new run in another --run-dir"
         )
-    if (task_then := checkpoint.config.get("task", "hlbd")) != config.task:
+    was, now = with_names(checkpoint.config), config.to_dict()
+    if was["task"] != config.task:
         raise CheckpointError(
-            f"--resume {path}: the task was {task_then!r} in the run and is {config.task!r} now; set --task {task_then}"
+            f"--resume {path}: the run's task was {was['task']!r} and is {config.task!r} now; set it back, or start a "
+            "new run in another --run-dir"
         )
-    was, now = checkpoint.config, config.to_dict()
     free = FREE_TO_CHANGE | {"data": type(config.data).free_to_change}
     for section in ("model", "data", "optimizer", "schedule", "run"):
         for name, value in now[section].items():

@@ -64,7 +64,7 @@ class FigureSums:
     def clear(self) -> None:
         """Begin again, for the next update."""
         self._loss = self._zero
-        self._metrics = {name: self._zero for name in self._metrics}
+        self._metrics = dict.fromkeys(self._metrics, self._zero)
 
     def stacked(self) -> Tensor:
         """Return one vector: the loss, then the metrics in the order of `means`."""

@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.engines.results import EvaluationResult, FigureSums, UpdateResult
+from training.engines.results import FigureSums, UpdateResult
 from training.engines.torch_base import TorchParts
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_torch

@@ -128,9 +128,7 @@ def _preview(task: Task, config: TrainingConfig) -> tuple[DataPreview | None, st
     return found, "" if found is not None else f"{as_size(size)}, not read in a dry run; --estimate reads it"
 
 
-def _measured(
-    task: Task, family: ModelFamily, config: TrainingConfig
-) -> tuple[DataPreview, ModelCost] | None:
+def _measured(task: Task, family: ModelFamily, config: TrainingConfig) -> tuple[DataPreview, ModelCost] | None:
     """Measure a network without a closed form on fake tensors; None: its data takes long to read, or it has a form.
 
     It takes seconds and brings in torch. Only data that comes from no file, or from small ones, is prepared.

@@ -31,8 +31,8 @@ from training.backends.protocol import RunResult
 from training.checkpoints.checkpoint import Checkpoint, DataIdentity, Origin, delete_superseded, save_together
 from training.checkpoints.resume import another_length, find_checkpoint, refuse_another_run, what_does_not_carry_over
 from training.checkpoints.run_directory import RunDirectory, checkpoint_name
-from training.engines.results import EvaluationResult, UpdateResult
 from training.engines.protocol import Engine, UpdatingEngine
+from training.engines.results import EvaluationResult, UpdateResult
 from training.engines.torch_engine import TorchEngine
 from training.errors import CheckpointError
 from training.loop.callbacks import Callback
@@ -48,8 +48,8 @@ from training.record.reporter import ProgressReporter
 from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan, mix
 from training.tasks.fingerprints import weights_fingerprint
-from training.tasks.protocol import Prepared
 from training.tasks.objective import Objective, seeded_model
+from training.tasks.protocol import Prepared
 from training.tasks.rank_batches import Feed, GlobalBatch
 
 _CALLBACK = 1 << 16  # what ranks agree on when a callback asks for a stop; above every signal's number
@@ -144,7 +144,9 @@ class Trainer:
         model = seeded_model(objective, self.family, run.seed, run.gradient_checkpointing)
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.engine: Engine = (
-            make_engine(model, config, self.family) if make_engine else TorchEngine(model, config, self.ranks, self.family)
+            make_engine(model, config, self.family)
+            if make_engine
+            else TorchEngine(model, config, self.ranks, self.family)
         )
         is_main = self.ranks.is_main
         self.directory = RunDirectory(
@@ -230,9 +232,7 @@ class Trainer:
 
     def _load(self, path: Path, checkpoint: Checkpoint) -> list[str]:
         """Take the state of a checkpoint; return why the run will not go on bit for bit, if so."""
-        refuse_another_run(
-            path, checkpoint, self.config, len(self.train_dataset), self._facts.get("data_fingerprint")
-        )
+        refuse_another_run(path, checkpoint, self.config, len(self.train_dataset), self._facts.get("data_fingerprint"))
         try:
             self.engine.load_state_dict(checkpoint.engine)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -316,7 +316,9 @@ class Trainer:
         indices, seed = self.plan.indices(epoch, index), self.config.run.seed
         # Every draw made for a batch is a function of (seed, step, number): nothing has to be saved to resume.
         batches = list(self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1))
-        return GlobalBatch(epoch, batches, self._feed.weight(indices), len(indices), self.learning_rate(self.step), started)
+        return GlobalBatch(
+            epoch, batches, self._feed.weight(indices), len(indices), self.learning_rate(self.step), started
+        )
 
     def updated(self, batch: GlobalBatch, result: UpdateResult) -> None:
         """Take note of an update and do what is due after it: report, validate, save, agree on a stop."""

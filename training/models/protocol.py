@@ -17,7 +17,7 @@ from training.settings.tree import ModelOptions
 from training.storage.atomic import make_temporary, put_in_place, write_atomically
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from training.models.cost import ModelCost
 
@@ -246,5 +246,7 @@ def read_description(directory: Path) -> dict[str, Any]:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not the description of a model (no format {FORMAT!r})")
     if described.get("version") != VERSION:
-        raise CheckpointError(f"{path}: version {described.get('version')!r} cannot be read (this program reads {VERSION})")
+        raise CheckpointError(
+            f"{path}: version {described.get('version')!r} cannot be read (this program reads {VERSION})"
+        )
     return described

@@ -10,12 +10,11 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
-from apt_model.config import ModelConfig
 from training.errors import ConfigError
 from training.settings.error_messages import describe_fault
 from training.settings.hub import HubConfig
@@ -23,38 +22,17 @@ from training.settings.section import Section
 from training.settings.tracking import TrackConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DEFAULT_TASK = "hlbd"
+DEFAULT_MODEL = "apt"
+"""Task and model family of a config that names none, as no config did before there were several."""
 
 
-class DataConfig(Section):
-    """What is learned."""
+class TaskOptions(Section):
+    """Settings that every task has; a task's own `Options` inherit them."""
 
-    datasets: tuple[str, ...] = Field(
-        ("HLBD_Hardcore_Full.json",),
-        min_length=1,
-        description="HLBD files; a bare name is also looked for in data/.",
-        json_schema_extra={"aliases": ["dataset"], "metavar": "FILE"},
-    )
-    pairs: Literal["levels", "full"] = Field(
-        "levels",
-        description="Samples made from an eight-level concept. levels: the concept asks for each level; "
-        "full: the levels ask for each other too.",
-    )
-    loss_on: Literal["answer", "all"] = Field(
-        "answer", description="answer: learn the answer's tokens and [EOS]; all: learn the prompt's too."
-    )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="Share of the target's probability that is spread over all tokens while training (arXiv "
-        "1512.00567); validation measures the loss without it.",
-        json_schema_extra={"aliases": ["label_smoothing_factor"]},
-    )
-    truncate: bool = Field(
-        False,
-        description="Cut samples longer than max_seq_len instead of refusing to start; one whose answer is cut off "
-        "whole is left out.",
-    )
+    free_to_change: ClassVar[frozenset[str]] = frozenset()
+    """Settings that a resumed run may change, because the data's fingerprint tells whether they matter."""
+
     validation_split: float = Field(
         0.0, ge=0.0, lt=1.0, description="Share of the entries held back for validation, 0 to 1."
     )
@@ -63,6 +41,25 @@ class DataConfig(Section):
         ge=1,
         description="Global batches sorted by length together, so that little is padded; 1: random order.",
     )
+
+    if TYPE_CHECKING:  # which further settings there are depends on the task
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class ModelOptions(Section):
+    """Settings that every model family has; a family's own `Options` inherit them."""
+
+    from_data: ClassVar[frozenset[str]] = frozenset()
+    """Settings that the run fills in from its data where the user leaves them open, such as a vocabulary's size."""
+
+    model: str = Field(
+        DEFAULT_MODEL, description="Model family: see --list-models; package.module:Class takes your own."
+    )
+
+    if TYPE_CHECKING:  # which further settings there are depends on the family
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class OptimizerConfig(Section):
@@ -269,11 +266,18 @@ _Dumper.add_representer(str, _represent)
 
 
 class TrainingConfig(Section):
-    """Everything that decides a run's curve, whatever the backend."""
+    """Everything that decides a run's curve, whatever the backend.
+
+    This class has the settings that every run has. `training.backends.prepare.config_class` makes the class with the
+    options of a task, a model family and backends; `training.TrainingConfig` is that of HLBD and APT.
+    """
 
     backend: str = Field("playground", description="Where and how it runs: see --list-backends.")
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    data: DataConfig = Field(default_factory=DataConfig)
+    task: str = Field(
+        DEFAULT_TASK, description="What is learned: see --list-tasks; package.module:Class takes your own."
+    )
+    model: SerializeAsAny[ModelOptions] = Field(default_factory=ModelOptions)
+    data: SerializeAsAny[TaskOptions] = Field(default_factory=TaskOptions)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     run: RunConfig = Field(default_factory=RunConfig)
@@ -355,6 +359,10 @@ class TrainingConfig(Section):
         """Hash of everything that decides the curve, without where, how long and in which portions."""
         sections = self.to_dict()
         values = {name: sections[name] for name in ("model", "data", "optimizer", "schedule", "run")}
+        if self.model.model == DEFAULT_MODEL:  # records of runs from before there were several keep their hash
+            del values["model"]["model"]
+        if self.task != DEFAULT_TASK:
+            values["task"] = self.task
         where_and_how = ("run_dir", "batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
         for name in (*where_and_how, "epochs", "max_steps"):
             values["run"].pop(name)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import torch
 from torch import Tensor, nn
 
+from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer

@@ -27,17 +27,17 @@ from torch import nn
 
 from apt_model.config import ModelConfig
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.engines.deepspeed.engine import DeepSpeedEngine
+from training.engines.protocol import UpdatingEngine
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
-from training.engines.protocol import UpdatingEngine
 from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.objective import Batch, LossSum
 from training.tasks.language_modeling import LanguageModeling
+from training.tasks.objective import Batch, LossSum
 from training.tasks.rank_batches import Feed
 from training.train_deepspeed import DeepSpeedBackend
 
@@ -67,7 +67,7 @@ TASK = LanguageModeling(
 
 def make(ranks: Ranks, directory: Path, layout: dict[str, Any] | None, precision: str) -> UpdatingEngine:
     """Plain torch (no layout) or DeepSpeed, with the same first weights."""
-    config: TrainingConfig = with_options(DeepSpeedBackend).from_dict({
+    config: TrainingConfig = config_class(DeepSpeedBackend).from_dict({
         "optimizer": {"learning_rate": 0.001},
         "run": {"run_dir": str(directory), "precision": precision, "batch_size": 4, "global_batch_size": 16},
         "deepspeed": layout or {},

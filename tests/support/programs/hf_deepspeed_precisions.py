@@ -18,12 +18,12 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import torch
+from training.loop.run import train_hlbd
 
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.protocol import RunRequest
 from training.backends.registry import BACKENDS
 from training.engines.torch_engine import TorchEngine
-from training.loop.run import train_hlbd
 from training.loop.transformers_loop import transformers_loop
 from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
@@ -32,7 +32,7 @@ from training.train_hf_trainer import checkpoint_name, engine_of
 
 def config_of(backend: str, run_dir: Path, precision: str, **options: Any) -> TrainingConfig:
     """Sixteen updates of three micro-batches each, with a checkpoint after eight."""
-    return with_options(BACKENDS.load(backend)).from_dict({
+    return config_class(BACKENDS.load(backend)).from_dict({
         "backend": backend,
         "model": {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64},
         "data": {"datasets": ["HLBD_Hardcore_Full.json"]},

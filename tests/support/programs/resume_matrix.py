@@ -18,12 +18,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import torch
+from training.loop.run import train_hlbd
 
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.protocol import RunRequest
 from training.backends.registry import BACKENDS
 from training.engines.torch_engine import TorchEngine
-from training.loop.run import train_hlbd
 from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
 
@@ -38,7 +38,7 @@ def config_of(kind: str, run_dir: Path) -> TrainingConfig:
     options: dict[str, Any] = {"zero_stage": int(kind[-1])} if backend == "deepspeed" else {}
     if kind == "hf_zero2":
         options = {"deepspeed": "ds_config.json"}
-    return with_options(BACKENDS.load(backend)).from_dict({
+    return config_class(BACKENDS.load(backend)).from_dict({
         "backend": backend,
         "model": {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64},
         "data": {"datasets": ["HLBD_Hardcore_Full.json"], "length_window": 4, "validation_split": 0.04},

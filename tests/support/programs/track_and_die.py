@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from training import TrainingConfig
 from training.record.reporter import ProgressReporter
-from training.settings.tree import TrainingConfig
 from training.tracking.choice import trackers_for
 
 

@@ -63,7 +63,7 @@ def test_the_origin_is_the_checkpoints_loss_and_the_path_is_the_runs(finished_ru
     by_hand = loss_by_hand(finished_run / "checkpoint_epoch_2", tmp_path / "tiny.json", 8)
     assert surface.center_loss == pytest.approx(by_hand, rel=1e-6)
     subject = find_subject(finished_run)
-    probe = Probe(LanguageModeling(subject.config.model), subject.dataset, 8, 0, torch.device("cpu"))
+    probe = Probe(LanguageModeling(subject.config.model.network()), subject.dataset, 8, 0, torch.device("cpu"))
     checkpoint = load_trained_model(finished_run / "checkpoint_epoch_2").model
     assert surface.center_loss == probe.loss(checkpoint), "to the last bit"
     assert surface.losses[surface.betas == 0.0, surface.alphas == 0.0].tolist() == [surface.center_loss]

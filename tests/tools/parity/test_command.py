@@ -14,7 +14,7 @@ from tools import check_training_backends
 from tools.parity.front_door import train
 from tools.parity.settings import DEFAULT, curve_hash, resolved
 from tools.parity.variant import REFERENCE, Variant, expand
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError
 from training.settings.layers import leaf_names
@@ -100,7 +100,7 @@ def test_the_default_config_shows_faults() -> None:
     assert sizes == {size, 1}, "the uneven last batch leaves a second rank without a sample"
     assert plan.steps_per_epoch < 30, "it comes up"
     assert config.run.batch_size * 2 < size, "gradients are accumulated, on two ranks too"
-    assert set(DEFAULT) <= set(leaf_names(with_options(BACKENDS.load(REFERENCE))))
+    assert set(DEFAULT) <= set(leaf_names(config_class(BACKENDS.load(REFERENCE))))
 
 
 @pytest.mark.parametrize(

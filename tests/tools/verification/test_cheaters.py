@@ -25,9 +25,9 @@ from tools.verification.report import Report
 from tools.verification.shortcuts import SHORTCUTS
 from tools.verification.trials import Verdict
 from tools.verification.verification import verify
+from training import TrainingConfig
 from training.checkpoints.finished_model import save_final_model
 from training.loop.trainer import Trainer
-from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample, load_corpus
 

@@ -22,9 +22,9 @@ from tools import verify_hlbd_model
 from tools.figures import lettering
 from tools.figures.lettering import Lettering
 from tools.verification.table import aligned, display_width
+from training import TrainingConfig
 from training.checkpoints.finished_model import save_final_model
 from training.loop.trainer import Trainer
-from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from training import TrainingConfig
 from training.checkpoints.checkpoint import save_checkpoint
 from training.checkpoints.resume import find_checkpoint, what_does_not_carry_over
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
-from training.settings.tree import TrainingConfig
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ from torch import nn
 
 from apt_model.config import ModelConfig
 from apt_model.tokenizer import DynamicTagTokenizer
+from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
 from training.errors import ConfigError
 from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
-from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.objective import Batch, LossFunction, LossSum
 from training.tasks.language_modeling import LanguageModeling
+from training.tasks.objective import Batch, LossFunction, LossSum
 
 CPU = torch.device("cpu")
 ALONE = Ranks(CPU)

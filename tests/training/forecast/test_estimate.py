@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.forecast.dry_run import fit_lines, largest_batch, micro_batches
 from training.forecast.memory import Sharing, rank_memory
@@ -32,8 +32,8 @@ GB = 1_000_000_000
 
 
 def config_of(backend: str = "playground", **values: Any) -> TrainingConfig:
-    config_class = with_options(BACKENDS.load(backend))
-    return config_class.from_dict(nest(flatten({"backend": backend, **values}, config_class, "test")))
+    tree_class = config_class(BACKENDS.load(backend))
+    return tree_class.from_dict(nest(flatten({"backend": backend, **values}, tree_class, "test")))
 
 
 def comments(printed: str) -> list[str]:

@@ -8,20 +8,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training.models.apt.activations import BatchShape, activations
+from training.models.apt.size import count_parameters, parameter_shapes
 
 from apt_model.config import ModelConfig
 from apt_model.model import APT
+from training import TrainingConfig
 from training.engines.optimizers import build_optimizers
 from training.engines.torch_engine import TorchEngine
 from training.forecast.memory import checkpoint_bytes, optimizer_bytes
 from training.machine.ranks import Ranks
+from training.models.apt.cost import activations, count_parameters, parameter_shapes
+from training.models.apt.options import APTOptions
 from training.models.cost import BatchShape
-from training.models.apt.cost import activations
-from training.models.apt.cost import count_parameters, parameter_shapes
 from training.record.reporter import read_report
 from training.settings.tree import OptimizerConfig, TrainingConfig
-from training.tasks.objective import Batch
 from training.tasks.language_modeling import LanguageModeling
+from training.tasks.objective import Batch
+from training.tasks.protocol import Batch, LanguageModeling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,10 +110,10 @@ def test_activations_are_known_to_the_byte(
 )
 def test_the_state_of_the_optimizer_is_known_to_the_byte(settings_of_optimizer: dict[str, Any]) -> None:
     config = TrainingConfig(
-        model=ModelConfig(d_model=32, num_layers=2, num_heads=4, d_ff=48, vocab_size=30),
+        model=APTOptions(d_model=32, num_layers=2, num_heads=4, d_ff=48, vocab_size=30),
         optimizer=OptimizerConfig(**settings_of_optimizer),
     )
-    task = LanguageModeling(config.model)
+    task = LanguageModeling(config.model.network())
     engine = TorchEngine(task.build_model(), config, Ranks(torch.device("cpu")))
     tensors = {
         "tokens": torch.randint(0, 30, (2, 6)),
@@ -148,6 +152,6 @@ def test_a_checkpoint_is_as_large_as_expected(front_door: FrontDoor, tiny_datase
     assert report is not None
     size = report["checkpoints"][-1]["bytes"]
     config = TrainingConfig(
-        model=ModelConfig(d_model=128, num_layers=2, d_ff=256, vocab_size=report["vocab_size"]),
+        model=APTOptions(d_model=128, num_layers=2, d_ff=256, vocab_size=report["vocab_size"]),
     )
     assert size == pytest.approx(checkpoint_bytes(config), rel=0.01)

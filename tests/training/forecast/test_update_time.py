@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_model.config import ModelConfig
+from training import TrainingConfig
 from training.forecast.estimate import count_checkpoints
 from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of, work, work_of
 from training.machine.other_load import OtherLoad
@@ -23,7 +24,6 @@ from training.machine.units import as_duration, as_size
 from training.models.cost import BatchShape
 from training.record.report import MAX_RANKS
 from training.record.reporter import ProgressReporter, read_report
-from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 from training.tasks.language_modeling import LanguageModeling
 from training.tasks.rank_batches import Feed

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.test_architecture import LIGHT, reached_on_import
+from training import TrainingConfig
 from training.checkpoints.run_directory import RunDirectory
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback

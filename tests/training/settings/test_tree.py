@@ -16,16 +16,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tests.conftest import without_free_memory
-from training.backends.inner_backend import with_options
+from training import TrainingConfig
+from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.settings.layers import CONFIGS, aliases, flatten, leaf_names, leaves, nest, read_yaml_layer, resolve
-from training.settings.tree import TrainingConfig
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor
 
-CONFIG = with_options(BACKENDS.load("playground"))
+CONFIG = config_class(BACKENDS.load("playground"))
 FIELDS = dict(leaves(CONFIG))
 ALIASES = [(alias, key) for key, field in FIELDS.items() for alias in aliases(field)]
 PRESETS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))

@@ -18,11 +18,11 @@ from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.errors import DataError
 from training.machine.seeding import seed_everything
-from training.tasks.token_dataset import EncodedSample
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
 from training.tasks.language_modeling import LanguageModeling
 from training.tasks.objective import ModuleObjective
+from training.tasks.token_dataset import EncodedSample
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["abcdefgh 0123456789+=?"])
 V = TOKENIZER.vocab_size

@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import FrontDoor
 from tests.test_architecture import LIGHT, MODULES, reached_on_import
+from training import TrainingConfig
 from training.errors import ConfigError
-from training.settings.tree import TrainingConfig
 from training.tracking.choice import check, trackers_for
 from training.tracking.secrets import without_secrets
 from training.tracking.tracker import RunStart

@@ -199,7 +199,9 @@ def _filled_in(where: str, key: str, value: Any, config: TrainingConfig) -> Any:
         return value
     width = getattr(config.model, "d_model", None)
     if width is None:
-        raise ConfigError(f'{where}: {key} is "auto", which follows a d_model, and model={config.model.model} has none; give a value')
+        raise ConfigError(
+            f'{where}: {key} is "auto", which follows a d_model, and model={config.model.model} has none; give a value'
+        )
     automatic = {
         "zero_optimization.reduce_bucket_size": width * width,
         "zero_optimization.stage3_prefetch_bucket_size": width * width * 9 // 10,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.backends.inner_backend import with_options
+from training.backends.prepare import config_class
 from training.engines.deepspeed.config import deepspeed_json, managed_keys, options_of
 from training.errors import ConfigError
 from training.settings.tree import TrainingConfig
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def config(run: dict[str, Any] | None = None, **options: Any) -> TrainingConfig:
-    return with_options(DeepSpeedBackend).from_dict({
+    return config_class(DeepSpeedBackend).from_dict({
         "backend": "deepspeed", "model": {"d_model": 64}, "run": run or {}, "deepspeed": options,
     })  # fmt: skip
 

@@ -22,8 +22,8 @@ from training.engines.transformers.options import OWNED
 from training.loop.transformers_loop import HuggingFaceTrainer
 from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import Event, read_events
-from training.tasks.objective import Batch, LossSum
 from training.tasks.language_modeling import LanguageModeling
+from training.tasks.objective import Batch, LossSum
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, Outcome

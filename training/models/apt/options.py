@@ -1,0 +1,23 @@
+"""Settings of the model family apt. No torch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from apt_model.config import ModelConfig
+from training.settings.tree import ModelOptions
+
+
+class APTOptions(ModelConfig, ModelOptions):
+    """The network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
+
+    from_data: ClassVar[frozenset[str]] = frozenset({"vocab_size"})
+
+    def network(self, vocab_size: int | None = None) -> ModelConfig:
+        """Return the shape of the network alone, as `APT` takes it.
+
+        Args:
+            vocab_size: number of tokens that the data needs; used where the settings leave it open.
+        """
+        shape = self.model_dump(include=set(ModelConfig.model_fields))
+        return ModelConfig(**{**shape, "vocab_size": self.vocab_size or vocab_size})
