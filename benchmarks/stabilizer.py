@@ -31,7 +31,7 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.machine.ranks import Ranks
 from training.settings.layers import flatten, nest
@@ -71,7 +71,7 @@ class CountSteps(Callback):
     def __init__(self, task: SpikingTask) -> None:
         self.task = task
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         self.task.step = trainer.step
 
 
@@ -81,7 +81,7 @@ def train(dataset: HLBDDataset, probe: HLBDDataset, spikes: bool, settings: dict
         values = {"run_dir": folder + "/run", "save_interval": None, "schedule": "linear", "min_lr": 1e-5, **settings}
         config = TrainingConfig.from_dict(nest(flatten(values, TrainingConfig, "benchmark")))
         task = SpikingTask(config.model.network(dataset.tokenizer.vocab_size), spikes)
-        trainer = Trainer(config, dataset, task=task, device="cpu", callbacks=[CountSteps(task)])
+        trainer = Trainer(config, dataset, objective=task, device="cpu", callbacks=[CountSteps(task)])
         trainer.train()
         rows = sorted(range(len(probe)), key=probe.lengths.__getitem__)
         batches = (task.collate([probe[i] for i in rows[at : at + 100]]) for at in range(0, len(rows), 100))

@@ -9,6 +9,9 @@ import torch
 from apt_model.config import ModelConfig
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
+from training.models.apt.family import APTFamily
+from training.models.apt.options import APTOptions
+from training.tasks.language_modeling import LanguageModeling
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["下雨 rain 🌧️\n0123456789"], ["[FR]"])
 
@@ -28,3 +31,10 @@ def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Whether both have the same names with the same numbers."""
     mine, theirs = one.state_dict(), other.state_dict()
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def language_modeling(config: ModelConfig, pad_id: int = 0, label_smoothing: float = 0.0) -> LanguageModeling:
+    """Return the objective of an APT of this shape."""
+    assert config.vocab_size is not None
+    options = APTOptions(**config.model_dump())
+    return LanguageModeling(APTFamily(), options, config.vocab_size, pad_id, label_smoothing)

@@ -16,11 +16,10 @@ from torch import nn
 from tests.support.tracker_record import ROWS, squared_error
 from training import TrainingConfig
 from training.engines.results import UpdateResult
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.record.report import without_superseded
 from training.record.reporter import LOG_NAME, read_events
-from training.settings.tree import TrainingConfig
 from training.tasks.objective import ModuleObjective
 from training.tracking.choice import trackers_for
 
@@ -60,7 +59,7 @@ class StopAt(Callback):
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         if trainer.step == self._step:
             trainer.stop()
 
@@ -80,7 +79,7 @@ def train(config: TrainingConfig, callback: Callback | None = None, resume: bool
         config,
         ROWS,
         ROWS[:5],
-        task=ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error),
+        objective=ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error),
         sinks=trackers_for(config),
         callbacks=[callback] if callback else [],
         resume=resume,

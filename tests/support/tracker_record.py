@@ -12,7 +12,6 @@ from torch import nn
 from training import TrainingConfig
 from training.loop.trainer import Trainer
 from training.record.reporter import LOG_NAME, read_events
-from training.settings.tree import TrainingConfig
 from training.tasks.objective import ModuleObjective
 from training.tracking.background import Trackers
 from training.tracking.figures import flat
@@ -77,6 +76,6 @@ def train_a_line(run_dir: Path, *trackers: Tracker) -> list[tuple[int, float]]:
     config = TrainingConfig.from_dict({"run": {"run_dir": run_dir, "epochs": 3, "batch_size": 2}})
     task = ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error)
     sinks = [Trackers(trackers, run_dir, flat(config.to_dict()), seconds_to_finish=0.3)]
-    result = Trainer(config, ROWS, task=task, sinks=sinks).train()
+    result = Trainer(config, ROWS, objective=task, sinks=sinks).train()
     assert (result.state, result.step) == ("finished", 30)
     return [(e["step"], e["loss"]) for e in read_events(run_dir / LOG_NAME) if e["event"] == "step"]

@@ -16,13 +16,14 @@ import torch
 from apt_model.tokenizer import DynamicTagTokenizer
 from training import TrainingConfig
 from training.engines.results import UpdateResult
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.record.progress_bar import ProgressBar, six_figures
 from training.record.report import MAX_POINTS, MAX_POINTS_PER_EPOCH
 from training.record.reporter import read_report
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
+from training.tasks.hlbd.task import prepared_from_datasets
 from training.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +79,7 @@ def test_fault_3_the_loss_shown_was_divided_by_the_accumulation_steps(tmp_path: 
     class First(Callback):
         loss = 0.0
 
-        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        def on_step(self, trainer: RunView, result: UpdateResult) -> None:
             self.loss = self.loss or result.loss
 
     losses = []
@@ -87,7 +88,7 @@ def test_fault_3_the_loss_shown_was_divided_by_the_accumulation_steps(tmp_path: 
         config = make_config(
             tmp_path / name, batch_size=batch_size, gradient_accumulation_steps=accumulation, max_steps=1
         )
-        Trainer(config, DATASET, device="cpu", callbacks=[seen]).train()
+        Trainer.of(prepared_from_datasets(config, DATASET), device="cpu", callbacks=[seen]).train()
         losses.append(seen.loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
@@ -99,7 +100,9 @@ def test_fault_4_there_was_no_progress_bar(tmp_path: Path, monkeypatch: pytest.M
 
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    Trainer(make_config(tmp_path / "run"), DATASET, device="cpu", sinks=[ProgressBar()]).train()
+    Trainer.of(
+        prepared_from_datasets(make_config(tmp_path / "run"), DATASET), device="cpu", sinks=[ProgressBar()]
+    ).train()
     last = screen.getvalue().replace("\n", "\r").split("\r")
     assert any("epoch 3/3 100%" in line and "60/60" in line for line in last), last[-3:]
 
@@ -113,13 +116,15 @@ def test_fault_6_the_report_came_only_at_the_end(tmp_path: Path) -> None:
     class Look(Callback):
         batches: tuple[int, ...] = ()
 
-        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        def on_step(self, trainer: RunView, result: UpdateResult) -> None:
             report = read_report(tmp_path / "run")
             assert report is not None
             self.batches += (report["batch"],)
 
     look = Look()
-    Trainer(make_config(tmp_path / "run", epochs=2), DATASET, device="cpu", callbacks=[look]).train()
+    Trainer.of(
+        prepared_from_datasets(make_config(tmp_path / "run", epochs=2), DATASET), device="cpu", callbacks=[look]
+    ).train()
     assert look.batches[8:10] == (0, 10)
     assert look.batches[18:20] == (10, 20)
     assert look.batches[-1] == 40
@@ -128,7 +133,7 @@ def test_fault_6_the_report_came_only_at_the_end(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_fault_7_the_report_grew_without_bound(tmp_path: Path) -> None:
     config = make_config(tmp_path / "run", epochs=30, batch_size=1)
-    Trainer(config, DATASET, device="cpu").train()
+    Trainer.of(prepared_from_datasets(config, DATASET), device="cpu").train()
     report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
     assert report["step"] == 1200 > MAX_POINTS
     assert len(report["curve"]["step"]) <= MAX_POINTS
@@ -145,11 +150,15 @@ def test_fault_9_padding_counted_in_the_accuracy(tmp_path: Path) -> None:
     class Sums(Callback):
         weight = tokens = 0
 
-        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        def on_step(self, trainer: RunView, result: UpdateResult) -> None:
             self.weight += result.weight
             self.tokens += result.tokens
 
     sums = Sums()
-    Trainer(make_config(tmp_path / "run", epochs=1, batch_size=7), DATASET, device="cpu", callbacks=[sums]).train()
+    Trainer.of(
+        prepared_from_datasets(make_config(tmp_path / "run", epochs=1, batch_size=7), DATASET),
+        device="cpu",
+        callbacks=[sums],
+    ).train()
     assert sums.weight == sum(len(s.answer) + 1 for s in SAMPLES), "answers and [EOS], whatever the padding"
     assert sums.tokens == int(DATASET.lengths.sum()) - len(SAMPLES)

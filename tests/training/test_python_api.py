@@ -16,9 +16,8 @@ from training import TrainingConfig
 from training.checkpoints.checkpoint import load_checkpoint
 from training.engines.results import EvaluationResult, UpdateResult
 from training.errors import ConfigError, UserError
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
-from training.settings.tree import TrainingConfig
 from training.tasks.objective import ModuleObjective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,30 +60,30 @@ class Diary(Callback):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def on_run_start(self, trainer: Trainer) -> None:
+    def on_run_start(self, trainer: RunView) -> None:
         self.lines.append("start")
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         self.lines.append(f"step {trainer.step}")
 
-    def on_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
+    def on_evaluation(self, trainer: RunView, result: EvaluationResult) -> None:
         self.lines.append("evaluation")
 
-    def on_epoch(self, trainer: Trainer, epoch: int) -> None:
+    def on_epoch(self, trainer: RunView, epoch: int) -> None:
         self.lines.append(f"epoch {epoch}")
 
-    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+    def on_checkpoint(self, trainer: RunView, path: Path) -> None:
         assert path.exists()
         self.lines.append(path.name)
 
-    def on_run_end(self, trainer: Trainer, figures: Mapping[str, Any]) -> None:
+    def on_run_end(self, trainer: RunView, figures: Mapping[str, Any]) -> None:
         self.lines.append("end")
 
 
 def test_callbacks_hear_of_everything_in_order(tmp_path: Path) -> None:
     diary = Diary()
     config = make_config(tmp_path / "run", epochs=2)
-    Trainer(config, ROWS, ROWS[:4], task=TASK, device="cpu", callbacks=[diary]).train()
+    Trainer(config, ROWS, ROWS[:4], objective=TASK, device="cpu", callbacks=[diary]).train()
     # Twenty rows in batches of six: four updates an epoch, the last one with two rows.
     assert diary.lines == [
         "start", "step 1", "step 2", "step 3", "step 4", "evaluation", "epoch 1",
@@ -94,17 +93,17 @@ def test_callbacks_hear_of_everything_in_order(tmp_path: Path) -> None:
 
 def test_a_callback_can_stop_the_run_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     class StopAtFive(Callback):
-        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        def on_step(self, trainer: RunView, result: UpdateResult) -> None:
             if trainer.step == 5:
                 trainer.stop()
 
     config = make_config(tmp_path / "run")
-    stopped = Trainer(config, ROWS, task=TASK, device="cpu", callbacks=[StopAtFive()]).train()
+    stopped = Trainer(config, ROWS, objective=TASK, device="cpu", callbacks=[StopAtFive()]).train()
     assert (stopped.state, stopped.step, stopped.exit_code) == ("stopped", 5, 0)
-    resumed = Trainer(config, ROWS, task=TASK, device="cpu", resume=True)
+    resumed = Trainer(config, ROWS, objective=TASK, device="cpu", resume=True)
     assert resumed.step == 5
     assert resumed.train().step == 12
-    straight = Trainer(make_config(tmp_path / "straight"), ROWS, task=TASK, device="cpu")
+    straight = Trainer(make_config(tmp_path / "straight"), ROWS, objective=TASK, device="cpu")
     straight.train()
     pairs = zip(resumed.engine.model().parameters(), straight.engine.model().parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -112,11 +111,11 @@ def test_a_callback_can_stop_the_run_and_the_run_can_be_resumed(tmp_path: Path) 
 
 def test_an_error_in_a_callback_is_the_users_own_and_the_report_says_that_the_run_failed(tmp_path: Path) -> None:
     class Faulty(Callback):
-        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        def on_step(self, trainer: RunView, result: UpdateResult) -> None:
             raise ZeroDivisionError("my own fault")
 
     with pytest.raises(ZeroDivisionError):
-        Trainer(make_config(tmp_path / "run"), ROWS, task=TASK, device="cpu", callbacks=[Faulty()]).train()
+        Trainer(make_config(tmp_path / "run"), ROWS, objective=TASK, device="cpu", callbacks=[Faulty()]).train()
     report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
     assert report["state"] == "failed"
     assert report["error"] == "ZeroDivisionError: my own fault"
@@ -133,11 +132,11 @@ def test_early_stopping_ends_a_run_that_no_longer_gets_better_and_resuming_it_do
             "schedule": config.schedule.model_copy(update={"min_lr": 0.0}),
         }
     )
-    steps = Trainer(config, ROWS, ROWS[:4], task=TASK, device="cpu").train().step
+    steps = Trainer(config, ROWS, ROWS[:4], objective=TASK, device="cpu").train().step
     report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
     assert steps < 200
     assert "no better validation loss for 2 epochs" in report["reason"]
-    assert Trainer(config, ROWS, ROWS[:4], task=TASK, device="cpu", resume=True).train().step == steps
+    assert Trainer(config, ROWS, ROWS[:4], objective=TASK, device="cpu", resume=True).train().step == steps
 
 
 def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
@@ -147,7 +146,7 @@ def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
             "checkpoint": config.checkpoint.model_copy(update={"save_interval": 1, "keep_last": 2, "keep_best": True})
         }
     )
-    Trainer(config, ROWS, task=TASK, device="cpu").train()
+    Trainer(config, ROWS, objective=TASK, device="cpu").train()
     kept = sorted(p.name for p in (tmp_path / "run").glob("checkpoint_*"))
     assert kept == ["checkpoint_best", "checkpoint_epoch_5", "checkpoint_epoch_6"]
     report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
@@ -163,7 +162,7 @@ def test_updates_that_stay_not_finite_stop_the_run_with_advice_and_good_weights(
     task = ModuleObjective(model=lambda: nn.Linear(2, 1), loss=breaks_after_four)
     config = make_config(tmp_path / "run", epochs=20)
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"max_skipped_updates": 3})})
-    trainer = Trainer(config, ROWS, task=task, device="cpu")
+    trainer = Trainer(config, ROWS, objective=task, device="cpu")
     with pytest.raises(UserError, match="3 updates in a row had a loss or gradient that is not finite"):
         trainer.train()
     assert all(torch.isfinite(p).all() for p in trainer.engine.model().parameters())
@@ -184,8 +183,8 @@ def test_a_schedule_that_is_stretched_by_a_resume_says_so_in_the_report(tmp_path
         made = make_config(tmp_path / "run", epochs=epochs)
         return made.model_copy(update={"schedule": made.schedule.model_copy(update={"schedule": "cosine"})})
 
-    Trainer(config(2), ROWS, task=TASK, device="cpu").train()
-    Trainer(config(4), ROWS, task=TASK, device="cpu", resume=True).train()
+    Trainer(config(2), ROWS, objective=TASK, device="cpu").train()
+    Trainer(config(4), ROWS, objective=TASK, device="cpu", resume=True).train()
     report = json.loads((tmp_path / "run" / "experiment_report.json").read_text(encoding="utf-8"))
     assert "the cosine schedule now ends at step 16, it was planned to end at 8" in report["warnings"][0]["message"]
     assert report["step"] == 16

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from training.machine.seeding import seed_torch
 from training.tasks.batch_plan import mix, shuffled
-from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.language_modeling import LanguageModeling
-from training.tasks.objective import Batch
+from training.tasks.objective import Batch, Objective
 
 _BATCH = 64
 """Samples of one forward pass, at most."""
@@ -22,21 +22,20 @@ class Probe:
     label smoothing; as a run's validation does it, but in fp32.
 
     Args:
-        task: makes the batches and the loss.
+        objective: makes the batches and the loss.
         dataset: where the samples come from.
         num_samples: how many, at most.
         seed: decides which.
         device: where the model lies.
     """
 
-    def __init__(
-        self, task: LanguageModeling, dataset: HLBDDataset, num_samples: int, seed: int, device: torch.device
-    ) -> None:
+    def __init__(self, objective: Objective, dataset: Any, num_samples: int, seed: int, device: torch.device) -> None:
         chosen = shuffled(len(dataset), mix(seed, len(dataset)))[:num_samples]
-        rows = sorted((int(i) for i in chosen), key=lambda i: (int(dataset.lengths[i]), i))
+        lengths = objective.lengths(dataset)
+        rows = sorted((int(i) for i in chosen), key=lambda i: (int(lengths[i]), i))
         parts = [rows[at : at + _BATCH] for at in range(0, len(rows), _BATCH)]
-        on_host = [task.collate([dataset[i] for i in part]) for part in parts]
-        self._task = task
+        on_host = [objective.collate([dataset[i] for i in part]) for part in parts]
+        self._objective, self._seed, self._device = objective, seed, device
         self._batches = [batch.to(device) for batch in on_host]
         self.num_samples = len(rows)
         self.num_tokens = sum(batch.weight for batch in on_host)
@@ -48,7 +47,12 @@ class Probe:
     def loss(self, model: nn.Module) -> float:
         """One forward pass over all samples."""
         model.eval()
-        return math.fsum(float(self._task.loss(model, batch).loss) for batch in self._batches) / self.num_tokens
+        losses = []
+        for number, batch in enumerate(self._batches):
+            # A loss with random draws has the same ones at every point.
+            seed_torch(mix(self._seed, number) >> 1, self._device)
+            losses.append(float(self._objective.loss(model, batch).loss))
+        return math.fsum(losses) / self.num_tokens
 
 
 def _digest(batches: list[Batch]) -> str:

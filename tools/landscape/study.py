@@ -20,7 +20,6 @@ from tools.landscape.subject import Subject, find_subject
 from tools.landscape.surface import Directions, Floats, Surface, check_kept, read_file, surface_path, write_surface
 from training.errors import UserError
 from training.machine.device import pick_device
-from training.tasks.language_modeling import LanguageModeling
 
 VERSION = 1
 """Of how a surface is measured: what was measured otherwise is not taken from the cache."""
@@ -83,8 +82,8 @@ def study(
     subject = find_subject(run_dir, settings.checkpoint, settings.datasets)
     device = pick_device(settings.device)
     model = subject.model.to(device)
-    task = LanguageModeling(subject.config.model.network())
-    probe = Probe(task, subject.dataset, settings.num_samples, settings.seed, device)
+    prepared = subject.prepared
+    probe = Probe(prepared.objective, prepared.train, settings.num_samples, settings.seed, device)
     weights, directions = FlatWeights(model), settings.directions
     path = WeightPath(subject.snapshots, weights)
     if directions is None:
@@ -114,7 +113,7 @@ def _key(
     """16 hex digits of everything that a number of the surface depends on."""
     parts = (
         VERSION, weights.digest(), path.digest(), probe.digest, subject.step,
-        subject.config.model.network().model_dump_json(),
+        subject.prepared.config.model.model_dump_json(),
         directions, settings.resolution, settings.span, settings.seed, weights.center.device.type,
     )  # fmt: skip
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

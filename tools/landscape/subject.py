@@ -10,43 +10,37 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from training.tasks.hlbd.vocab_size import with_vocab_size
+from torch import nn
 
-from apt_model.errors import ModelError
-from apt_model.model import APT
-from apt_model.portable import build_from_weights
-from apt_model.tokenizer import DynamicTagTokenizer
 from tools.landscape.path import Snapshot
 from training.backends.prepare import config_class
 from training.checkpoints.checkpoint import list_checkpoints
 from training.checkpoints.finished_model import load_trained_model
 from training.checkpoints.manifest import existing_form, is_checkpoint, read_manifest
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.checkpoints.run_settings import with_names
 from training.errors import CheckpointError, DataError, UserError
 from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import read_report
 from training.settings.layers import read_yaml
 from training.settings.tree import TrainingConfig
-from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.hlbd.files import load_corpus, split_corpus
+from training.tasks.protocol import Prepared, task_of
 
 
 @dataclass(frozen=True)
 class Subject:
     """A run as a landscape needs it."""
 
-    model: APT
-    """At the centre, on the CPU, in eval mode, in fp32."""
+    model: nn.Module
+    """Weights at the centre, on the CPU, in eval mode, in fp32."""
     step: int
     """Updates that its weights have had."""
     origin: Path
     """Where they were read."""
     snapshots: Sequence[Snapshot]
     """The path, without the centre's own step."""
-    config: TrainingConfig
-    """The run's, with the size of its vocabulary."""
-    dataset: HLBDDataset
-    """What it was trained on."""
+    prepared: Prepared
+    """Data and objective of the run."""
 
 
 def find_subject(run_dir: Path, checkpoint: Path | None = None, datasets: Sequence[str] = ()) -> Subject:
@@ -71,10 +65,10 @@ def find_subject(run_dir: Path, checkpoint: Path | None = None, datasets: Sequen
 
 def _read(run_dir: Path, checkpoint: Path | None, datasets: Sequence[str]) -> Subject:
     origin = _named(run_dir, checkpoint) if checkpoint is not None else _newest(run_dir)
-    config, dataset = _data(run_dir, _config(run_dir), datasets)
-    model, step = _weights(run_dir, origin, config, dataset.tokenizer)
+    prepared = _data(run_dir, _config(run_dir), datasets)
+    model, step = _weights(run_dir, origin, prepared)
     path = [Snapshot(taken, file) for taken, file in snapshot_files(run_dir) if taken != step]
-    return Subject(model.float(), step, origin, path, config, dataset)
+    return Subject(model.float(), step, origin, path, prepared)
 
 
 def _named(run_dir: Path, checkpoint: Path) -> Path:
@@ -108,11 +102,13 @@ def _config(run_dir: Path) -> TrainingConfig:
         raise UserError(f"{run_dir}: no {CONFIG_NAME} in it; give the directory of a run, as its --run-dir named it")
     settings = read_yaml(path)
     known = {name: settings[name] for name in TrainingConfig.model_fields if name in settings}
-    return config_class().from_dict(known, str(path))
+    named = with_names({"model": {}, **known})
+    chosen = config_class(task=named["task"], model=named["model"]["model"])
+    return chosen.from_dict(named, str(path))
 
 
-def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> tuple[TrainingConfig, HLBDDataset]:
-    """The training samples as the run made them.
+def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> Prepared:
+    """Prepare the data and the objective as the run did.
 
     Raises:
         UserError: the files are gone or hold something else, or the run had a dataset of the user's own.
@@ -120,45 +116,48 @@ def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> tup
     report: dict[str, Any] = read_report(run_dir) or {}
     if report and "data_fingerprint" not in report:
         raise DataError(
-            f"{run_dir}: its data was not read from HLBD files but given in Python, so it cannot be read again here"
+            f"{run_dir}: its data was not read from files but given in Python, so it cannot be read again here"
         )
+    if datasets:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"datasets": tuple(datasets)})})
     try:
-        corpus = load_corpus(datasets or config.data.datasets, config.data.pairs)
+        prepared = task_of(config).prepare(config)
     except DataError as error:
         raise DataError(f"{error} (the run's data; --datasets says where it is now)") from error
-    if report and report["data_fingerprint"] != corpus.fingerprint():
+    if report and report["data_fingerprint"] != prepared.fingerprint:
+        files = ", ".join(str(path) for path in task_of(config).data_files(config.data)) or "the data"
         raise DataError(
-            f"{run_dir}: {', '.join(str(file.path) for file in corpus.files)} no longer hold what the run was trained "
-            "on; give its own data with --datasets"
+            f"{run_dir}: {files} no longer hold what the run was trained on; give its own data with --datasets"
         )
-    train, _ = split_corpus(corpus, config.data.validation_split, config.run.seed)
-    tokenizer = DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
-    config = with_vocab_size(config, tokenizer.vocab_size)
-    data = config.data
-    return config, HLBDDataset(train, tokenizer, config.model.max_seq_len, data.loss_on, data.truncate)
+    return prepared
 
 
-def _weights(run_dir: Path, origin: Path, config: TrainingConfig, tokenizer: DynamicTagTokenizer) -> tuple[APT, int]:
-    """(the model at the centre, updates it has had)."""
+def _weights(run_dir: Path, origin: Path, prepared: Prepared) -> tuple[nn.Module, int]:
+    """Return (the model at the centre, updates it has had)."""
     for step, file in snapshot_files(run_dir):
         if file == origin:
-            return _of_snapshot(file, config), step
+            return _of_snapshot(file, prepared), step
     trained = load_trained_model(origin)
-    if trained.tokenizer != tokenizer:
+    if trained.artefacts.get("tokenizer") != prepared.artefacts.get("tokenizer"):
         raise CheckpointError(f"{origin}: its tokenizer is not that of the run's data; is it another run's?")
     if is_checkpoint(origin):
         return trained.model, read_manifest(origin).step
     return trained.model, int((read_report(run_dir) or {}).get("step") or 0)
 
 
-def _of_snapshot(file: Path, config: TrainingConfig) -> APT:
+def _of_snapshot(file: Path, prepared: Prepared) -> nn.Module:
     try:
         weights = {name: tensor.to(torch.float32) for name, tensor in load_file(file).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: the snapshot cannot be read ({error}); delete it, or try again") from error
-    if config.model.tie_embeddings and "embedding.weight" in weights:
-        weights["head.weight"] = weights["embedding.weight"]
-    try:
-        return build_from_weights(config.model.network(), weights, str(file))
-    except ModelError as error:
-        raise CheckpointError(str(error)) from error
+    model = prepared.objective.build_model()
+    parameters = dict(model.named_parameters())  # a tied one once, as in the snapshot
+    if parameters.keys() != weights.keys():
+        other = min(parameters.keys() ^ weights.keys())
+        raise CheckpointError(f"{file}: the weights do not fit the model's config ({other})")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                raise CheckpointError(f"{file}: the weights do not fit the model's config (shape of {name})")
+            parameter.copy_(weights[name])
+    return model.eval()

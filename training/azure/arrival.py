@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from training.azure.handle import JobHandle
 from training.checkpoints.run_directory import MODEL_DIRECTORY
 from training.record.reporter import read_report
-from training.tasks.hlbd.score_table import score_lines
+from training.tasks.hlbd.training_answers import score_lines
 
 if TYPE_CHECKING:
     from training.azure.workspace import Workspace

@@ -24,9 +24,7 @@ from training.azure.staging import Staging
 from training.backends.protocol import RunRequest, RunResult
 from training.checkpoints.run_directory import RunDirectory
 from training.errors import UserError
-from training.forecast.dry_run import read_data
-from training.settings.tree import TrainingConfig
-from training.tasks.hlbd.vocab_size import with_vocab_size
+from training.tasks.protocol import check_data
 
 if TYPE_CHECKING:
     from training.azure.workspace import Workspace
@@ -177,12 +175,3 @@ def _take_over(run_dir: Path, handle: JobHandle, overwrite: bool, old: JobHandle
             f"job {handle.job} is submitted, but --run-dir {run_dir} cannot be written ({error.strerror}); to follow "
             f"it: python tools/azure_jobs.py stream {handle.job} --run-dir and another directory"
         ) from error
-
-
-def check_data(config: TrainingConfig) -> None:
-    """Read the data as the job will, so that what is wrong with them shows here and not after an hour in a queue.
-
-    Raises:
-        UserError: as the job would.
-    """
-    with_vocab_size(config, read_data(config).vocab_size)

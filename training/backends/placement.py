@@ -38,14 +38,14 @@ class Placement(NamedTuple):
 
 
 def placement_of(config: TrainingConfig) -> Placement:
-    """Ask the backend of a config how it lays the run out; a backend that does not say holds everything on each rank."""
+    """Ask the backend of a config how it lays the run out. One that does not say holds everything on each rank."""
     backend = BACKENDS.load(config.backend)()
     place = getattr(backend, "placement", None)
     return place(config) if place is not None else Placement.of_launch(config.launch)
 
 
 def wider_layouts(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
-    """Yield (settings, flags that make them) that need less memory on each rank and keep the curve, from near to far."""
+    """Yield (settings, flags that make them) that need less memory on a rank and keep the curve, from near to far."""
     backend = BACKENDS.load(config.backend)()
     wider = getattr(backend, "wider_layouts", None)
     if wider is not None:

@@ -35,7 +35,7 @@ from training.checkpoints.single_file import load_single_file
 from training.engines.protocol import Engine
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
-from training.storage.atomic import make_temporary, put_in_place, temporary_of
+from training.storage.atomic import delete_whole, make_temporary, put_in_place, temporary_of
 from training.storage.disk_refusals import disk_refusals
 
 
@@ -131,6 +131,12 @@ class Checkpoint:
             )  # fmt: skip
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its state lacks {error}; it is not a checkpoint of a run") from error
+
+
+def payload_of(artefacts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return artefacts in the form of a payload: the tokenizer, which gets a file of its own, apart from the others."""
+    tokenizer = {"tokenizer": artefacts["tokenizer"]} if "tokenizer" in artefacts else {}
+    return {**tokenizer, "artefacts": {name: value for name, value in artefacts.items() if name != "tokenizer"}}
 
 
 def artefacts_of(payload: Mapping[str, Any]) -> dict[str, Any]:

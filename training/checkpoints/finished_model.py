@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from training.checkpoints.checkpoint import artefacts_of, load_checkpoint, newest_good
+from training.checkpoints.checkpoint import artefacts_of, load_checkpoint, newest_good, payload_of
 from training.checkpoints.manifest import existing_form, is_checkpoint
 from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY, RunDirectory
 from training.checkpoints.single_file import save_single_file
@@ -55,7 +55,6 @@ def save_final_model(directory: RunDirectory, trained: TrainedModel, config: Tra
     Raises:
         UserError: the disk is full or refuses.
     """
-    tokenizer = {"tokenizer": trained.artefacts["tokenizer"]} if "tokenizer" in trained.artefacts else {}
     save_single_file(directory.final_model, {
         "kind": "final_model",
         "step": step,
@@ -63,8 +62,7 @@ def save_final_model(directory: RunDirectory, trained: TrainedModel, config: Tra
         "model_config": trained.options.model_dump(mode="json"),
         "vocabulary": trained.vocabulary,
         "model": trained.model.state_dict(),
-        **tokenizer,
-        "artefacts": {name: value for name, value in trained.artefacts.items() if name != "tokenizer"},
+        **payload_of(trained.artefacts),
     })  # fmt: skip
     try:
         trained.save(directory.portable_model)

@@ -134,7 +134,7 @@ def refuse_another_run(
             f"--resume {path}: the run's task was {was['task']!r} and is {config.task!r} now; set it back, or start a "
             "new run in another --run-dir"
         )
-    free = FREE_TO_CHANGE | {"data": type(config.data).free_to_change}
+    free = {**FREE_TO_CHANGE, "data": type(config.data).free_to_change}
     for section in ("model", "data", "optimizer", "schedule", "run"):
         for name, value in now[section].items():
             if name in free.get(section, ()):

@@ -10,13 +10,14 @@ import shutil
 from pathlib import Path
 
 from training.checkpoints.manifest import (
+    BEST_NAME,
     check_files,
     checkpoint_directories,
     existing_form,
     is_checkpoint,
     read_manifest,
 )
-from training.checkpoints.run_directory import BEST_NAME, CONFIG_NAME, JOB_NAME
+from training.checkpoints.run_directory import CONFIG_NAME, JOB_NAME
 from training.errors import CheckpointError, UserError
 from training.record.reporter import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, make_temporary, put_in_place, temporary_of

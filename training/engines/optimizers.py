@@ -94,7 +94,7 @@ def build_optimizers(
     """Build AdamW for everything, or Muon for the matrices between hidden features and AdamW for the rest.
 
     `match_rms_adamw` (Moonlight, arXiv 2502.16982) scales the updates of Muon (Jordan et al. 2024) so that one learning
-    rate serves both. Embeddings, output heads and norms always stay with AdamW; weight decay is for matrices and tables.
+    rate serves both. Embeddings, output heads and norms stay with AdamW; weight decay is for matrices and tables.
 
     Args:
         model: gives the names under which states are saved.

@@ -118,9 +118,9 @@ class TorchEngine(TorchParts):
         own_tokens = sum(batch.tokens for batch in micro_batches)
         # The norm is of the averaged gradient and the same on each rank; the sum still makes all skip where one would.
         *totals, tokens, not_finite = self.ranks.total([*own_sums, own_tokens, float(not math.isfinite(grad_norm))])
-        loss, metrics = self._sums.means(totals, weight)
+        mean_loss, metrics = self._sums.means(totals, weight)
         forward_ms, backward_ms = self._stopwatch.read()
-        finite = math.isfinite(loss) and not not_finite
+        finite = math.isfinite(mean_loss) and not not_finite
         clipped = False
         if finite:
             clipped = self._apply(norm, grad_norm, learning_rate)
@@ -129,7 +129,7 @@ class TorchEngine(TorchParts):
             self._scaler.update()
         self._optimizers.zero_grad()
         return UpdateResult(
-            loss=loss,
+            loss=mean_loss,
             metrics=metrics,
             grad_norm=grad_norm,
             weight=weight,

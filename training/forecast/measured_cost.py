@@ -82,7 +82,7 @@ class MeasuredCost:
             batch = self._batch(mode, count)
             for parameter in model.parameters():
                 if parameter.requires_grad:  # gradients of weights are counted elsewhere
-                    parameter.register_post_accumulate_grad_hook(_drop_gradient)
+                    parameter.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]
             counter = _StorageCounter([*model.parameters(), *model.buffers()])
             autocast = torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext()
             with mode, counter:
@@ -90,7 +90,7 @@ class MeasuredCost:
                     counter.count(tensor)
                 with autocast:
                     loss = self._objective.loss(model, batch).loss
-                loss.backward()
+                torch.autograd.backward(loss)
             return counter.peak
 
     def _measured_operations(self) -> tuple[float, int]:
@@ -150,11 +150,11 @@ def _explained() -> Iterator[None]:
         ) from error
 
 
-class _StorageCounter(TorchDispatchMode):
+class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the storages that operations make and let go, and the most that there were at a time."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._live = self.peak = 0
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
 

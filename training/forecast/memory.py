@@ -77,7 +77,7 @@ def _matrix_elements(cost: ModelCost) -> int:
 
 
 def stabilizer_bytes(config: TrainingConfig, cost: ModelCost) -> int:
-    """Compute the state of DBC-DAC: a norm for each row, and for each matrix above its rank a basis and what is owed."""
+    """Compute the state of DBC-DAC: a norm a row, and for a matrix above its rank a basis and what is owed."""
     size, rank = 0, config.optimizer.dbc_rank
     for shape in cost.shapes.values():
         rows, columns = (shape[0], elements(shape[1:])) if len(shape) >= 2 else (1, elements(shape))

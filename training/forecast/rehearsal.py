@@ -19,7 +19,7 @@ from training.backends.placement import Placement
 from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.engines.protocol import Engine
 from training.engines.torch_engine import TorchEngine
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.machine.device import pick_device, pick_precision
 from training.machine.hardware import count_cores
@@ -74,11 +74,11 @@ class _Stopwatch(Callback):
         self.checkpoint_bytes = 0
         self.began = self._last = self._first = 0.0
 
-    def on_run_start(self, trainer: Trainer) -> None:
+    def on_run_start(self, trainer: RunView) -> None:
         """See `Callback`."""
         self.began = self._last = time.perf_counter()
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         """See `Callback`."""
         now = time.perf_counter()
         self.seconds.append(now - self._last)
@@ -89,7 +89,7 @@ class _Stopwatch(Callback):
         if timed >= MAX_UPDATES or (timed >= MIN_UPDATES and now - self._first > SECONDS_OF_UPDATES):
             trainer.stop()
 
-    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+    def on_checkpoint(self, trainer: RunView, path: Path) -> None:
         """See `Callback`."""
         self.checkpoint_seconds = time.perf_counter() - self._last
         self.checkpoint_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -80,4 +80,4 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned, before `on_run_start`. Called on every rank, only if there is a state."""
+        """Go on from what `state_dict` returned. Called on every rank before `on_run_start`, if there is a state."""

@@ -241,7 +241,7 @@ class Trainer:
                 f"--resume {path}: the state does not fit this model and optimizer ({told})"
             ) from error
         loop = checkpoint.loop
-        self.step, self.batch, self._run_id = checkpoint.step, loop["batch"], checkpoint.origin.run_id
+        self.step, self.batch, self._run_id = checkpoint.step, loop["batch"], checkpoint.origin.run_id or self._run_id
         self._epoch_loss = list(loop["epoch_loss"])
         self.early_stopping.load_state_dict(loop["early_stopping"])
         self._skipped.load_state_dict(loop["skipped_updates"])

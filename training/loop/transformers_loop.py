@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
 
-from apt_model.tokenizer import DynamicTagTokenizer
 from training.engines.results import EvaluationResult
 from training.engines.transformers.engine import STATE_NAME, HuggingFaceEngine
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.tasks.rank_batches import GlobalBatch
 
@@ -147,7 +146,7 @@ class HuggingFaceTrainer(transformers.Trainer):  # type: ignore[misc]
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The task's loss of a micro-batch, as its part of the update's mean over all ranks' tokens."""
-        loss = self.engine.loss_share(model, inputs["batch"], self.run.task.loss, int(num_items_in_batch))
+        loss = self.engine.loss_share(model, inputs["batch"], self.run.objective.loss, int(num_items_in_batch))
         return (loss, None) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -213,19 +212,19 @@ class EventsOfTheRun(Callback):
     def __init__(self, trainer: HuggingFaceTrainer) -> None:
         self._trainer = trainer
 
-    def on_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
+    def on_evaluation(self, trainer: RunView, result: EvaluationResult) -> None:
         """As `on_evaluate`, with `eval_loss` and `eval_accuracy`, and in `log_history`."""
         told, figures = self._trainer, figures_of(result)
         with self._plans_kept():
             told.log(dict(figures))
             told.callback_handler.on_evaluate(told.args, told.state, told.control, figures)
 
-    def on_checkpoint(self, trainer: Trainer, path: Path) -> None:
+    def on_checkpoint(self, trainer: RunView, path: Path) -> None:
         """As `on_save`."""
         told = self._trainer
         if path == trainer.directory.best_checkpoint:
             told.state.best_model_checkpoint = str(path)
-            told.state.best_metric, told.state.best_global_step = trainer.patience.best, trainer.step
+            told.state.best_metric, told.state.best_global_step = told.run.early_stopping.best, trainer.step
         with self._plans_kept():
             told.callback_handler.on_save(told.args, told.state, told.control)
 
@@ -239,8 +238,8 @@ class EventsOfTheRun(Callback):
 
 
 def figures_of(result: EvaluationResult) -> dict[str, float]:
-    """By the names that transformers' callbacks know."""
-    return {"eval_loss": result.loss, "eval_accuracy": result.accuracy}
+    """Return the figures under the names that transformers' callbacks know: `eval_loss`, `eval_accuracy`, …"""
+    return {"eval_loss": result.loss, **{f"eval_{name}": value for name, value in result.metrics.items()}}
 
 
 def transformers_loop(run: Trainer, callbacks: Sequence[type[TrainerCallback]] = ()) -> None:
@@ -260,8 +259,7 @@ def transformers_loop(run: Trainer, callbacks: Sequence[type[TrainerCallback]] =
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     trainer = HuggingFaceTrainer(run, engine, callbacks)
     run.callbacks.append(EventsOfTheRun(trainer))
-    tokenizer = run.portable.get("tokenizer")
-    engine.attach(None if tokenizer is None else DynamicTagTokenizer.from_dict(tokenizer), lambda: trainer.state)
+    engine.attach(run.artefacts, lambda: trainer.state)
     if run.step == 0:
         trainer.train()
         return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from training.models.protocol import ParameterGroups
 
@@ -34,11 +34,12 @@ def group_by_module(model: nn.Module, keep_from_muon: frozenset[str] = frozenset
     return groups
 
 
-def _tables(model: nn.Module) -> Iterator[nn.Parameter]:
+def _tables(model: nn.Module) -> Iterator[Tensor]:
     """Yield the weights of embeddings and output heads."""
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     yield from (module.weight for module in embeddings)
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    output: Callable[[], object] | None = getattr(model, "get_output_embeddings", None)
+    head = output() if output is not None else None
     if isinstance(head, nn.Linear):
         yield head.weight
         return

@@ -169,7 +169,8 @@ class BaseFamily:
         """See `ModelFamily.recompute_activations`: by transformers' method or by an attribute of that name."""
         if hasattr(model, "gradient_checkpointing_enable"):
             # Reentrant checkpointing loses gradients where no input needs one, and the random state with it.
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable: Any = model.gradient_checkpointing_enable
+            enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         elif hasattr(model, "gradient_checkpointing"):
             setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
         else:

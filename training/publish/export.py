@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from apt_model.portable import save_portable
 from training.checkpoints.finished_model import TrainedModel
 from training.errors import UserError
 from training.publish.hub import push
@@ -33,11 +32,11 @@ def export(trained: TrainedModel, facts: ModelFacts, directory: Path, place: str
         UserError: the disk refuses, or ONNX Runtime does not compute what PyTorch does.
     """
     try:
-        save_portable(directory, trained.model, trained.tokenizer)
+        trained.save(directory)
         if form == "onnx":
             from training.publish.onnx_export import ONNX_NAME, write_onnx
 
-            write_onnx(trained.model, directory / ONNX_NAME)
+            write_onnx(trained, directory / ONNX_NAME)
         write_card(facts, directory, place, has_onnx=form == "onnx")
     except OSError as error:
         raise UserError(

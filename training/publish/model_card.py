@@ -86,7 +86,7 @@ def _introduction(facts: ModelFacts) -> Iterator[str]:
         yield ""
         yield f"These are the weights after update {facts.step:,}{total}, {why}."
     yield ""
-    rows: list[list[object]] = [[name, value] for name, value in shape.model_dump().items()]
+    rows: list[list[object]] = [[name, value] for name, value in shape.model_dump(exclude={"model"}).items()]
     yield from table(["shape", ""], [*rows, ["weights", "fp32"]])
 
 

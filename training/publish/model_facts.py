@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apt_model.config import ModelConfig
 from training.checkpoints.checkpoint import load_checkpoint
 from training.checkpoints.finished_model import TrainedModel
 from training.checkpoints.manifest import is_checkpoint
@@ -16,6 +16,7 @@ from training.checkpoints.single_file import digest
 from training.errors import UserError
 from training.record.reporter import read_report
 from training.settings.layers import read_yaml
+from training.settings.tree import ModelOptions
 
 VERIFICATION_NAME = "verification.json"
 """Where a run's directory is searched for a report of tools/verify_hlbd_model.py --json."""
@@ -26,7 +27,7 @@ VERIFICATION_FORMAT, VERIFICATION_VERSION = "apt-verification", 1
 class ModelFacts:
     """A model and its past, as far as it is known. None: it is not."""
 
-    config: ModelConfig
+    config: ModelOptions
     num_parameters: int
     num_characters: int
     tags: tuple[str, ...]
@@ -58,10 +59,11 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
     Raises:
         UserError: `verification` is no verifier's report, or another model's.
     """
-    origin, model = trained.origin, trained.model
+    origin = trained.origin
+    tokenizer: Mapping[str, Any] = trained.artefacts.get("tokenizer", {})
     run_dir = origin.resolve().parent
     report = read_report(run_dir)
-    if report is not None and report.get("num_parameters") != model.num_parameters():
+    if report is not None and report.get("num_parameters") != trained.num_parameters():
         report = None  # the model was copied into another run's directory
     step, settings = _of_payload(origin) if origin.is_file() or is_checkpoint(origin) else (None, None)
     is_final = origin.name in (FINAL_NAME, MODEL_DIRECTORY) and not is_checkpoint(origin)
@@ -74,10 +76,10 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
         step = ((report or {}).get("best") or {}).get("step")
     found, notes = _verification(trained, verification, run_dir)
     return ModelFacts(
-        config=model.config,
-        num_parameters=model.num_parameters(),
-        num_characters=len(trained.tokenizer.characters),
-        tags=trained.tokenizer.tags,
+        config=trained.options,
+        num_parameters=trained.num_parameters(),
+        num_characters=len(tokenizer.get("characters", ())),
+        tags=tuple(tokenizer.get("tags", ())),
         source=origin.name,
         is_final=is_final,
         is_best=is_best,
@@ -104,7 +106,7 @@ def _verification(
     document, fault = _read_verification(path)
     if document is not None:
         weights = document.get("weights")
-        if document.get("num_parameters") != trained.model.num_parameters():
+        if document.get("num_parameters") != trained.num_parameters():
             fault = "it is about a model of another size"
         elif weights is not None and weights != digest(dict(trained.model.named_parameters())):
             fault = "it is about other weights"

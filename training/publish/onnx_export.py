@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from apt_model.model import APT
+from training.checkpoints.finished_model import TrainedModel
 from training.errors import UserError
 
 ONNX_NAME = "onnx/model.onnx"
@@ -29,17 +30,23 @@ def check_onnx() -> None:
         raise UserError(f"--format onnx: {error.name} is not installed; run: pip install -e '.[onnx]'") from error
 
 
-def write_onnx(model: APT, path: Path) -> float:
-    """Write the model, batch and tokens of any size; returns the largest relative difference from PyTorch's logits.
+def write_onnx(trained: TrainedModel, path: Path) -> float:
+    """Write the model, batch and tokens of any size; return the largest relative difference from PyTorch's logits.
 
-    The graph is `APT.forward` over whole texts; the cache of generation is not in it.
+    The graph is the network's forward pass over whole texts; a cache of generation is not in it.
 
     Raises:
-        UserError: ONNX Runtime computes something else than PyTorch; nothing is kept.
+        UserError: it is no network of tokens with a longest text, or ONNX Runtime computes something else than PyTorch;
+            nothing is kept.
     """
+    model = trained.model
+    longest, vocabulary = getattr(trained.options, "max_seq_len", None), trained.vocabulary
+    if longest is None or vocabulary is None:
+        family = trained.options.model
+        raise UserError(f"--format onnx: a model of the family {family} has no max_seq_len or no vocabulary")
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = torch.export.Dim("batch", min=1)
-    tokens = torch.export.Dim("tokens", min=1, max=model.config.max_seq_len)
+    tokens = torch.export.Dim("tokens", min=1, max=longest)
     model = model.eval()
     with _quiet():
         program = torch.onnx.export(
@@ -54,7 +61,7 @@ def write_onnx(model: APT, path: Path) -> float:
     assert program is not None
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     program.save(path, external_data=weights > _ONE_FILE)
-    difference = greatest_difference(model, path)
+    difference = greatest_difference(model, longest, vocabulary, path)
     if not difference <= TOLERANCE:
         for written in path.parent.glob(f"{path.name}*"):
             written.unlink()
@@ -66,16 +73,15 @@ def write_onnx(model: APT, path: Path) -> float:
 
 
 @torch.inference_mode()
-def greatest_difference(model: APT, path: Path) -> float:
-    """Largest difference of a logit, relative to the largest logit of its batch, over texts of several shapes."""
+def greatest_difference(model: nn.Module, longest: int, vocabulary: int, path: Path) -> float:
+    """Return the largest difference of a logit, relative to the largest of its batch, over texts of several shapes."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    longest = model.config.max_seq_len
     random = torch.Generator().manual_seed(0)
     greatest = 0.0
     for rows, length in ((1, 1), (1, 2), (2, 3), (3, min(17, longest)), (1, longest)):
-        tokens_BT = torch.randint(model.embedding.num_embeddings, (rows, length), generator=random)
+        tokens_BT = torch.randint(vocabulary, (rows, length), generator=random)
         expected = model(tokens_BT)
         [found] = session.run(None, {"input_ids": tokens_BT.numpy()})
         error = (torch.from_numpy(found) - expected).abs().max() / expected.abs().max().clamp_min(1e-30)

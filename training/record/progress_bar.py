@@ -60,6 +60,13 @@ class ProgressBar:
                 )  # fmt: skip
             case "checkpoint":
                 self.say(f"saved {event['path']} (step {event['step']})")
+            case "introduced" | "said" | "conclusion":
+                for line in event["lines"]:
+                    self.say(line)
+            case "resumed_from":
+                self.say(f"resumed from {event['path']} at step {event['step']} of {event['total_steps']}")
+                if event["differences"]:
+                    self.say(f"not bit for bit as it would have gone on: {'; '.join(event['differences'])}")
             case "warning":
                 self.say(f"warning: {event['message']}")
 

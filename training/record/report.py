@@ -229,6 +229,9 @@ class Report:
     def _on_recitation(self, event: dict[str, Any]) -> None:
         self.outcome["recitation"] = event["modules"]
 
+    def _on_conclusion(self, event: dict[str, Any]) -> None:
+        self.outcome.update(event["figures"])
+
     def _on_warning(self, event: dict[str, Any]) -> None:
         self._num_warnings += 1
         self._warnings = [*self._warnings, _without(event, "event")][-MAX_REMEMBERED:]

@@ -172,6 +172,23 @@ class ProgressReporter:
         """What the finished model answered to its training questions, per module."""
         self.emit("recitation", {"modules": dict(modules)}, durable=True)
 
+    def introduced(self, lines: Sequence[str]) -> None:
+        """Say what is about to be trained."""
+        self.emit("introduced", {"lines": list(lines)})
+
+    def said(self, lines: Sequence[str]) -> None:
+        """Say something about the run."""
+        self.emit("said", {"lines": list(lines)})
+
+    def resumed_from(self, path: Path, step: int, total_steps: int, differences: Sequence[str]) -> None:
+        """Say which checkpoint the run goes on from, and why it will not be bit for bit, if so."""
+        facts = {"path": str(path), "step": step, "total_steps": total_steps, "differences": list(differences)}
+        self.emit("resumed_from", facts)
+
+    def conclusion(self, figures: Mapping[str, Any], lines: Sequence[str]) -> None:
+        """Record what the task found out about the finished model, and show it."""
+        self.emit("conclusion", {"figures": dict(figures), "lines": list(lines)}, durable=True)
+
     def run_finished(self, **facts: Any) -> None:
         """The run reached its end."""
         self.emit("run_finished", facts, durable=True)

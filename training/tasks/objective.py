@@ -51,8 +51,10 @@ LossFunction = Callable[[nn.Module, Batch], LossSum]
 class Objective(Protocol):
     """Model, batching and loss of something that can be learned."""
 
-    metrics: Sequence[Metric]
-    """Figures next to the loss. `loss` returns a sum for each one that is measured."""
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """Figures next to the loss. `loss` returns a sum for each one that is measured."""
+        ...
 
     def build_model(self) -> nn.Module:
         """Return a new model; its weights are drawn from torch's global generator, which the caller seeds."""

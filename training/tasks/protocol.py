@@ -130,6 +130,20 @@ class BaseTask:
         return Conclusion()
 
 
+def check_data(config: TrainingConfig) -> None:
+    """Read the data as the run will, so that what is wrong with it shows before a job waits in a queue.
+
+    Raises:
+        UserError: what the run would raise: a file that cannot be used, a vocabulary that is too small.
+    """
+    task = task_of(config)
+    preview = task.preview(config)
+    if preview is None:
+        task.prepare(config)
+    else:
+        family_of(config).completed(config.model, preview.vocabulary)
+
+
 def task_of(config: TrainingConfig) -> Task:
     """Return the task that a config names."""
     from training.tasks.registry import TASKS

@@ -38,16 +38,16 @@ class FaultyBackend(PlaygroundBackend):
 
     def run(self, request: RunRequest) -> RunResult:
         """Train, with the fault."""
-        from training.loop.run import train_hlbd
         from training.machine.device import pick_device
         from training.machine.ranks import Ranks
+        from training.run import run_task
 
         ranks = Ranks.join(pick_device("auto"))
         engine = _load(self.engine)
         with contextlib.ExitStack() as stack:
             for name, target in self.parts.items():
                 stack.enter_context(mock.patch(f"training.loop.trainer.{name}", _load(target)))
-            result = train_hlbd(request, ranks, lambda model, config: engine(model, config, ranks))
+            result = run_task(request, ranks, lambda model, config, family: engine(model, config, ranks, family))
         ranks.leave()
         return result
 

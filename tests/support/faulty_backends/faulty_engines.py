@@ -47,7 +47,7 @@ class ReweightedEngine(TorchEngine):
             right = loss(model, batch)
             if not batch.weight:
                 return right
-            return LossSum(self.reweighted(right.loss, self.factor(batch, micro_batches, weight)), right.correct)
+            return LossSum(self.reweighted(right.loss, self.factor(batch, micro_batches, weight)), right.sums)
 
         return super().update(micro_batches, faulty, learning_rate, weight)
 

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from training import TrainingConfig
 from training.engines.results import UpdateResult
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.machine.ranks import Ranks
-from training.settings.tree import TrainingConfig
 from training.tasks.objective import ModuleObjective
 
 
@@ -43,7 +42,7 @@ class Points:
 class AskToStop(Callback):
     """Only rank 0 has callbacks that are called."""
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         if trainer.step == 3:
             trainer.stop()
 
@@ -51,7 +50,7 @@ class AskToStop(Callback):
 class SignalRank1(Callback):
     """A signal reaches one rank only."""
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         if trainer.step == 3:
             pid = int(Path(os.environ["PID_FILE"]).read_text())
             os.kill(pid, signal.SIGTERM)
@@ -81,7 +80,7 @@ def train(what: str, run_dir: Path, ranks: Ranks) -> None:
         TrainingConfig.from_dict(settings),
         Points(5 if what == "skip" else None),
         Points(None) if what == "patience" else None,
-        task=ModuleObjective(lambda: nn.Linear(1, 1), loss),
+        objective=ModuleObjective(lambda: nn.Linear(1, 1), loss),
         ranks=ranks,
         callbacks=callbacks.get(what, []),
     )

@@ -27,6 +27,7 @@ from torch import nn
 
 from apt_model.config import ModelConfig
 from apt_model.tokenizer import DynamicTagTokenizer
+from tests.support.small_apts import language_modeling
 from training.backends.prepare import config_class
 from training.engines.deepspeed.engine import DeepSpeedEngine
 from training.engines.protocol import UpdatingEngine
@@ -36,7 +37,6 @@ from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.language_modeling import LanguageModeling
 from training.tasks.objective import Batch, LossSum
 from training.tasks.rank_batches import Feed
 from training.train_deepspeed import DeepSpeedBackend
@@ -60,7 +60,7 @@ NOT_FINITE, NOT_FINITE_GRADIENT = 5, 7
 SAMPLES = [Sample(f"问题{n}" * (1 + n % 3), "答" * (1 + n * n % 7), "m", n) for n in range(37)]
 TOKENIZER = DynamicTagTokenizer.from_texts(t for s in SAMPLES for t in s[:2])
 DATASET = HLBDDataset(SAMPLES, TOKENIZER, 64)
-TASK = LanguageModeling(
+TASK = language_modeling(
     ModelConfig(d_model=16, num_layers=1, num_heads=2, d_ff=32, max_seq_len=64, vocab_size=TOKENIZER.vocab_size)
 )
 
@@ -101,10 +101,10 @@ def _loss(step: int, batches: Sequence[Batch], ranks: Ranks) -> Any:
         result = TASK.loss(model, batch)
         if step == NOT_FINITE and ranks.is_main and batch.seed == batches[0].seed:
             # The gradient of a constant is zero: only the loss itself shows that something is wrong.
-            return LossSum(result.loss + math.inf, result.correct)
+            return LossSum(result.loss + math.inf, result.sums)
         if step == NOT_FINITE_GRADIENT:
             # sqrt has an infinite slope at 0, where its value is a fine number.
-            return LossSum(result.loss + (result.loss * 0.0).sqrt(), result.correct)
+            return LossSum(result.loss + (result.loss * 0.0).sqrt(), result.sums)
         return result
 
     return loss

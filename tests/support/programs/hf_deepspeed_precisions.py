@@ -18,7 +18,6 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import torch
-from training.loop.run import train_hlbd
 
 from training.backends.prepare import config_class
 from training.backends.protocol import RunRequest
@@ -26,6 +25,7 @@ from training.backends.registry import BACKENDS
 from training.engines.torch_engine import TorchEngine
 from training.loop.transformers_loop import transformers_loop
 from training.machine.ranks import Ranks
+from training.run import run_task
 from training.settings.tree import TrainingConfig
 from training.train_hf_trainer import checkpoint_name, engine_of
 
@@ -58,11 +58,11 @@ def main() -> None:
 def train(folder: Path, precision: str, ranks: Ranks) -> None:
     """playground's run, the same by transformers with DeepSpeed, and that again from its middle."""
     plain = config_of("playground", folder / "playground", precision)
-    train_hlbd(RunRequest(plain), ranks, lambda model, config: TorchEngine(model, config, ranks))
+    run_task(RunRequest(plain), ranks, lambda model, config: TorchEngine(model, config, ranks))
     for name, start in (("whole", None), ("rest", folder / "whole" / "checkpoint-8")):
         config = config_of("huggingface", folder / name, precision, deepspeed="ds_config.json")
         request = RunRequest(config, resume=start is not None, resume_from=start)
-        train_hlbd(request, ranks, engine_of(config, ranks), transformers_loop, checkpoint_name)
+        run_task(request, ranks, engine_of(config, ranks), transformers_loop, checkpoint_name)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import torch
-from training.loop.run import train_hlbd
 
 from training.backends.prepare import config_class
 from training.backends.protocol import RunRequest
 from training.backends.registry import BACKENDS
 from training.engines.torch_engine import TorchEngine
 from training.machine.ranks import Ranks
+from training.run import run_task
 from training.settings.tree import TrainingConfig
 
 KINDS = ("playground", "ddp", "zero1", "zero2", "zero3", "hf", "hf_zero2")
@@ -63,14 +63,14 @@ def train(request: RunRequest, ranks: Ranks) -> None:
     if request.config.backend == "deepspeed":
         from training.engines.deepspeed.engine import DeepSpeedEngine
 
-        train_hlbd(request, ranks, lambda model, config: DeepSpeedEngine(model, config, ranks))
+        run_task(request, ranks, lambda model, config: DeepSpeedEngine(model, config, ranks))
     elif request.config.backend == "huggingface":
         from training.loop.transformers_loop import transformers_loop
         from training.train_hf_trainer import checkpoint_name, engine_of
 
-        train_hlbd(request, ranks, engine_of(request.config, ranks), transformers_loop, checkpoint_name)
+        run_task(request, ranks, engine_of(request.config, ranks), transformers_loop, checkpoint_name)
     else:
-        train_hlbd(request, ranks, lambda model, config: TorchEngine(model, config, ranks))
+        run_task(request, ranks, lambda model, config: TorchEngine(model, config, ranks))
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from apt_model.config import ModelConfig
 from apt_model.tokenizer import DynamicTagTokenizer
+from tests.support.small_apts import language_modeling
 from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
@@ -21,7 +22,6 @@ from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.language_modeling import LanguageModeling
 from training.tasks.objective import Batch, LossFunction, LossSum
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ SAMPLES = [Sample(f"问题{n}" * (1 + n % 3), "答" * (1 + n * n % 7), "m", n) f
 TOKENIZER = DynamicTagTokenizer.from_texts(t for s in SAMPLES for t in s[:2])
 DATASET = HLBDDataset(SAMPLES, TOKENIZER, 64)
 MODEL = ModelConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32, max_seq_len=64, vocab_size=TOKENIZER.vocab_size)
-TASK = LanguageModeling(MODEL)
+TASK = language_modeling(MODEL)
 
 
 def make_engine(**optimizer: object) -> TorchEngine:
@@ -86,7 +86,7 @@ def test_accuracy_counts_answer_tokens_only_and_never_padding() -> None:
 
     result = update(make_engine(), parts, all_right)
     assert result.weight == answer_tokens
-    assert result.accuracy == 1.0
+    assert result.metrics["accuracy"] == 1.0
     assert result.tokens == sum(len(DATASET[i].tokens) - 1 for i in range(12)), "padding is no token"
 
 
@@ -99,7 +99,7 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(optimizer: str, poi
 
     def poisoned(model: nn.Module, batch: Batch) -> LossSum:
         result = TASK.loss(model, batch)
-        return LossSum(result.loss * poison, result.correct)
+        return LossSum(result.loss * poison, result.sums)
 
     result = update(engine, batches(6), poisoned)
     assert result.skipped
@@ -185,7 +185,7 @@ def test_a_compiled_forward_pass_gives_the_same_figures() -> None:
     from torch._inductor import config as inductor
 
     config = TrainingConfig.from_dict({"optimizer": {"learning_rate": 0.01, "weight_decay": 0.0}})
-    task = LanguageModeling(MODEL.model_copy(update={"num_layers": 1}))
+    task = language_modeling(MODEL.model_copy(update={"num_layers": 1}))
     engines = []
     for compiled in (True, False):
         torch.manual_seed(0)

@@ -8,11 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.models.apt.activations import BatchShape, activations
-from training.models.apt.size import count_parameters, parameter_shapes
 
 from apt_model.config import ModelConfig
 from apt_model.model import APT
+from tests.support.small_apts import language_modeling
 from training import TrainingConfig
 from training.engines.optimizers import build_optimizers
 from training.engines.torch_engine import TorchEngine
@@ -22,10 +21,8 @@ from training.models.apt.cost import activations, count_parameters, parameter_sh
 from training.models.apt.options import APTOptions
 from training.models.cost import BatchShape
 from training.record.reporter import read_report
-from training.settings.tree import OptimizerConfig, TrainingConfig
-from training.tasks.language_modeling import LanguageModeling
+from training.settings.tree import OptimizerConfig
 from training.tasks.objective import Batch
-from training.tasks.protocol import Batch, LanguageModeling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +61,7 @@ def test_every_parameter_is_known_by_name_and_shape_without_building_the_model(c
 def kept_by_autograd(config: ModelConfig, batch: BatchShape, half: bool) -> int:
     """Bytes of all storages that a forward pass keeps for its backward pass, parameters and buffers left out."""
     model = APT(config)
-    task = LanguageModeling(config)
+    task = language_modeling(config)
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
     alive: list[torch.Tensor] = []  # a storage that were freed could give its address to the next
@@ -113,7 +110,7 @@ def test_the_state_of_the_optimizer_is_known_to_the_byte(settings_of_optimizer: 
         model=APTOptions(d_model=32, num_layers=2, num_heads=4, d_ff=48, vocab_size=30),
         optimizer=OptimizerConfig(**settings_of_optimizer),
     )
-    task = LanguageModeling(config.model.network())
+    task = language_modeling(config.model.network())
     engine = TorchEngine(task.build_model(), config, Ranks(torch.device("cpu")))
     tensors = {
         "tokens": torch.randint(0, 30, (2, 6)),

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_model.config import ModelConfig
+from tests.support.small_apts import language_modeling
 from training import TrainingConfig
 from training.forecast.estimate import count_checkpoints
 from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of, work, work_of
@@ -25,7 +26,6 @@ from training.models.cost import BatchShape
 from training.record.report import MAX_RANKS
 from training.record.reporter import ProgressReporter, read_report
 from training.tasks.batch_plan import BatchPlan
-from training.tasks.language_modeling import LanguageModeling
 from training.tasks.rank_batches import Feed
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_the_shapes_are_those_of_the_batches(tiny_dataset: TinyDataset) -> None:
     corpus = load_corpus([tiny_dataset(rows=30)])
     tokenizer = DynamicTagTokenizer.from_texts(text for s in corpus.samples for text in s[:2])
     dataset = HLBDDataset(corpus.samples, tokenizer, 64)
-    task = LanguageModeling(MODEL)
+    task = language_modeling(MODEL)
     plan = BatchPlan(dataset.lengths, 8, seed=1, window=4)
     mix = Mix(plan, dataset.weights, 3, ranks=1)
     feed = Feed(task, dataset, Ranks(torch.device("cpu")), 3)

@@ -17,7 +17,7 @@ from tests.test_architecture import LIGHT, reached_on_import
 from training import TrainingConfig
 from training.checkpoints.run_directory import RunDirectory
 from training.engines.results import UpdateResult
-from training.loop.callbacks import Callback
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.loop.weight_snapshots import (
     LARGEST_BY_DEFAULT,
@@ -29,7 +29,6 @@ from training.loop.weight_snapshots import (
 )
 from training.machine.ranks import Ranks
 from training.record.reporter import read_report
-from training.settings.tree import TrainingConfig
 from training.tasks.objective import ModuleObjective
 
 ROWS = [{"x": torch.tensor([n / 10.0, 1.0]), "y": torch.tensor(n / 5.0)} for n in range(20)]
@@ -54,7 +53,7 @@ def settings(run_dir: Path, snapshots: int | None, epochs: int = 3, save_steps: 
 
 
 def train(config: TrainingConfig, **arguments: Any) -> Trainer:
-    trainer = Trainer(config, ROWS, task=TASK, device=None if "ranks" in arguments else "cpu", **arguments)
+    trainer = Trainer(config, ROWS, objective=TASK, device=None if "ranks" in arguments else "cpu", **arguments)
     trainer.train()
     return trainer
 
@@ -65,10 +64,10 @@ class Weights(Callback):
     def __init__(self) -> None:
         self.at: dict[int, torch.Tensor] = {}
 
-    def on_run_start(self, trainer: Trainer) -> None:
+    def on_run_start(self, trainer: RunView) -> None:
         self._note(trainer)
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         self._note(trainer)
 
     def _note(self, trainer: Trainer) -> None:
@@ -79,7 +78,7 @@ class StopAt(Callback):
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         if trainer.step == self._step:
             trainer.stop()
 
@@ -171,7 +170,7 @@ def test_all_ranks_take_part_and_rank_0_alone_writes(tmp_path: Path) -> None:
     class Asked(Callback):
         on_every_rank = True
 
-        def on_run_start(self, trainer: Trainer) -> None:
+        def on_run_start(self, trainer: RunView) -> None:
             model = trainer.engine.model
 
             def noted() -> nn.Module:
@@ -208,7 +207,7 @@ def test_what_was_trained_after_the_checkpoint_is_done_again_and_its_snapshots_w
     (run_dir / "snapshots" / ".step_000000010.safetensors.tmp").write_bytes(b"half")
 
     class Look(Callback):
-        def on_run_start(self, trainer: Trainer) -> None:
+        def on_run_start(self, trainer: RunView) -> None:
             assert trainer.step == 5
             assert kept(run_dir) == list(range(6))
 

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from apt_model.config import ModelConfig
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
+from tests.support.small_apts import language_modeling
 from training.errors import DataError
 from training.machine.seeding import seed_everything
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.language_modeling import LanguageModeling
 from training.tasks.objective import ModuleObjective
 from training.tasks.token_dataset import EncodedSample
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["abcdefgh 0123456789+=?"])
 V = TOKENIZER.vocab_size
 CONFIG = ModelConfig(d_model=16, num_layers=2, num_heads=2, d_ff=24, max_seq_len=32, vocab_size=V)
-TASK = LanguageModeling(CONFIG)
+TASK = language_modeling(CONFIG)
 
 
 def sample(prompt: str, answer: str, entry: int = 0) -> Sample:
@@ -183,7 +183,7 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_samples_whatever_the_padding(
 ) -> None:
     data = dataset(*pairs, loss_on=loss_on)
     samples = [data[i] for i in range(len(data))]
-    task = LanguageModeling(CONFIG, pad_id)
+    task = language_modeling(CONFIG, pad_id)
     loss, correct = task.loss(MODEL, task.collate(samples))
     alone = [dense_loss(MODEL, encoded) for encoded in samples]
     torch.testing.assert_close(loss, torch.stack([each for each, _ in alone]).sum(), rtol=1e-5, atol=1e-4)

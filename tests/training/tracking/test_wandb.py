@@ -27,8 +27,7 @@ from tests.support.tracked_runs import (
 from tests.support.wandb_stand_in import WandbStandIn
 from training.engines.results import UpdateResult
 from training.errors import ConfigError
-from training.loop.callbacks import Callback
-from training.loop.trainer import Trainer
+from training.loop.callbacks import Callback, RunView
 from training.record.reporter import LOG_NAME, read_events
 from training.tracking import wandb_tracker
 from training.tracking.choice import trackers_for
@@ -115,7 +114,7 @@ def test_a_service_that_falls_silent_costs_one_line_and_no_step_and_is_told_the_
     service: WandbStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class FallSilent(Callback):
-        def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        def on_step(self, trainer: RunView, result: UpdateResult) -> None:
             if trainer.step == 7:
                 until = time.monotonic() + 60
                 while (

@@ -90,8 +90,10 @@ class DeepSpeedEngine:
         self._module = model
         options = options_of(config)
         self.layout: Mapping[str, Any] = {
-            "zero_stage": options.zero_stage, "cpu_offload": options.cpu_offload, "param_offload": options.param_offload,
-        }  # fmt: skip
+            "zero_stage": options.zero_stage,
+            "cpu_offload": options.cpu_offload,
+            "param_offload": options.param_offload,
+        }
         self._stage = options.zero_stage
         self._max_grad_norm = config.optimizer.max_grad_norm
         self._scale = LossScale() if config.run.precision == "fp16" else None

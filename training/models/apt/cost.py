@@ -9,7 +9,7 @@ kernels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from apt_model.config import ModelConfig
@@ -25,7 +25,7 @@ class APTCost:
 
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
-        self.shapes = dict(parameter_shapes(config))
+        self.shapes: Mapping[str, Shape] = dict(parameter_shapes(config))
         self.matrices = frozenset(
             name
             for name, shape in self.shapes.items()

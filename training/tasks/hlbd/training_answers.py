@@ -6,14 +6,16 @@ This says "it has learned these rows", no more; `tools/verify_hlbd_model.py` say
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import nn
 
 from apt_model.generation import answer_prompts
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.tasks.hlbd.files import Sample
-from training.tasks.hlbd.score_table import score_lines
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,55 @@ def evenly_chosen(samples: Sequence[Sample], limit: int) -> list[Sample]:
     return [samples[i * len(samples) // limit] for i in range(limit)]
 
 
-def recite(model: APT, tokenizer: DynamicTagTokenizer, samples: Sequence[Sample]) -> list[Answered]:
-    """Greedy answers to the samples' prompts, in the samples' order.
+def recite(model: nn.Module, tokenizer: DynamicTagTokenizer, samples: Sequence[Sample]) -> list[Answered]:
+    """Return greedy answers to the samples' prompts, in the samples' order.
 
     An answer may grow a little beyond the longest expected one before it is cut: longer is wrong anyway.
+
+    Args:
+        model: an APT, or any module that is called as `model(tokens_BT, positions_N)` and returns (N, V) logits.
+        tokenizer: of the samples.
+        samples: to be asked; one or more.
     """
-    longest = max(len(tokenizer.encode(s.answer)) for s in samples)
-    answers = dict(answer_prompts(model, tokenizer, [s.prompt for s in samples], max_new_tokens=longest + 4))
-    return [Answered(sample, answers[i]) for i, sample in enumerate(samples)]
+    longest = max(len(tokenizer.encode(s.answer)) for s in samples) + 4
+    prompts = [s.prompt for s in samples]
+    if isinstance(model, APT):
+        answers = dict(answer_prompts(model, tokenizer, prompts, max_new_tokens=longest))
+        return [Answered(sample, answers[i]) for i, sample in enumerate(samples)]
+    texts = _answers_without_cache(model, tokenizer, prompts, longest)
+    return [Answered(sample, text) for sample, text in zip(samples, texts, strict=True)]
+
+
+@torch.inference_mode()
+def _answers_without_cache(
+    model: nn.Module, tokenizer: DynamicTagTokenizer, prompts: Sequence[str], max_new_tokens: int, rows: int = 64
+) -> list[str]:
+    """Answer greedily, reading the whole text again for every token: for networks that have no cache of ours."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    found: list[str] = []
+    for start in range(0, len(prompts), rows):
+        texts = [tokenizer.prompt_ids(prompt) for prompt in prompts[start : start + rows]]
+        answers: list[list[int]] = [[] for _ in texts]
+        open_rows = list(range(len(texts)))
+        for _ in range(max_new_tokens):
+            width = max(len(texts[row]) + len(answers[row]) for row in open_rows)
+            tokens_BT = torch.full((len(open_rows), width), tokenizer.pad_id)
+            ends = []
+            for line, row in enumerate(open_rows):
+                ids = [*texts[row], *answers[row]]
+                tokens_BT[line, : len(ids)] = torch.tensor(ids)
+                ends.append(line * width + len(ids) - 1)
+            logits_NV = model(tokens_BT.to(device), torch.tensor(ends, device=device))
+            for row, token in zip(open_rows, logits_NV.argmax(dim=-1).tolist(), strict=True):
+                answers[row].append(token)
+            open_rows = [row for row in open_rows if answers[row][-1] != tokenizer.eos_id]
+            if not open_rows:
+                break
+        found += [tokenizer.decode([token for token in ids if token != tokenizer.eos_id]) for ids in answers]
+    model.train(was_training)
+    return found
 
 
 def accuracy_by_module(answered: Sequence[Answered]) -> dict[str, tuple[int, int]]:
@@ -71,3 +114,15 @@ def _examples(answered: Sequence[Answered], count: int) -> list[Answered]:
     columns = [items[len(items) // 2 :] + items[: len(items) // 2] for items in by_module.values()]
     rounds = max(map(len, columns))
     return [items[n] for n in range(rounds) for items in columns if n < len(items)][:count]
+
+
+def score_lines(counts: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """One line per module and one for all.
+
+    Args:
+        counts: module -> (right, asked), at least one.
+    """
+    width = max([len(module) for module in counts] + [len("overall")])
+    right, asked = (sum(column) for column in zip(*counts.values(), strict=True))
+    for module, (of_module, asked_of_it) in {**counts, "overall": (right, asked)}.items():
+        yield f"  {module:<{width}}  {of_module:>5} / {asked_of_it:<5} {of_module / asked_of_it:7.1%}"

@@ -16,6 +16,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from tests.support.small_apts import language_modeling
 from training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from training.checkpoints.finished_model import load_trained_model
 from training.engines.transformers.options import OWNED
@@ -337,7 +338,7 @@ def test_smoothed_labels_count_in_training_alone() -> None:
 
     from apt_model.config import ModelConfig
 
-    task = LanguageModeling(ModelConfig(vocab_size=7), label_smoothing=0.2)
+    task = language_modeling(ModelConfig(vocab_size=7), label_smoothing=0.2)
     targets = torch.tensor([0, 1, 2, 3, 4])
     batch = Batch({"tokens": targets, "positions": targets, "targets": targets}, weight=5, tokens=5, num_samples=1)
     model = Fixed()
