@@ -17,7 +17,7 @@ from training.settings.tree import ModelOptions
 from training.storage.atomic import make_temporary, put_in_place, write_atomically
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from training.models.cost import ModelCost
 

@@ -42,9 +42,9 @@ class ReversalTask(BaseTask):
         strings = [[draw.randrange(10) for _ in range(options.digits)] for _ in range(options.strings)]
         rows = [np.array([*s, SEPARATOR, *reversed(s), END], dtype=np.int32) for s in strings]
         held_back = round(len(rows) * options.validation_split)
-        parts = [
-            TokenDataset(p, [options.digits + 1] * len(p)) if p else None for p in (rows[held_back:], rows[:held_back])
-        ]
+        start = options.digits + 1  # the first token that is learned
+        parts = (rows[held_back:], rows[:held_back])
+        train, validation = (TokenDataset(part, [start] * len(part)) if part else None for part in parts)
         family = family_of(config)
         model = family.completed(config.model, END + 1)
         objective = LanguageModeling(family, model, END + 1, metrics=self.metrics)
