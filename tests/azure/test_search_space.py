@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.azure.settings import azure_config
+from training import TrainingConfig
 from training.azure.demand import max_trials, trials_at_once
 from training.azure.distribution import PARAMETERS, Distribution, as_texts
 from training.azure.options import AzureOptions
 from training.azure.search_space import SearchSpace, parse
 from training.azure.trials import check_sweep, metric_names, trial_config
 from training.errors import ConfigError
-from training import TrainingConfig
 from training.tracking.figures import TRAIN, point_of
 
 if TYPE_CHECKING:

@@ -32,14 +32,15 @@ FLAGS = """
     --dropout --dry-run --early-stopping --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16
     --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
     --keep-best --keep-last --label-smoothing --label-smoothing-factor --learning-rate --length-window --list-backends
+    --list-models --list-tasks
     --load-best-model-at-end --load-checkpoint --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates
-    --max-steps --min-lr --mlflow-experiment --mlflow-tracking-uri --muon-momentum --n-heads --n-layers --nnodes
+    --max-steps --min-lr --mlflow-experiment --mlflow-tracking-uri --model --muon-momentum --n-heads --n-layers --nnodes
     --no-compile --no-fingerprints --no-gradient-checkpointing --no-keep-best --no-load-best-model-at-end --no-private
     --no-tie-embeddings --no-truncate --norm-eps --num-gpus --num-heads --num-layers --num-processes --num-threads
     --optimizer --output-dir --overwrite --pairs --precision --private --push-to-hub --rdzv-endpoint --rdzv-id
     --report-batches --restart-epochs --restart-mult --resume --resume-from-checkpoint --rope-theta --run-dir
     --save-dir --save-interval --save-steps --save-total-limit --schedule --seed --snapshots --stabilizer --start-from
-    --t-0 --t-mult --tie-embeddings --track --train-batch-size --truncate --validation-split --vocab-size --wandb
+    --t-0 --t-mult --task --tie-embeddings --track --train-batch-size --truncate --validation-split --vocab-size --wandb
     --wandb-entity --wandb-mode --wandb-project --warmup-steps --weight-decay -h
 """
 """Every flag of `--backend playground`. A flag that users' scripts may hold is taken away only on purpose: change this
@@ -68,7 +69,7 @@ def test_the_help_has_a_group_for_each_section_and_one_for_the_chosen_backend(fr
     shown = front_door(["--help"])
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert re.findall(r"^(\w+) options:$", shown.stdout, re.MULTILINE) == [
-        *("model", "data", "optimizer", "schedule", "run", "launch", "checkpoint", "report", "track", "hub"),
+        *("apt", "hlbd", "optimizer", "schedule", "run", "launch", "checkpoint", "report", "track", "hub"),
         "playground",
     ]
     own = shown.stdout.partition("\nplayground options:\n  Options of --backend playground.\n")[2]

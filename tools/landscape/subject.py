@@ -24,8 +24,8 @@ from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DI
 from training.errors import CheckpointError, DataError, UserError
 from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import read_report
-from training.settings.layers import read_yaml
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import read_yaml
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus, split_corpus
 from training.tasks.hlbd.vocab_size import with_vocab_size

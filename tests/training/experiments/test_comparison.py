@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training import TrainingConfig
 from training.errors import ConfigError
 from training.experiments.comparison import Difference, parse_comparison
-from training import TrainingConfig
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train

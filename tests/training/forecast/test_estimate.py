@@ -21,8 +21,8 @@ from training.forecast.memory import Sharing, rank_memory
 from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
 from training.models.apt.activations import BatchShape
-from training.settings.layers import flatten, nest
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import flatten, nest
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,11 @@ from training.settings.tree import TaskOptions
 
 class HLBDOptions(TaskOptions):
     """Which HLBD data is learned, and which of its tokens."""
+
+    decides_loss: ClassVar[frozenset[str]] = frozenset({
+        "datasets", "pairs", "loss_on", "truncate", "validation_split",
+    })  # fmt: skip
+    in_training_loss: ClassVar[frozenset[str]] = frozenset({"label_smoothing"})
 
     datasets: tuple[str, ...] = Field(
         ("HLBD_Hardcore_Full.json",),
