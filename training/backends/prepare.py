@@ -98,21 +98,23 @@ def _make_config_class(
     made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **fields)
     chosen = {*(backend.name for backend in backends), task, model}
     made.elsewhere = Elsewhere(BACKENDS, lambda name: _owner_of(name, chosen))
-    _refuse_taken_names(made, {"data": f"--task {task}", "model": f"--model {model}"})
+    parts = {backend.name: f"--backend {backend.name}" for backend in backends}
+    _refuse_taken_names(made, {**parts, "data": f"--task {task}", "model": f"--model {model}"})
     return made
 
 
 def _refuse_taken_names(tree: type[TrainingConfig], owners: Mapping[str, str]) -> None:
     """Refuse options with the name of another setting: a name alone, in a flag or a file, has to say which is meant."""
-    taken: dict[str, str] = {}
+    taken: dict[str, str] = {}  # name -> its section
     for section, field in tree.model_fields.items():
         options = field.annotation
         is_section = isinstance(options, type) and issubclass(options, Section)
         for name in all_names(options) if is_section else [section]:  # type: ignore[arg-type]
             if name in taken:
-                first, second = (owners.get(one, f"section {one!r}") for one in (taken[name], section))
-                raise ConfigError(f"{second}: its option {name!r} has the name of a setting of {first}; rename it")
-            taken[name] = section if is_section else "top level"
+                pair = (section, taken[name]) if section in owners else (taken[name], section)
+                part, other = (owners.get(one, f"section {one!r}") for one in pair)
+                raise ConfigError(f"{part}: its option {name!r} has the name of a setting of {other}")
+            taken[name] = section
 
 
 def _owner_of(name: str, chosen: Collection[str]) -> str | None:
