@@ -17,7 +17,7 @@ from tests.support.tracker_record import ROWS, squared_error
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback
 from training.loop.trainer import Trainer
-from training.record.report import without_superseded
+from training.record.log import counted
 from training.record.reporter import LOG_NAME, read_events
 from training.settings.tree import TrainingConfig
 from training.tasks.protocol import ModuleTask
@@ -100,7 +100,7 @@ def train_in_two_parts(config: TrainingConfig) -> tuple[Curve, Curve]:
 
 
 def recorded(run_dir: Path) -> tuple[Curve, Curve]:
-    events = without_superseded(read_events(run_dir / LOG_NAME))
+    events = counted(read_events(run_dir / LOG_NAME))
     training, validation = ([(e["step"], e["loss"]) for e in events if e["event"] == kind] for kind in ("step", "eval"))
     return training, validation
 

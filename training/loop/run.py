@@ -25,7 +25,7 @@ from training.loop.weight_snapshots import snapshot_bytes
 from training.machine.ranks import Ranks
 from training.machine.units import as_size
 from training.publish.export import push_final_model
-from training.record.progress_bar import ProgressBar
+from training.record.terminal import Terminal
 from training.settings.tree import TrainingConfig
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Corpus, Sample, load_corpus, split_corpus
@@ -73,7 +73,7 @@ def train_hlbd(
         loop=loop,
         checkpoint_name=checkpoint_name,
         ranks=ranks,
-        sinks=[ProgressBar(), *trackers_for(config)] if ranks.is_main else (),
+        sinks=[Terminal(), *trackers_for(config)] if ranks.is_main else (),
         resume=request.resume,
         resume_from=request.resume_from,
         overwrite=request.overwrite,
