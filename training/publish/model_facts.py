@@ -15,7 +15,6 @@ from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DI
 from training.checkpoints.single_file import digest
 from training.errors import UserError
 from training.record.reporter import read_report
-from training.settings.layers import read_yaml
 from training.settings.tree import ModelOptions
 from training.settings.yaml_files import read_yaml
 
