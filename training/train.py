@@ -14,6 +14,7 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
+from training.azure.service import mlflow_store
 from training.backends import registry
 from training.backends.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere, with_options
 from training.backends.preflight import preflight, refuse_unsupported
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console or a file that cannot hold Chinese must not cost the run
             stream.reconfigure(errors="backslashreplace")
+    mlflow_store.register()
     try:
         words = list(sys.argv[1:] if argv is None else argv)
         first, _ = launcher_parser().parse_known_args(words)
