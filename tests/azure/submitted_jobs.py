@@ -20,7 +20,7 @@ from training.azure.service.workspace import Workspace
 from training.record.reporter import read_report
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "tests" / "programs" / "recorded_job.py"
+PROGRAM = ROOT / "tests" / "support" / "programs" / "recorded_job.py"
 DATASTORE = "workspaceblobstore"
 PACE = Pace(state=0.1, record=0.1, heartbeat=0.3, tick=0.05)
 

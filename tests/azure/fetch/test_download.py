@@ -144,7 +144,7 @@ class TestDownload:
         passing = {"checkpoint_step_2/manifest.json": b"{}"}
         for name, content in (newer | passing).items():
             stored.put(name, content)
-        words = [sys.executable, str(ROOT / "tests" / "programs" / "killed_downloads.py")]
+        words = [sys.executable, str(ROOT / "tests" / "support" / "programs" / "killed_downloads.py")]
         subprocess.run(
             [*words, tmp_path, before, homes], env=azure.environment() | {"PYTHONPATH": str(ROOT)}, check=True
         )
