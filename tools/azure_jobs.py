@@ -35,7 +35,7 @@ from training.errors import UserError
 
 if TYPE_CHECKING:
     from tools.cloud_jobs.named_job import NamedJob
-    from training.azure.workspace import Workspace
+    from training.azure.service.workspace import Workspace
 
 MOST_LISTED = 1000
 TABLE_WIDTH_ELSEWHERE = 160
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
 
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.cloud_jobs.named_job import connect, find_job
-    from training.azure.options import AzureOptions
+    from training.azure.settings.options import AzureOptions
 
     options = AzureOptions(
         subscription_id=args.subscription_id,
@@ -137,9 +137,9 @@ def _list(workspace: Workspace, last: int, as_json: bool) -> None:
 
 
 def _stream(job: NamedJob, what: Literal["final", "all", "none"]) -> int:
-    from training.azure.arrival import arrive
-    from training.azure.download import refuse_another_run
-    from training.azure.watch import follow
+    from training.azure.fetch.collect_results import collect_results
+    from training.azure.fetch.download import refuse_another_run
+    from training.azure.follow.watch import follow
 
     handle = job.own_handle()
     refuse_another_run(handle, job.run_dir)
@@ -147,19 +147,19 @@ def _stream(job: NamedJob, what: Literal["final", "all", "none"]) -> int:
         handle.write(job.run_dir)
         exit_code = follow(job.workspace, handle, job.run_dir)
         if exit_code == 0:
-            arrive(job.workspace, handle, job.run_dir, what)
+            collect_results(job.workspace, handle, job.run_dir, what)
     return exit_code
 
 
 def _cancel(job: NamedJob) -> None:
-    from training.azure.cancellation import cancel
+    from training.azure.service.jobs import cancel
 
     print(cancel(job.workspace, job.state))
 
 
 def _download(job: NamedJob, what: Literal["final", "all"], trial: str | None) -> None:
-    from training.azure.download import download_run, refuse_another_run
-    from training.azure.sweep import best_run
+    from training.azure.fetch.download import download_run, refuse_another_run
+    from training.azure.follow.sweep import best_run
 
     handle = job.own_handle()
     refuse_another_run(handle, job.run_dir)
@@ -174,8 +174,8 @@ def _download(job: NamedJob, what: Literal["final", "all"], trial: str | None) -
 
 
 def _register(job: NamedJob, trial: str | None, name: str | None) -> None:
-    from training.azure.registration import register_model
-    from training.azure.sweep import best_run
+    from training.azure.fetch.collect_results import register_model
+    from training.azure.follow.sweep import best_run
 
     handle = job.own_handle()
     name = name or handle.register_model

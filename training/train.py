@@ -127,6 +127,10 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
         from training.forecast.estimate import print_estimate  # brings in torch
 
         return print_estimate(config)
+    if "mlflow" in config.track.track:
+        from training.azure.service import mlflow_store  # a workspace of Azure ML is an MLflow server with a login
+
+        mlflow_store.register()
     if not is_worker() and not is_remote(backend):
         check_services(config)
     if first.compare is not None:

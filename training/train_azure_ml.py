@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,18 +19,19 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from training.azure.options import AzureOptions
-from training.azure.validation import validate_azure
+from training.azure.settings.options import AzureOptions, options_of
+from training.azure.settings.validation import validate_azure
 from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.checkpoints.manifest import existing_form
+from training.checkpoints.run_directory import RunDirectory
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
 
 if TYPE_CHECKING:
-    from training.azure.going_on import EndedJob
+    from training.azure.submit.resume_source import EndedJob
 
 PACKAGES = {"azure-ai-ml": ("azure", "ai", "ml"), "azure-identity": ("azure", "identity")}
-"""Distribution -> its module's path."""
+"""Distribution -> path of its module."""
 
 
 class AzureBackend:
@@ -46,7 +48,7 @@ class AzureBackend:
 
     @classmethod
     def check(cls) -> Availability:
-        """The SDK and its login."""
+        """Check that the SDK is installed."""
         for package, parts in PACKAGES.items():
             if not _is_installed(*parts):
                 return Availability(
@@ -55,25 +57,25 @@ class AzureBackend:
         return Availability(True)
 
     def validate(self, config: TrainingConfig) -> None:
-        """See `Backend.validate`. What only the service knows is looked up by `run`, before anything is uploaded."""
+        """Check the settings offline. See `Backend.validate`; `run` asks the service before anything is uploaded."""
         validate_azure(config)
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
-        """Nothing is started on this machine; Azure starts the ranks."""
+        """Return None: nothing is started on this machine, Azure starts the ranks."""
         return None
 
     def dry_run(self, request: RunRequest) -> Iterator[str]:
-        """The job as `az ml job create` takes it, then as comments what goes along and what costs money."""
-        from training.azure.departure import dry_run_lines
+        """Yield the job as `az ml job create` takes it, then as comments what is uploaded and what costs money."""
+        from training.azure.submit.submit_run import dry_run_lines
 
         return dry_run_lines(request)
 
     def settings_of_run(self, run: str, config: TrainingConfig) -> dict[str, Any]:
-        """The config.yaml in the run directory of a job. See `RemoteBackend.settings_of_run`.
+        """Read the config.yaml in the run directory of a job. See `RemoteBackend.settings_of_run`.
 
-        The job is kept for `run`, which goes on with it.
+        The job is kept for `run`, which continues it.
         """
-        from training.azure.going_on import job_named, settings_of_job
+        from training.azure.submit.resume_source import job_named, settings_of_job
 
         if existing_form(config.run.run_dir / run).exists():
             return {}  # a checkpoint of the run directory by its bare name, which brings no settings, as at home
@@ -81,14 +83,44 @@ class AzureBackend:
         return settings_of_job(self._resumed)
 
     def run(self, request: RunRequest) -> RunResult:
-        """Submit the job and follow it. See `Backend.run`."""
-        from training.azure.departure import depart
+        """Submit the run as a job, follow it and bring it home. See `Backend.run`."""
+        from training.azure.fetch.collect_results import collect_results
+        from training.azure.follow.watch import follow
+        from training.azure.service.interrupts import exit_code_of, name_of, sigterm_raises
+        from training.azure.service.job_file import command
+        from training.azure.submit.submit_run import report_interrupted_submission, submit_run
 
-        return depart(request, self._resumed)
+        options, run_dir = options_of(request.config), request.config.run.run_dir
+        # An old run is deleted only when the new one is submitted.
+        directory = RunDirectory(run_dir, resume=request.resume or request.overwrite)
+        began = time.time()
+        try:
+            with sigterm_raises():
+                try:
+                    workspace, handle = submit_run(request, self._resumed)
+                except KeyboardInterrupt as stop:
+                    report_interrupted_submission(run_dir, began)
+                    return RunResult("stopped", 0, exit_code_of(stop))
+                if options.detach:
+                    print(f"job {handle.job} is submitted. To follow it: {command('stream', run_dir)}")
+                    print(f"To cancel it: {command('cancel', run_dir)}", flush=True)
+                    return RunResult("submitted", 0)
+                exit_code = follow(workspace, handle, run_dir)
+                if exit_code != 0:
+                    return RunResult("stopped", 0, exit_code)
+                try:
+                    collect_results(workspace, handle, run_dir, options.download)
+                except KeyboardInterrupt as stop:
+                    print(f"{name_of(stop)}: job {handle.job} has completed, and not all of it is done here. To go on:")
+                    print(command("stream", run_dir), flush=True)
+                    return RunResult("finished", 0, exit_code_of(stop))
+                return RunResult("finished", 0)
+        finally:
+            directory.release()
 
 
 def _is_installed(top: str, *below: str) -> bool:
-    """Whether a module is there. `azure` is shared by many packages, and finding what is in it would import it."""
+    """Return True if a module is installed, without importing `azure`, which many packages share."""
     found = importlib.util.find_spec(top)
     places = found.submodule_search_locations if found is not None else None
     return any(Path(place, *below).is_dir() for place in places or ())

@@ -13,13 +13,14 @@ from typing import Any
 
 from tests.azure.stand_in.stand_in import AzureStandIn
 from tests.support.meanwhile import Meanwhile
-from training.azure.handle import JobHandle, WorkspaceAddress
-from training.azure.watch import Pace, follow
-from training.azure.workspace import Workspace
+from training.azure.follow.watch import Pace, follow
+from training.azure.service.address import WorkspaceAddress
+from training.azure.service.job_file import JobHandle
+from training.azure.service.workspace import Workspace
 from training.record.reporter import read_report
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "tests" / "programs" / "recorded_job.py"
+PROGRAM = ROOT / "tests" / "support" / "programs" / "recorded_job.py"
 DATASTORE = "workspaceblobstore"
 PACE = Pace(state=0.1, record=0.1, heartbeat=0.3, tick=0.05)
 

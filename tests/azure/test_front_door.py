@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from training import TrainingConfig
-from training.azure.going_on import GoingOn, as_submitted, going_on
-from training.azure.handle import JobHandle, WorkspaceAddress
+from training.azure.service.address import WorkspaceAddress
+from training.azure.service.job_file import JobHandle
+from training.azure.submit.resume_source import ResumeSource, as_submitted, find_resume_source
 from training.backends.protocol import RunRequest
 from training.checkpoints.run_directory import JOB_NAME
 from training.errors import UserError
+from training.settings.tree import TrainingConfig
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset
@@ -74,7 +75,10 @@ def test_a_config_file_may_name_the_inner_backend_too(front_door: FrontDoor, tmp
         ),
         ([*AZURE, "--estimate"], "--estimate trains on this machine, and this backend trains elsewhere"),
         ([*AZURE, "--compare", "attention=standard,autopoietic"], "--compare trains on this machine"),
-        ([*AZURE, "--sweep", "--resume", "apt-1"], "--sweep and --resume do not go together: every trial begins anew"),
+        (
+            [*AZURE, "--sweep", "--resume", "apt-1"],
+            "--sweep and --resume do not go together: every trial starts from",
+        ),
         (
             [*AZURE, "--resume", "--start-from", "x"],
             "--start-from x: this backend sends a run along with --resume PATH",
@@ -142,9 +146,9 @@ def test_the_files_of_a_dry_run_can_be_kept_for_azures_own_command(
 # -- where a run goes on -------------------------------------------------------------------------------------------
 
 
-def asked(run_dir: Path, resume_from: str | None = None) -> GoingOn:
+def asked(run_dir: Path, resume_from: str | None = None) -> ResumeSource:
     config = TrainingConfig.from_dict({"run": {"run_dir": run_dir}})
-    return going_on(RunRequest(config, resume=True, resume_from=Path(resume_from) if resume_from else None))
+    return find_resume_source(RunRequest(config, resume=True, resume_from=Path(resume_from) if resume_from else None))
 
 
 def handle(path: str | None) -> JobHandle:
@@ -153,18 +157,18 @@ def handle(path: str | None) -> JobHandle:
 
 def test_a_run_that_is_a_jobs_goes_on_where_the_job_kept_it(tmp_path: Path) -> None:
     handle("apt-runs/apt-0").write(tmp_path)
-    assert asked(tmp_path) == GoingOn(job="apt-1", path="apt-runs/apt-0")
+    assert asked(tmp_path) == ResumeSource(job="apt-1", path="apt-runs/apt-0")
 
 
 def test_a_run_of_this_machine_goes_along(finished_run: Path) -> None:
-    assert asked(finished_run) == GoingOn(start=finished_run)
+    assert asked(finished_run) == ResumeSource(start=finished_run)
     one = finished_run / "checkpoint_epoch_1"
-    assert asked(finished_run, "checkpoint_epoch_1") == GoingOn(start=one)
-    assert asked(finished_run, str(one)) == GoingOn(start=one)
+    assert asked(finished_run, "checkpoint_epoch_1") == ResumeSource(start=one)
+    assert asked(finished_run, str(one)) == ResumeSource(start=one)
 
 
 def test_a_name_that_is_no_path_is_a_job(tmp_path: Path) -> None:
-    assert asked(tmp_path, "apt-20261121-191500-3f2a") == GoingOn(job="apt-20261121-191500-3f2a")
+    assert asked(tmp_path, "apt-20261121-191500-3f2a") == ResumeSource(job="apt-20261121-191500-3f2a")
 
 
 def test_the_settings_of_a_job_are_those_that_it_was_submitted_with() -> None:
@@ -185,13 +189,13 @@ def test_the_settings_of_a_job_are_those_that_it_was_submitted_with() -> None:
 
 def test_a_path_that_is_not_there_is_not_taken_for_a_job(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match="--resume runs/mien: there is no such checkpoint or run here, and no job can be"
+        UserError, match="--resume runs/mien: there is no such checkpoint or run here, and a job cannot have"
     ):
         asked(tmp_path, "runs/mien")
 
 
 def test_nothing_to_go_on_from_is_said_and_the_run_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert asked(tmp_path) == GoingOn()
+    assert asked(tmp_path) == ResumeSource()
     assert "no checkpoint yet, training starts from the beginning" in capsys.readouterr().out
 
 

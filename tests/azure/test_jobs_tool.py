@@ -18,9 +18,9 @@ import pytest
 from tests.azure.stand_in.stand_in import AzureStandIn
 from tests.azure.submitted_jobs import PACE, ROOT, address_of, recorded, submit, submit_sweep
 from tools.azure_jobs import run
-from training.azure.handle import JobHandle
-from training.azure.watch import follow
-from training.azure.workspace import Workspace
+from training.azure.follow.watch import follow
+from training.azure.service.job_file import JobHandle
+from training.azure.service.workspace import Workspace
 from training.errors import UserError
 from training.record.reporter import read_report
 

@@ -10,13 +10,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from training.azure.job_state import JobState, jobs_of
-from training.azure.refusals import service_refusals
+from training.azure.service.errors import service_refusals
+from training.azure.service.jobs import JobState, jobs_of
 from training.machine.units import as_duration
 from training.record.reporter import REPORT_NAME
 
 if TYPE_CHECKING:
-    from training.azure.workspace import Workspace
+    from training.azure.service.workspace import Workspace
 
 STYLES = {
     "Running": "bold cyan",
@@ -103,7 +103,7 @@ def stored_report(workspace: Workspace, state: JobState) -> dict[str, Any]:
     """The report in a job's run directory; empty: there is none (yet), or it cannot be read from here."""
     from azure.core.exceptions import AzureError
 
-    from training.azure.refusals import ServiceError
+    from training.azure.service.errors import ServiceError
 
     if state.run is None:
         return {}

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.azure.address import find_address
-from training.azure.handle import JobHandle
-from training.azure.job_state import JobState, look_at
-from training.azure.names import check_name
-from training.azure.options import AzureOptions
-from training.azure.refusals import service_refusals
+from training.azure.service.address import find_address
+from training.azure.service.errors import service_refusals
+from training.azure.service.job_file import JobHandle
+from training.azure.service.jobs import JobState, look_at
+from training.azure.settings.options import AzureOptions, check_name
 from training.errors import UserError
 
 if TYPE_CHECKING:
-    from training.azure.workspace import Workspace
+    from training.azure.service.workspace import Workspace
 
 RUNS = Path("runs")
 """Where a job's run goes that is given no directory."""
@@ -53,7 +52,7 @@ def connect(options: AzureOptions, handle: JobHandle | None = None) -> Workspace
         UserError: it is not known, cannot be reached, or nobody is logged in.
     """
     address = handle.workspace if handle is not None else find_address(options)
-    from training.azure.workspace import Workspace
+    from training.azure.service.workspace import Workspace
 
     return Workspace.connect(address)
 

@@ -28,7 +28,7 @@ LANDSCAPE_NAME = "landscape"
 COMPARISON_NAME = "comparison.json"
 """What a control experiment found (`training/experiments/comparison.py`)."""
 JOB_NAME = "azure_job.json"
-"""Which job in Azure fills the directory (`training/azure/handle.py`)."""
+"""Which job in Azure fills the directory (`training/azure/service/job_file.py`)."""
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:

@@ -84,6 +84,10 @@ class Task(Protocol):
         """
         ...
 
+    def with_data_files(self, options: TaskOptions, files: Sequence[str]) -> TaskOptions:
+        """Return the options with the data's files at other places, in the order of `data_files`."""
+        ...
+
     def preview(self, config: TrainingConfig) -> DataPreview | None:
         """Describe the data for a dry run, in a fraction of a second and without torch; None: it would take longer.
 
@@ -120,6 +124,10 @@ class BaseTask:
     def data_files(self, options: TaskOptions) -> Sequence[Path]:
         """See `Task.data_files`: the data comes from no file."""
         return ()
+
+    def with_data_files(self, options: TaskOptions, files: Sequence[str]) -> TaskOptions:
+        """See `Task.with_data_files`: the data comes from no file."""
+        return options
 
     def preview(self, config: TrainingConfig) -> DataPreview | None:
         """See `Task.preview`: not known before the data is prepared."""

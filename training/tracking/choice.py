@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from training.errors import ConfigError
 from training.settings.tracking import TrackerName, fault_of_store
+from training.tracking.mlflow_services import service_of
 
 if TYPE_CHECKING:
     from training.record.reporter import Sink
@@ -22,7 +23,7 @@ _NEEDS: dict[TrackerName, tuple[tuple[str, ...], str]] = {
 """Tracker -> (modules that it imports, our extra that brings them)."""
 _FOR_DATABASES = ("sqlalchemy", "alembic")
 """What MLflow imports only where no server stands between."""
-_SERVERS = ("http", "https", "databricks", "azureml")
+_SERVERS = ("http", "https", "databricks")
 
 
 def check(config: TrainingConfig) -> None:
@@ -40,14 +41,14 @@ def check(config: TrainingConfig) -> None:
         modules, extra = _NEEDS[name]
         if name == "mlflow" and _is_server(config):
             modules = tuple(module for module in modules if module not in _FOR_DATABASES)
-        if missing := [module for module in modules if not _is_installed(module)]:
+        if missing := [module for module in modules if not is_installed(module)]:
             raise ConfigError(
                 f"--track {name}: {', '.join(missing)} is not installed; run: pip install -e '.[{extra}]'"
             )
     if "mlflow" in settings.track:
         if given := os.environ.get("MLFLOW_TRACKING_URI"):
             _check_variable(given)
-        _check_workspace(config)
+        _check_service(config)
     if "wandb" in settings.track and wandb_mode(config) == "online":
         from training.tracking.wandb_login import check_login
 
@@ -57,28 +58,21 @@ def check(config: TrainingConfig) -> None:
 def _is_server(config: TrainingConfig) -> bool:
     from training.tracking.mlflow_tracker import store_of
 
-    return store_of(config.track, config.run.run_dir).partition(":")[0] in _SERVERS
+    uri = store_of(config.track, config.run.run_dir)
+    return uri.partition(":")[0] in _SERVERS or service_of(uri) is not None
 
 
-def _check_workspace(config: TrainingConfig) -> None:
-    """What logging to an Azure ML workspace needs besides: its packages, and in a job's stead its address."""
-    from training.azure.mlflow_store import address_of, is_workspace
+def _check_service(config: TrainingConfig) -> None:
+    """Check what logging to a service needs besides: its packages, and outside of a job its address."""
     from training.tracking.mlflow_tracker import joins_job, store_of
 
     uri = store_of(config.track, config.run.run_dir)
-    if not is_workspace(uri):
-        return
-    joins = joins_job(config.track)
-    needed = ("azureml.mlflow",) if joins else ("azureml.mlflow", "azure.ai.ml", "azure.identity")
-    if missing := [module for module in needed if not _is_installed(module)]:
-        raise ConfigError(
-            f"--track mlflow into an Azure ML workspace: {', '.join(missing)} is not installed; "
-            "run: pip install -e '.[azure]'"
-        )
-    address_of(uri)
+    if (service := service_of(uri)) is not None:
+        service.check(uri, joins_job(config.track))
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Return True if a module can be imported, without importing it."""
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # not even the package around it

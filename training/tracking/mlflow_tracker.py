@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from training.azure import mlflow_store as azure_store
-from training.azure.mlflow_store import is_workspace
 from training.checkpoints.run_directory import MODEL_DIRECTORY
 from training.record.curve_figure import FIGURE_NAME, curve_figure
 from training.record.reporter import REPORT_NAME
 from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
+from training.tracking.mlflow_services import service_of
 from training.tracking.tensorboard_tracker import LOGS_NAME
 from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
@@ -48,7 +47,7 @@ def joins_job(settings: TrackConfig) -> bool:
     A setting that names another store than the job's asks for a run of its own there.
     """
     given, own = settings.mlflow_tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")
-    is_same = given in (None, own) or (is_workspace(given) and is_workspace(own))
+    is_same = given in (None, own) or (service_of(given) is not None and service_of(given) is service_of(own))
     return is_same and bool(os.environ.get("MLFLOW_RUN_ID"))
 
 
@@ -69,16 +68,16 @@ class MLflowTracker:
         self._id = ""
         self._folder = ""
         self._is_guest = joins_job(settings)
-        self._in_workspace = is_workspace(self._uri)
+        self._service = service_of(self._uri)
 
     def start(self, run: RunStart) -> Held:
         """Make the run, or go on with it. See `Tracker.start`."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `whereabouts` does it
-        if self._in_workspace:
-            azure_store.be_quiet()
+        if self._service is not None:
+            self._service.quieten()
             if not self._is_guest:  # a job brings a token of its own
-                self._uri = azure_store.log_in(self._uri)
+                self._uri = self._service.log_in(self._uri)
         from mlflow.tracking import MlflowClient
 
         for told in ("mlflow.store.db", "alembic"):  # each of forty migrations, when a SQLite file is made
@@ -144,7 +143,7 @@ class MLflowTracker:
         """Params can be written once; a resumed run's new values (more epochs, another machine) become tags."""
         from mlflow.entities import Param, RunTag
 
-        length = azure_store.MAX_PARAM_LENGTH if self._in_workspace else None
+        length = self._service.max_param_length if self._service is not None else None
         params = {key: str(value)[:length] for key, value in run.params.items()}
         new = [Param(key, value) for key, value in params.items() if key not in known]
         changed = [
@@ -155,15 +154,15 @@ class MLflowTracker:
         for first in range(0, len(new), MAX_PARAMS):
             self._client.log_batch(self._id, params=new[first : first + MAX_PARAMS])
         if changed:
-            most = azure_store.MAX_TAGS_OF_RUN - len({*tags, *run.tags}) if self._in_workspace else MAX_PARAMS
+            most = MAX_PARAMS if self._service is None else self._service.max_tags - len({*tags, *run.tags})
             self._client.log_batch(self._id, tags=changed[: max(0, most)])
 
     def whereabouts(self) -> str:
         """See `Tracker.whereabouts`."""
         if _sqlite_file(self._uri):
             return f"run {self._id}; mlflow ui --backend-store-uri {self._uri}"
-        if self._in_workspace:
-            return azure_store.studio_page(self._uri, self._id)
+        if self._service is not None:
+            return self._service.page(self._uri, self._id)
         if self._uri.startswith("http"):
             return f"{self._uri.rstrip('/')}/#/experiments/{self._experiment_of_run}/runs/{self._id}"
         return f"run {self._id}"
@@ -172,7 +171,7 @@ class MLflowTracker:
         """Store points, whole steps in each call. See `Tracker.log`."""
         from mlflow.entities import Metric
 
-        for batch in _batches(points, azure_store.MAX_METRICS if self._in_workspace else MAX_METRICS):
+        for batch in _batches(points, MAX_METRICS if self._service is None else self._service.max_metrics):
             self._client.log_batch(
                 self._id,
                 metrics=[
@@ -212,14 +211,14 @@ class MLflowTracker:
 
     def _free_folder(self) -> str:
         """Elsewhere a file replaces that of an earlier part of the run; in a workspace its name is taken."""
-        if not self._in_workspace:
+        if self._service is None:
             return ""
         with self._sending():
             taken = [file.path for file in self._client.list_artifacts(self._id)]
-        return azure_store.free_folder(taken, (REPORT_NAME, FIGURE_NAME, LOGS_NAME, MODEL_DIRECTORY))
+        return self._service.free_folder(taken, (REPORT_NAME, FIGURE_NAME, LOGS_NAME, MODEL_DIRECTORY))
 
     def _sending(self) -> contextlib.AbstractContextManager[None]:
-        return azure_store.as_default_store(self._uri) if self._in_workspace else contextlib.nullcontext()
+        return contextlib.nullcontext() if self._service is None else self._service.sending_files(self._uri)
 
 
 def _batches(points: Sequence[Point], most: int) -> Iterator[list[Point]]:

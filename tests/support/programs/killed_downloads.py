@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from training.azure.download import download_run
-from training.azure.handle import JobHandle
-from training.azure.workspace import Workspace
+from training.azure.fetch.download import download_run
+from training.azure.service.job_file import JobHandle
+from training.azure.service.workspace import Workspace
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
 WRITES = os.O_WRONLY | os.O_RDWR

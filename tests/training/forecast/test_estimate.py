@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.models.apt.activations import BatchShape
 
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
@@ -22,7 +21,6 @@ from training.forecast.memory import Sharing, rank_memory
 from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
 from training.models.cost import BatchShape
-from training.settings.layers import flatten, nest
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import flatten, nest
 

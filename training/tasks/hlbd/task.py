@@ -38,6 +38,10 @@ class HLBDTask(BaseTask):
         """See `Task.data_files`."""
         return [find_dataset(name) for name in cast(HLBDOptions, options).datasets]
 
+    def with_data_files(self, options: TaskOptions, files: Sequence[str]) -> TaskOptions:
+        """See `Task.with_data_files`."""
+        return options.model_copy(update={"datasets": tuple(files)})
+
     def preview(self, config: TrainingConfig) -> DataPreview | None:
         """See `Task.preview`: None for files of more than half a megabyte."""
         options = _options(config)

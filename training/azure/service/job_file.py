@@ -1,0 +1,60 @@
+"""The file in a run directory that names the job which fills it: `azure_job.json`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from training.azure.service.address import WorkspaceAddress
+from training.checkpoints.run_directory import JOB_NAME
+from training.errors import UserError
+from training.storage.atomic import write_atomically
+
+FORMAT = "apt-azure-job"
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """What is needed to find a submitted job again."""
+
+    job: str
+    """Its name, unique in the workspace."""
+    workspace: WorkspaceAddress
+    datastore: str
+    path: str | None
+    """Run directory of the job within the datastore, such as `apt-runs/apt-20261121-191500-3f2a`. None: a sweep, whose
+    trials have one each (`apt-runs/TRIAL`)."""
+    submitted: float
+    """Time of the submission in Unix seconds."""
+    register_model: str | None = None
+    """Name under which the final model is to be registered once it is there."""
+
+    def write(self, run_dir: Path) -> None:
+        """Write the file into a run directory, which exists."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1)
+        write_atomically(run_dir / JOB_NAME, text.encode(), durable=True)
+
+    @classmethod
+    def read(cls, run_dir: Path) -> JobHandle | None:
+        """Read the file in a run directory; None: its run was not a job.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = run_dir / JOB_NAME
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if document.pop("format") != FORMAT:
+                raise ValueError(FORMAT)
+            return cls(**{**document, "workspace": WorkspaceAddress(**document["workspace"])})
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged, it does not name a job; delete it, or give the job's name") from error
+
+
+def command(action: str, run_dir: Path) -> str:
+    """Return a command line about the job of a run directory, to be copied."""
+    return f"python tools/azure_jobs.py {action} --run-dir {shlex.quote(str(run_dir))}"
