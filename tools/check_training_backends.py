@@ -73,8 +73,8 @@ def run(arguments: list[str]) -> int:
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.parity.certificate import write_json
     from tools.parity.examination import Examination, candidate, refuse_other_curves
+    from tools.parity.provenance import ranks_here
     from tools.parity.settings import resolved
-    from tools.parity.surroundings import ranks_here
     from tools.parity.table import availability_lines, lines
     from tools.parity.variant import REFERENCE, Variant, expand
 

@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     from tools.diagnosis.data_set import data_paths, diagnose_data
     from tools.diagnosis.dependencies import diagnose_dependencies
     from tools.diagnosis.environment import diagnose_environment
-    from tools.diagnosis.report import exit_code, lines, to_json
+    from tools.diagnosis.findings import exit_code, lines, to_json
     from tools.diagnosis.runs import diagnose_runs
 
     paths = data_paths(args.datasets)

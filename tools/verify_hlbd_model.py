@@ -62,8 +62,8 @@ def run(arguments: list[str]) -> int:
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
     from tools.figures.output_file import check_writable
-    from tools.verification.answerer import load_answerer
-    from tools.verification.held_out import load_questions
+    from tools.verification.questions.answerer import load_answerer
+    from tools.verification.questions.question_files import load_questions
     from tools.verification.report import write_json
     from tools.verification.table import lines
     from tools.verification.verification import verify

@@ -131,7 +131,7 @@ def run(arguments: list[str]) -> int:
     from tools.dashboard.drawing_style import Pen
     from tools.dashboard.layout import panel_named
     from tools.dashboard.reader import Stage
-    from tools.figures.typeface import Typeface
+    from tools.figures.fonts import Typeface
 
     panel = panel_named(args.panel) if args.panel is not None else None
     pen, stage = Pen(theme, Typeface()), Stage(args.log_dir, args.compare)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from apt_model.tokenizer import KNOWN_TAGS, SPECIALS, DynamicTagTokenizer
-from tools.diagnosis.command import ROOT, python_command, shown
-from tools.diagnosis.finding import Finding, Status
-from tools.verification.question import normalised
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import ROOT, python_command, shown
+from tools.verification.questions.question import normalised
 from training.errors import DataError
 from training.tasks.hlbd.files import LEVEL_TAGS, Corpus, Sample, load_corpus
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.diagnosis.command import python_command
 from tools.diagnosis.data_file import (
     COMMITTED,
     DATA,
@@ -19,8 +18,9 @@ from tools.diagnosis.data_file import (
     texts,
     unreadable,
 )
-from tools.diagnosis.finding import Finding, Status
-from tools.verification.question import Split, normalised
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import python_command
+from tools.verification.questions.question import Split, normalised
 from training.errors import DataError
 from training.tasks.hlbd.files import Sample, find_dataset
 

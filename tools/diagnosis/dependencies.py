@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.diagnosis.command import ROOT, pip_command
-from tools.diagnosis.finding import Finding, Status
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import ROOT, pip_command
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.diagnosis.command import ROOT, interpreter, pip_command, python_command, shown
-from tools.diagnosis.finding import Finding, Status
-from tools.diagnosis.machine import memory, size_text, usable_cores
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import ROOT, interpreter, pip_command, python_command, shown
+from tools.figures.wording import size_text
+from training.machine.limits import memory, usable_cores
 
 SECTION = "environment"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.diagnosis.command import pip_command, python_command, shown
-from tools.diagnosis.finding import Finding, Status
-from tools.diagnosis.machine import size_text
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import pip_command, python_command, shown
+from tools.figures.wording import size_text
 from tools.runs.search import find_runs
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, LOCK_NAME, MODEL_DIRECTORY
 from training.errors import CheckpointError

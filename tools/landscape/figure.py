@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
-from tools.figures.typeface import Typeface
 from tools.landscape.surface import Floats, Surface
 from training.errors import UserError
 

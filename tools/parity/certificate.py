@@ -12,9 +12,8 @@ from typing import Any
 
 from tools.figures.output_file import write_atomically
 from tools.parity.curve import Curve
-from tools.parity.difference import Difference
+from tools.parity.difference import Difference, Tolerance
 from tools.parity.divergence import Divergence
-from tools.parity.tolerance import Tolerance
 from tools.parity.variant import Variant
 
 SCHEMA_VERSION = 1

@@ -1,21 +1,14 @@
-"""The first update at which a run leaves the reference's curve, and what differs there.
-
-An update is a chain: samples are chosen, the loss is computed on the present weights, then its gradient, then the
-weights move. Whatever goes wrong first makes everything behind it differ too. So the first update with anything beyond
-the tolerance is sought, and there the first link of the chain that is beyond it.
-"""
+"""PLACEHOLDER"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from tools.parity.curve import Curve
-from tools.parity.difference import Difference, differences, relative
-from tools.parity.explanation import explain
-from tools.parity.link import Link
-from tools.parity.tolerance import Tolerance
+from tools.parity.curve import Curve, Fingerprint, Update
+from tools.parity.difference import Difference, Tolerance, differences, movement, relative
 
 STANDS_OUT = 4.0
 """A fault is a jump. What exceeds the largest difference before it by less than this grew bit by bit."""
@@ -112,3 +105,146 @@ def _started_apart(run: Curve, reference: Curve, tolerance: Tolerance) -> bool:
     return len(ours) != len(theirs) or any(
         relative(a, b) and abs(a - b) > limit for a, b in zip(ours, theirs, strict=True)
     )
+
+
+class Link(StrEnum):
+    """What can differ first. Once one differs, everything behind it does, at this update and at all later ones."""
+
+    START = "start"
+    """The weights before the first update: the checkpoint was read otherwise."""
+    DATA = "data"
+    """The samples of the global batch."""
+    LOSS = "loss"
+    """Same samples, same weights: the forward pass, or what the loss is divided by."""
+    GRADIENT = "gradient"
+    """Same loss: the backward pass, accumulation, or averaging over ranks."""
+    SCHEDULE = "schedule"
+    """Same gradient: the learning rate."""
+    UPDATE = "update"
+    """Same gradient and rate: clipping, moments, betas, weight decay."""
+
+
+_CLOSE = 1e-3
+"""Relative distance at which a factor is taken for a plain number. Far above rounding, far below any real fault's."""
+_FACTORS = {f: f"{f}" for f in range(2, 65)} | {1 / f: f"1/{f}" for f in range(2, 65)}
+
+
+def explain(link: Link, run: Curve, reference: Curve, step: int) -> str:
+    """One sentence about what differs first at `step`, with the figures of both."""
+    if link is Link.START:
+        return "the weights before the first update are not the reference's: the checkpoint was read otherwise"
+    ours, theirs = run.at(step), reference.at(step)
+    match link:
+        case Link.DATA:
+            return _data(run, reference, step)
+        case Link.LOSS:
+            return _loss(ours, theirs)
+        case Link.GRADIENT:
+            return _gradient(ours, theirs)
+        case Link.SCHEDULE:
+            return _schedule(ours, reference)
+        case Link.UPDATE:
+            return _update(run, reference, step)
+
+
+def _data(run: Curve, reference: Curve, step: int) -> str:
+    ours, theirs = run.at(step), reference.at(step)
+    told = f"another global batch (hash {ours.batch_hash}, reference {theirs.batch_hash})"
+    if ours.loss_tokens != theirs.loss_tokens:
+        told += f" with {ours.loss_tokens} answer tokens (reference {theirs.loss_tokens})"
+    elsewhere = [u.step for u in reference.updates if u.batch_hash == ours.batch_hash]
+    if elsewhere:
+        return f"{told}: it is the reference's batch of step {elsewhere[0]}, so the order of the batches differs"
+    return f"{told}: none of the reference's batches holds these samples, so they are drawn or cut otherwise"
+
+
+def _loss(ours: Update, theirs: Update) -> str:
+    if ours.loss_tokens != theirs.loss_tokens:
+        return (
+            f"the same samples count as {ours.loss_tokens} answer tokens, in the reference as {theirs.loss_tokens}: "
+            "the loss is divided by another number"
+        )
+    told = f"same samples, same weights, but the loss is {ours.loss:.9g} (reference {theirs.loss:.9g})"
+    factor = _plain_factor(ours.loss, theirs.loss)
+    if factor:
+        return f"{told}, {factor} times as much: summed where a mean is meant, or divided twice"
+    if relative(ours.loss, theirs.loss) < _CLOSE:
+        return f"{told}: so near that the arithmetic is to be suspected first (precision, another kernel)"
+    return (
+        f"{told}: the forward pass differs, or the loss is not divided by the tokens of the whole global batch "
+        "(a mean of means weighs tokens unequally)"
+    )
+
+
+def _gradient(ours: Update, theirs: Update) -> str:
+    told = f"same loss, but the gradient's norm is {ours.grad_norm:.9g} (reference {theirs.grad_norm:.9g})"
+    factor = _plain_factor(ours.grad_norm, theirs.grad_norm)
+    if factor:
+        return f"{told}, {factor} times as much: summed over ranks or batches where a mean is meant, or divided twice"
+    return (
+        f"{told}: not every batch or rank counts by its tokens (a mean of means, a rank left out), "
+        "or an older gradient was not cleared"
+    )
+
+
+def _schedule(ours: Update, reference: Curve) -> str:
+    theirs = reference.at(ours.step)
+    told = f"same gradient, but the learning rate is {ours.learning_rate:.9g} (reference {theirs.learning_rate:.9g})"
+    other = _step_of_rate(ours.learning_rate or 0.0, ours.step, reference)
+    if other is None:
+        return f"{told}: another schedule"
+    return f"{told}: it is the reference's rate of step {other}, so the schedule is {_steps_off(other - ours.step)}"
+
+
+def _update(run: Curve, reference: Curve, step: int) -> str:
+    ours, theirs = run.at(step), reference.at(step)
+    if ours.skipped != theirs.skipped:
+        who = ("this run", "the reference") if ours.skipped else ("the reference", "this run")
+        return f"same gradient, but {who[0]} skipped the update and {who[1]} did not"
+    if ours.clipped != theirs.clipped:
+        who = ("this run", "the reference") if ours.clipped else ("the reference", "this run")
+        return f"same gradient, but {who[0]} clipped it and {who[1]} did not"
+    told = "same loss, gradient norm and learning rate, but the weights moved otherwise"
+    factor = _common_factor(movement(run, ours), movement(reference, theirs))
+    if factor is not None and theirs.learning_rate:
+        other = _step_of_rate(factor * theirs.learning_rate, step, reference)
+        told += f": {factor:.6g} times as far in the same direction"
+        if other is not None:
+            return f"{told}, as with the learning rate of step {other}: the schedule is {_steps_off(other - step)}"
+        return f"{told}: another learning rate was used than was reported"
+    return f"{told}: betas, moments, epsilon, weight decay (and which parameters it is for) or clipping differ"
+
+
+def _plain_factor(value: float, reference: float) -> str | None:
+    """`2` or `1/4` where `value` is a small whole multiple or part of the reference, else None."""
+    if not (math.isfinite(value) and math.isfinite(reference)) or reference == 0.0:
+        return None
+    ratio = value / reference
+    near = min(_FACTORS, key=lambda factor: abs(ratio / factor - 1.0))
+    return _FACTORS[near] if abs(ratio / near - 1.0) < _CLOSE else None
+
+
+def _common_factor(ours: Fingerprint | None, theirs: Fingerprint | None) -> float | None:
+    """The factor by which a movement exceeds the reference's, or None where its numbers do not agree on one.
+
+    The first number of a fingerprint is a norm, which is not linear in the weights; the others are.
+    """
+    if ours is None or theirs is None or len(ours) != len(theirs) or len(theirs) < 3 or not all(theirs[1:]):
+        return None
+    factors = [a / b for a, b in zip(ours[1:], theirs[1:], strict=True)]
+    middle = sorted(factors)[len(factors) // 2]
+    if not math.isfinite(middle) or not middle:
+        return None
+    return middle if all(abs(factor / middle - 1.0) < _CLOSE for factor in factors) else None
+
+
+def _step_of_rate(rate: float, step: int, reference: Curve) -> int | None:
+    """The update whose learning rate in the reference is `rate`; the nearest to `step` where there are several."""
+    rates = {u.step: u.learning_rate for u in (*reference.earlier, *reference.updates) if u.learning_rate}
+    fits = [s for s, r in rates.items() if s != step and abs(rate / r - 1.0) < _CLOSE]
+    return min(fits, key=lambda s: abs(s - step), default=None)
+
+
+def _steps_off(count: int) -> str:
+    steps = "one step" if abs(count) == 1 else f"{abs(count)} steps"
+    return f"{steps} {'ahead' if count > 0 else 'behind'}"

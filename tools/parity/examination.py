@@ -10,12 +10,11 @@ from pathlib import Path
 
 from tools.parity.certificate import Certificate, Result, State
 from tools.parity.curve import Curve, read_curve
-from tools.parity.difference import differences
+from tools.parity.difference import BY_PRECISION, EXACT, Tolerance, differences
 from tools.parity.divergence import find_divergence
 from tools.parity.front_door import Outcome, train
+from tools.parity.provenance import commit, hardware, versions
 from tools.parity.settings import SEED_STEPS, curve_hash, resolved
-from tools.parity.surroundings import commit, hardware, versions
-from tools.parity.tolerance import BY_PRECISION, EXACT, Tolerance
 from tools.parity.variant import REFERENCE, Variant, availability
 from training.backends.protocol import Availability
 from training.errors import ConfigError, UserError

@@ -7,7 +7,7 @@ from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
-from tools.parity.tolerance import BY_PRECISION
+from tools.parity.difference import BY_PRECISION
 from tools.parity.variant import Variant
 from training.backends import registry
 from training.backends.inner_backend import with_options

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tools.diagnosis.machine import size_text
+from tools.figures.wording import aligned, size_text
 from tools.parity.certificate import Certificate, Result, State
 from tools.parity.difference import Difference
 from tools.parity.variant import REFERENCE, availability
-from tools.verification.table import aligned
 
 _ABSENT = "–"
 

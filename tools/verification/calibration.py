@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.verification.exam import Outcome
-from tools.verification.question import Split
-from tools.verification.statistics import Share
+from tools.verification.questions.exam import Outcome
+from tools.verification.questions.question import Split
+from tools.verification.shortcuts.statistics import Share
 
 NUM_BINS = 10
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tools.verification.answerer import Answerer
-from tools.verification.exam import OVERALL, Exam, Outcome, RowSet, Scope
-from tools.verification.habit import Leaders
-from tools.verification.question import Question
-from tools.verification.statistics import Share, mcnemar
+from tools.verification.questions.answerer import Answerer
+from tools.verification.questions.exam import OVERALL, Exam, Outcome, RowSet, Scope
+from tools.verification.questions.question import Question
+from tools.verification.shortcuts.habitual_answers import Leaders
+from tools.verification.shortcuts.statistics import Share, mcnemar
 
 PER_MODULE = 200
 """Training rows of a module that are probed, evenly chosen."""

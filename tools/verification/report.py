@@ -10,14 +10,14 @@ from typing import Any
 
 from tools.figures.output_file import write_atomically
 from tools.verification.calibration import Calibration, calibrate
-from tools.verification.exam import Outcome, RowSet
-from tools.verification.held_out import QuestionFile, contrast_groups
-from tools.verification.number_copy import copy_share
 from tools.verification.probes import Probe, majority_guesses, template_guesses
-from tools.verification.question import Split
-from tools.verification.shortcuts import Shortcut
-from tools.verification.statistics import Share, entropy
-from tools.verification.trials import FALSE_ALARM_LEVEL, Verdict
+from tools.verification.questions.exam import Outcome, RowSet
+from tools.verification.questions.question import Split
+from tools.verification.questions.question_files import QuestionFile, contrast_groups
+from tools.verification.shortcuts.number_copy import copy_share
+from tools.verification.shortcuts.statistics import Share, entropy
+from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Verdict
+from tools.verification.shortcuts.verdicts import Shortcut
 
 SCHEMA_VERSION = 1
 FORMAT = "apt-verification"

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from tools.verification.exam import OVERALL
+from tools.figures.wording import aligned
+from tools.verification.questions.exam import OVERALL
 from tools.verification.report import Report
-from tools.verification.shortcuts import Shortcut
-from tools.verification.statistics import Share
-from tools.verification.trials import FALSE_ALARM_LEVEL, Evidence, Example, Verdict
+from tools.verification.shortcuts.statistics import Share
+from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Evidence, Example, Verdict
+from tools.verification.shortcuts.verdicts import Shortcut
 
 _ABSENT = "–"
-_EMOJI_STYLE = "\ufe0f"
-
-
-def display_width(text: str) -> int:
-    """Columns that a terminal gives to `text`."""
-    width = last = 0
-    for c in text:
-        if c == _EMOJI_STYLE:  # turns a narrow sign into a wide picture
-            own = 2 - last
-        elif unicodedata.category(c) in ("Mn", "Me", "Cf"):
-            own = 0
-        else:
-            own = last = 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        width += own
-    return width
-
-
-def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
-    """Lines with aligned columns: the first to the left, the others to the right."""
-    widths = [max(display_width(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        cells = [" " * (w - display_width(c)) + c for c, w in zip(row, widths, strict=True)]
-        first = row[0] + " " * (widths[0] - display_width(row[0]))
-        yield (indent + "  ".join([first, *cells[1:]])).rstrip()
 
 
 def percent(value: float) -> str:

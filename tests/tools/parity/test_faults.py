@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tools.parity.link import Link
+from tools.parity.divergence import Link
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "tests" / "faulty_backends"

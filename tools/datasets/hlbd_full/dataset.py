@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tools.datasets.hlbd_full.held_out import held_out
-from tools.datasets.hlbd_full.order import interleaved
+from tools.datasets.hlbd_full.patterns.utterance import Utterance
 from tools.datasets.hlbd_full.sample import Sample, sample
-from tools.datasets.hlbd_full.space import space
-from tools.datasets.hlbd_full.utterance import Utterance
+from tools.datasets.hlbd_full.space import interleaved, space
 
 NAME = "HLBD Full"
 VERSION = "2.0"
