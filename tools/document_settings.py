@@ -1,9 +1,16 @@
 #!/usr/bin/env python3
-"""Write docs/CONFIGURATION.md from the settings' own declarations; `--check` only says whether it is up to date."""
+"""Write docs/CONFIGURATION.md, the page of all settings, from the declarations of the settings.
+
+    python tools/document_settings.py            # write it
+    python tools/document_settings.py --check    # only check that it is up to date
+
+A test runs the check, so a setting that was added or changed is documented in the same commit.
+
+Exit code: 0, 1 with --check if the page is out of date, 2 for unusable input.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools.command_line import CommandLine, finish
+from tools.figures.output_file import write_atomically
 from training.backends import registry
 from training.backends.inner_backend import with_options
 from training.settings.layers import aliases, leaves, type_name
 from training.settings.tree import TrainingConfig
 
+EXIT_OUT_OF_DATE = 1
 PAGE = ROOT / "docs" / "CONFIGURATION.md"
 HEAD = """# Settings
 
@@ -36,7 +46,7 @@ unknown key or flag is refused with the nearest name. The JSON schema is `Traini
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     lines = [HEAD]
     shown: set[str] = set()
     for name in registry.BUILT_IN:
@@ -49,7 +59,7 @@ def page() -> str:
 
 
 def sections(config_class: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
-    """(section, table rows) in the order of declaration."""
+    """Yield (section, table rows) in the order of declaration."""
     tables: dict[str, list[str]] = {}
     for key, field in leaves(config_class):
         section, _, name = key.rpartition(".")
@@ -63,18 +73,23 @@ def sections(config_class: type[TrainingConfig]) -> Iterator[tuple[str, list[str
     yield from tables.items()
 
 
-def main() -> int:
-    """Write or check the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is out of date; write nothing")
-    options = parser.parse_args()
+def run(arguments: list[str]) -> int:
+    """Write or check the page; return the exit code."""
+    parser = CommandLine(__doc__)
+    parser.add_argument("--check", action="store_true", help="only check the page; write nothing")
+    options = parser.parse_args(arguments)
     wanted = page()
     if options.check:
         is_current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == wanted
         print("docs/CONFIGURATION.md is up to date" if is_current else "out of date: run tools/document_settings.py")
-        return 0 if is_current else 1
-    PAGE.write_text(wanted, encoding="utf-8")
+        return 0 if is_current else EXIT_OUT_OF_DATE
+    write_atomically(PAGE, wanted.encode())
     return 0
+
+
+def main() -> int:
+    """Run the tool as a process; its module docstring lists the exit codes."""
+    return finish("document_settings", run)
 
 
 if __name__ == "__main__":

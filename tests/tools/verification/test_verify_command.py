@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from apt_model.portable import save_portable
 from apt_model.tokenizer import DynamicTagTokenizer
 from tools import verify_hlbd_model
 from tools.figures.fonts import LATIN, Typeface
-from tools.figures.wording import aligned, columns_of
+from tools.figures.wording import columns_of
 from training.checkpoints.finished_model import save_final_model
 from training.loop.trainer import Trainer
 from training.settings.tree import TrainingConfig
@@ -293,7 +293,7 @@ BAD_INPUT: dict[str, tuple[Mess, list[str]]] = {
     "a sample of nothing": (with_flags("--sample", "0"), ["--sample", "'0'"]),
     "a sample in words": (with_flags("--sample", "many"), ["--sample", "'many'"]),
     "a negative batch size": (with_flags("--batch-size=-4"), ["--batch-size", "'-4'"]),
-    "an unknown device": (with_flags("--device", "tpu"), ["--device", "'tpu'"]),
+    "an unknown device": (with_flags("--device", "tpu"), ["--device tpu", "auto, cpu, cuda, mps"]),
     "an unknown flag": (with_flags("--verbose"), ["--verbose"]),
     "a figure in another format": (with_flags("--figure", "r.pdf"), ["r.pdf", ".png"]),
     "a folder that is not there": (with_flags("--json", "/nowhere/r.json"), ["/nowhere", "create it"]),
@@ -324,16 +324,3 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(
     for part in said:
         assert part in told.err
     assert sorted(tmp_path.rglob("*")) == before
-
-
-# -- columns ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("text", "width"), [("abc", 3), ("加法", 4), ("ǐ", 1), ("i\u030c", 1), ("🌧️", 2), ("한국", 4)])
-def test_wide_characters_count_as_two_columns(text: str, width: int) -> None:
-    assert columns_of(text) == width
-
-
-def test_columns_of_a_table_line_up(tmp_path: Path) -> None:
-    lines: Iterable[str] = list(aligned([["模块", "答案"], ["sums", "1"], ["🌧️", "12345"]]))
-    assert {columns_of(line) for line in lines} == {2 + 4 + 2 + 5}
