@@ -21,11 +21,11 @@ from tools.parity.difference import BY_PRECISION
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 _SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*")
 _ZERO = 1e-10
-"""Where identical bits are drawn: below anything that fp32 can tell apart."""
+"""The height at which identical bits are drawn: below every difference that fp32 can express."""
 
 
 def draw(certificate: Certificate, path: Path, typeface: Typeface | None = None) -> list[str]:
-    """Write the figure as a PNG; returns notes for the user (a missing font).
+    """Write the figure as a PNG and return notes for the user, such as a missing font.
 
     Raises:
         UserError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Where a certificate was made: versions, hardware, and the commit of the checkout."""
+"""The provenance of a certificate: versions, hardware, and the commit of the checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "numpy", "deepspeed", "transformers", "accelerate")
 
 
 def versions() -> dict[str, str | None]:
-    """Python and the packages that compute; None: not installed."""
+    """Return the versions of Python and of the packages that compute; None: not installed."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
@@ -29,7 +29,7 @@ def _version(package: str) -> str | None:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """What computed: the processor, and the GPUs where `device` is one."""
+    """Return the hardware that computed: the processor, and the GPUs if `device` is one."""
     total, _ = memory()
     found: dict[str, Any] = {
         "device": device,
@@ -49,7 +49,7 @@ def hardware(device: str) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The processor's name; Linux keeps it where `platform` does not look."""
+    """Return the processor's name; Linux keeps it where `platform` does not look."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -59,14 +59,14 @@ def _cpu() -> str:
 
 
 def ranks_here() -> int:
-    """Processes that a run of several is tried with here: two, where the machine has not just one GPU."""
+    """Return how many processes a run of several uses here: two, unless the machine has a single GPU."""
     import torch
 
     return min(2, torch.cuda.device_count()) if torch.cuda.is_available() else 2
 
 
 def commit() -> Mapping[str, Any] | None:
-    """The checkout's commit, and whether files differ from it; None outside of a git checkout."""
+    """Return the checkout's commit, and whether files differ from it; None outside of a git checkout."""
     identity = _git("rev-parse", "HEAD")
     if identity is None:
         return None

@@ -1,4 +1,4 @@
-"""The settings that every variant runs: the same curve for all; only what a variant may choose differs."""
+"""The settings that every variant runs: one curve for all; they differ only in what a variant may choose."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from training.settings.layers import (
 from training.settings.tree import TrainingConfig
 
 SEED_STEPS = 3
-"""Updates before the seed checkpoint, so that it holds moments and a place in the data, not zeros."""
+"""Updates before the seed checkpoint, so that it holds moments and a position in the data, not zeros."""
 
 DEFAULT: Mapping[str, Any] = MappingProxyType({
     "datasets": ["HLBD_Hardcore_Full.json"],
@@ -36,7 +36,7 @@ DEFAULT: Mapping[str, Any] = MappingProxyType({
     "weight_decay": 0.1, "max_grad_norm": 0.5,
     "precision": "fp32",
 })  # fmt: skip
-"""What is compared without `--config`: seconds on a CPU, and made so that faults show.
+"""The config that is compared without `--config`: seconds on a CPU, and made so that faults show.
 
 Each update has several micro-batches of unequal weight. 575 samples make seven batches of 82 and one of a single
 sample, of which a second rank has none. The rate changes at every step, gradients are clipped, and weights decay.
@@ -44,10 +44,10 @@ sample, of which a second rank has none. The rate changes at every step, gradien
 
 
 def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingConfig:
-    """The whole config of a variant's run of `steps` updates behind the seed checkpoint.
+    """Return the whole config of a variant's run of `steps` updates after the seed checkpoint.
 
     Args:
-        variant: its settings lie over the config file's.
+        variant: the variant; its settings override those of the config file.
         config_file: the user's YAML file or preset; None: `DEFAULT`.
         steps: updates to compare.
 
@@ -82,7 +82,7 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
 
 
 def _shared(config_file: str | None, config_class: type[TrainingConfig]) -> Layer:
-    """What all variants have in common. How many processes there are is theirs to say; the reference has one."""
+    """Return the settings that all variants share: not the number of processes, which each variant has of its own."""
     if config_file is None:
         return flatten(DEFAULT, config_class, "the default settings")
     layer = read_yaml_layer(find_config(config_file), config_class)
@@ -90,13 +90,13 @@ def _shared(config_file: str | None, config_class: type[TrainingConfig]) -> Laye
 
 
 def _options_in_preset(preset: str | None, backend: str, config_class: type[TrainingConfig]) -> Layer:
-    """A backend's preset may choose how it runs; what is learned comes from the config alone."""
+    """Return the backend's own options in its preset; what is learned comes from the config alone."""
     layer = read_yaml_layer(find_config(preset), config_class) if preset else {}
     return {key: value for key, value in layer.items() if key.startswith(f"{backend}.")}
 
 
 def _for_comparison(config: TrainingConfig, last_step: int) -> TrainingConfig:
-    """The config with fingerprints, without what only costs time, and ending at `last_step`."""
+    """Return the config with fingerprints, without what only costs time, and ending at `last_step`."""
     run = config.run.model_copy(
         update={
             "max_steps": last_step,
@@ -115,7 +115,7 @@ def _for_comparison(config: TrainingConfig, last_step: int) -> TrainingConfig:
 
 
 def _refuse_to_be_ignored(variant: Variant, own: Layer, asked: TrainingConfig, config: TrainingConfig) -> None:
-    """A setting that the comparison decides would be silently something else."""
+    """Refuse a setting that the comparison itself decides: it would silently get another value."""
     before, after = flat(asked), flat(config)
     for key in own:
         if key in ("backend", "run.run_dir") or before[key] != after[key]:
@@ -124,7 +124,7 @@ def _refuse_to_be_ignored(variant: Variant, own: Layer, asked: TrainingConfig, c
 
 
 def flat(config: TrainingConfig) -> dict[str, Any]:
-    """`section.name -> value` of a config."""
+    """Return a config as `section.name -> value`."""
     values = config.to_dict()
     return {key: reduce(lambda tree, part: tree[part], key.split("."), values) for key, _ in leaves(type(config))}
 
@@ -143,6 +143,6 @@ def _refuse_what_cannot_be_compared(config: TrainingConfig) -> None:
 
 
 def curve_hash(config: TrainingConfig) -> str:
-    """Hash of what decides the curve, whatever the backend and its own options."""
+    """Return the hash of all settings that decide the curve: not the backend, and not its own options."""
     values = config.to_dict()
     return TrainingConfig.from_dict({name: values[name] for name in TrainingConfig.model_fields}).curve_hash()

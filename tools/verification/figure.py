@@ -24,7 +24,7 @@ _VERDICT_COLOURS = {Verdict.FOUND: "#cc3311", Verdict.NOT_FOUND: "#228833", Verd
 
 
 def draw(report: Report, path: Path, typeface: Typeface | None = None) -> list[str]:
-    """Write the figure as a PNG; returns notes for the user (a missing font).
+    """Write the figure as a PNG and return notes for the user, such as a missing font.
 
     Raises:
         UserError: it cannot be written.
@@ -46,7 +46,7 @@ def draw(report: Report, path: Path, typeface: Typeface | None = None) -> list[s
 
 
 def _points(axes: Axes, shares: Sequence[Share | None], offset: float, colour: str, label: str, shape: str) -> None:
-    """Shares as points with their Wilson intervals."""
+    """Draw shares as points with their Wilson intervals."""
     known = [(x + offset, share) for x, share in enumerate(shares) if share is not None]
     if not known:
         return
@@ -73,7 +73,7 @@ def _legend(axes: Axes, columns: int) -> None:
 
 
 def _shown(report: Report) -> list[ModuleReport]:
-    """Modules and `overall`; of a module's tags as many as have room."""
+    """Return the modules and `overall`, with as many tags of a module as there is room for."""
     return list(report.modules)[:14]
 
 
@@ -109,7 +109,7 @@ _VERDICT_NAMES = {Verdict.FOUND: "有", Verdict.NOT_FOUND: "没有", Verdict.TOO
 
 
 def _shortcuts(axes: Axes, report: Report, face: Typeface) -> None:
-    """Each test's weakest effect: a shortcut is found where a whole interval lies in the shaded range."""
+    """Draw each test's weakest effect; a shortcut is found where its whole interval lies in the shaded range."""
     labels: list[str] = []
     for row, s in enumerate(report.shortcuts):
         verdict = face.label(_VERDICT_NAMES[s.verdict], s.verdict.value)

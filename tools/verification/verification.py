@@ -17,12 +17,12 @@ from training.errors import DataError
 
 
 def verify(answerer: Answerer, questions: Questions, name: str) -> Report:
-    """Ask everything and report.
+    """Ask all questions and return the report.
 
     Args:
-        answerer: the model, or anything behind the same interface.
-        questions: what to ask.
-        name: of the model, for the report.
+        answerer: the model, or anything with the same interface.
+        questions: the questions to ask.
+        name: name of the model, for the report.
 
     Raises:
         DataError: the answerer lacks characters of the data.

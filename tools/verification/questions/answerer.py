@@ -1,4 +1,4 @@
-"""Who answers: anything behind one small interface, and the trained model behind it."""
+"""The one who answers: a small interface, and the trained model behind it."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from training.checkpoints.finished_model import load_trained_model
 from training.errors import CheckpointError
 
 ARBITRARY_MARGIN = 1e-3
-"""A lead in logits that the order of summation could turn round: fp32 rounding moves our logits by about 1e-5."""
+"""A lead in logits that another order of summation could reverse: fp32 rounding moves the logits by about 1e-5."""
 
 
 class Answer(NamedTuple):
-    """What was answered."""
+    """One answer."""
 
     text: str
     confidence: float | None = None
-    """The answerer's own probability that its answer is exactly right, 0 to 1; None: it does not say."""
+    """The answerer's own probability that its answer is exactly right, 0 to 1; None: it states none."""
 
 
 class Answerer(Protocol):
-    """Answers questions. Scripted cheaters in the tests are as good as models."""
+    """Anything that answers questions: a model, or a scripted cheater in a test."""
 
     def answer(self, prompts: Sequence[str]) -> list[Answer]:
-        """One answer to each prompt, in order; the same prompt always gets the same answer."""
+        """Return one answer for each prompt, in order; the same prompt always gets the same answer."""
         ...
 
     def unknown(self, texts: Iterable[str]) -> Counter[str]:
-        """How often each character that it cannot read or write occurs in `texts`."""
+        """Count the characters in `texts` that it cannot read or write."""
         ...
 
 
@@ -44,13 +44,13 @@ class ModelAnswerer:
     """A trained model: free-running greedy generation in fp32, in batches, with the key-value cache.
 
     The answers do not depend on `batch_size`. Rounding does, so a prompt at which two tokens were nearly tied is
-    answered again in a batch of its own, which is the same whatever the batches were.
+    answered again in a batch of its own, which does not depend on the other batches.
 
     Args:
-        model: on its device; its weights are taken as fp32.
-        tokenizer: the model's.
-        max_new_tokens: longest answer in tokens; an answer that goes on is cut there (and is wrong).
-        batch_size: prompts of like length per forward pass.
+        model: the model, on its device; its weights are converted to fp32.
+        tokenizer: tokenizer of the model.
+        max_new_tokens: longest answer in tokens; a longer answer is cut there (and is wrong).
+        batch_size: prompts of similar length per forward pass.
     """
 
     def __init__(self, model: APT, tokenizer: DynamicTagTokenizer, max_new_tokens: int, batch_size: int = 256) -> None:
@@ -62,7 +62,7 @@ class ModelAnswerer:
         """Prompts so far that did not fit into the model; their answer is empty."""
 
     def answer(self, prompts: Sequence[str]) -> list[Answer]:
-        """See `Answerer.answer`. The confidence is the probability of the whole answer, its end included."""
+        """Answer as `Answerer.answer` says; the confidence is the probability of the whole answer, its end included."""
         encoded = [self.tokenizer.prompt_ids(p) for p in prompts]
         limit = self.model.config.max_seq_len
         readable = sorted((i for i, ids in enumerate(encoded) if len(ids) <= limit), key=lambda i: len(encoded[i]))
@@ -80,21 +80,21 @@ class ModelAnswerer:
         return generate_answers(self.model, prompts, self.tokenizer.eos_id, self.max_new_tokens)
 
     def unknown(self, texts: Iterable[str]) -> Counter[str]:
-        """See `Answerer.unknown`."""
+        """Count as `Answerer.unknown` says."""
         return self.tokenizer.unknown(texts)
 
 
 def load_answerer(path: Path, longest_answer: int, device: torch.device, batch_size: int) -> ModelAnswerer:
-    """The model that any form of ours holds (see `load_trained_model`).
+    """Load a trained model as an answerer, from any form that `load_trained_model` reads.
 
     Args:
-        path: file or directory.
-        longest_answer: characters of the longest truth; the model may write a little more before it is cut.
-        device: where to compute.
+        path: model file, checkpoint, or directory.
+        longest_answer: characters in the longest truth; the model may write a little more before it is cut.
+        device: the device to compute on.
         batch_size: see `ModelAnswerer`.
 
     Raises:
-        CheckpointError: nothing of ours is there, it is damaged, or its weights are not finite.
+        CheckpointError: no model is there, it is damaged, or its weights are not finite.
     """
     trained = load_trained_model(path)
     if not all(bool(p.isfinite().all()) for p in trained.model.parameters()):

@@ -1,4 +1,4 @@
-"""The exam: all questions in order, and the row sets that the tests work on. It does not depend on the answers."""
+"""The exam: all questions in order, and the row sets that the tests work on; then the exam with its answers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tools.verification.questions.answerer import Answer
 from tools.verification.questions.question import Question, Split, normalised
 
 OVERALL = "overall"
-"""Label of all modules together."""
+"""The label for all modules together."""
 
 
 class RowSet(StrEnum):
-    """Rows whose facts the model has seen in training, or never."""
+    """The rows whose facts the model has seen in training, or those whose facts it has not."""
 
     TRAIN = "train"
     UNSEEN = "unseen"
@@ -36,7 +36,7 @@ class Scope:
 
 
 class Exam:
-    """Questions, and what can be said about them before they are answered.
+    """The questions, and everything that is known of them before they are answered.
 
     Args:
         questions: training questions, then held-out ones.
@@ -47,11 +47,11 @@ class Exam:
 
     @cached_property
     def modules(self) -> list[str]:
-        """In order of first appearance."""
+        """The modules in order of first appearance."""
         return list(dict.fromkeys(q.module for q in self.questions))
 
     def places(self, *splits: Split, module: str | None = None) -> list[int]:
-        """Places of the questions of these splits, of one module or of all."""
+        """Return the indices of the questions of these splits, of one module or of all."""
         return [i for i, q in enumerate(self.questions) if q.split in splits and (module is None or q.module == module)]
 
     @cached_property
@@ -82,7 +82,7 @@ class Exam:
 
     @cached_property
     def fold(self) -> dict[int, int]:
-        """Test row -> 0 or 1. What a shortcut would answer is learned on one half and tested on the other.
+        """Test row -> 0 or 1. The answers of a shortcut are learned on one half and tested on the other.
 
         Each template is dealt out to both halves in turn.
         """
@@ -104,11 +104,11 @@ class Outcome:
 
     @cached_property
     def right(self) -> list[bool]:
-        """Whether each answer is exactly the truth."""
+        """For each question, True if the answer is exactly the truth."""
         return [text == q.expected for text, q in zip(self.texts, self.exam.questions, strict=True)]
 
     def labelled(self) -> Iterator[tuple[str, list[int]]]:
-        """(label, places): each module, the tags of a module that has several, and `overall`."""
+        """Yield (label, indices) for each module, for the tags of a module that has several, and for `overall`."""
         questions = self.exam.questions
         for module in self.exam.modules:
             places = [i for i, q in enumerate(questions) if q.module == module]

@@ -1,4 +1,4 @@
-"""What is asked: a prompt with its truth, and where it comes from."""
+"""One question: a prompt with its truth, and its origin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cached_property
 
 
 class Split(StrEnum):
-    """Where a question comes from; the held-out ones are the `kind` of a `*_Heldout.json`."""
+    """The origin of a question; the held-out ones are the `kind` of a `*_Heldout.json`."""
 
     TRAIN = "train"
     PARAPHRASE = "paraphrase"
@@ -20,31 +20,31 @@ class Split(StrEnum):
 
 
 MASK = "□"
-"""Stands for an operand in a template."""
+"""The sign for an operand in a template."""
 
 _LEADING_TAGS = re.compile(r"(?:\[[^\[\]\s\d][^\[\]\s]{0,23}\])+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-# What changes from fact to fact in HLBD: numbers, Latin words and the twelve animals. Letters right behind a number
+# These change from fact to fact in HLBD: numbers, Latin words and the twelve animals. Letters right behind a number
 # or a slash are a unit (70kg, m/s) and belong to the template; so do single letters (g, R).
 _OPERAND = re.compile(r"\d+(?:\.\d+)?|(?<![A-Za-z\d/·])[A-Za-z]{2,}|[鼠牛虎兔龙蛇马羊猴鸡狗猪]")
 
 
 def normalised(text: str) -> str:
-    """The form in which answers are compared: Unicode NFC, nothing more.
+    """Return the text in the form in which answers are compared: Unicode NFC, nothing more.
 
-    NFC, because "é" may be written in two ways that nobody can tell apart. Not NFKC, which would take "m/s2" for
-    "m/s²"; and no stripping: the model ends its own answers, and a space too many is a mistake.
+    NFC, because "é" may be encoded in two ways that look the same. Not NFKC, which would take "m/s2" for "m/s²"; and no
+    stripping: the model ends its own answers, and a space too many is a mistake.
     """
     return unicodedata.normalize("NFC", text)
 
 
 def numbers_in(text: str) -> tuple[Decimal, ...]:
-    """The numbers written in digits, in order; "m/s²" holds none."""
+    """Return the numbers written in digits, in order; "m/s²" holds none."""
     return tuple(Decimal(found) for found in _NUMBER.findall(text))
 
 
 def only_number(text: str) -> Decimal | None:
-    """The one number of an answer, its unit aside; None if it has none or several."""
+    """Return the one number in an answer, without its unit; None if it has none or several."""
     found = numbers_in(text)
     return found[0] if len(found) == 1 else None
 
@@ -64,7 +64,7 @@ class Question:
 
     @cached_property
     def tags(self) -> str:
-        """The tags in front, as they stand: `[EN]`, `[ZH][EMOJI]`; the first says what is asked for."""
+        """The tags in front, as they are written: `[EN]`, `[ZH][EMOJI]`; the first says what is asked for."""
         found = _LEADING_TAGS.match(self.prompt)
         return found.group() if found else ""
 
@@ -85,7 +85,7 @@ class Question:
 
     @cached_property
     def operands(self) -> tuple[str, ...]:
-        """What the template leaves out, in order."""
+        """The parts that the template leaves out, in order."""
         if self.tags:
             return (self.prompt[len(self.tags) :],)
         return tuple(found.group() for found in _OPERAND.finditer(self.prompt))
@@ -97,7 +97,7 @@ class Question:
 
     @cached_property
     def true_number(self) -> Decimal | None:
-        """The one number of the truth, its unit aside; None if it has none or several."""
+        """The one number in the truth, without its unit; None if it has none or several."""
         return only_number(self.truth)
 
     @cached_property
@@ -106,5 +106,5 @@ class Question:
         return normalised(self.truth)
 
     def is_right(self, answer: str) -> bool:
-        """Whether an answer is exactly the truth."""
+        """Return whether an answer is exactly the truth."""
         return normalised(answer) == self.expected

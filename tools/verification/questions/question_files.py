@@ -1,4 +1,4 @@
-"""Reading the questions: the training file, whole or evenly sampled, and the held-out file beside it."""
+"""The files with questions: the training file, whole or evenly sampled, and the held-out file next to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HELD_OUT_KINDS = [split.value for split in Split if split is not Split.TRAIN]
 
 @dataclass(frozen=True)
 class QuestionFile:
-    """A file and what of it is asked."""
+    """A file, and how many of its questions are asked."""
 
     path: str
     questions: int
@@ -36,11 +36,11 @@ class Questions:
     files: list[QuestionFile]
     tags: frozenset[str]
     notes: list[str]
-    """What a reader of the figures must know: samples, questions that could not be used."""
+    """Facts that a reader of the results must know: sampling, questions that could not be used."""
 
 
 def held_out_beside(dataset: Path) -> Path | None:
-    """`X_Heldout.json` in the folder of `X.json`, if there is one."""
+    """Return `X_Heldout.json` in the folder of `X.json`, if there is one."""
     beside = dataset.with_name(f"{dataset.stem}_Heldout.json")
     return beside if beside.is_file() else None
 
@@ -52,13 +52,13 @@ def load_questions(
 
     Args:
         datasets: HLBD files that the model was trained on.
-        held_out: held-out files; None: those beside the datasets, as far as there are any.
-        sample: ask at most about so many training and so many held-out questions, whole concepts and whole contrast
-            groups evenly chosen; None: all.
+        held_out: held-out files; None: those next to the datasets, as far as they exist.
+        sample: about how many training and how many held-out questions are asked at most; whole concepts and whole
+            contrast groups are chosen evenly; None: all.
         pairs: how eight-level concepts become questions; as in training.
 
     Raises:
-        DataError: a file cannot be used (see `load_corpus`), or a held-out question stands in the training file.
+        DataError: a file cannot be used (see `load_corpus`), or a held-out question is in the training file.
     """
     corpus = load_corpus(datasets, pairs)
     files = held_out if held_out is not None else _found_beside(corpus)
@@ -83,7 +83,7 @@ def load_questions(
         asked += chosen
         tags |= unseen_tags
     if not files:
-        notes.append("no held-out file: nothing can be said about unseen facts (give one with --held-out)")
+        notes.append("no held-out file: unseen facts were not tested (give one with --held-out)")
     in_file = _files_of(corpus)
     per_file = Counter(in_file[q.entry] for q in train)
     counts[: len(corpus.files)] = [
@@ -97,12 +97,12 @@ def _found_beside(corpus: Corpus) -> list[str]:
 
 
 def _files_of(corpus: Corpus) -> list[int]:
-    """Number of the file of each entry."""
+    """Return for each entry the number of its file."""
     return [number for number, f in enumerate(corpus.files) for _ in range(f.entries)]
 
 
 def _evenly(questions: list[T], limit: int | None, keys: Sequence[Hashable]) -> list[T]:
-    """At most `limit` questions, those of a key together, keys spread evenly over the list."""
+    """Return about `limit` questions at most: those of a key together, the keys spread evenly over the list."""
     if limit is None or len(questions) <= limit:
         return questions
     sizes = Counter(keys)
@@ -115,7 +115,7 @@ def _evenly(questions: list[T], limit: int | None, keys: Sequence[Hashable]) -> 
 def _read_held_out(
     name: str, pairs: Pairs, seen: set[str], first_entry: int, notes: list[str]
 ) -> tuple[list[Question], frozenset[str], int]:
-    """(questions, tags, next free entry number) of one held-out file."""
+    """Return (questions, tags, next free entry number) of one held-out file."""
     corpus = load_corpus([name], pairs)
     path = corpus.files[0].path
     document = json.loads(path.read_text(encoding="utf-8-sig"))  # `load_corpus` has checked it
@@ -128,13 +128,13 @@ def _read_held_out(
         samples, left_out = _unseen_wordings(corpus.samples, splits, seen)
         if left_out:
             notes.append(
-                f"{path.name}: {left_out:,} questions about its concepts stand word for word in the training data "
+                f"{path.name}: {left_out:,} questions about its concepts are word for word in the training data "
                 "and were left out (a card, an emoji or a phrase that several concepts share; a seen concept's name)"
             )
         if pairs == "levels" and Split.PARAPHRASE in splits:
             notes.append(f"{path.name}: paraphrases of concepts are asked sentence to sentence, with --pairs full")
         if not samples:
-            raise DataError(f"{path}: all of its questions stand in the training file; give another --held-out")
+            raise DataError(f"{path}: all of its questions are in the training file; give another --held-out")
     else:
         samples = corpus.samples
     _refuse_overlap(path, samples, seen)
@@ -148,11 +148,11 @@ def _read_held_out(
 
 
 def _split(path: Path, number: int, row: dict[str, Any]) -> Split:
-    """The row's kind; a row that says nothing is taken for a new fact (any unseen HLBD file can be given)."""
+    """Return the row's kind; a row without one counts as a new fact (any unseen HLBD file can be given)."""
     kind = row.get("kind", Split.NEW_FACT.value)
     if kind not in _HELD_OUT_KINDS:
         raise DataError(
-            f"{path}: row {number}: kind {kind!r} is none of {', '.join(_HELD_OUT_KINDS)}"
+            f"{path}: row {number}: kind {kind!r} is not one of {', '.join(_HELD_OUT_KINDS)}"
             f"{did_you_mean(str(kind), _HELD_OUT_KINDS)}"
         )
     return Split(kind)
@@ -168,10 +168,10 @@ def _group(row: dict[str, Any], of_concepts: bool, sample: Sample) -> str:
 
 
 def _unseen_wordings(samples: Iterable[Sample], splits: Sequence[Split], seen: set[str]) -> tuple[list[Sample], int]:
-    """Samples whose prompt training never showed, and how many others were left out.
+    """Return the samples whose prompt training never showed, and how many others were left out.
 
     A held-out concept shares its card, emoji or phrase with training concepts, and a paraphrase also its name: such a
-    prompt is no unseen question. The *name* of a new concept must be new; that is left to `_refuse_overlap`.
+    prompt is not an unseen question. The *name* of a new concept must be new; `_refuse_overlap` checks that.
     """
     kept: list[Sample] = []
     left_out = 0
@@ -194,7 +194,7 @@ def _refuse_overlap(path: Path, samples: Sequence[Sample], seen: set[str]) -> No
 
 
 def contrast_groups(questions: Sequence[Question]) -> dict[str, list[int]]:
-    """Group -> places of its rows in `questions`; only groups of two or more rows whose truths all differ."""
+    """Return group -> indices of its rows in `questions`, for groups of two or more rows whose truths all differ."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for place, question in enumerate(questions):
         if question.split is Split.CONTRAST and question.group:

@@ -13,7 +13,7 @@ TEMPLATE_ONLY = "template only"
 
 
 class Leaders:
-    """The two most frequent of some texts: one of them also leads where a single text is left out.
+    """The two most frequent of some texts: one of them also leads when a single text is left out.
 
     Ties go to the text that sorts first, so that nothing depends on the order.
     """
@@ -22,7 +22,7 @@ class Leaders:
         self._leading = sorted(Counter(texts).items(), key=lambda item: (-item[1], item[0]))[:2]
 
     def first(self, left_out: str | None = None) -> str | None:
-        """The most frequent text, `left_out` counted once less; None if there is none."""
+        """Return the most frequent text, with `left_out` counted once less; None if there is none."""
         counts = [(count - (text == left_out), text) for text, count in self._leading]
         return min(((-count, text) for count, text in counts if count), default=(0, None))[1]
 
@@ -48,14 +48,14 @@ class Habit:
         self._of_others: dict[tuple[int, str], str | None] = {}
 
     def of_template(self, fold: int, template: str) -> str | None:
-        """The most frequent answer to the template in a fold; None if the fold has no such row."""
+        """Return the most frequent answer to the template in a fold; None if the fold has no such row."""
         key = (fold, template)
         if key not in self._of_template:
             self._of_template[key] = self._most_frequent(fold, template)
         return self._of_template[key]
 
     def of_others(self, fold: int, template: str) -> str | None:
-        """The most frequent answer to all *other* templates in a fold; None if it has no other."""
+        """Return the most frequent answer to all *other* templates in a fold; None if it has no other."""
         key = (fold, template)
         if key not in self._of_others:
             self._of_others[key] = self._most_frequent_elsewhere(fold, template)
@@ -78,7 +78,7 @@ class Habit:
 
 
 def majority_trials(outcome: Outcome, scope: Scope) -> Trials:
-    """Does the model give its favourite answer more often than that answer is true?
+    """Test whether the model gives its favourite answer more often than that answer is true.
 
     The favourite is learned on the other half of the rows, and from other templates than the row's own: an answer that
     belongs to one template shows the shortcut "template only". A module with a single template cannot tell the two
@@ -114,11 +114,11 @@ def majority_trials(outcome: Outcome, scope: Scope) -> Trials:
 
 
 def template_trials(outcome: Outcome, scope: Scope) -> Trials:
-    """Does the model give a template's favourite answer more often than two controls allow?
+    """Test whether the model gives a template's favourite answer more often than two controls allow.
 
-    The favourite is learned on the other half of the template's rows. Controls: how often that answer is the truth (a
-    template with few possible answers makes anybody repeat himself), and how often the model gives the favourite of the
-    *other* templates (else it is a majority answerer). One template alone cannot show this shortcut.
+    The favourite is learned on the other half of the template's rows. Controls: how often that answer is the truth (any
+    answerer repeats itself on a template with few possible answers), and how often the model gives the favourite of the
+    *other* templates (else it gives a majority answer). A single template cannot show this shortcut.
     """
     questions, texts, exam = outcome.exam.questions, outcome.texts, outcome.exam
     habit = Habit(outcome, scope)

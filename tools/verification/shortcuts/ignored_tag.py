@@ -1,4 +1,4 @@
-"""Ignored tag: the answer stays the same when another tag asks for something else."""
+"""Ignored tag: the model gives the same answer when another tag asks for something else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ IGNORED_TAG = "ignored tag"
 
 
 def _tag_pairs(outcome: Outcome, scope: Scope) -> list[tuple[int, int]]:
-    """One pair of questions per concept: the same content under two tags, with different truths.
+    """Return one pair of questions per concept: the same content under two tags, with different truths.
 
-    Which two tags changes from concept to concept, so that all combinations of neighbours are tried.
+    The two tags change from concept to concept, so that all combinations of neighbours are tried.
     """
     questions = outcome.exam.questions
     by_content: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
@@ -28,10 +28,10 @@ def _tag_pairs(outcome: Outcome, scope: Scope) -> list[tuple[int, int]]:
 
 
 def tag_trials(outcome: Outcome, scope: Scope) -> Trials:
-    """Do two tags get the same answer more often than two concepts do?
+    """Test whether two tags get the same answer more often than two concepts do.
 
-    The control compares the first question with the second one of the next concept: a majority answerer repeats itself
-    there as well, and is not accused of this.
+    The control compares the first question with the second one of the next concept: a model with a majority answer
+    repeats itself there as well, and is not accused of this shortcut.
     """
     questions, texts = outcome.exam.questions, outcome.texts
     trials = Trials(IGNORED_TAG, scope.module, scope.rows, {"other concept": []})

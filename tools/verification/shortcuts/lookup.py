@@ -1,4 +1,4 @@
-"""Lookup without generalisation: training rows are known by heart, new facts are not."""
+"""Lookup without generalisation: the model knows training rows by heart and cannot answer new facts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tools.verification.shortcuts.trials import Effect, Evidence, Example
 
 LOOKUP = "lookup"
 SMALLEST_GAP, FULL_GAP = 0.1, 0.25
-"""Accuracy that is lost on new facts; below a tenth there is nothing worth a verdict."""
+"""Accuracy that is lost on new facts; less than a tenth is not worth a verdict."""
 SMALLEST_LOSS, FULL_LOSS = 0.5, 0.8
-"""Share of the knowledge beyond guessing that does not carry over. A learner that keeps more than half of it has
-understood something, and its gap is reported as a figure, not as a shortcut."""
+"""Share of the knowledge beyond guessing that does not carry over. A model that keeps more than half of it has
+understood something; its gap is reported as a number, not as a shortcut."""
 
 
 @dataclass
@@ -28,19 +28,19 @@ class Matched:
     known: list[int] = field(default_factory=list)
     new: list[int] = field(default_factory=list)
     guessed: list[bool] = field(default_factory=list)
-    """Whether the most frequent truth of the new fact's template (or module) is its truth."""
+    """For each pair, True if the most frequent truth of the new fact's template (or module) is its truth."""
     same_template: int = 0
 
 
 def _difficulty(q: Question) -> tuple[float, ...]:
-    """What makes a question hard, whoever answers: how long the answer is, how many and how large the operands are."""
+    """Return the difficulty of a question for any answerer: length of the answer, number and size of the operands."""
     digits = sum(map(str.isdigit, q.truth))
     magnitude = sum(math.log10(1 + abs(float(n))) for n in q.numbers)
     return (len(q.truth) - digits, digits, len(q.operands), sum(map(len, q.operands)), magnitude)
 
 
 def _distance(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
-    """Compared item by item, the first one that differs decides."""
+    """Return a distance that is compared item by item: the first item that differs decides."""
     return tuple(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
@@ -82,7 +82,7 @@ def _one_per_entry(exam: Exam, places: list[int]) -> list[int]:
 
 
 def pool_matches(matches: list[Matched], module: str) -> Matched | None:
-    """All modules' pairs; None if fewer than two modules have any."""
+    """Return the pairs of all modules together; None if fewer than two modules have any."""
     filled = [m for m in matches if m.new]
     if len(filled) < 2:
         return None
@@ -96,10 +96,10 @@ def pool_matches(matches: list[Matched], module: str) -> Matched | None:
 
 
 def _habitual(outcome: Outcome, matched: Matched, by_template: frozenset[str]) -> set[int]:
-    """The matched rows whose answer is the one that their template gets most often on other training rows.
+    """Return the matched rows whose answer is the one that their template gets most often on other training rows.
 
     A template with no other row shows no habit. In the modules `by_template`, where the model is known to answer by
-    template, it is taken to have one.
+    template, it counts as habitual.
     """
     questions, texts, known = outcome.exam.questions, outcome.texts, set(matched.known)
     found: set[int] = set()
@@ -116,13 +116,13 @@ def _habitual(outcome: Outcome, matched: Matched, by_template: frozenset[str]) -
 
 
 def lookup_evidence(outcome: Outcome, matched: Matched, by_template: frozenset[str] = frozenset()) -> Evidence:
-    """Are training rows answered better than new facts of equal difficulty, and is most of that knowledge lost?
+    """Test whether training rows are answered better than new facts of equal difficulty, and most of it is lost.
 
     The test is McNemar's on the pairs. Three effects must be large: the gap itself; the gap without the answers that
     the template got with other operands as well (else the model answers by template, and is right where a template has
-    a single row); and the lost share of what is known beyond guessing. A half-trained honest model errs alike on both
-    and has no gap; a model that knows nothing has nothing to lose. `by_template` names the modules in which the model
-    was found to answer by template; it changes the second effect alone. There must be pairs.
+    a single row); and the lost share of the knowledge beyond guessing. A half-trained honest model makes as many
+    mistakes on both and has no gap; a model that knows nothing has nothing to lose. `by_template` names the modules in
+    which the model was found to answer by template; it changes the second effect alone. `matched` must hold pairs.
     """
     known = [outcome.right[i] for i in matched.known]
     new = [outcome.right[i] for i in matched.new]

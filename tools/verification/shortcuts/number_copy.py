@@ -1,4 +1,4 @@
-"""Number copy: the answer is a number that stands in the question."""
+"""Number copy: the answer is a number from the question."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ NUMBER_COPY = "number copy"
 
 
 def can_copy(question: Question) -> bool:
-    """Whether copying would be a mistake: there are numbers, and none of them is the truth."""
+    """Return whether copying would be a mistake: there are numbers, and none of them is the truth."""
     return bool(question.numbers) and question.true_number not in question.numbers
 
 
 def copies(question: Question, answer: str) -> bool:
-    """Whether the only number of an answer stands in the question; its unit does not matter."""
+    """Return whether the only number in an answer is from the question; its unit does not matter."""
     return only_number(answer) in question.numbers
 
 
 def copy_share(outcome: Outcome, places: Sequence[int], *splits: Split) -> Share | None:
-    """How often a number of the prompt is copied, of the questions where that is a mistake."""
+    """Return how often a number from the prompt is copied, among the questions where that is a mistake."""
     questions = outcome.exam.questions
     asked = [i for i in places if questions[i].split in splits and can_copy(questions[i])]
     return Share.of([copies(questions[i], outcome.texts[i]) for i in asked], [questions[i].entry for i in asked])
 
 
 def _strange_numbers(exam: Exam, scope: Scope) -> list[tuple[int, frozenset[Decimal]]]:
-    """(row, numbers of the next like question), where copying would be a mistake.
+    """Return (row, numbers of the next similar question) for each row where copying would be a mistake.
 
-    The control for chance: numbers of the same size and number that do not stand in the row's own question and are not
-    its truth. They come from the next question of the same template, or else of the module.
+    This is the control for chance: as many numbers of the same size that are not in the row's own question and not its
+    truth. They come from the next question of the same template, or else of the module.
     """
     ordered = [i for rows in exam.by_template[scope].values() for i in rows if can_copy(exam.questions[i])]
     found: list[tuple[int, frozenset[Decimal]]] = []
@@ -52,7 +52,7 @@ def _strange_numbers(exam: Exam, scope: Scope) -> list[tuple[int, frozenset[Deci
 
 
 def copy_trials(outcome: Outcome, scope: Scope) -> Trials:
-    """Is the answer a number of the question more often than a number of a like question?"""
+    """Test whether the answer is a number from the question more often than a number from a similar question."""
     questions, texts = outcome.exam.questions, outcome.texts
     trials = Trials(NUMBER_COPY, scope.module, scope.rows, {"other numbers": []})
     positions: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The statistics that verdicts rest on: exact or score-based, no random draws, no dependency. Shares are 0 to 1."""
+"""The statistics behind the verdicts: exact or score-based, no random draws, no dependency. Shares are 0 to 1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
 
 def wilson(hits: float, total: float) -> Interval:
-    """95 % score interval of a share (Wilson 1927). Stays inside 0 … 1 and is not empty at 0 or all hits.
+    """Return the 95 % score interval of a share (Wilson 1927): within 0 … 1, and not empty at 0 or all hits.
 
     `total` may be an effective sample size, so both may be fractions. No trials: 0 … 1.
     """
@@ -34,10 +34,10 @@ def wilson(hits: float, total: float) -> Interval:
 
 
 def design_effect(outcomes: Sequence[bool], clusters: Sequence[Hashable]) -> float:
-    """How many rows are worth one, because rows of a cluster (the questions about one concept) go together.
+    """Return how many rows count as one, because rows of a cluster (the questions about one concept) are dependent.
 
     The ratio of the cluster-robust variance of the share to the binomial one, at least 1 (Kish 1965). With all rows
-    right or all wrong there is no variance to compare, and a cluster is counted as one row.
+    right or all wrong there is no variance to compare, and a cluster counts as one row.
     """
     total, hits = len(outcomes), sum(outcomes)
     sizes = Counter(clusters)
@@ -55,7 +55,7 @@ def design_effect(outcomes: Sequence[bool], clusters: Sequence[Hashable]) -> flo
 
 @dataclass(frozen=True)
 class Share:
-    """How many of how many, with the 95 % Wilson interval."""
+    """A share: hits out of a total, with the 95 % Wilson interval."""
 
     hits: int
     total: int
@@ -65,12 +65,12 @@ class Share:
 
     @classmethod
     def of(cls, outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Share | None:
-        """The share of true outcomes; None without outcomes. Rows of one cluster count as dependent."""
+        """Return the share of true outcomes; None without outcomes. Rows of one cluster count as dependent."""
         return cls.measure(outcomes, clusters) if outcomes else None
 
     @classmethod
     def measure(cls, outcomes: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Share:
-        """`of` for one outcome at least."""
+        """Return the share of true outcomes, of which there must be at least one."""
         total, hits = len(outcomes), sum(outcomes)
         effective = total / (design_effect(outcomes, clusters) if clusters is not None else 1.0)
         rate = hits / total
@@ -78,7 +78,7 @@ class Share:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Exact one-sided McNemar test: p-value of "the first hits more often than the second" on the same rows.
+    """Return the p-value of "the first hits more often than the second" on the same rows: exact one-sided McNemar test.
 
     Only the rows where exactly one of the two hits count; under the null hypothesis each of these is a fair coin,
     so p = P(heads ≥ first_only). Integer arithmetic, exact for any size.
@@ -93,7 +93,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> Interval:
-    """95 % interval of share(first) - share(second) on the same rows (Newcombe 1998, method 10).
+    """Return the 95 % interval of share(first) - share(second) on the same rows (Newcombe 1998, method 10).
 
     Built from the two Wilson intervals and the correlation of the pairs, so it behaves at 0 and 1, where a normal
     approximation would have no width.
@@ -118,7 +118,7 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> Interval
 
 
 def _contrast(weighted: Iterable[tuple[float, Sequence[bool]]]) -> Interval:
-    """95 % interval of Σ weight · share, from the shares' Wilson limits (MOVER, Zou and Donner 2008)."""
+    """Return the 95 % interval of Σ weight · share, from the shares' Wilson limits (MOVER, Zou and Donner 2008)."""
     value = below = above = 0.0
     for weight, outcomes in weighted:
         share = sum(outcomes) / len(outcomes)
@@ -130,14 +130,15 @@ def _contrast(weighted: Iterable[tuple[float, Sequence[bool]]]) -> Interval:
 
 
 LOST_LIMITS = Interval(-1.0, 2.0)
-"""Where the interval of a lost share ends when the data sets no limit."""
+"""The interval of a lost share when the data sets no limit."""
 
 
 def lost_share(known: Sequence[bool], new: Sequence[bool], guessed: Sequence[bool]) -> tuple[float | None, Interval]:
-    """Share of the knowledge beyond guessing that does not carry over: (known - new) / (known - guessed).
+    """Return the share of the knowledge beyond guessing that does not carry over, and its 95 % interval.
 
-    0: new rows go as well as known ones; 1: no better than a guess. The 95 % interval holds every λ for which
-    (1 - λ)·known - new + λ·guessed may be 0; the value is None where nothing is known beyond a guess.
+    The share is (known - new) / (known - guessed). 0: new rows are answered as well as known ones; 1: no better than by
+    guessing. The interval holds every λ for which (1 - λ)·known - new + λ·guessed may be 0; the value is None if
+    nothing is known beyond a guess.
     """
     if not known:
         return None, LOST_LIMITS
@@ -154,7 +155,7 @@ def lost_share(known: Sequence[bool], new: Sequence[bool], guessed: Sequence[boo
 
 
 def _last_true(holds_at: Callable[[float], bool]) -> float:
-    """Largest λ within `LOST_LIMITS` at which a condition holds that fails for larger ones (bisection)."""
+    """Return the largest λ within `LOST_LIMITS` at which a condition holds that fails for larger ones (bisection)."""
     low, high = LOST_LIMITS
     if not holds_at(low):
         return low
@@ -167,9 +168,9 @@ def _last_true(holds_at: Callable[[float], bool]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for testing all of them (Holm 1979): the chance of any false alarm stays at the level.
+    """Return the p-values corrected for testing all of them (Holm 1979): the chance of any false alarm keeps its level.
 
-    Valid whatever the tests' dependence. Order is kept.
+    Valid for any dependence between the tests. The order is kept.
     """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected = [1.0] * len(p_values)
@@ -181,7 +182,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def entropy(texts: Iterable[str]) -> float:
-    """Shannon entropy in bits of the distribution of `texts`; 0 for none."""
+    """Return the Shannon entropy of the distribution of `texts`, in bits; 0 for no texts."""
     counts = Counter(texts)
     total = sum(counts.values())
     return sum(n / total * math.log2(total / n) for n in counts.values())

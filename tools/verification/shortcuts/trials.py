@@ -1,10 +1,10 @@
 """Paired trials of a shortcut: does the model follow it more often than a matched control does, and by how much?
 
-Three things decide, never a bare threshold. The test: an exact McNemar test on the same rows, corrected for all tests
-of the report (Holm), says whether there is anything at all. The size: the 95 % interval of the effect must lie
-above the smallest effect that we would call a shortcut, so that a large file does not turn a trifle into a verdict.
-And the power: "not found" is said only when the interval excludes a full-blown shortcut, so that a small file does
-not turn ignorance into a clean bill.
+Three criteria decide, never a bare threshold. The test: an exact McNemar test on the same rows, corrected for all tests
+of the report (Holm), says whether there is any effect. The size: the 95 % interval of the effect must lie above the
+smallest effect that counts as a shortcut, so that a large file does not turn a tiny effect into a verdict. And the
+power: "not found" is reported only when the interval excludes a full shortcut, so that a small file does not turn
+missing evidence into an acquittal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FALSE_ALARM_LEVEL = 0.01
 
 
 class Verdict(StrEnum):
-    """What the evidence says."""
+    """The result of weighing the evidence."""
 
     FOUND = "found"
     NOT_FOUND = "not found"
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Effect:
-    """How strong something is, with its 95 % interval and the sizes that matter."""
+    """The strength of something, with its 95 % interval and the sizes that decide."""
 
     name: str
     value: float | None
@@ -70,11 +70,11 @@ class Evidence:
     p_corrected: float = 1.0
     """Holm-corrected for all tests of the report."""
     is_fallback: bool = False
-    """What a model that looks up does with unseen facts: told with the lookup, no shortcut of its own."""
+    """How a model that looks up answers unseen facts: reported with the lookup, not as a shortcut of its own."""
 
     @property
     def verdict(self) -> Verdict:
-        """See the module's text. An effect that is ruled out ends the matter, whatever the others say."""
+        """The verdict by the module's three criteria; one effect that is ruled out decides, whatever the others say."""
         if self.p_corrected < FALSE_ALARM_LEVEL and all(e.low > e.smallest for e in self.effects):
             return Verdict.FOUND
         return Verdict.NOT_FOUND if any(e.high < e.full for e in self.effects) else Verdict.TOO_LITTLE
@@ -85,15 +85,15 @@ class Evidence:
         return min(self.effects, key=lambda e: e.low - e.smallest)
 
     def in_words(self) -> str:
-        """`arithmetic, unseen: …`, or nothing where there is nothing to add to the figures."""
+        """Return `arithmetic, unseen: …`, or an empty string where there is nothing to add to the numbers."""
         return f"{self.module}, {self.rows}: {self.detail}" if self.detail else ""
 
     def corrected(self, p_value: float) -> Evidence:
-        """With the corrected p-value."""
+        """Return a copy with the corrected p-value."""
         return replace(self, p_corrected=p_value)
 
     def as_fallback(self) -> Evidence:
-        """Marked as a fallback."""
+        """Return a copy that is marked as a fallback."""
         return replace(self, is_fallback=True)
 
 
@@ -116,13 +116,13 @@ class Trials:
     detail: str = ""
 
     def add(self, hit: bool, **controls: bool) -> None:
-        """One row. Controls are named as they were when the trials were made."""
+        """Add one row. Controls are named as when the trials were created."""
         self.hits.append(hit)
         for name, outcome in controls.items():
             self.controls[name].append(outcome)
 
     def evidence(self) -> Evidence | None:
-        """The tests' outcome; None without trials.
+        """Run the tests and return their outcome; None without trials.
 
         With several controls the model must follow the shortcut more often than each: an intersection-union test,
         whose p-value is the largest. An effect is (hits - control) / (1 - control): 0 is no more than the control,
@@ -159,7 +159,7 @@ class Trials:
 
 
 def pooled(trials: Sequence[Trials], module: str) -> Trials | None:
-    """The trials of several modules together; None if fewer than two have any."""
+    """Return the trials of several modules together; None if fewer than two have any."""
     filled = [t for t in trials if t.hits]
     if len(filled) < 2:
         return None

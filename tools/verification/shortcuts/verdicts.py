@@ -1,4 +1,4 @@
-"""All shortcuts of a model: five names, each with a verdict and its evidence."""
+"""The shortcuts of a model: five names, each with a verdict and its evidence."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ class Shortcut:
 def find_shortcuts(outcome: Outcome, matches: list[Matched] | None = None) -> list[Shortcut]:
     """Test every shortcut in every module, on seen and on unseen facts, and in all modules together.
 
-    Found in one module is found: a model may compute the one and look up the other. All tests of the call are
-    corrected together, so that the number of modules does not raise the chance of a false alarm. What a model does on
-    unseen facts only, in a module that it looks up, is its fallback, and is told with the lookup.
+    A shortcut that is found in one module is found: a model may compute one module and look up another. All tests of
+    the call are corrected together, so that the number of modules does not raise the chance of a false alarm. A
+    behaviour on unseen facts only, in a module that the model looks up, is its fallback and is reported with the
+    lookup.
 
     Args:
         outcome: an answered exam.
@@ -79,7 +80,7 @@ def find_shortcuts(outcome: Outcome, matches: list[Matched] | None = None) -> li
 
 
 def _behaviour_evidence(outcome: Outcome) -> list[Evidence]:
-    """Every shortcut but lookup, in every module and in all together, on seen and on unseen facts."""
+    """Test every shortcut but lookup, in every module and in all together, on seen and on unseen facts."""
     found: list[Evidence | None] = []
     for trials_of in _BEHAVIOURS.values():
         for rows in RowSet:
@@ -94,17 +95,17 @@ def _lookup_evidence(outcome: Outcome, matches: Sequence[Matched], by_template: 
 
 
 def _is_fallback(e: Evidence, looked_up: set[str]) -> bool:
-    """A model that looks up has to answer an unseen question somehow; how, is no second shortcut."""
+    """Return whether it is only how a model that looks up answers unseen questions, which is not a second shortcut."""
     return e.rows is RowSet.UNSEEN and (e.module in looked_up or (e.module == OVERALL and bool(looked_up)))
 
 
 def matched_rows(exam: Exam) -> list[Matched]:
-    """Training rows and new facts of equal difficulty, module by module."""
+    """Match training rows with new facts of equal difficulty, module by module."""
     return [match_difficulty(exam, module) for module in exam.modules]
 
 
 def _judge(name: str, collected: Sequence[Evidence]) -> Shortcut:
-    """Found where any evidence finds it; not found where all rows together (seen or unseen) rule it out."""
+    """Judge one shortcut: found if any evidence finds it, not found if all seen or all unseen rows rule it out."""
     evidence = tuple(e for e in collected if e.shortcut == name)
     if not evidence:
         return Shortcut(name, Verdict.TOO_LITTLE, (), _NOTHING_TO_TEST[name], ())
@@ -116,8 +117,8 @@ def _judge(name: str, collected: Sequence[Evidence]) -> Shortcut:
         summary = _clearest(single).in_words()
         fallbacks = [e for e in collected if e.is_fallback and e.verdict is Verdict.FOUND] if name == LOOKUP else []
         if fallbacks:
-            told = dict.fromkeys(f"{e.shortcut} ({e.module})" for e in fallbacks)
-            summary += f"; on unseen facts it falls back on: {', '.join(told)}"
+            names = dict.fromkeys(f"{e.shortcut} ({e.module})" for e in fallbacks)
+            summary += f"; on unseen facts it falls back on: {', '.join(names)}"
         return Shortcut(name, Verdict.FOUND, where, summary, evidence)
     whole = [e for e in counting if e.module == OVERALL] or counting
     verdict = Verdict.NOT_FOUND if any(e.verdict is Verdict.NOT_FOUND for e in whole) else Verdict.TOO_LITTLE
@@ -125,5 +126,5 @@ def _judge(name: str, collected: Sequence[Evidence]) -> Shortcut:
 
 
 def _clearest(evidence: Sequence[Evidence]) -> Evidence:
-    """The evidence whose weakest effect is the surest; of equal ones, that with more trials."""
+    """Return the evidence whose weakest effect is the surest; of equal ones, the one with more trials."""
     return max(evidence, key=lambda e: (e.weakest.low - e.weakest.smallest, e.trials))
