@@ -1,4 +1,4 @@
-"""The findings of a diagnosis: what was looked at, how it stands, the command that mends it; as text and as JSON."""
+"""The findings of a diagnosis: what was checked, its status, and the command that fixes it; as text and as JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tools.figures.wording import columns_of
 
 
 class Status(StrEnum):
-    """How a thing stands. Only an error makes the command fail."""
+    """The status of a finding. Only an error makes the command fail."""
 
     OK = "ok"
     WARNING = "warning"
-    """Work goes on, but not as the user may think."""
+    """Work continues, but perhaps not as the user expects."""
     ERROR = "error"
     """Training, resuming or verifying fails, or its result would be wrong."""
 
@@ -27,17 +27,17 @@ class Finding:
     """One line of the diagnosis."""
 
     section: str
-    """What it belongs to: `environment`, `dependencies`, one data file, one run."""
+    """The heading: `environment`, `dependencies`, one data file, one run."""
     subject: str
-    """What was looked at, in a word or two."""
+    """The thing that was checked, in a word or two."""
     status: Status
     message: str
     fix: str = ""
-    """The command that mends it (with `ok`: the command that adds what is optional), or the edit to make."""
+    """The command that fixes it (with `ok`: the command that adds something optional), or the edit to make."""
     details: tuple[str, ...] = ()
-    """Every single case, where there are several."""
+    """Every case, where there are several."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """The figures behind the message, as plain data."""
+    """The numbers behind the message, as plain data."""
 
 
 SCHEMA_VERSION = 1
@@ -46,18 +46,18 @@ _INDENT = "  "
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """`31 ok, 2 warnings, 0 errors`."""
+    """Return the counts in words: `31 ok, 2 warnings, 0 errors`."""
     counts = Counter(f.status for f in findings)
     return f"{counts[Status.OK]} ok, {counts[Status.WARNING]} warnings, {counts[Status.ERROR]} errors"
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """1 if anything is an error, else 0."""
+    """Return 1 if any finding is an error, else 0."""
     return int(any(f.status is Status.ERROR for f in findings))
 
 
 def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Plain data. Keys are only added within a schema version."""
+    """Return plain data for JSON. Keys are only added within a schema version."""
     counts = Counter(f.status for f in findings)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -82,12 +82,12 @@ def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def to_json(findings: Sequence[Finding]) -> str:
-    """The same as text."""
+    """Return the findings as JSON."""
     return json.dumps(to_dict(findings), ensure_ascii=False, indent=1)
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """Aligned text, a heading for each section; the command that mends something stands below it."""
+    """Yield lines of aligned text, with a heading for each section and each fix below its message."""
     subjects = max((columns_of(f.subject) for f in findings), default=0)
     statuses = max(len(status) for status in Status)
     margin = " " * (len(_INDENT) + statuses + 2 + subjects + 2)

@@ -298,7 +298,7 @@ def test_a_run_that_may_not_be_read_or_written_to_is_told_before_anything_is_mea
     assert not (finished_run / "landscape").exists()
     shutil.rmtree(finished_run / "snapshots")
     (finished_run / "snapshots").symlink_to("x" * 300)  # refused for everybody, as a missing permission is not
-    with pytest.raises(UserError, match=r"snapshots: it cannot be read \(File name too long\); mend that") as caught:
+    with pytest.raises(UserError, match=r"snapshots: it cannot be read \(File name too long\); fix that") as caught:
         measure(finished_run)
     assert "\n" not in str(caught.value)
 
