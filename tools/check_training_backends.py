@@ -6,12 +6,12 @@
     python tools/check_training_backends.py --config my.yaml --steps 50 --json parity.json --figure parity.png
 
 The reference (playground, one process) writes a seed checkpoint; it and each variant then run on from it, through
-train.py, in a directory of its own. Of a run that leaves the reference's curve, the first step that differs is named,
-and what differs there: data, loss, gradient, schedule or update. See docs/TRAINING_BACKENDS.md.
+train.py, in a directory of its own. If a run leaves the reference's curve, the first step that differs is named, and
+what differs there: data, loss, gradient, schedule or update. See docs/TRAINING_BACKENDS.md.
 
-A backend alone stands for all the ways in which it is usually run; `backend:setting=value,setting=value` is one way.
+The name of a backend stands for all the ways in which it is usually run; `backend:setting=value,setting=value` is one.
 
-Exit code: 0 if every variant that ran passed, 1 if one failed, 2 for input that cannot be used.
+Exit code: 0 if every variant that ran passed, 1 if one failed, 2 for unusable input.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _parser() -> CommandLine:
     add("--json", metavar="FILE", type=path_given, help="write the certificate as JSON")
     add("--figure", metavar="FILE", type=path_given, help="draw the differences as a PNG")
     add("--runs", metavar="DIR", type=path_given, help="keep the runs and their logs here (default: they are deleted)")
-    add("--timeout", metavar="SECONDS", default="600", help="longest that one run may take (default: 600)")
+    add("--timeout", metavar="SECONDS", default="600", help="time limit of one run (default: 600)")
     return parser
 
 
@@ -50,22 +50,23 @@ def _check_output(args: argparse.Namespace) -> None:
     """Refuse output paths before minutes of work, not after."""
     from tools.figures.output_file import check_writable
 
-    if args.figure is not None and args.figure.suffix.lower() != ".png":
-        raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")
-    for flag, path in (("--json", args.json), ("--figure", args.figure)):
-        if path is not None:
-            check_writable(flag, path)
+    check_writable("--json", args.json)
+    check_writable("--figure", args.figure, (".png",))
     if args.runs is not None:
         if args.runs.exists() and (not args.runs.is_dir() or any(args.runs.iterdir())):
-            raise UserError(f"--runs {args.runs}: it is there already and not an empty directory; choose another")
+            raise UserError(f"--runs {args.runs}: it exists and is not an empty directory; choose another")
         try:
             args.runs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--runs {args.runs}: it cannot be made ({error.strerror}); choose another") from error
+            raise UserError(f"--runs {args.runs}: it cannot be created ({error.strerror}); choose another") from error
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used.
+    """
     args = _parser().parse_args(arguments)
     steps = whole_number("--steps", args.steps, 1, MOST_STEPS)
     timeout = whole_number("--timeout", args.timeout, 1, 24 * 3600)
@@ -73,8 +74,8 @@ def run(arguments: list[str]) -> int:
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.parity.certificate import write_json
     from tools.parity.examination import Examination, candidate, refuse_other_curves
+    from tools.parity.provenance import ranks_here
     from tools.parity.settings import resolved
-    from tools.parity.surroundings import ranks_here
     from tools.parity.table import availability_lines, lines
     from tools.parity.variant import REFERENCE, Variant, expand
 
@@ -87,7 +88,7 @@ def run(arguments: list[str]) -> int:
     candidates = [candidate(v, args.config, steps, is_asked_for=bool(args.backends)) for v in variants]
     refuse_other_curves(reference, candidates)
     with nullcontext(args.runs) if args.runs else tempfile.TemporaryDirectory(prefix="parity-") as folder:
-        examination = Examination(reference, candidates, steps, Path(folder).resolve(), timeout, _tell)
+        examination = Examination(reference, candidates, steps, Path(folder).resolve(), timeout, _print_now)
         certificate = examination.run()
     print()
     for line in lines(certificate):
@@ -104,12 +105,12 @@ def run(arguments: list[str]) -> int:
     return 0 if certificate.passed else EXIT_FAILED
 
 
-def _tell(line: str) -> None:
+def _print_now(line: str) -> None:
     print(line, flush=True)
 
 
 def main() -> int:
-    """Command line entry: see the module's text for exit codes."""
+    """Run the tool as a process; its module docstring lists the exit codes."""
     # Ctrl-C has ended the run in progress, too.
     return finish("check_training_backends", run, "stopped; there is no certificate")
 

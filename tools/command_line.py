@@ -1,9 +1,10 @@
-"""The command line of a tool: its own text is the help, and what cannot be used is one line and exit code 2."""
+"""The command line of a tool: its module docstring is the help, and unusable input is one line and exit code 2."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import sys
@@ -15,10 +16,16 @@ from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, 
 
 
 class CommandLine(argparse.ArgumentParser):
-    """Reads the flags of a tool. A wrong one raises UserError, as everything does that cannot be used.
+    """A parser for the flags of a tool, which raises UserError for a wrong flag.
 
     Args:
-        text: the tool's module docstring, which `--help` shows as it stands.
+        text: the tool's module docstring, which `--help` shows as it is.
+
+    Example:
+        >>> parser = CommandLine("Count things.")
+        >>> _ = parser.add_argument("--steps", metavar="N", default="30")
+        >>> parser.parse_args(["--steps", "5"]).steps
+        '5'
     """
 
     def __init__(self, text: str | None) -> None:
@@ -27,12 +34,14 @@ class CommandLine(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raises UserError."""
+        """Raise UserError."""
         raise UserError(f"{message} (see --help)")
 
 
 def path_given(text: str) -> Path:
-    """For `add_argument(type=path_given)`: a path that the system can be asked about, whatever is there.
+    """Return the path, if the system can be asked about it, whether or not anything is there.
+
+    For `add_argument(type=path_given)`.
 
     Raises:
         argparse.ArgumentTypeError: its name is too long, or a directory above it may not be entered.
@@ -47,10 +56,10 @@ def path_given(text: str) -> Path:
 
 
 def whole_number(flag: str, text: str, low: int, high: int | None = None) -> int:
-    """The whole number that a flag was given.
+    """Return the whole number that a flag was given.
 
     Raises:
-        UserError: it is none, below `low`, or above `high`.
+        UserError: it is not a whole number, below `low`, or above `high`.
     """
     number = int(text) if text.isascii() and text.isdigit() else None
     if number is None or number < low or (high is not None and number > high):
@@ -60,10 +69,16 @@ def whole_number(flag: str, text: str, low: int, high: int | None = None) -> int
 
 
 def number_between(flag: str, text: str, low: float, high: float, unit: str) -> float:
-    """The number of `unit` that a flag was given.
+    """Return the number that a flag was given.
+
+    Args:
+        flag: the flag, for the message.
+        text: what the user wrote.
+        low, high: limits, both allowed.
+        unit: what the number counts, in the plural: `seconds`.
 
     Raises:
-        UserError: it is none, or not from `low` to `high`.
+        UserError: it is not a number from `low` to `high`.
     """
     try:
         number = float(text)
@@ -75,10 +90,10 @@ def number_between(flag: str, text: str, low: float, high: float, unit: str) -> 
 
 
 def one_of(flag: str, name: str, kind: str, names: Iterable[str]) -> str:
-    """The name, if it is one of those that there are.
+    """Return the name, if it is one of the known ones.
 
     Raises:
-        UserError: it is none; the nearest one is proposed.
+        UserError: it is not; the message proposes the nearest one.
     """
     known = list(names)
     if name not in known:
@@ -86,14 +101,38 @@ def one_of(flag: str, name: str, kind: str, names: Iterable[str]) -> str:
     return name
 
 
-def finish(name: str, run: Callable[[list[str]], int], when_stopped: str = "stopped") -> int:
-    """What the process of a tool exits with: the code of `run`; 2 for a UserError and 130 for Ctrl-C, each told in
-    one line on stderr; 141 if the reader of its output has left.
+def check_directory(path: Path, advice: str, flag: str = "") -> None:
+    """Refuse a path that is not a directory.
 
     Args:
-        name: of the tool, before the line.
-        run: what the tool does, given the words of the command line.
-        when_stopped: what Ctrl-C leaves behind.
+        path: what the user named.
+        advice: what to name instead: `give a run directory`.
+        flag: the flag that named the path; empty for a positional argument.
+
+    Raises:
+        UserError: it is a file, or nothing is there.
+    """
+    if not path.is_dir():
+        found = "this is a file" if path.exists() else "there is no such directory"
+        raise UserError(f"{flag} {path}: {found}; {advice}".lstrip())
+
+
+def print_any_character(as_json: bool) -> None:
+    """Let stdout take characters that an old terminal's encoding lacks; JSON is UTF-8 for any reader."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8" if as_json else None, errors="replace")
+
+
+def finish(name: str, run: Callable[[list[str]], int], when_stopped: str = "stopped") -> int:
+    """Run a tool and return the exit code of its process.
+
+    That is the code of `run`; 2 for a UserError and 130 for Ctrl-C, each with one line on stderr; 141 if the reader of
+    its output has left.
+
+    Args:
+        name: name of the tool, in front of the line.
+        run: the tool, which takes the words of the command line.
+        when_stopped: what Ctrl-C leaves behind, for the line.
     """
     try:
         try:

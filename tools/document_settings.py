@@ -1,9 +1,16 @@
 #!/usr/bin/env python3
-"""Write docs/CONFIGURATION.md from the settings' own declarations; `--check` only says whether it is up to date."""
+"""Write docs/CONFIGURATION.md, the page of all settings, from the declarations of the settings.
+
+    python tools/document_settings.py            # write it
+    python tools/document_settings.py --check    # only check that it is up to date
+
+A test runs the check, so a setting that was added or changed is documented in the same commit.
+
+Exit code: 0, 1 with --check if the page is out of date, 2 for unusable input.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tools.command_line import CommandLine, finish
+from tools.figures.output_file import write_atomically
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.models.registry import MODELS
@@ -19,6 +28,7 @@ from training.settings.declarations import aliases, leaves, type_name
 from training.settings.tree import TrainingConfig
 from training.tasks.registry import TASKS
 
+EXIT_OUT_OF_DATE = 1
 PAGE = ROOT / "docs" / "CONFIGURATION.md"
 HEAD = """# Settings
 
@@ -75,18 +85,23 @@ def sections(tree: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
     yield from tables.items()
 
 
-def main() -> int:
-    """Write or check the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is out of date; write nothing")
-    options = parser.parse_args()
+def run(arguments: list[str]) -> int:
+    """Write or check the page; return the exit code."""
+    parser = CommandLine(__doc__)
+    parser.add_argument("--check", action="store_true", help="only check the page; write nothing")
+    options = parser.parse_args(arguments)
     wanted = page()
     if options.check:
         is_current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == wanted
         print("docs/CONFIGURATION.md is up to date" if is_current else "out of date: run tools/document_settings.py")
-        return 0 if is_current else 1
-    PAGE.write_text(wanted, encoding="utf-8")
+        return 0 if is_current else EXIT_OUT_OF_DATE
+    write_atomically(PAGE, wanted.encode())
     return 0
+
+
+def main() -> int:
+    """Run the tool as a process; its module docstring lists the exit codes."""
+    return finish("document_settings", run)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
     python tools/export_model.py runs/default --push-to-hub OWNER/NAME --private
     python tools/export_model.py runs/default/checkpoint_epoch_25 --output my_model --format onnx
 
-MODEL is any form of ours: final_model.pt, checkpoint_*, final_model/ or a run directory. The card tells what the run's
-own record holds, and what tools/verify_hlbd_model.py --json found (docs/EXPORT.md).
+MODEL is a final_model.pt, a checkpoint_*, a final_model/ or a run directory. The card reports what the run's record
+holds and what tools/verify_hlbd_model.py --json found (docs/EXPORT.md).
 
-Exit code: 0, or 2 for input that cannot be used and for a push that failed.
+Exit code: 0, or 2 for unusable input and for a push that failed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from training.settings.hub import fault_of_repo
 FORMATS = ("huggingface", "onnx")
 WHY_NOT_GGUF = (
     "--format gguf: there is no such export. GGUF files are read by llama.cpp, which builds the networks that it knows "
-    "by name; APT is none of them (each head computes a temperature and a gate at every token), nor is its tokenizer. "
-    "Use --format huggingface or onnx"
+    "by name; APT is not one of them (each head computes a temperature and a gate at every token), and neither is its "
+    "tokenizer. Use --format huggingface or onnx"
 )
 
 
@@ -38,8 +38,8 @@ def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", type=path_given, help="model file, checkpoint, or directory")
-    add("--output", metavar="DIR", type=path_given, help="directory to write; there must be none")
-    add("--overwrite", action="store_true", help="replace a model directory that is there")
+    add("--output", metavar="DIR", type=path_given, help="directory to write; it must not exist")
+    add("--overwrite", action="store_true", help="replace a model directory that exists")
     add(
         "--format",
         default="huggingface",
@@ -52,12 +52,16 @@ def _parser() -> CommandLine:
         help="verifier's report (default: verification.json of the run)",
     )
     add("--push-to-hub", metavar="REPO", help="upload it to this repository of the Hugging Face Hub, OWNER/NAME")
-    add("--private", action="store_true", help="the repository is private; one that is there must be")
+    add("--private", action="store_true", help="make the repository private; an existing one must be private")
     return parser
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError before anything is written."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used; nothing has been written then.
+    """
     args = _parser().parse_args(arguments)
     repo: str | None = args.push_to_hub
     _refuse_contradictions(args)
@@ -73,7 +77,7 @@ def run(arguments: list[str]) -> int:
 
         check_onnx()
     if repo is not None:
-        _told_with_flag(repo, find_token)
+        _naming_the_flag(repo, find_token)
     if args.output is not None:
         _refuse_foreign_directory(args.output, args.overwrite)
     trained = load_trained_model(args.model)
@@ -86,12 +90,12 @@ def run(arguments: list[str]) -> int:
         if args.output is not None:
             print(f"exported {trained.origin} to {directory}/ ({args.format})")
         if repo is not None:
-            print(f"pushed   {_told_with_flag(repo, lambda: push(directory, repo, args.private))}")
+            print(f"pushed   {_naming_the_flag(repo, lambda: push(directory, repo, args.private))}")
     return 0
 
 
-def _told_with_flag(repo: str, step: Callable[[], str]) -> str:
-    """Do a step of publishing; its error names the flag."""
+def _naming_the_flag(repo: str, step: Callable[[], str]) -> str:
+    """Do one step of publishing; if it fails, name the flag in the error."""
     from training.publish.hub_refusals import HubError
 
     try:
@@ -111,31 +115,31 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
     if args.private and args.push_to_hub is None:
         raise UserError("--private says who may see what is pushed, and nothing is; add --push-to-hub OWNER/NAME")
     if args.push_to_hub is not None and (fault := fault_of_repo(args.push_to_hub)) is not None:
-        raise UserError(f"--push-to-hub {args.push_to_hub!r} is no repository of the Hub: it {fault}")
+        raise UserError(f"--push-to-hub {args.push_to_hub!r} is not a repository of the Hub: it {fault}")
 
 
 def _refuse_foreign_directory(path: Path, overwrite: bool) -> None:
-    """What is at `path` is replaced whole, so it must be nothing, or a model directory that the user gives up."""
+    """Refuse a path with anything in it, except a model that the user wants replaced: the export replaces it whole."""
     from apt_model.errors import ModelError
     from apt_model.portable import load_portable
 
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise UserError(f"--output {path}: this is no directory; choose another")
+        raise UserError(f"--output {path}: this is not a directory; choose another")
     if path.resolve() == Path.cwd() or not path.name:
-        raise UserError(f"--output {path}: the export would replace the directory that you are in; choose another")
+        raise UserError(f"--output {path}: the export would replace the working directory; choose another")
     if not path.exists() or not any(path.iterdir()):
         return
     try:
         load_portable(path)
     except ModelError as error:
-        told = f"--output {path}: there are other files in it, and the export would replace them; choose another"
-        raise UserError(told) from error
+        message = f"--output {path}: there are other files in it, and the export would replace them; choose another"
+        raise UserError(message) from error
     if not overwrite:
         raise UserError(f"--output {path}: there is a model in it already; replace it (--overwrite) or choose another")
 
 
 def main() -> int:
-    """Command line entry: see the module's text for exit codes."""
+    """Run the tool as a process; its module docstring lists the exit codes."""
     return finish("export_model", run)
 
 

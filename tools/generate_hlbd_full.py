@@ -16,6 +16,7 @@ if str(ROOT) not in sys.path:
 from tools.command_line import CommandLine, finish, path_given, whole_number
 from tools.datasets.hlbd_full import dataset
 from tools.datasets.hlbd_full.space import space
+from tools.figures.output_file import check_writable, write_atomically
 from training.errors import UserError
 
 
@@ -36,12 +37,21 @@ def _parser() -> CommandLine:
         help="held-out file (default: beside the training file, with _Heldout)",
     )
     add("--size", metavar="N", default=str(dataset.DEFAULT_SIZE), help="training concepts (default: %(default)s)")
-    add("--seed", metavar="N", default=str(dataset.DEFAULT_SEED), help="which are chosen (default: %(default)s)")
+    add(
+        "--seed",
+        metavar="N",
+        default=str(dataset.DEFAULT_SEED),
+        help="decides which are chosen (default: %(default)s)",
+    )
     return parser
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError, with nothing written."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used; nothing has been written then.
+    """
     args = _parser().parse_args(arguments)
     size, seed = whole_number("--size", args.size, 1), whole_number("--seed", args.seed, 0)
     output: Path = args.output
@@ -49,9 +59,9 @@ def run(arguments: list[str]) -> int:
     _check(output, held_out)
     try:
         built = dataset.build(size, seed)
-        dataset.write(output, dataset.training_file(built, seed))
-        dataset.write(held_out, dataset.held_out_file(built, seed))
-    except (ValueError, OSError) as error:
+        write_atomically(output, dataset.training_file(built, seed).encode())
+        write_atomically(held_out, dataset.held_out_file(built, seed).encode())
+    except ValueError as error:
         raise UserError(str(error)) from error
     print(f"{output}: {len(built.training)} concepts of {len(space())} that the lexicon makes")
     print(f"{held_out}: {len(built.held_out)} held-out samples")
@@ -61,15 +71,12 @@ def run(arguments: list[str]) -> int:
 def _check(output: Path, held_out: Path) -> None:
     if output.resolve() == held_out.resolve():
         raise UserError(f"--held-out-output {held_out} is the training file itself; give another name")
-    for option, path in (("--output", output), ("--held-out-output", held_out)):
-        if not path.parent.is_dir():
-            raise UserError(f"{option} {path}: the folder {path.parent} does not exist; create it first")
-        if path.is_dir():
-            raise UserError(f"{option} {path} is a folder; give a file name")
+    check_writable("--output", output)
+    check_writable("--held-out-output", held_out)
 
 
 def main() -> int:
-    """Command line entry: 0 when both files are written, 2 with one line on stderr when they cannot be."""
+    """Run the tool as a process: 0 when both files are written, 2 with one line on stderr when they cannot be."""
     return finish("generate_hlbd_full", run)
 
 

@@ -11,7 +11,6 @@ no file of any size or seed holds a fact that the held-out files reserve.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tools.datasets.hlbd_hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES
 from tools.datasets.hlbd_hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
 from tools.datasets.hlbd_hardcore.modules import MODULES
 from tools.datasets.hlbd_hardcore.weights import read_weights
+from tools.figures.output_file import check_writable
 from training.errors import UserError
 
 _NAMES = {1: "HLBD_Hardcore_Full.json", 2: "HLBD_Hardcore_Full_V2.json"}
@@ -38,7 +38,7 @@ def _parser() -> CommandLine:
     add(
         "--weights",
         metavar="M=X,…",
-        help="rows of a module beside the others', such as arithmetic=2,reverse_english=0.5 (default: 1 each)",
+        help="rows of a module relative to the others, such as arithmetic=2,reverse_english=0.5 (default: 1 each)",
     )
     add("--output", metavar="FILE", type=path_given, help="training file (default: in data/, see above)")
     add(
@@ -51,22 +51,12 @@ def _parser() -> CommandLine:
     return parser
 
 
-def _check_target(flag: str, path: Path) -> None:
-    """Refuse what can be seen to fail, so that not even the first of two files is written."""
-    try:
-        is_folder, has_parent = path.is_dir(), path.parent.is_dir()
-    except OSError as error:
-        raise UserError(f"{flag}: {path}: {error.strerror}; choose another name") from error
-    if is_folder:
-        raise UserError(f"{flag}: {path} is a folder; name a file in it")
-    if not has_parent:
-        raise UserError(f"{flag}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{flag}: {path.parent} is read-only for you; choose another folder")
-
-
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError; a file is written whole or not at all."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used, or a file cannot be written; a file is written whole or not at all.
+    """
     args = _parser().parse_args(arguments)
     asked_version = args.version or ("1" if args.size is None else "2")
     version = whole_number("--version", asked_version, min(SIZES), max(SIZES))
@@ -78,35 +68,30 @@ def run(arguments: list[str]) -> int:
     except ValueError as error:
         raise UserError(f"--weights: {error}") from error
     name = _NAMES[version]
-    if weights or (size, seed) != (SIZES[version], SEED):  # never in the place of a committed file, unless told to
+    if weights or (size, seed) != (SIZES[version], SEED):  # a committed file is replaced only on request
         marks = ("_Weighted" if weights else "") + (f"_Seed{seed}" if seed != SEED else "")
         name = f"HLBD_Hardcore_{size}{marks}.json"
     output: Path = args.output or ROOT / "data" / name
     held_out: Path | None = args.held_out_output
     if size < MIN_TRAINING_SIZE and held_out:
         raise UserError(f"--held-out-output needs --size of at least {MIN_TRAINING_SIZE}, got {size}")
-    _check_target("--output", output)
+    check_writable("--output", output)
     if size >= MIN_TRAINING_SIZE and held_out is None:
         held_out = output.with_name(f"{output.stem}_Heldout.json")
     if held_out:
-        _check_target("--held-out-output", held_out)
+        check_writable("--held-out-output", held_out)
         if held_out.resolve() == output.resolve():
-            raise UserError(f"--held-out-output: {held_out} is the training file; name another")
-    try:
-        write_training_file(output, version, size, seed, weights)
-        print(f"wrote {output}: {size} rows")
-        if held_out:
-            rows = write_held_out_file(held_out, output.name, version, size, seed, weights)
-            print(f"wrote {held_out}: {rows} held-out rows")
-    except OSError as error:  # its file name is the temporary one, which would tell the user nothing
-        folders = " or ".join(sorted({str(path.parent) for path in (output, held_out) if path}))
-        hint = "free some space or name another folder"
-        raise UserError(f"cannot write in {folders}: {error.strerror}; {hint}") from error
+            raise UserError(f"--held-out-output {held_out} is the training file; name another")
+    write_training_file(output, version, size, seed, weights)
+    print(f"wrote {output}: {size} rows")
+    if held_out:
+        rows = write_held_out_file(held_out, output.name, version, size, seed, weights)
+        print(f"wrote {held_out}: {rows} held-out rows")
     return 0
 
 
 def main() -> int:
-    """Command line entry: 0 when the files are written, 2 with one line on stderr when they cannot be."""
+    """Run the tool as a process: 0 when the files are written, 2 with one line on stderr when they cannot be."""
     return finish("generate_hlbd_hardcore", run)
 
 

@@ -4,9 +4,9 @@
     python tools/loss_landscape.py runs/default --directions random --budget 600 --output landscape.json
 
 Every height is a forward pass of the run's own model on samples of its own training data: 5 x 5 points first, then
-finer grids while the budget lasts. What was measured is kept in RUN/landscape/, and the next call goes on from there.
+finer grids while the budget lasts. The results are kept in RUN/landscape/, and the next call continues from there.
 
-Exit code: 0, or 2 for input that cannot be used or a run that has nothing to measure yet.
+Exit code: 0, or 2 for unusable input or a run that has nothing to measure yet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, number_between, path_given, whole_number
+from tools.command_line import CommandLine, finish, number_between, one_of, path_given, whole_number
 from training.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,18 +34,16 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("run_dir", metavar="RUN", type=path_given, help="a run directory, finished or at work")
+    add("run_dir", metavar="RUN", type=path_given, help="a run directory; the run may still be training")
     add("--output", metavar="FILE", type=path_given, help="draw the surface (.png) or write its numbers (.json)")
     add("--directions", choices=["pca", "random"], help="default: pca where the run has snapshots, else random")
-    add(
-        "--resolution", metavar="N", default="25", help="points of a side of the finest grid: 5, 9, 13, … (default: 25)"
-    )
-    add("--budget", metavar="SECONDS", default="60", help="stop measuring after this long (default: 60)")
+    add("--resolution", metavar="N", default="25", help="points per side of the finest grid: 5, 9, 13, … (default: 25)")
+    add("--budget", metavar="SECONDS", default="60", help="stop measuring after this time (default: 60)")
     add("--probe", metavar="N", default="64", help="training samples that the loss is measured on (default: 64)")
-    add("--span", metavar="X", default="1", help="makes the rectangle X times as wide and high (default: 1)")
-    add("--seed", metavar="N", default="0", help="of the probe and of random directions (default: 0)")
-    add("--checkpoint", metavar="PATH", type=path_given, help="the centre (default: the run's newest weights)")
-    add("--datasets", metavar="FILE", nargs="+", default=[], help="the run's data files, where they have moved")
+    add("--span", metavar="X", default="1", help="scale the measured rectangle by X (default: 1)")
+    add("--seed", metavar="N", default="0", help="seed of the probe and of random directions (default: 0)")
+    add("--checkpoint", metavar="PATH", type=path_given, help="weights at the centre (default: the run's newest)")
+    add("--datasets", metavar="FILE", nargs="+", default=[], help="the run's data files, if they have moved")
     add("--device", default="auto", help=f"{', '.join(DEVICES)} (default: the best one here)")
     add("--dpi", metavar="N", default="110", help="dots per inch of the picture (default: 110; 300 for print)")
     return parser
@@ -62,16 +60,17 @@ def _positive(flag: str, text: str) -> float:
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError before anything is written."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used; nothing has been written then.
+    """
     args = _parser().parse_args(arguments)
     probe, seed = whole_number("--probe", args.probe, 1), whole_number("--seed", args.seed, 0)
     resolution, dpi = whole_number("--resolution", args.resolution, 1), whole_number("--dpi", args.dpi, 20, 600)
     budget_seconds = _positive("--budget", args.budget)
     span = number_between("--span", args.span, 0.001, 1000.0, "widths")
-    if args.device not in DEVICES:
-        raise UserError(f"--device must be one of {', '.join(DEVICES)}, got {args.device!r}")
-    if args.output is not None and args.output.suffix.lower() not in OUTPUTS:
-        raise UserError(f"--output {args.output}: give a name that ends in {' or '.join(OUTPUTS)}")
+    one_of("--device", args.device, "device", DEVICES)
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
     from tools.figures.output_file import check_writable, write_atomically
@@ -80,8 +79,7 @@ def run(arguments: list[str]) -> int:
     from tools.landscape.study import Settings, study
     from tools.landscape.surface import dumps
 
-    if args.output is not None:
-        check_writable("--output", args.output)
+    check_writable("--output", args.output, OUTPUTS)
     settings = Settings(
         directions=args.directions,
         resolution=check_resolution(resolution),
@@ -93,7 +91,7 @@ def run(arguments: list[str]) -> int:
         device=args.device,
     )
     result = study(args.run_dir, settings, Budget(budget_seconds))
-    for line in _told(result, args.budget):
+    for line in _summary(result, args.budget):
         print(line)
     if args.output is not None and args.output.suffix.lower() == ".json":
         write_atomically(args.output, (dumps(result.surface.finest()) + "\n").encode())
@@ -108,8 +106,8 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _told(result: Result, budget: str) -> Iterator[str]:
-    """What was measured, and how far it can be trusted."""
+def _summary(result: Result, budget: str) -> Iterator[str]:
+    """Yield lines that say what was measured and how far it can be trusted."""
     whole = result.surface
     shown = whole.finest()
     yield (
@@ -121,8 +119,8 @@ def _told(result: Result, budget: str) -> Iterator[str]:
     else:
         first, second = whole.explained_variance
         yield (
-            f"plane     the path's two main directions: {first:.1%} and {second:.1%} of its squared distance from the "
-            "centre"
+            f"plane     the path's two main directions, which hold {first:.1%} and {second:.1%} of its squared "
+            "distance from the centre"
         )
     num_points = len(whole.path_steps)
     if num_points > 1:
@@ -135,26 +133,26 @@ def _told(result: Result, budget: str) -> Iterator[str]:
         if (gap == gap).all():
             worst = int(gap.argmax())
             yield (
-                f"          its loss and the plane's differ most at step {whole.path_steps[worst]}: "
+                f"          its loss differs most from the plane's at step {whole.path_steps[worst]}: "
                 f"{whole.path_loss[worst]:.4f} and {whole.path_plane_loss[worst]:.4f}"
             )
     else:
-        yield "path      the run has no weight snapshots (setting `snapshots`), so there is no path to show"
+        yield "path      the run has no weight snapshots (setting `snapshots`), so no path is shown"
     size = f"{len(shown.alphas)} x {len(shown.betas)}"
     if whole.finished:
-        source = f"{result.forward_passes} forward passes" if result.forward_passes else "all of it known already"
+        source = f"{result.forward_passes} forward passes" if result.forward_passes else "nothing new to measure"
         yield f"surface   {size} points in {whole.seconds:.1f} s ({source})"
     else:
         yield (
-            f"surface   {size} points so far: --budget {budget} s did not suffice for {whole.resolution} x "
-            f"{whole.resolution}; the same command goes on"
+            f"surface   {size} points so far: --budget {budget} s were not enough for {whole.resolution} x "
+            f"{whole.resolution}; the same command continues"
         )
     yield f"kept in   {result.file}"
 
 
 def main() -> int:
-    """Command line entry: see the module's text for exit codes."""
-    return finish("loss_landscape", run, "stopped; the same command goes on from what is kept")
+    """Run the tool as a process; its module docstring lists the exit codes."""
+    return finish("loss_landscape", run, "stopped; the same command continues from what is kept")
 
 
 if __name__ == "__main__":

@@ -3,20 +3,18 @@
 
     python tools/monitor_all_trainings.py                              # all runs below the working directory, live
     python tools/monitor_all_trainings.py runs /mnt/shared/runs --sort best
-    python tools/monitor_all_trainings.py runs --once                  # one table; also where the output is no terminal
+    python tools/monitor_all_trainings.py runs --once                  # one table; also if the output is not a terminal
     python tools/monitor_all_trainings.py runs --json                  # one JSON document (docs/MONITORING.md)
     python tools/monitor_all_trainings.py runs --figure comparison.png # one table, and the comparison as a picture
 
 It only reads, and costs the runs nothing. Ctrl-C leaves.
 
-Exit code: 0, or 2 for input that cannot be used.
+Exit code: 0, or 2 for unusable input.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 import time
 from pathlib import Path
@@ -26,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, number_between, path_given
+from tools.command_line import CommandLine, check_directory, finish, number_between, path_given, print_any_character
+from tools.figures.output_file import check_writable
 from tools.monitoring.order import ORDERS
 from training.errors import UserError
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from tools.runs.fleet import Fleet
 
 TABLE_WIDTH_ELSEWHERE = 160
-"""Columns of the table where the output is no terminal: all of them are shown."""
+"""Characters per line where the output is not a terminal: enough for every column of the table."""
 
 
 def _parser() -> CommandLine:
@@ -47,11 +46,11 @@ def _parser() -> CommandLine:
         nargs="*",
         help="where runs are searched (default: the working directory)",
     )
-    add("--once", action="store_true", help="print one table and leave")
-    add("--json", action="store_true", help="print one JSON document and leave")
-    add("--figure", metavar="FILE", type=path_given, help="draw the comparison as a PNG and leave")
+    add("--once", action="store_true", help="print one table and exit")
+    add("--json", action="store_true", help="print one JSON document and exit")
+    add("--figure", metavar="FILE", type=path_given, help="draw the comparison as a PNG and exit")
     add("--sort", choices=ORDERS, default="state", help="order of the table (default: %(default)s)")
-    add("--refresh", metavar="SECONDS", default="2", help="time between two looks (default: %(default)s)")
+    add("--refresh", metavar="SECONDS", default="2", help="time between updates (default: %(default)s)")
     add(
         "--stalled-after",
         metavar="SECONDS",
@@ -64,38 +63,27 @@ def _seconds(flag: str, text: str) -> float:
     return number_between(flag, text, 0.1, 86400.0, "seconds")
 
 
-def _check_directories(roots: list[Path]) -> None:
-    for root in roots:
-        if not root.is_dir():
-            what = "this is a file" if root.exists() else "there is no such directory"
-            raise UserError(f"{root}: {what}; give a directory with runs in it")
-
-
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used.
+    """
     args = _parser().parse_args(arguments)
     refresh = _seconds("--refresh", args.refresh)
     stalled_after = _seconds("--stalled-after", args.stalled_after) if args.stalled_after is not None else None
     roots = args.directories or [Path()]
-    _check_directories(roots)
-    if args.figure is not None:
-        if args.figure.suffix.lower() != ".png":
-            raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")
-        if not args.figure.parent.is_dir():
-            raise UserError(f"--figure {args.figure}: there is no folder {args.figure.parent}; create it first")
+    for root in roots:
+        check_directory(root, "give a directory with runs in it")
+    check_writable("--figure", args.figure, (".png",))
 
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.runs.fleet import Fleet
 
     fleet = Fleet(roots, stalled_after)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names hold characters that an old terminal's encoding lacks. JSON is UTF-8 whoever reads it.
-        sys.stdout.reconfigure(encoding="utf-8" if args.json else None, errors="replace")
+    print_any_character(as_json=args.json)
     if args.once or args.json or args.figure is not None or not sys.stdout.isatty():
-        try:
-            _look_once(fleet, args)
-        except BrokenPipeError:  # whoever read the output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _look_once(fleet, args)
         return 0
     from tools.monitoring.screen import watch
 
@@ -137,7 +125,7 @@ def _look_once(fleet: Fleet, args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Command line entry: see the module's text for exit codes."""
+    """Run the tool as a process; its module docstring lists the exit codes."""
     return finish("monitor_all_trainings", run)
 
 

@@ -1,12 +1,12 @@
-"""Verify a trained model: what it learned, what it memorised, and which shortcut it took.
+"""Verify a trained model: what it learned, what it memorised, and which shortcuts it took.
 
     python tools/verify_hlbd_model.py --model runs/default --dataset HLBD_Hardcore_Full_V2.json
     python tools/verify_hlbd_model.py --model final_model.pt --dataset D.json --json report.json --figure report.png
 
-MODEL is any form of ours: final_model.pt, checkpoint_*, final_model/ or a run directory. The questions of the
-training file show what is known, those of the held-out file what was understood (docs/VERIFIER.md).
+MODEL is a final_model.pt, a checkpoint_*, a final_model/ or a run directory. The questions of the training file show
+what the model knows, those of the held-out file what it understood (docs/VERIFIER.md).
 
-Exit code: 0, or 2 for input that cannot be used, or 3 with --fail-on-shortcut when a shortcut was found.
+Exit code: 0, or 2 for unusable input, or 3 with --fail-on-shortcut when a shortcut was found.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, path_given, whole_number
-from training.errors import UserError
+from tools.command_line import CommandLine, finish, one_of, path_given, whole_number
 
 EXIT_SHORTCUT = 3
 DEFAULT_SAMPLE = 10_000
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def _parser() -> CommandLine:
@@ -34,44 +34,54 @@ def _parser() -> CommandLine:
         "--held-out",
         metavar="FILE",
         nargs="+",
-        help="held-out files (default: the *_Heldout.json beside each dataset, if there is one)",
+        help="held-out files (default: the *_Heldout.json next to each dataset, if there is one)",
     )
     add(
         "--sample",
         metavar="N",
         default=str(DEFAULT_SAMPLE),
-        help="ask at most about N training and N held-out questions, evenly chosen (default: %(default)s)",
+        help="ask about N training and N held-out questions at most, evenly chosen (default: %(default)s)",
     )
-    add("--pairs", choices=["levels", "full"], default="levels", help="as in training (default: %(default)s)")
+    add(
+        "--pairs",
+        choices=["levels", "full"],
+        default="levels",
+        help="how concepts become questions, as in training (default: %(default)s)",
+    )
     add("--json", metavar="FILE", type=path_given, help="write the report as JSON")
     add("--figure", metavar="FILE", type=path_given, help="draw the report as a PNG")
     add("--fail-on-shortcut", action="store_true", help=f"exit with {EXIT_SHORTCUT} when a shortcut was found")
-    add("--batch-size", metavar="N", default="256", help="prompts per forward pass; changes no answer (default: 256)")
+    add(
+        "--batch-size",
+        metavar="N",
+        default="256",
+        help="prompts per forward pass; does not change the answers (default: 256)",
+    )
     add("--device", default="auto", help="cpu, cuda or mps (default: the best one here)")
     return parser
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError before anything is written."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used; nothing has been written then.
+    """
     args = _parser().parse_args(arguments)
     sample, batch_size = whole_number("--sample", args.sample, 1), whole_number("--batch-size", args.batch_size, 1)
-    if args.device not in ("auto", "cpu", "cuda", "mps"):
-        raise UserError(f"--device must be auto, cpu, cuda or mps, got {args.device!r}")
-    if args.figure is not None and args.figure.suffix.lower() != ".png":
-        raise UserError(f"--figure {args.figure}: the figure is a PNG; give a name that ends in .png")
+    one_of("--device", args.device, "device", DEVICES)
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
     from tools.figures.output_file import check_writable
-    from tools.verification.answerer import load_answerer
-    from tools.verification.held_out import load_questions
+    from tools.verification.questions.answerer import load_answerer
+    from tools.verification.questions.question_files import load_questions
     from tools.verification.report import write_json
     from tools.verification.table import lines
     from tools.verification.verification import verify
     from training.machine.device import pick_device
 
-    for flag, path in (("--json", args.json), ("--figure", args.figure)):
-        if path is not None:
-            check_writable(flag, path)
+    check_writable("--json", args.json)
+    check_writable("--figure", args.figure, (".png",))
     questions = load_questions(args.dataset, args.held_out, sample, args.pairs)
     longest = max(len(q.truth) for q in (*questions.train, *questions.held_out))
     answerer = load_answerer(args.model, longest, pick_device(args.device), batch_size)
@@ -91,7 +101,7 @@ def run(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    """Command line entry: see the module's text for exit codes."""
+    """Run the tool as a process; its module docstring lists the exit codes."""
     return finish("verify_hlbd_model", run)
 
 

@@ -8,10 +8,10 @@
     python tools/visualize_training.py --log-dir RUN --compare OTHER_RUN --theme paper
     python tools/visualize_training.py --log-dir RUN --mode offline --panel landscape --output landscape.png
 
-The landscape is a measured one: `python tools/loss_landscape.py RUN` measures it. It only reads, and costs the run
-nothing; live, it may be started before the run and outlives it. Ctrl-C or closing the window leaves.
+The landscape is shown once `python tools/loss_landscape.py RUN` has measured it. The tool only reads, and costs the run
+nothing; live, it may be started before the run and outlives it. Ctrl-C or closing the window ends it.
 
-Exit code: 0, or 2 for input that cannot be used.
+Exit code: 0, or 2 for unusable input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, number_between, one_of, path_given
+from tools.command_line import CommandLine, check_directory, finish, number_between, one_of, path_given
 from tools.figures.output_file import check_writable
 from training.errors import UserError
 from training.record.reporter import LOG_NAME, REPORT_NAME
@@ -41,7 +41,7 @@ DEFAULT_OUTPUT = Path("training_dashboard.png")
 STILL_DPI, FILM_DPI = 100.0, 75.0
 FILMS = (".gif", ".mp4")
 NICENESS = 10
-"""Of a viewer, where there is such a thing: beside a program at 0 it gets a tenth of a core that both want."""
+"""Niceness of a viewer: of a core that a program of niceness 0 wants too, it gets a tenth."""
 
 
 def _parser() -> CommandLine:
@@ -52,7 +52,7 @@ def _parser() -> CommandLine:
         metavar="DIR",
         type=path_given,
         required=True,
-        help="the run directory; live, it need not be there yet",
+        help="the run directory; live, it need not exist yet",
     )
     add("--mode", metavar="MODE", default="realtime", help="realtime or offline (default: %(default)s)")
     add(
@@ -63,7 +63,7 @@ def _parser() -> CommandLine:
         f"{DEFAULT_OUTPUT})",
     )
     add("--compare", metavar="DIR", type=path_given, nargs="+", default=[], help="runs whose loss curves are drawn too")
-    add("--refresh", metavar="SECONDS", default="2", help="time between two looks, realtime (default: %(default)s)")
+    add("--refresh", metavar="SECONDS", default="2", help="time between updates, realtime (default: %(default)s)")
     add("--theme", metavar="NAME", default="cyber", help="cyber, matrix, vaporwave or paper (default: %(default)s)")
     add(
         "--panel",
@@ -80,7 +80,7 @@ def _parser() -> CommandLine:
 
 
 def holds_run(directory: Path) -> bool:
-    """Whether a run has left its record there."""
+    """Return whether the directory holds the record of a run."""
     return (directory / LOG_NAME).is_file() or (directory / REPORT_NAME).is_file()
 
 
@@ -91,13 +91,13 @@ def _check_directories(args: argparse.Namespace) -> None:
     elif args.log_dir.exists() and not args.log_dir.is_dir():
         raise UserError(f"--log-dir {args.log_dir}: this is a file; give a run directory")
     for flag, directory in wanted:
-        if not directory.is_dir():
-            what = "this is a file" if directory.exists() else "there is no such directory"
-            raise UserError(f"{flag} {directory}: {what}; give a run directory")
+        check_directory(directory, "give a run directory", flag)
         try:
             is_run = holds_run(directory)
         except OSError as error:
-            raise UserError(f"{flag} {directory}: it cannot be read ({error.strerror}); mend that") from error
+            raise UserError(
+                f"{flag} {directory}: it cannot be read ({error.strerror}); change its permissions"
+            ) from error
         if not is_run:
             raise UserError(f"{flag} {directory}: there is no run in it (neither {LOG_NAME} nor {REPORT_NAME})")
 
@@ -105,18 +105,20 @@ def _check_directories(args: argparse.Namespace) -> None:
 def _check_output(args: argparse.Namespace) -> None:
     if args.output is None:
         if args.mode == "realtime" and args.dpi is not None:
-            raise UserError(f"--dpi {args.dpi}: a window has its screen's; add --output FILE.png")
+            raise UserError(f"--dpi {args.dpi}: a window has the resolution of its screen; add --output FILE.png")
         return
     suffix = args.output.suffix.lower()
     if args.mode == "realtime" and suffix != ".png":
         raise UserError(f"--output {args.output}: realtime keeps a .png up to date; for a film add --mode offline")
-    if suffix not in (".png", *FILMS):
-        raise UserError(f"--output {args.output}: give a name that ends in .png, .gif or .mp4")
-    check_writable("--output", args.output)
+    check_writable("--output", args.output, (".png", *FILMS))
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
+    """Run the command and return its exit code.
+
+    Raises:
+        UserError: the input cannot be used.
+    """
     args = _parser().parse_args(arguments)
     one_of("--mode", args.mode, "mode", MODES)
     refresh = number_between("--refresh", args.refresh, 0.1, 3600.0, "seconds")
@@ -131,15 +133,15 @@ def run(arguments: list[str]) -> int:
     from tools.dashboard.drawing_style import Pen
     from tools.dashboard.layout import panel_named
     from tools.dashboard.reader import Stage
-    from tools.figures.typeface import Typeface
+    from tools.figures.fonts import Typeface
 
     panel = panel_named(args.panel) if args.panel is not None else None
     pen, stage = Pen(theme, Typeface()), Stage(args.log_dir, args.compare)
     if args.mode == "offline":
         _offline(stage, pen, args.output or DEFAULT_OUTPUT, dpi, panel)
         return 0
-    _tell(pen)
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C leaves
+    _print_advice(pen)
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends it
         _watch(stage, pen, args.output, dpi, panel, refresh)
     return 0
 
@@ -149,7 +151,7 @@ def _watch(stage: Stage, pen: Pen, output: Path | None, dpi: float | None, panel
     if output is not None:
         from tools.dashboard.live import keep_rewriting
 
-        print(f"{output} is kept up to date; Ctrl-C leaves", file=sys.stderr)
+        print(f"{output} is kept up to date; Ctrl-C ends it", file=sys.stderr)
         _give_way()
         keep_rewriting(stage, pen, dpi or STILL_DPI, output, panel, refresh)
     else:
@@ -161,7 +163,7 @@ def _watch(stage: Stage, pen: Pen, output: Path | None, dpi: float | None, panel
 
 
 def _give_way() -> None:
-    """Where the run wants the same core as who watches it, the run goes first."""
+    """Lower the priority of this process, so that a run on the same core goes first."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
 
@@ -182,7 +184,7 @@ def _offline(stage: Stage, pen: Pen, path: Path, dpi: float | None, panel: str |
         from tools.dashboard.picture import save as save_picture
 
         save_picture(scene, pen, dpi or STILL_DPI, path, panel)
-    _tell(pen)
+    _print_advice(pen)
     print(f"wrote {path}", file=sys.stderr)
 
 
@@ -191,13 +193,13 @@ def _progress(done: int, total: int) -> None:
         print(f"\rframe {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
-def _tell(pen: Pen) -> None:
+def _print_advice(pen: Pen) -> None:
     for note in pen.typeface.advice():
         print(f"note   {note}", file=sys.stderr)
 
 
 def main() -> int:
-    """Command line entry: see the module's text for exit codes."""
+    """Run the tool as a process; its module docstring lists the exit codes."""
     return finish("visualize_training", run)
 
 

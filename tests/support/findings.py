@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.conftest import FrontDoor
-from tools.diagnosis.finding import Finding, Status
+from tools.diagnosis.findings import Finding, Status
 
 Row = dict[str, str]
 

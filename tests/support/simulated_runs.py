@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.parity.link import Link
+from tools.parity.divergence import Link
 from training.record.reporter import Event
 
 WIDTH = 8

@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.legend import Legend
 
 from tools.dashboard.theme import Theme
-from tools.figures.typeface import Typeface
+from tools.figures.fonts import Typeface
 
 SMALL, NORMAL, LARGE = 7.5, 8.5, 10.5
 """Points, on a figure of 12.8 by 7.2 inches."""

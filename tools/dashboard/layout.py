@@ -20,7 +20,7 @@ from tools.dashboard.drawing_style import LARGE, SMALL, Pen
 from tools.dashboard.frame import Scene
 from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
 from tools.dashboard.panels.status import scene_colour, scene_told
-from tools.runs.wording import shortened
+from tools.figures.wording import shortened
 
 WIDTH, HEIGHT = 12.8, 7.2
 """Inches: at 100 dots an inch 1280 x 720 pixels, the least in which everything can be read."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from apt_model.tokenizer import KNOWN_TAGS, SPECIALS, DynamicTagTokenizer
-from tools.diagnosis.command import ROOT, python_command, shown
-from tools.diagnosis.finding import Finding, Status
-from tools.verification.question import normalised
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import ROOT, python_command, shown
+from tools.verification.questions.question import normalised
 from training.errors import DataError
 from training.tasks.hlbd.files import LEVEL_TAGS, Corpus, Sample, load_corpus
 
@@ -25,7 +25,7 @@ COMMITTED = {
     "HLBD_Hardcore_Full_V2": ("tools/generate_hlbd_hardcore.py", "--version", "2"),
     "HLBD_Full_V2": ("tools/generate_hlbd_full.py",),
 }
-"""Training files that belong to the project -> the command that writes each, and its held-out file, anew."""
+"""Training files that belong to the project -> the command that writes each, and its held-out file, again."""
 HELD_OUT_ENDING = "_Heldout"
 
 _MODULES_SHOWN = 8
@@ -42,22 +42,26 @@ class DataFile:
 
     @classmethod
     def load(cls, path: Path) -> DataFile:
-        """Raises DataError with one line that says what is wrong and where."""
+        """Read a file.
+
+        Raises:
+            DataError: it cannot be used; the message is one line that says what is wrong and where.
+        """
         return cls(path, load_corpus([path]))
 
     @property
     def section(self) -> str:
-        """Heading of its findings."""
+        """The heading of its findings."""
         return section_of(self.path)
 
     @property
     def is_held_out(self) -> bool:
-        """Whether its questions are kept from training."""
+        """True if its questions are kept from training."""
         return is_held_out(self.path)
 
     @property
     def has_concepts(self) -> bool:
-        """Eight-level concepts instead of question rows."""
+        """True for eight-level concepts, False for question rows."""
         return self.corpus.num_entries < len(self.corpus.samples) or self.corpus.modules == ("concept",)
 
     @cached_property
@@ -66,14 +70,14 @@ class DataFile:
         return DynamicTagTokenizer.from_texts(texts(self.corpus.samples), self.corpus.tags)
 
     def place(self, sample: Sample) -> str:
-        """Where a sample stands: `module 'arithmetic', row 3` or `sample 12`."""
+        """Return the place of a sample: `module 'arithmetic', row 3` or `sample 12`."""
         if self.has_concepts:
             return f"sample {sample.entry}"
         return f"module {sample.module!r}, row {sample.entry - self._first_entries[sample.module]}"
 
     @cached_property
     def repeated(self) -> dict[str, list[Sample]]:
-        """Prompts that come more than once, each with all its samples."""
+        """Prompts that occur more than once, each with all its samples."""
         counts = Counter(s.prompt for s in self.corpus.samples)
         found: defaultdict[str, list[Sample]] = defaultdict(list)
         for s in self.corpus.samples:
@@ -95,24 +99,24 @@ class DataFile:
 
 
 def texts(samples: Iterable[Sample]) -> Iterator[str]:
-    """Prompts and answers."""
+    """Yield all prompts and answers."""
     for s in samples:
         yield s.prompt
         yield s.answer
 
 
 def section_of(path: Path) -> str:
-    """Heading of a file's findings."""
+    """Return the heading of a file's findings."""
     return f"data {shown(path)}"
 
 
 def is_held_out(path: Path) -> bool:
-    """Whether the name says that the file is kept from training."""
+    """Return whether the name says that the file is kept from training."""
     return path.stem.endswith(HELD_OUT_ENDING)
 
 
 def remedy(path: Path) -> str:
-    """How to get a sound file: the project's own are written anew, a user's own must be edited."""
+    """Return the fix for a faulty file: the project's own are generated again, a user's own must be edited."""
     generator = COMMITTED.get(path.stem.removesuffix(HELD_OUT_ENDING))
     if generator is not None and path.resolve().parent == DATA:
         return python_command(*generator)
@@ -120,13 +124,13 @@ def remedy(path: Path) -> str:
 
 
 def unreadable(path: Path, error: DataError) -> Finding:
-    """The finding of a file that the loader refuses."""
+    """Return the finding for a file that the loader refuses."""
     message = str(error).removeprefix(f"{path}: ")
     return Finding(section_of(path), "rows", Status.ERROR, message, remedy(path))
 
 
 def diagnose_file(file: DataFile) -> Iterator[Finding]:
-    """What can be said about a file without another one."""
+    """Yield the findings that need no other file."""
     yield _rows(file)
     yield _repeats(file)
     yield _contradictions(file)
@@ -155,24 +159,24 @@ def _rows(file: DataFile) -> Finding:
 
 
 def _repeats(file: DataFile) -> Finding:
-    """The same question with the same answer: training and every score count it double."""
+    """Find questions that are repeated with the same answer: training and every score count them twice."""
     repeats = {p: samples for p, samples in file.repeated.items() if len({s.answer for s in samples}) < len(samples)}
     if not repeats:
         return _ok(file, "duplicates", "none")
     details = tuple(f"{p!r}: {'; '.join(map(file.place, samples))}" for p, samples in repeats.items())
-    message = f"questions that come again with the same answer: {len(repeats):,}"
+    message = f"questions that are repeated with the same answer: {len(repeats):,}"
     facts = {"count": len(repeats)}
     return Finding(file.section, "duplicates", Status.WARNING, message, remedy(file.path), details, facts)
 
 
 def _contradictions(file: DataFile) -> Finding:
-    """One input with two answers: no model can get both right. The loader itself drops such samples of concepts."""
+    """Find inputs with two answers: no model can get both right. The loader itself drops such samples of concepts."""
     prompts = file.corpus.contradictions()
     ambiguous = sum(f.ambiguous for f in file.corpus.files)
     if not prompts and not ambiguous:
         return _ok(file, "contradictions", "none")
     if ambiguous:
-        message = f"samples left out of training, because their concept is told in several ways: {ambiguous:,}"
+        message = f"samples left out of training, because their concept has several wordings: {ambiguous:,}"
         facts = {"left_out": ambiguous}
         return Finding(file.section, "contradictions", Status.WARNING, message, remedy(file.path), facts=facts)
     details = tuple(
@@ -184,7 +188,7 @@ def _contradictions(file: DataFile) -> Finding:
 
 
 def _limit() -> int | None:
-    """The default of `--max-seq-len`; None without pydantic, which the dependencies' section reports."""
+    """Return the default of `--max-seq-len`; None without pydantic, which the section `dependencies` reports."""
     try:
         from apt_model.config import ModelConfig
     except ImportError:
@@ -194,7 +198,7 @@ def _limit() -> int | None:
 
 
 def _lengths(file: DataFile) -> Finding:
-    """Tokens of `[BOS] prompt [SEP] answer [EOS]`."""
+    """Compare the tokens of `[BOS] prompt [SEP] answer [EOS]` with the default limit."""
     tokenizer, limit, samples = file.tokenizer, _limit(), file.corpus.samples
     longest = 0
     too_long: list[tuple[Sample, int]] = []
@@ -227,13 +231,13 @@ def _vocabulary(file: DataFile) -> Finding:
 
 
 def _tags(file: DataFile) -> Finding:
-    """Tags that the program does not know: a new one is fine, a misspelt known one is a token that means nothing."""
+    """Find tags that the program does not know: a new one is fine, a misspelt known one is a meaningless token."""
     counts = Counter(w for text in texts(file.corpus.samples) if "[" in text for w in _BRACKETED.findall(text))
     unknown = sorted(counts.keys() - _FAMILIAR_TAGS)
     misspelt = {word: meant for word in unknown if (meant := _meant(word))}
     if misspelt:
         details = tuple(f"{word} ({counts[word]:,} times): did you mean {misspelt[word]}?" for word in sorted(misspelt))
-        message = f"unknown, and misspelt as it seems: {' '.join(sorted(misspelt))}"
+        message = f"unknown, probably misspelt: {' '.join(sorted(misspelt))}"
         return Finding(
             file.section, "tags", Status.WARNING, message, remedy(file.path), details, {"misspelt": dict(misspelt)}
         )
@@ -244,9 +248,9 @@ def _tags(file: DataFile) -> Finding:
 
 
 def _meant(word: str) -> str:
-    """The known tag that an unknown word in brackets seems to mean, or nothing.
+    """Return the known tag that an unknown word in brackets seems to mean, or an empty string.
 
-    Another case of the same letters always counts; a near miss only from four letters on: `[FR]` and `[KR]` differ.
+    The same letters in another case always count; a similar word only with four letters or more: `[FR]` is not `[KR]`.
     """
     by_upper = {tag.upper(): tag for tag in _FAMILIAR_TAGS}
     if word.upper() in by_upper:

@@ -1,4 +1,4 @@
-"""The data files together: what is missing, and whether what is held out is really unseen and readable."""
+"""The data files together: which are missing, and whether the held-out ones are really unseen and readable."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.diagnosis.command import python_command
 from tools.diagnosis.data_file import (
     COMMITTED,
     DATA,
@@ -19,17 +18,18 @@ from tools.diagnosis.data_file import (
     texts,
     unreadable,
 )
-from tools.diagnosis.finding import Finding, Status
-from tools.verification.question import Split, normalised
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import python_command
+from tools.verification.questions.question import Split, normalised
 from training.errors import DataError
 from training.tasks.hlbd.files import Sample, find_dataset
 
 DEFAULT = "HLBD_Hardcore_Full"
-"""What `train.py` reads when no file is named."""
+"""The file that `train.py` reads by default."""
 
 
 def data_paths(names: Sequence[str] | None) -> list[Path]:
-    """The files to look at: those named, else every .json file in data/.
+    """Return the files to check: those named, else every .json file in data/.
 
     Raises:
         DataError: a named file does not exist.
@@ -40,11 +40,11 @@ def data_paths(names: Sequence[str] | None) -> list[Path]:
 
 
 def diagnose_data(paths: Sequence[Path], complete: bool) -> Iterator[Finding]:
-    """Every file by itself, then every held-out file against the training files.
+    """Check every file by itself, then every held-out file against the training files.
 
     Args:
-        paths: the files to look at.
-        complete: these should be all files of the project, so a missing one is a finding.
+        paths: the files to check.
+        complete: True if these should be all files of the project, so that a missing one is a finding.
     """
     if complete:
         yield from _missing(paths)
@@ -78,7 +78,7 @@ def _load(path: Path) -> DataFile | DataError:
 
 
 def _partner(held_out: Path) -> Path:
-    """The training file of a held-out file."""
+    """Return the training file that belongs to a held-out file."""
     return held_out.with_name(f"{held_out.stem.removesuffix(HELD_OUT_ENDING)}{held_out.suffix}")
 
 
@@ -92,12 +92,12 @@ def _missing(paths: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _nothing_to_compare(file: DataFile, partner: Path) -> Finding:
-    message = f"not compared: its training file {partner.name} is not beside it or cannot be read"
+    message = f"not compared: its training file {partner.name} is not in the same folder or cannot be read"
     return Finding(file.section, "leaks", Status.WARNING, message, remedy(partner))
 
 
 def _leaks(file: DataFile, training: Sequence[DataFile]) -> Finding:
-    """Held-out questions that stand in a training file, compared as the verifier compares them."""
+    """Find held-out questions that are in a training file, compared as the verifier compares them."""
     questions = _unseen_by_design(file, training[0])
     details: list[str] = []
     leaking: set[str] = set()
@@ -110,15 +110,15 @@ def _leaks(file: DataFile, training: Sequence[DataFile]) -> Finding:
     if not leaking:
         names = training[0].path.name + (f" and {len(training) - 1} other training files" if training[1:] else "")
         return Finding(file.section, "leaks", Status.OK, f"none into {names}", facts=facts)
-    message = f"held-out questions that stand in a training file: {len(leaking):,}; scores on them mean nothing"
+    message = f"held-out questions that are in a training file: {len(leaking):,}; scores on them mean nothing"
     return Finding(file.section, "leaks", Status.ERROR, message, remedy(file.path), tuple(details), facts)
 
 
 def _unseen_by_design(file: DataFile, training: DataFile) -> list[Sample]:
-    """The samples that training must not have.
+    """Return the samples that must not be in the training file.
 
-    A question row must be new, whatever its kind. A concept that is paraphrased keeps its name, so its prompts are
-    known; what must be new is the way it is told, and it leaks only if training has every one of its answers too.
+    A question row of any kind must be new. A paraphrased concept keeps its name, so its prompts are known; its wording
+    must be new, and it leaks only if the training file has all of its answers too.
     """
     samples = file.corpus.samples
     if not file.has_concepts:
@@ -131,7 +131,7 @@ def _unseen_by_design(file: DataFile, training: DataFile) -> list[Sample]:
 
 
 def _characters(file: DataFile, training: DataFile) -> Finding:
-    """Characters and tags that a model of the training file cannot read or write."""
+    """Find characters and tags that a model trained on the training file cannot read or write."""
     unknown = training.tokenizer.unknown(texts(file.corpus.samples))
     new_tags = sorted(set(file.tokenizer.tags) - set(training.tokenizer.tags))
     facts = {"unknown_characters": dict(sorted(unknown.items())), "unknown_tags": new_tags}

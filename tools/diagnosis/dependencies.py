@@ -1,4 +1,4 @@
-"""Packages: the core ones against pyproject.toml and the pins, the extras with the command that brings them.
+"""Packages: the core ones against pyproject.toml and the pins, the extras with the command that installs them.
 
 Nothing heavy is imported: what is installed is read from the packages' metadata.
 """
@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.diagnosis.command import ROOT, pip_command
-from tools.diagnosis.finding import Finding, Status
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import ROOT, pip_command
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -22,9 +22,9 @@ SECTION = "dependencies"
 
 
 def diagnose_dependencies(root: Path = ROOT) -> Iterator[Finding]:
-    """One finding for each core package and each extra of the project in `root`."""
+    """Check each core package and each extra of the project in `root`."""
     try:
-        import packaging  # noqa: F401  # matplotlib brings it
+        import packaging  # noqa: F401  # installed with matplotlib
     except ImportError:
         yield Finding(SECTION, "packaging", Status.ERROR, "not installed, so no version can be compared", pip_command())
         return
@@ -36,7 +36,7 @@ def diagnose_dependencies(root: Path = ROOT) -> Iterator[Finding]:
         return
     pins = _pins(root / "constraints.txt")
     if not pins:
-        message = "constraints.txt is missing or empty: versions that were never tried together may be installed"
+        message = "constraints.txt is missing or empty: versions that were never tested together may be installed"
         yield Finding(SECTION, "constraints.txt", Status.WARNING, message, "git checkout -- constraints.txt")
     for requirement in _requirements(project["dependencies"]):
         yield _core_package(requirement, pins)
@@ -47,7 +47,7 @@ def diagnose_dependencies(root: Path = ROOT) -> Iterator[Finding]:
 
 
 def _requirements(texts: Sequence[str]) -> list[Requirement]:
-    """Those that apply to this machine."""
+    """Parse requirements; return those that apply to this machine."""
     from packaging.requirements import Requirement
 
     parsed = map(Requirement, texts)
@@ -55,7 +55,7 @@ def _requirements(texts: Sequence[str]) -> list[Requirement]:
 
 
 def _expanded(extra: str, extras: Mapping[str, Sequence[str]], project: str) -> list[str]:
-    """The packages of an extra; `apt-trainer[data]` in it stands for the packages of that extra."""
+    """Return the packages of an extra; `apt-trainer[data]` in it stands for the packages of that extra."""
     own = re.compile(rf"{re.escape(project)}\[(.+)\]")
     found: list[str] = []
     for text in extras[extra]:
@@ -68,7 +68,7 @@ def _expanded(extra: str, extras: Mapping[str, Sequence[str]], project: str) -> 
 
 
 def _pins(path: Path) -> dict[str, str]:
-    """Normalised package name -> pinned version."""
+    """Read the pins: normalised package name -> version."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -89,7 +89,7 @@ def _installed(name: str) -> str | None:
 
 
 def _is_pinned(installed: str, pin: str | None) -> bool:
-    """Whether it is the pinned version; a build's name behind it (`2.13.0+cpu`) does not count."""
+    """Return whether it is the pinned version; the name of a build after it (`2.13.0+cpu`) does not count."""
     from packaging.version import Version
 
     return pin is None or Version(installed).public == Version(pin).public
@@ -105,13 +105,13 @@ def _core_package(requirement: Requirement, pins: Mapping[str, str]) -> Finding:
         message = f"{installed}, but {requirement.specifier} is needed"
         return Finding(SECTION, name, Status.ERROR, message, pip_command(), facts=facts)
     if not _is_pinned(installed, pin):
-        message = f"{installed}; constraints.txt pins {pin}, with which everything was tried"
+        message = f"{installed}; constraints.txt pins {pin}, the version that was tested"
         return Finding(SECTION, name, Status.WARNING, message, pip_command(), facts=facts)
     return Finding(SECTION, name, Status.OK, installed + (" (as pinned)" if pin else ""), facts=facts)
 
 
 def _extra(extra: str, requirements: Sequence[Requirement], pins: Mapping[str, str]) -> Finding:
-    """An extra may be missing; a package of it in a version that will not work is worth a warning."""
+    """Check one extra: it may be missing, but a package of it in a version that will not work is a warning."""
     subject = f"[{extra}]"
     versions = {r.name: _installed(r.name) for r in requirements}
     missing = [name for name, installed in versions.items() if installed is None]

@@ -1,4 +1,4 @@
-"""The machine: Python, cores, memory, disk, and what torch can do with them."""
+"""The machine: Python, cores, memory, disk, and how torch uses them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.diagnosis.command import ROOT, interpreter, pip_command, python_command, shown
-from tools.diagnosis.finding import Finding, Status
-from tools.diagnosis.machine import memory, size_text, usable_cores
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import ROOT, interpreter, pip_command, python_command, shown
+from tools.figures.wording import size_text
+from training.machine.limits import memory, usable_cores
 
 SECTION = "environment"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -24,7 +25,7 @@ _LITTLE_MEMORY = 2**30
 
 
 def diagnose_environment(paths: Sequence[Path]) -> Iterator[Finding]:
-    """Everything below the project: the interpreter, the machine, torch. `paths` say whose disks matter."""
+    """Check the interpreter, the machine and torch; the disks are those that hold `paths`."""
     yield _python()
     cores = usable_cores()
     yield Finding(SECTION, "cores", Status.OK, f"{cores} for this process", facts={"cores": cores})
@@ -34,7 +35,7 @@ def diagnose_environment(paths: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    """The interpreter; a system's own is not the one that `make setup` has installed everything for."""
+    """Check the interpreter: the system's own is not the one that `make setup` has installed everything for."""
     message = f"{platform.python_version()} ({shown(Path(sys.executable))}) on {platform.platform()}"
     own = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if sys.prefix == sys.base_prefix and own.exists():
@@ -47,18 +48,18 @@ def _memory() -> Finding:
     total, available = memory()
     facts = {"total_bytes": total, "available_bytes": available}
     if total is None:
-        return Finding(SECTION, "memory", Status.OK, "this system does not say how much there is", facts=facts)
+        return Finding(SECTION, "memory", Status.OK, "this system does not report how much there is", facts=facts)
     free = total if available is None else available
     message = f"{size_text(total)}" + (f", {size_text(available)} available" if available is not None else "")
     if free < _LITTLE_MEMORY:
         # The same curve as with batches of 32, in a quarter of the memory for activations.
         fix = python_command("train.py", "--batch-size", "8", "--gradient-accumulation-steps", "4")
-        return Finding(SECTION, "memory", Status.WARNING, f"{message}: little for training", fix, facts=facts)
+        return Finding(SECTION, "memory", Status.WARNING, f"{message}: not much for training", fix, facts=facts)
     return Finding(SECTION, "memory", Status.OK, message, facts=facts)
 
 
 def _disks(paths: Sequence[Path]) -> Iterator[Finding]:
-    """Free space below the paths, each disk once."""
+    """Check the free space at the paths, each disk once."""
     seen: set[int] = set()
     for path in paths:
         device = path.stat().st_dev
@@ -95,19 +96,19 @@ def _torch(cores: int) -> Iterator[Finding]:
         version = torch.__version__.partition("+")[0]
         fix = f"{interpreter()} -m pip install --force-reinstall --no-deps torch=={version}"
         if torch.version.cuda is not None:
-            fix = "nvidia-smi"  # the build is right, so the driver is what has to be looked at
+            fix = "nvidia-smi"  # the build is right, so the driver needs a look
         message = f"{there}, although this machine has an NVIDIA driver"
         yield Finding(SECTION, "torch", Status.WARNING, message, fix, facts=facts)
     else:
         yield Finding(SECTION, "torch", Status.OK, there, facts=facts)
     precision = pick_precision("auto", device)
-    told = "bf16: the hardware multiplies in it" if precision == "bf16" else "fp32: no hardware for bf16 here"
-    yield Finding(SECTION, "precision", Status.OK, f"auto takes {told}", facts={"auto": precision})
+    choice = "bf16: the hardware multiplies in it" if precision == "bf16" else "fp32: no hardware for bf16 here"
+    yield Finding(SECTION, "precision", Status.OK, f"auto takes {choice}", facts={"auto": precision})
     yield diagnose_threads(torch.get_num_threads(), cores)
 
 
 def diagnose_threads(threads: int, cores: int) -> Finding:
-    """Too many threads for the cores, or a variable that holds torch to fewer."""
+    """Check for too many threads for the cores, and for a variable that limits torch to fewer."""
     given = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
     said = "".join(f", {name}={value}" for name, value in given.items())
     facts = {"threads": threads, "cores": cores, "variables": given}

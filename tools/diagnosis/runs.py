@@ -1,4 +1,4 @@
-"""The runs on disk: how each ended, what it can be resumed from, what is damaged or left over."""
+"""The runs on disk: how each ended, what it can be resumed from, what is damaged, what a kill left behind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.diagnosis.command import pip_command, python_command, shown
-from tools.diagnosis.finding import Finding, Status
-from tools.diagnosis.machine import size_text
+from tools.diagnosis.findings import Finding, Status
+from tools.diagnosis.fix_commands import pip_command, python_command, shown
+from tools.figures.wording import size_text
 from tools.runs.search import find_runs
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, LOCK_NAME, MODEL_DIRECTORY
 from training.errors import CheckpointError
@@ -21,11 +21,11 @@ from training.storage.atomic import name_of_aside
 
 SECTION = "runs"
 SILENT_AFTER = 600.0
-"""Seconds without an update after which a run that is at work is suspected to hang."""
+"""Seconds without an update after which a running run is suspected to hang."""
 
 
 def diagnose_runs(roots: Sequence[Path]) -> Iterator[Finding]:
-    """Every run below the given directories."""
+    """Check every run below the given directories."""
     unreadable: list[OSError] = []
     found = list(find_runs(roots, unreadable))
     for error in unreadable:
@@ -46,7 +46,7 @@ def diagnose_runs(roots: Sequence[Path]) -> Iterator[Finding]:
 
 
 def diagnose_run(run_dir: Path) -> Iterator[Finding]:
-    """State, checkpoints, final model, leftovers and size of one run."""
+    """Check state, checkpoints, final model, leftovers and size of one run."""
     section = f"run {shown(run_dir)}"
     report = _record(run_dir)
     at_work = is_locked(run_dir)
@@ -67,7 +67,7 @@ def diagnose_run(run_dir: Path) -> Iterator[Finding]:
 
 
 def _record(run_dir: Path) -> dict[str, Any] | None:
-    """The run's snapshot, folded anew from the log where the report cannot be read."""
+    """Return the run's report, folded again from the event log where it cannot be read."""
     report = read_report(run_dir)
     if report is None and (run_dir / LOG_NAME).is_file():
         return Report.of(read_events(run_dir / LOG_NAME)).to_dict()
@@ -82,10 +82,10 @@ def _size(path: Path) -> int:
 
 
 def is_locked(run_dir: Path) -> bool:
-    """Whether a process is training in the directory: it holds the lock of its `RunDirectory`.
+    """Return whether a process is training in the directory: it holds the lock of its `RunDirectory`.
 
-    The probe takes a shared lock for an instant and changes nothing. A lock held on another computer is seen only
-    where the network file system passes locks on.
+    The check takes a shared lock for an instant and changes nothing. A lock held on another computer is seen only if
+    the network file system shares locks.
     """
     try:
         file = (run_dir / LOCK_NAME).open("rb+" if os.name == "nt" else "rb")
@@ -113,14 +113,14 @@ def _backend(report: dict[str, Any]) -> list[str]:
 
 
 def _resume(run_dir: Path, report: dict[str, Any]) -> str:
-    """The command that goes on with a run. Its own settings come along with its directory."""
+    """Return the command that resumes a run. The directory brings the run's own settings."""
     if not (run_dir / CONFIG_NAME).is_file():
         return "the run's own command with --resume (its settings were not recorded)"
     return python_command("train.py", *_backend(report), "--resume", run_dir)
 
 
-def _start_anew(run_dir: Path, report: dict[str, Any]) -> str:
-    """The command that deletes a run and starts it again with its own settings."""
+def _start_again(run_dir: Path, report: dict[str, Any]) -> str:
+    """Return the command that deletes a run and starts it again with its own settings."""
     if not (run_dir / CONFIG_NAME).is_file():
         return "the run's own command with --overwrite (its settings were not recorded)"
     own = ("--config", run_dir / CONFIG_NAME, "--run-dir", run_dir)
@@ -135,16 +135,16 @@ def _ago(seconds: float) -> str:
 
 
 def _progress(report: dict[str, Any]) -> str:
-    """`at step 360 of 360, epoch 20, loss 0.0123`."""
+    """Return the progress in words: `at step 360 of 360, epoch 20, loss 0.0123`."""
     latest = report.get("latest") or {}
     total = report.get("total_steps")
-    told = f"at step {report.get('step', 0)}" + (f" of {total}" if total is not None else "")
-    told += f", epoch {latest['epoch']}" if latest.get("epoch") is not None else ""
-    return told + (f", loss {latest['loss']:.4g}" if latest.get("loss") is not None else "")
+    text = f"at step {report.get('step', 0)}" + (f" of {total}" if total is not None else "")
+    text += f", epoch {latest['epoch']}" if latest.get("epoch") is not None else ""
+    return text + (f", loss {latest['loss']:.4g}" if latest.get("loss") is not None else "")
 
 
 def _state(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -> Finding:
-    """Finished, stopped, failed, running; or stale: it says running, but nobody works on it."""
+    """Check the state: finished, stopped, failed, running; or stale: recorded as running, but without a process."""
     said = report.get("state", "unknown")
     updated = report.get("updated_at")
     age = time.time() - updated if isinstance(updated, int | float) else None
@@ -157,7 +157,7 @@ def _state(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -
     elif said == "running" and age is not None and age > SILENT_AFTER:
         # Stopping it is the user's decision: it may only be slow.
         state, status, fix = "silent", Status.WARNING, f"tail -n 3 {shlex.quote(shown(run_dir / LOG_NAME))}"
-        message = f"silent: a process works on it and has reported nothing for long; {_progress(report)}{when}"
+        message = f"silent: a process works on it and has reported nothing for a long time; {_progress(report)}{when}"
     elif said == "failed":
         status, fix = Status.ERROR, _resume(run_dir, report)
         error = str(report.get("error", "no reason recorded")).splitlines()[0]
@@ -173,7 +173,7 @@ def _state(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -
 
 
 def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: bool) -> Iterator[Finding]:
-    """The newest checkpoint is read whole; of the others only the manifests."""
+    """Check the checkpoints: the newest is read whole, of the others only the manifests."""
     if at_work:
         names = [c.get("path") for c in report.get("checkpoints", [])]
         message = f"newest {names[-1]}; not read, because the run is at work" if names else "none yet"
@@ -200,7 +200,7 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
         return
     if good is None and report.get("state") != "finished":
         message = f"all {len(damaged)} are damaged: the run cannot be resumed"
-        fix = _start_anew(run_dir, report)
+        fix = _start_again(run_dir, report)
         yield Finding(section, "checkpoints", Status.ERROR, message, fix, details, facts)
         return
     message = (
@@ -215,7 +215,7 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
 
 
 def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
-    """The finished model in both its forms, read as the verifier does. Resuming a finished run writes them again."""
+    """Check both forms of the finished model, as the verifier reads them. Resuming a finished run writes them again."""
     try:
         from training.checkpoints.finished_model import load_trained_model
     except (ImportError, OSError):  # said above
@@ -235,7 +235,7 @@ def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterato
 
 
 def _leftovers(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
-    """What a kill left behind. The next resume tidies up; until then it only takes room."""
+    """Find what a kill left behind. The next resume cleans up; until then it only takes space."""
     asides = sorted(run_dir.glob(".checkpoint_*.old"))
     only_copies = [p for p in asides if not name_of_aside(p).exists()]
     found = sorted({*run_dir.glob(".*.tmp"), *asides} - {*only_copies})

@@ -1,6 +1,6 @@
-"""Whether two finished models have the same weights, bit for bit: `python -m tools.diagnosis.same_weights A B`.
+"""Compare the weights of two finished models, bit for bit: `python -m tools.diagnosis.same_weights A B`.
 
-The two quick_test scripts ask it of a run that was resumed and of one that nobody interrupted.
+The two quick_test scripts compare a run that was resumed with one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from training.errors import EXIT_BAD_INPUT, UserError
 
 
 def differing_tensors(ours: Path, theirs: Path) -> tuple[int, list[str]]:
-    """(number of tensors, names of those that differ or that only one model has).
+    """Return (number of tensors, names of those that differ or that only one model has).
 
     Raises:
-        CheckpointError: one of the two is no model of ours, or is damaged.
+        CheckpointError: one of the two is not a model of this project, or is damaged.
     """
     import torch
 
@@ -28,7 +28,7 @@ def differing_tensors(ours: Path, theirs: Path) -> tuple[int, list[str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0: the same; 1: not the same; 2: cannot be compared."""
+    """Compare two models; return exit code 0: the same, 1: not the same, 2: they cannot be compared."""
     if len(arguments) != 2:
         print("same_weights: give two models: final_model.pt, checkpoint_* or run directories", file=sys.stderr)
         return EXIT_BAD_INPUT

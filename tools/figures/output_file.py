@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from training.errors import UserError
 
 
-def check_writable(flag: str, path: Path) -> None:
+def check_writable(flag: str, path: Path | None, endings: Sequence[str] = ()) -> None:
     """Refuse an output path before hours of work, not after.
 
+    Args:
+        flag: the flag that named the path, for the message.
+        path: the file to be written; None passes: the flag was not given.
+        endings: suffixes that the file may have, in lower case (`.png`); empty: any.
+
     Raises:
-        UserError: it is a directory, or its folder is missing or read-only.
+        UserError: the path ends in something else, is a directory, or its folder is missing or read-only.
     """
-    if path.is_dir():
+    if path is None:
+        return
+    if endings and path.suffix.lower() not in endings:
+        raise UserError(f"{flag} {path}: give a name that ends in {' or '.join(endings)}")
+    try:
+        is_directory, has_folder = path.is_dir(), path.parent.is_dir()
+    except OSError as error:
+        raise UserError(f"{flag} {path}: {error.strerror}; choose another name") from error
+    if is_directory:
         raise UserError(f"{flag} {path}: this is a directory; name a file in it")
-    if not path.parent.is_dir():
+    if not has_folder:
         raise UserError(f"{flag} {path}: there is no folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{flag} {path}: the folder {path.parent} cannot be written to; choose another")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+def write_atomically(path: Path, content: bytes | Iterable[str]) -> None:
+    """Write a file whole or not at all: readers see the old file or the new one.
+
+    Args:
+        path: the file; one that is there is replaced.
+        content: the bytes, or pieces of text that are written as UTF-8 as they come, in constant memory.
 
     Raises:
         UserError: the disk is full or refuses.
     """
+    pieces = [content] if isinstance(content, bytes) else (piece.encode() for piece in content)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                file.writelines(pieces)
             temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
             temporary.replace(path)
         finally:

@@ -2,10 +2,10 @@
 
 **Random** (Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", arXiv 1712.09913). Each number is drawn
 from a normal distribution, then each *filter* of the direction is scaled to the Euclidean norm of the same filter of
-the weights, so that one unit means as much in each of them, whatever its scale. For a convolution a filter is what
-makes one output channel; for a matrix of a transformer it is the row that makes one output feature (of an embedding:
-the row of one token). Tensors of one axis (the gains of the norms) stay where they are, as Li et al. leave out norms
-and biases; a row of zeros stays too.
+the weights, so that one unit means the same in each of them, at any scale. For a convolution a filter is the part
+behind one output channel; for a matrix of a transformer it is the row behind one output feature (of an embedding:
+the row of one token). Tensors of one axis (the gains of the norms) are not moved, as Li et al. leave out norms and
+biases; nor is a row of zeros.
 
 **PCA** of the path. The offsets of the snapshots from the *centre* (not from their mean) are decomposed, so that the
 plane goes through the centre and no other plane through it lies nearer to the path, in squared distances. Directions
@@ -41,7 +41,7 @@ class Plane(NamedTuple):
 
 
 def random_plane(weights: FlatWeights, seed: int) -> Plane:
-    """Two filter-normalised directions, the same for a seed whatever the device.
+    """Return two filter-normalised directions, the same for a seed on any device.
 
     Raises:
         UserError: the model has no tensor of two axes.
@@ -65,9 +65,10 @@ def _random_direction(weights: FlatWeights, seed: int, number: int) -> Tensor:
 
 
 def path_plane(weights: FlatWeights, path: WeightPath) -> Plane:
-    """The first two principal directions of the path around the centre. The path begins where both are negative.
+    """Return the first two principal directions of the path around the centre; the path begins where both are negative.
 
-    By the Gram matrix of the offsets (P, P) in fp64: of the path, only a piece is in memory at a time.
+    They are computed from the Gram matrix of the offsets (P, P) in fp64, with one piece of the path in memory at a
+    time.
 
     Raises:
         UserError: too few snapshots, or all on one line: there is no plane.
@@ -96,16 +97,16 @@ def path_plane(weights: FlatWeights, path: WeightPath) -> Plane:
 
 
 class Projection(NamedTuple):
-    """Where the path lies, seen from a plane. The centre is not among its points."""
+    """The position of the path relative to a plane. The centre is not among its points."""
 
     on_plane: NDArray[np.float64]
     """(P, 2) coordinates of the nearest points of the plane."""
     distance: NDArray[np.float64]
-    """(P,) how far away they are."""
+    """(P,) their distances."""
 
 
 def project(plane: Plane, path: WeightPath) -> Projection:
-    """The nearest point of the plane for each snapshot, by least squares: directions need not be orthogonal."""
+    """Return the nearest point of the plane for each snapshot, by least squares: directions need not be orthogonal."""
     if not len(path):
         return Projection(np.zeros((0, 2)), np.zeros(0))
     directions = torch.stack([plane.first, plane.second]).cpu()

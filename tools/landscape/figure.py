@@ -1,4 +1,4 @@
-"""A surface as a picture: the terrain with the path over it, the map of it, and how true both are. Drawn off screen."""
+"""A surface as a picture: the terrain with the path, the map of it, and how exact both are. Drawn without a display."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
-from tools.figures.typeface import Typeface
 from tools.landscape.surface import Floats, Surface
 from training.errors import UserError
 
@@ -21,11 +21,11 @@ _COLOURS = "viridis"
 _TRUE, _ON_PLANE = "#cc3311", "#0077bb"
 _LEVELS = 16
 MAX_RATIO = 1e3
-"""Where the largest loss is more than so many times the smallest, heights are drawn by their logarithm."""
+"""Ratio of the largest loss to the smallest above which heights are drawn by their logarithm."""
 
 
 def draw(surface: Surface, run_name: str, path: Path, dpi: int = 110, typeface: Typeface | None = None) -> list[str]:
-    """Write the picture as a PNG; returns notes for the user.
+    """Write the picture as a PNG and return notes for the user.
 
     Raises:
         UserError: it cannot be written.
@@ -62,12 +62,12 @@ class Height:
         self.of_grid = np.ma.masked_invalid(self.of(losses))
 
     def of(self, losses: Floats) -> Floats:
-        """The heights of some losses; nan where they are not finite."""
+        """Return the heights of some losses; nan where they are not finite."""
         heights = np.log10(losses) if self.is_log else losses
         return np.where(np.isfinite(losses), heights, np.nan)
 
     def label(self, face: Typeface) -> str:
-        """Of the vertical axis."""
+        """Return the label of the vertical axis."""
         name = face.label("损失", "loss of a token")
         return f"log10 ({name})" if self.is_log else name
 
@@ -81,7 +81,7 @@ def _axis_names(surface: Surface, face: Typeface) -> tuple[str, str]:
 
 
 def _terrain(axes: Any, surface: Surface, height: Height, face: Typeface) -> None:
-    """The surface, contours beneath it, the path at its true losses and on the plane."""
+    """Draw the surface, contours beneath it, and the path at its true losses and on the plane."""
     alphas, betas = np.meshgrid(surface.alphas, surface.betas)
     heights = height.of_grid
     low, high = float(heights.min()), float(heights.max())
@@ -121,7 +121,7 @@ def _terrain(axes: Any, surface: Surface, height: Height, face: Typeface) -> Non
 
 
 def _map(figure: Figure, axes: Axes, surface: Surface, height: Height, face: Typeface) -> None:
-    """The same from above, with the path coloured by how far it is from the plane."""
+    """Draw the same from above."""
     if height.of_grid.max() > height.of_grid.min():
         filled = axes.contourf(surface.alphas, surface.betas, height.of_grid, levels=_LEVELS, cmap=_COLOURS, alpha=0.85)
         figure.colorbar(filled, ax=axes, label=height.label(face))
@@ -135,7 +135,7 @@ def _map(figure: Figure, axes: Axes, surface: Surface, height: Height, face: Typ
 
 
 def _truth(axes: Axes, surface: Surface, face: Typeface) -> None:
-    """Along the run: the true loss beside the plane's, and how far away the plane is."""
+    """Draw along the run the true loss, the loss on the plane, and the distance from the plane."""
     if len(surface.path_steps) < 2:
         axes.axis("off")
         axes.text(0.5, 0.5, face.label("没有权重快照，所以没有路径", "no weight snapshots, so no path"), ha="center")
@@ -146,9 +146,9 @@ def _truth(axes: Axes, surface: Surface, face: Typeface) -> None:
               label=face.label("平面上", "on the plane"))  # fmt: skip
     axes.set_xlabel(face.label("步", "step"))
     axes.set_ylabel(face.label("损失", "loss of a token"))
-    beside = axes.twinx()
-    beside.fill_between(steps, surface.path_distance / surface.center_norm * 100.0, color="#888888", alpha=0.25)
-    beside.set_ylabel(face.label("离平面", "distance from the plane, % of the weights"))
-    beside.set_ylim(bottom=0.0)
+    distance = axes.twinx()
+    distance.fill_between(steps, surface.path_distance / surface.center_norm * 100.0, color="#888888", alpha=0.25)
+    distance.set_ylabel(face.label("离平面", "distance from the plane, % of the weights"))
+    distance.set_ylim(bottom=0.0)
     axes.set_title(face.label("路径上平面有多真", "how true the plane is along the path"), fontsize=10)
     axes.legend(fontsize=9)

@@ -1,4 +1,4 @@
-"""A model's parameters as one vector: a point of the landscape is one addition, and none of its own is written."""
+"""A model's parameters as one vector: a point of the landscape is one addition; the model's tensors are not written."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from training.errors import CheckpointError
 
 _ALIGNMENT = 64
-"""Numbers. A tensor that began elsewhere could be computed with by another kernel, and so to other last bits."""
+"""Alignment in numbers. A tensor at another offset may be computed by another kernel, with other last bits."""
 
 
 class Place(NamedTuple):
-    """Where a parameter lies in the vector."""
+    """The position of a parameter in the vector."""
 
     name: str
     shape: tuple[int, ...]
@@ -26,10 +26,10 @@ class Place(NamedTuple):
 
 
 class FlatWeights:
-    """The parameters of a module, end to end, each beginning at a multiple of 64; what lies between is 0.
+    """The parameters of a module, end to end, each beginning at a multiple of 64; the gaps are 0.
 
     Args:
-        module: all its parameters have one dtype and lie on one device. A tied one is there once.
+        module: a module whose parameters have one dtype and are on one device. A tied parameter is there once.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -45,11 +45,11 @@ class FlatWeights:
             self.center[place.part] = parameter.detach().reshape(-1)
 
     def zeros(self) -> Tensor:
-        """A vector of as many zeros."""
+        """Return a vector of the same length with zeros."""
         return torch.zeros_like(self._at)
 
     def vector(self, weights: Mapping[str, Tensor], where: str) -> Tensor:
-        """Named tensors as one vector, in the module's dtype and on its device.
+        """Return named tensors as one vector, in the module's dtype and on its device.
 
         Raises:
             CheckpointError: other names or shapes than the module's; `where` names the file.
@@ -65,7 +65,7 @@ class FlatWeights:
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[None]:
-        """Within it the module computes with what `move_to` says. Its own tensors come back as they were, untouched."""
+        """Let the module compute with the weights of `move_to`; its own tensors come back untouched at the end."""
         own = [parameter.data for parameter in self._parameters]
         try:
             for place, parameter in zip(self.places, self._parameters, strict=True):
@@ -76,15 +76,15 @@ class FlatWeights:
                 parameter.data = data
 
     def move_to(self, weights: Tensor) -> None:
-        """Let the borrowed module have these weights."""
+        """Give the borrowed module these weights."""
         self._at.copy_(weights)
 
     def move_along(self, row: Tensor, direction: Tensor, amount: float) -> None:
-        """Let it have row + amount · direction."""
+        """Give the borrowed module the weights row + amount · direction."""
         torch.add(row, direction, alpha=amount, out=self._at)
 
     def digest(self) -> str:
-        """BLAKE2b of names, shapes and numbers at the centre."""
+        """Return the BLAKE2b hash of names, shapes and numbers at the centre."""
         state = hashlib.blake2b(repr([(p.name, p.shape) for p in self.places]).encode(), digest_size=16)
         state.update(self.center.cpu().view(torch.uint8).numpy().data)
         return state.hexdigest()

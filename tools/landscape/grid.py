@@ -13,9 +13,9 @@ LARGEST = 401
 
 
 def strides(resolution: int) -> tuple[int, ...]:
-    """Distances between the points of each grid, in points of the finest: 25 -> (6, 3, 1), that is 5, 9, 25 a side.
+    """Return the distances between the points of each grid, in points of the finest: 25 -> (6, 3, 1), 5, 9, 25 a side.
 
-    Each divides the one before, so a finer grid keeps every point of the coarser ones.
+    Each divides the one before it, so a finer grid keeps every point of the coarser ones.
     """
     stride = (resolution - 1) // COARSE
     found = [stride]
@@ -26,30 +26,29 @@ def strides(resolution: int) -> tuple[int, ...]:
 
 
 def check_resolution(resolution: int) -> int:
-    """The resolution, if a 5 x 5 grid lies in it.
+    """Return the resolution, if it contains a 5 x 5 grid.
 
     Raises:
-        UserError: it does not; names the nearest that does.
+        UserError: it does not; the message names the nearest one that does.
     """
     if (resolution - 1) % COARSE or not COARSE < resolution <= LARGEST:
         near = COARSE * round((min(max(resolution, COARSE + 1), LARGEST) - 1) / COARSE) + 1
         raise UserError(
             f"--resolution {resolution}: the points of a side must be one more than a multiple of {COARSE}, from "
-            f"{COARSE + 1} to {LARGEST}, so that a coarse grid of 5 x 5 lies in it; the nearest is {near}"
+            f"{COARSE + 1} to {LARGEST}, so that it contains a coarse grid of 5 x 5; the nearest is {near}"
         )
     return resolution
 
 
 def axis(low: float, high: float, resolution: int) -> NDArray[np.float64]:
-    """Evenly spaced values (resolution,) that reach from `low` or below to `high` or above, 0 exactly among them.
+    """Return evenly spaced values (resolution,) from `low` or below to `high` or above, with 0 exactly among them.
 
-    0 is a point of the coarsest grid too, for there the weights are the run's own. The spacing is the least that
-    does it.
+    0, where the weights are the run's own, is a point of the coarsest grid too. The spacing is the smallest possible.
 
     Args:
         low: 0 or less.
         high: 0 or more; not both are 0.
-        resolution: as `check_resolution` lets through.
+        resolution: a resolution that `check_resolution` accepts.
     """
     stride = (resolution - 1) // COARSE
     spacings: list[tuple[float, int]] = []

@@ -1,4 +1,4 @@
-"""A surface, measured coarse to fine within a budget, published as it grows, and gone on with where it was left."""
+"""Measuring a surface: coarse to fine within a budget, published as it grows, continued where it was interrupted."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tools.landscape.path import WeightPath
 from tools.landscape.surface import Surface
 
 PUBLISH_SECONDS = 5.0
-"""A grid that takes longer is published in between too, so that a kill loses little."""
+"""Seconds after which an unfinished grid is published too, so that a kill loses little."""
 
 
 @dataclass
 class Budget:
-    """Time that may be spent. It is kept up to the last forward pass, which is not broken off.
+    """The time that may be spent. Only the last forward pass may exceed it, because it is not broken off.
 
     Args:
-        seconds: from now.
-        clock: monotonic seconds.
+        seconds: seconds from now.
+        clock: returns monotonic seconds.
     """
 
     seconds: float
@@ -37,28 +37,28 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Seconds since it began."""
+        """Seconds since it started."""
         return self.clock() - self._began
 
     def allows(self, seconds: float) -> bool:
-        """Whether so much more still fits."""
+        """Return whether that many more seconds fit."""
         return self.spent + seconds <= self.seconds
 
 
 class _OutOfTimeError(Exception):
-    """Leaves the loops over points; what was measured until then is kept."""
+    """The signal that leaves the loops over points; the points measured until then are kept."""
 
 
 class Measurement:
-    """Measures what a surface lacks.
+    """The measurement of the points that a surface lacks.
 
     Args:
         weights: the model, whose own tensors are not written to.
-        loss: forward pass of the probe: mean loss of a token.
-        plane: through the weights' centre.
-        path: true losses are measured at its points.
-        surface: what is known already. Only the centre is measured whatever the budget.
-        publish: called with the surface as far as it is measured, after each finished grid at least.
+        loss: forward pass of the probe, returns the mean loss per token.
+        plane: the plane through the weights' centre.
+        path: the path, at whose points the true losses are measured.
+        surface: the surface with everything that is known already. The centre alone is measured at any budget.
+        publish: called with the surface as far as it is measured, at least after each finished grid.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Measurement:
         self.forward_passes = 0
 
     def run(self, budget: Budget) -> Surface:
-        """Measure until all is known or the budget is spent; returns and publishes the result."""
+        """Measure until everything is known or the budget is spent; publish and return the result."""
         self._budget = budget
         self._began = self._published = budget.clock()
         if self._surface.finished:
@@ -157,7 +157,7 @@ class Measurement:
 
 
 def _with_arrays_of_its_own(surface: Surface) -> Surface:
-    """What is written to while measuring is nobody else's."""
+    """Copy the arrays that are written to while measuring, so that nobody else sees them change."""
     return replace(
         surface,
         losses=surface.losses.copy(),

@@ -1,4 +1,4 @@
-"""The path of a run, as its weight snapshots tell it, read a piece at a time: it need not fit into memory."""
+"""The path of a run through its weight snapshots, read a piece at a time: it need not fit into memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.landscape.flat_weights import FlatWeights
 from training.errors import CheckpointError
 
 _PIECE = 1 << 18
-"""Numbers of a parameter that are worked on at a time, of each snapshot."""
+"""Numbers of each snapshot that are in memory at a time."""
 
 
 class Snapshot(NamedTuple):
@@ -27,7 +27,7 @@ class Snapshot(NamedTuple):
 
 
 class WeightPath:
-    """Snapshots of a run, seen from a centre.
+    """The snapshots of a run, as offsets from a centre.
 
     Args:
         snapshots: ascending by step; without the centre's own step, which is exact where a snapshot is rounded.
@@ -42,17 +42,17 @@ class WeightPath:
         return len(self.snapshots)
 
     def vector(self, number: int) -> Tensor:
-        """The weights of a snapshot.
+        """Return the weights of a snapshot.
 
         Raises:
-            CheckpointError: damaged, another model's, or gone since it was listed.
+            CheckpointError: it is damaged, of another model, or deleted since it was listed.
         """
         with self._opened([self.snapshots[number]]) as (file,):
             named = {place.name: _read(file, place.name) for place in self._weights.places}
             return self._weights.vector(named, str(self.snapshots[number].file))
 
     def offsets(self) -> Iterator[tuple[slice, Tensor]]:
-        """(part of the vector, what it is in each snapshot less what it is at the centre: (P, n) fp64 on the CPU).
+        """Yield (part of the vector, offsets of each snapshot from the centre there: (P, n) fp64 on the CPU).
 
         Raises:
             CheckpointError: as `vector`.
@@ -69,7 +69,7 @@ class WeightPath:
                     yield piece, rounded[:, start:end].double() - center[start:end].double()
 
     def digest(self) -> str:
-        """BLAKE2b of the steps and of the files' bytes."""
+        """Return the BLAKE2b hash of the steps and of the files' bytes."""
         state = hashlib.blake2b(digest_size=16)
         for step, path in self.snapshots:
             state.update(str(step).encode())

@@ -18,15 +18,17 @@ _BATCH = 64
 
 
 class Probe:
-    """Measures a model's mean loss of a token on fixed samples: in eval mode, in the weights' own precision, without
-    label smoothing; as a run's validation does it, but in fp32.
+    """Fixed samples on which a model's mean loss per token is measured.
+
+    It is measured as in a run's validation, but in the weights' own precision (fp32): in eval mode, without label
+    smoothing.
 
     Args:
         objective: makes the batches and the loss.
-        dataset: where the samples come from.
-        num_samples: how many, at most.
-        seed: decides which.
-        device: where the model lies.
+        dataset: the dataset that the samples are drawn from.
+        num_samples: number of samples at most.
+        seed: decides which samples are drawn.
+        device: the device that holds the model.
     """
 
     def __init__(self, objective: Objective, dataset: Any, num_samples: int, seed: int, device: torch.device) -> None:
@@ -39,13 +41,13 @@ class Probe:
         self._batches = [batch.to(device) for batch in on_host]
         self.num_samples = len(rows)
         self.num_tokens = sum(batch.weight for batch in on_host)
-        """Tokens that have a loss."""
+        """Number of tokens that have a loss."""
         self.digest = _digest(on_host)
-        """BLAKE2b of every tensor."""
+        """BLAKE2b hash of every tensor."""
 
     @torch.no_grad()
     def loss(self, model: nn.Module) -> float:
-        """One forward pass over all samples."""
+        """Return the mean loss per token, from one forward pass over all samples."""
         model.eval()
         losses = []
         for number, batch in enumerate(self._batches):

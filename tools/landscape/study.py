@@ -1,4 +1,4 @@
-"""The surface of a run: from the cache beside it, or measured, or gone on with."""
+"""The surface of a run: read from the cache in its directory, or measured, or continued."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ from training.errors import UserError
 from training.machine.device import pick_device
 
 VERSION = 1
-"""Of how a surface is measured: what was measured otherwise is not taken from the cache."""
+"""Version of the measuring method: a surface of another version is not taken from the cache."""
 MARGIN = 0.25
-"""How far the rectangle of a PCA plane goes beyond the path, as a share of the path's own width."""
+"""Margin of the rectangle of a PCA plane around the path, as a share of the path's own width."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a surface, besides the run."""
+    """The settings that decide a surface, in addition to the run."""
 
     directions: Directions | None = None
     """None: pca where the run has a path, else random."""
     resolution: int = 25
-    """Points of a side."""
+    """Points per side of the finest grid."""
     span: float = 1.0
-    """Factor on the rectangle: of random directions it reaches from -span to span, of pca it holds the path."""
+    """Factor on the size of the rectangle: from -1 to 1 for random directions, around the path for pca."""
     num_samples: int = 64
-    """Of the probe, at most."""
+    """Samples of the probe at most."""
     seed: int = 0
-    """Of the probe and of random directions."""
+    """Seed of the probe and of random directions."""
     checkpoint: Path | None = None
-    """The centre; None: the newest weights."""
+    """Weights at the centre; None: the newest."""
     datasets: Sequence[str] = ()
-    """Where the run's data lies now; empty: where it was."""
+    """Present paths of the run's data files; empty: they have not moved."""
     device: str = "auto"
     """cpu, cuda, mps, or the best one here."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A surface and how it came about."""
+    """A surface, and how it was obtained."""
 
     surface: Surface
     file: Path
-    """Where it is kept."""
+    """The file that keeps it."""
     forward_passes: int
-    """Made now; 0: all of it was known."""
+    """Forward passes of this call; 0: everything was known already."""
     num_samples: int
-    """Of the probe."""
+    """Samples of the probe."""
 
 
 def study(
@@ -68,13 +68,13 @@ def study(
     budget: Budget,
     on_surface: Callable[[Surface], None] = lambda surface: None,
 ) -> Result:
-    """Measure a run's surface as far as the budget goes, and keep it beside the run.
+    """Measure a run's surface as far as the budget goes, and keep it in the run's directory.
 
     Args:
-        run_dir: of any backend; the run may be at work.
-        settings: what is measured.
-        budget: reading and planning count too; the centre is measured in any case.
-        on_surface: called with the surface whenever it was published.
+        run_dir: run directory of any backend; the run may still be training.
+        settings: the settings of the surface.
+        budget: the time to spend, reading and planning included; the centre is measured in any case.
+        on_surface: called with the surface each time it was published.
 
     Raises:
         UserError: there is nothing to measure yet, or it cannot be read, or the result cannot be written.
@@ -110,7 +110,7 @@ def study(
 def _key(
     settings: Settings, directions: Directions, subject: Subject, weights: FlatWeights, path: WeightPath, probe: Probe
 ) -> str:
-    """16 hex digits of everything that a number of the surface depends on."""
+    """Return 16 hex digits, a hash of everything that a number of the surface depends on."""
     parts = (
         VERSION, weights.digest(), path.digest(), probe.digest, subject.step,
         subject.prepared.config.model.model_dump_json(),
@@ -120,7 +120,7 @@ def _key(
 
 
 def _read_if_there(file: Path) -> Surface | None:
-    """What the cache has; a file that cannot be read is measured anew."""
+    """Return the surface in the cache; None where it cannot be read, so that it is measured again."""
     try:
         return read_file(file)
     except UserError:
@@ -137,7 +137,7 @@ def _unmeasured(
     probe: Probe,
     key: str,
 ) -> Surface:
-    """Where will be measured: the grid, and the path with the centre in its place."""
+    """Return the points to be measured: the grid, and the path with the centre in its place."""
     projection = project(plane, path)
     steps = np.array([snapshot.step for snapshot in path.snapshots], dtype=np.int64)
     place = int(np.searchsorted(steps, subject.step))

@@ -1,4 +1,4 @@
-"""What is measured: a run's newest weights, its path and its data, found in the run's directory."""
+"""The subject of a landscape: a run's newest weights, its path and its data, found in the run's directory."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from training.tasks.protocol import Prepared, task_of
 
 @dataclass(frozen=True)
 class Subject:
-    """A run as a landscape needs it."""
+    """The parts of a run that a landscape needs."""
 
     model: nn.Module
     """Weights at the centre, on the CPU, in eval mode, in fp32."""
     step: int
     """Updates that its weights have had."""
     origin: Path
-    """Where they were read."""
+    """The file or directory that they were read from."""
     snapshots: Sequence[Snapshot]
-    """The path, without the centre's own step."""
+    """The snapshots of the path, without the centre's own step."""
     prepared: Prepared
     """Data and objective of the run."""
 
 
 def find_subject(run_dir: Path, checkpoint: Path | None = None, datasets: Sequence[str] = ()) -> Subject:
-    """The newest weights of a run of any backend: a checkpoint, a snapshot, else the final model.
+    """Find the newest weights of a run of any backend: a checkpoint, a snapshot, else the final model.
 
     Args:
-        run_dir: as `--run-dir` named it.
-        checkpoint: these weights instead: a path, or a name in `run_dir`.
-        datasets: where the run's data files lie now; empty: where they were.
+        run_dir: the directory that `--run-dir` named.
+        checkpoint: weights to take instead: a path, or a name in `run_dir`.
+        datasets: present paths of the run's data files; empty: they have not moved.
 
     Raises:
         UserError: there is nothing to measure yet, or it cannot be read, or the data is not what it was.
@@ -60,7 +60,7 @@ def find_subject(run_dir: Path, checkpoint: Path | None = None, datasets: Sequen
         return _read(run_dir, checkpoint, datasets)
     except OSError as error:  # no permission, a run that is deleted just now, a network disk that is away
         where = error.filename or run_dir
-        raise UserError(f"{where}: it cannot be read ({error.strerror or error}); mend that or try again") from error
+        raise UserError(f"{where}: it cannot be read ({error.strerror or error}); fix that or try again") from error
 
 
 def _read(run_dir: Path, checkpoint: Path | None, datasets: Sequence[str]) -> Subject:
@@ -81,7 +81,7 @@ def _named(run_dir: Path, checkpoint: Path) -> Path:
 
 def _newest(run_dir: Path) -> Path:
     found, faults = list_checkpoints(run_dir)
-    # Of the same step, the checkpoint: a snapshot is rounded.
+    # A checkpoint goes before a snapshot of the same step, which is rounded.
     candidates = [(step, 0, path) for step, path in snapshot_files(run_dir)] + [(s, 1, path) for s, path in found]
     if candidates:
         return max(candidates)[2]
@@ -91,12 +91,12 @@ def _newest(run_dir: Path) -> Path:
     if faults:
         raise faults[0][1]
     raise UserError(
-        f"{run_dir}: nothing to measure yet, it holds no checkpoint, no snapshot and no final model; wait for the first"
+        f"{run_dir}: nothing to measure yet: no checkpoint, no snapshot and no final model; wait for the first"
     )
 
 
 def _config(run_dir: Path) -> TrainingConfig:
-    """The run's settings; a backend's own section says nothing of the landscape."""
+    """Read the run's settings, without the section of its backend, which does not matter here."""
     path = run_dir / CONFIG_NAME
     if not path.is_file():
         raise UserError(f"{run_dir}: no {CONFIG_NAME} in it; give the directory of a run, as its --run-dir named it")
@@ -111,7 +111,7 @@ def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> Pre
     """Prepare the data and the objective as the run did.
 
     Raises:
-        UserError: the files are gone or hold something else, or the run had a dataset of the user's own.
+        UserError: the files are missing or hold something else, or the run had a dataset made in Python.
     """
     report: dict[str, Any] = read_report(run_dir) or {}
     if report and "data_fingerprint" not in report:

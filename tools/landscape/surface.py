@@ -1,9 +1,9 @@
-"""A measured loss surface, and the file that keeps it beside its run. No torch: a viewer reads it in milliseconds.
+"""A measured loss surface, and the file that keeps it in its run's directory. No torch: it is read in milliseconds.
 
     RUN/landscape/surface_<key>.json
 
-The key is a hash of the weights, the probe and the settings. A surface is published again and again while it grows,
-each time whole. Numbers are those of the measurement, bit for bit; `null`: not measured yet, `"inf"`: no finite loss.
+The key is a hash of the weights, the probe and the settings. A growing surface is published again and again, each time
+as a whole file. Numbers are exact, bit for bit; `null`: not measured yet, `"inf"`: the loss is not finite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.errors import UserError
 FORMAT = "apt-landscape"
 VERSION = 1
 KEPT = 16
-"""Files of surfaces beside a run; older ones are deleted."""
+"""Surfaces that are kept for a run; older ones are deleted."""
 
 Directions = Literal["pca", "random"]
 Floats = NDArray[np.float64]
@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Losses on a plane through a run's weights, and the run's path beside it.
+    """The losses on a plane through a run's weights, and the run's path projected onto it.
 
     The point (a, b) stands for the weights `centre + a * first direction + b * second direction`.
     """
@@ -52,9 +52,9 @@ class Surface:
     path_steps: NDArray[np.int64]
     """(P,) updates done at each point of the path, ascending; the centre is one of them."""
     path_plane: Floats
-    """(P, 2) where the nearest point of the plane lies."""
+    """(P, 2) coordinates of the nearest point of the plane."""
     path_distance: Floats
-    """(P,) how far away that is, as a Euclidean distance of weights."""
+    """(P,) distance to that point, as a Euclidean distance of weights."""
     path_loss: Floats
     """(P,) the true loss there, off the plane; nan: not measured yet."""
     path_plane_loss: Floats
@@ -64,31 +64,31 @@ class Surface:
     center: str
     """The file or directory whose weights these are."""
     center_norm: float
-    """Euclidean length of its weights: what distances can be compared with."""
+    """Euclidean length of its weights, to compare distances with."""
     probe_tokens: int
     """Tokens whose losses are averaged."""
     seconds: float
-    """Spent on measuring, over all commands that took part."""
+    """Seconds spent on measuring, over all commands that took part."""
     key: str
 
     @property
     def resolution(self) -> int:
-        """Points of a side, measured or not."""
+        """Points per side, measured or not."""
         return len(self.alphas)
 
     @property
     def finished(self) -> bool:
-        """Whether every point of grid and path is measured."""
+        """True if every point of grid and path is measured."""
         return not any(np.isnan(a).any() for a in (self.losses, self.path_loss, self.path_plane_loss))
 
     def finest(self) -> Surface:
-        """The finest grid of which every point is measured; where there is none, the coarsest with its gaps."""
+        """Return the finest grid of which every point is measured; if there is none, the coarsest with its gaps."""
         grids = [self.every(stride) for stride in strides(self.resolution)]
         whole = [grid for grid in grids if not np.isnan(grid.losses).any()]
         return whole[-1] if whole else grids[0]
 
     def every(self, stride: int) -> Surface:
-        """The coarser grid of every `stride`-th point."""
+        """Return the coarser grid of every `stride`-th point."""
         return replace(
             self,
             alphas=self.alphas[::stride],
@@ -98,13 +98,13 @@ class Surface:
 
 
 def read_surface(run_dir: Path, since: float = 0.0) -> Surface | None:
-    """The surface of a run that was published last, as far as it is measured (`Surface.finest`); None: there is none.
+    """Return the newest surface of a run, as far as it is measured (`Surface.finest`); None: there is none.
 
-    What cannot be read is passed over: it is another version's, no file of ours, or the disk refuses it now.
+    A file that cannot be read is skipped: another version wrote it, it is not a surface, or the disk refuses it now.
 
     Args:
-        run_dir: beside whose record it lies.
-        since: Unix seconds; what was published before is an earlier run's in the same directory.
+        run_dir: the run directory.
+        since: Unix seconds; an older surface belongs to an earlier run in the same directory.
     """
     for path in _newest_first(run_dir, since):
         try:
@@ -115,12 +115,12 @@ def read_surface(run_dir: Path, since: float = 0.0) -> Surface | None:
 
 
 def surface_path(run_dir: Path, key: str) -> Path:
-    """Where the surface with this key is kept."""
+    """Return the file that keeps the surface with this key."""
     return run_dir / LANDSCAPE_NAME / f"surface_{key}.json"
 
 
 def check_kept(path: Path) -> None:
-    """Refuse a place for a surface before it is measured, not after.
+    """Refuse a place that cannot keep a surface before the surface is measured, not after.
 
     Raises:
         UserError: it cannot be written to.
@@ -132,7 +132,7 @@ def check_kept(path: Path) -> None:
 
 
 def write_surface(path: Path, surface: Surface) -> None:
-    """Publish it: a reader sees the old one or the new one, whole.
+    """Publish a surface: a reader sees the old file or the new one, whole.
 
     Raises:
         UserError: the disk is full or refuses.
@@ -147,10 +147,10 @@ def write_surface(path: Path, surface: Surface) -> None:
 
 
 def read_file(path: Path) -> Surface:
-    """The whole surface in a file, gaps and all.
+    """Read the whole surface in a file, gaps included.
 
     Raises:
-        UserError: missing, damaged, or not a surface of ours.
+        UserError: the file is missing, damaged, or not a surface of this version.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -158,11 +158,11 @@ def read_file(path: Path) -> Surface:
             raise ValueError("another format or version")
         return _from_document(document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: no loss surface that can be read here ({error})") from error
+        raise UserError(f"{path}: not a readable loss surface ({error})") from error
 
 
 def dumps(surface: Surface) -> str:
-    """The surface as JSON."""
+    """Return the surface as JSON."""
     document = {"format": FORMAT, "version": VERSION}
     for name, value in asdict(surface).items():
         document[name] = _plain(value.tolist() if isinstance(value, np.ndarray) else value)
@@ -187,7 +187,7 @@ def _from_document(document: dict[str, Any]) -> Surface:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers that JSON has no words for -> null and "inf"."""
+    """Replace the numbers that JSON does not have by null and "inf"."""
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -196,14 +196,14 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """The inverse of `_plain`."""
+    """Undo `_plain`."""
     if isinstance(value, list):
         return [_numbers(inner) for inner in value]
     return math.nan if value is None else float(value)
 
 
 def _newest_first(run_dir: Path, since: float = 0.0) -> list[Path]:
-    """Those that are there: one may be deleted meanwhile, and a network disk may be away for a moment."""
+    """Return the surfaces that can be listed: one may be deleted meanwhile, a network disk may be away for a moment."""
     found: list[tuple[int, str, Path]] = []
     with suppress(OSError):
         for path in (run_dir / LANDSCAPE_NAME).glob("surface_*.json"):

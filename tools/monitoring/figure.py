@@ -16,14 +16,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tools.figures.log_scale import in_decades
+from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
-from tools.figures.typeface import Typeface
+from tools.figures.scales import in_decades
+from tools.figures.wording import cut, duration, figure, rate, shortened
 from tools.monitoring.leaderboard import Board, Entry
 from tools.runs.activity import spans
 from tools.runs.state import State
 from tools.runs.summary import RunSummary
-from tools.runs.wording import cut, duration, figure, rate, shortened
 
 GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"
 RUN_COLOURS = (

@@ -11,12 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tools.figures.wording import duration, figure, printable, rate
 from tools.monitoring.leaderboard import Board
 from tools.monitoring.sparkline import Glyphs, bar, sparkline
 from tools.runs.alerts import Alert, Kind
 from tools.runs.state import State
 from tools.runs.summary import RunSummary
-from tools.runs.wording import duration, figure, printable, rate
 
 STATE_STYLES = {
     State.RUNNING: "bold cyan",

@@ -1,4 +1,4 @@
-"""The certificate: which variants followed the reference's curve, how closely, and where that was found."""
+"""The certificate: which variants followed the reference's curve, how closely, and on which machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 
 from tools.figures.output_file import write_atomically
 from tools.parity.curve import Curve
-from tools.parity.difference import Difference
+from tools.parity.difference import Difference, Tolerance
 from tools.parity.divergence import Divergence
-from tools.parity.tolerance import Tolerance
 from tools.parity.variant import Variant
 
 SCHEMA_VERSION = 1
@@ -22,7 +21,7 @@ FORMAT = "apt-parity-certificate"
 
 
 class State(StrEnum):
-    """What became of a variant. Only `fail` fails the certificate."""
+    """The outcome of a variant. Only `fail` fails the certificate."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -32,12 +31,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """One variant beside the reference."""
+    """One variant, compared with the reference."""
 
     variant: Variant
     state: State
     reason: str
-    """Why it failed or was not run, in a line; empty for a pass."""
+    """Reason why it failed or was not run, in one line; empty for a pass."""
     command: tuple[str, ...] = ()
     exit_code: int | None = None
     seconds: float = 0.0
@@ -48,25 +47,25 @@ class Result:
 
     @property
     def is_bitwise(self) -> bool:
-        """Whether loss, gradient norm and weights were the same bits at each update."""
+        """True if loss, gradient norm and weights were the same bits at each update."""
         return bool(self.differences) and all(d.loss == d.grad_norm == d.weights == 0.0 for d in self.differences)
 
     @property
     def has_fingerprints(self) -> bool:
-        """Whether batches and weights could be compared, not only losses and gradient norms."""
+        """True if batches and weights could be compared, not only losses and gradient norms."""
         return bool(self.differences) and all(
             d.same_batch is not None and d.update is not None for d in self.differences
         )
 
     def largest(self, quantity: str) -> float | None:
-        """The largest difference of a quantity (`loss`, `grad_norm`, `update`) over all updates."""
+        """Return the largest difference of a quantity (`loss`, `grad_norm`, `update`) over all updates."""
         values = [getattr(d, quantity) for d in self.differences]
         return max((value for value in values if value is not None), default=None)
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """All variants, and what a reader needs to judge or repeat the comparison."""
+    """All variants, and the facts that a reader needs to judge or repeat the comparison."""
 
     created_at: str
     """UTC, ISO 8601."""
@@ -84,12 +83,12 @@ class Certificate:
 
     @property
     def passed(self) -> bool:
-        """Whether anything was compared and nothing failed."""
+        """True if anything was compared and nothing failed."""
         states = [result.state for result in self.results]
         return State.PASS in states and State.FAIL not in states
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON. Keys are only added within a schema version; null: not recorded, or not finite."""
+        """Return plain data for JSON. A schema version only ever gains keys; null: not recorded, or not finite."""
         return {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
@@ -138,13 +137,17 @@ def _result(result: Result) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no infinity and no NaN."""
+    """Replace infinity and NaN, which JSON does not have, by None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return [_plain(inner) for inner in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def write_json(certificate: Certificate, path: Path) -> None:
-    """Write the certificate as JSON. Raises UserError if it cannot be written."""
+    """Write the certificate as JSON.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     text = json.dumps(certificate.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
     write_atomically(path, (text + "\n").encode())

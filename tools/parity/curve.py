@@ -1,4 +1,4 @@
-"""The curve of a run, update by update, as its progress record tells it."""
+"""The curve of a run, update by update, read from its progress record."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Update:
     loss: float
     """Mean over the answer tokens of the global batch, before the update."""
     grad_norm: float
-    """Of the whole gradient, before clipping."""
+    """Norm of the whole gradient, before clipping."""
     learning_rate: float | None
     loss_tokens: int | None
     batch_hash: str | None
-    """Of the samples in the global batch, whatever their order."""
+    """Hash of the samples in the global batch, in any order."""
     weights: Fingerprint | None
     """Fingerprint of the weights after the update."""
     clipped: bool = False
@@ -36,21 +36,25 @@ class Update:
 
 @dataclass(frozen=True)
 class Curve:
-    """All updates of a run, oldest first, and what it said of itself."""
+    """All updates of a run, oldest first, and the facts that it recorded at its start."""
 
     updates: tuple[Update, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     weights_at_start: Fingerprint | None = None
-    """Before the first update, as this run saw them; None where they were not recorded."""
+    """Fingerprint before the first update of this run; None where it was not recorded."""
     earlier: tuple[Update, ...] = ()
-    """Updates before the first one: those of the run whose checkpoint this one went on from."""
+    """Updates before the first one: those of the run whose checkpoint this one resumed."""
 
     def at(self, step: int) -> Update:
-        """The update with this number. Raises StopIteration where there is none."""
+        """Return the update with this number.
+
+        Raises:
+            StopIteration: there is none.
+        """
         return next(update for update in self.updates if update.step == step)
 
     def weights_before(self, step: int) -> Fingerprint | None:
-        """Fingerprint that update `step` started from."""
+        """Return the fingerprint that update `step` started from."""
         first = self.weights_at_start or (self.earlier[-1].weights if self.earlier else None)
         return next((u.weights for u in reversed(self.updates) if u.step < step), first)
 
@@ -83,7 +87,7 @@ def _update(event: Mapping[str, Any]) -> Update:
 
 
 def _number(value: float | None) -> float:
-    """The record writes a number that is not finite as null."""
+    """Return NaN for null, which is how the record writes a number that is not finite."""
     return math.nan if value is None else float(value)
 
 

@@ -1,23 +1,27 @@
-"""How far a run lies from the reference at each update."""
+"""The differences between a run and the reference at each update, and the tolerances within which both are one curve.
+
+The tolerances are declared here and nowhere else.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tools.parity.curve import Curve, Fingerprint, Update
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One update of a run beside the reference's. None: one of the two did not record it."""
+    """The difference between one update of a run and the same update of the reference. None: one did not record it."""
 
     step: int
     same_batch: bool | None
     same_tokens: bool | None
-    """Whether both counted as many answer tokens, by which the loss is divided."""
+    """True if both counted the same number of answer tokens, by which the loss is divided."""
     loss: float
     """|run - reference| / |reference|; infinite where one of the two is not finite."""
     grad_norm: float
@@ -25,19 +29,19 @@ class Difference:
     learning_rate: float | None
     """As `loss`."""
     update: float | None
-    """How differently the weights moved: the largest difference of a fingerprint's movement over its usual movement.
+    """Difference of the weights' movement: the largest difference of a fingerprint's movement over its usual movement.
 
     The usual movement is the reference's median, scaled to this update's learning rate. So 1 means: as different as if
-    the update had been left out; a wrong rate or a wrong decay shows at once, long before the loss does.
+    the update had been left out; a wrong rate or a wrong decay shows at once, long before it shows in the loss.
     """
     weights: float | None
-    """How far the weights after the update lie apart, in usual movements: what the updates so far have added up to."""
+    """Distance of the weights after the update, in usual movements: the sum of the differences so far."""
     only_one_skipped: bool
     """One of the two left the update out because its loss or gradient was not finite."""
 
 
 def relative(value: float, reference: float) -> float:
-    """|value - reference| / |reference|; 0 for the same bits (or both NaN), infinite where only one is finite."""
+    """Return |value - reference| / |reference|; 0 for the same bits (or both NaN), infinite if only one is finite."""
     if value == reference or (math.isnan(value) and math.isnan(reference)):
         return 0.0
     if not (math.isfinite(value) and math.isfinite(reference)):
@@ -46,7 +50,7 @@ def relative(value: float, reference: float) -> float:
 
 
 def differences(run: Curve, reference: Curve) -> list[Difference]:
-    """The differences at the updates that both have, in the order of steps."""
+    """Return the differences at the updates that both have, in the order of steps."""
     theirs = {update.step: update for update in reference.updates}
     usual = _usual_movement(reference)
     # Where a schedule ends near zero, weights move by less than their own rounding.
@@ -74,7 +78,7 @@ def _difference(run: Curve, reference: Curve, ours: Update, other: Update, scale
 
 
 def movement(curve: Curve, update: Update) -> Fingerprint | None:
-    """What an update added to the fingerprint; None where it cannot be told."""
+    """Return the change of the fingerprint in an update; None where it was not recorded."""
     before, after = curve.weights_before(update.step), update.weights
     if before is None or after is None or len(before) != len(after):
         return None
@@ -82,7 +86,7 @@ def movement(curve: Curve, update: Update) -> Fingerprint | None:
 
 
 def _usual_movement(curve: Curve) -> list[float]:
-    """For each number of the fingerprint: the median of its absolute movement per unit of learning rate."""
+    """Return for each number of the fingerprint the median of its absolute movement per unit of learning rate."""
     moves: list[Fingerprint] = []
     for update in curve.updates:
         move = movement(curve, update)
@@ -100,7 +104,7 @@ def _same(ours: object, theirs: object) -> bool | None:
 
 
 def _apart(ours: Fingerprint | None, theirs: Fingerprint | None, scale: Sequence[float]) -> float | None:
-    """The largest |ours - theirs| / scale; None where there is nothing to compare."""
+    """Return the largest |ours - theirs| / scale; None where there is nothing to compare."""
     if ours is None or theirs is None or not scale or not len(ours) == len(theirs) == len(scale):
         return None
     largest = 0.0
@@ -109,3 +113,35 @@ def _apart(ours: Fingerprint | None, theirs: Fingerprint | None, scale: Sequence
             continue
         largest = max(largest, abs(a - b) / unit if unit and math.isfinite(a - b) else math.inf)
     return largest
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest differences that rounding explains; `Difference` says how each is measured."""
+
+    loss: float
+    """Relative."""
+    grad_norm: float
+    """Relative."""
+    update: float
+    """Difference of an update's movement, in units of a usual update."""
+    learning_rate: float = 1e-12
+    """Relative. It is computed from the step alone, in fp64."""
+
+    @property
+    def is_exact(self) -> bool:
+        """True if only identical numbers pass."""
+        return self.loss == self.grad_norm == self.update == 0.0
+
+
+EXACT = Tolerance(loss=0.0, grad_norm=0.0, update=0.0, learning_rate=0.0)
+"""The same backend with the same processes on the same CPU does the same sums in the same order."""
+
+BY_PRECISION: Mapping[str, Tolerance] = MappingProxyType({
+    # Another number of ranks or micro-batches sums in another order.
+    "fp32": Tolerance(loss=1e-5, grad_norm=1e-4, update=1e-3),
+    # Each micro-batch is rounded to eight bits by itself, so cutting a batch otherwise is another rounding.
+    "bf16": Tolerance(loss=2e-2, grad_norm=5e-2, update=0.2),
+})  # fmt: skip
+"""Precision of the forward pass -> the tolerance between different backends, a few times what was measured
+(docs/TRAINING_BACKENDS.md)."""

@@ -1,4 +1,4 @@
-"""The examination: a seed checkpoint by the reference, then each variant really runs on from it and is compared."""
+"""The examination: the reference writes a seed checkpoint, then each variant really resumes it and is compared."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 
 from tools.parity.certificate import Certificate, Result, State
 from tools.parity.curve import Curve, read_curve
-from tools.parity.difference import differences
+from tools.parity.difference import BY_PRECISION, EXACT, Tolerance, differences
 from tools.parity.divergence import find_divergence
 from tools.parity.front_door import Outcome, train
+from tools.parity.provenance import commit, hardware, versions
 from tools.parity.settings import SEED_STEPS, curve_hash, resolved
-from tools.parity.surroundings import commit, hardware, versions
-from tools.parity.tolerance import BY_PRECISION, EXACT, Tolerance
 from tools.parity.variant import REFERENCE, Variant, availability
 from training.backends.protocol import Availability
 from training.errors import ConfigError, UserError
@@ -25,7 +24,7 @@ from training.settings.tree import TrainingConfig
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant, and what is known of it before anything runs."""
+    """A variant, and the facts about it that are known before anything runs."""
 
     variant: Variant
     available: Availability
@@ -39,11 +38,11 @@ class Examination:
 
     Args:
         reference: the config that the reference runs.
-        candidates: what is compared with it.
+        candidates: the variants that are compared with it.
         steps: updates to compare.
         folder: an empty directory for configs, logs and runs.
         timeout: seconds that one run may take.
-        tell: told of each run as it ends.
+        report: called with a line about each run as it ends.
     """
 
     reference: TrainingConfig
@@ -51,7 +50,7 @@ class Examination:
     steps: int
     folder: Path
     timeout: float
-    tell: Callable[[str], None] = lambda line: None
+    report: Callable[[str], None] = lambda line: None
 
     def run(self) -> Certificate:
         """Run everything.
@@ -64,7 +63,7 @@ class Examination:
         reference, outcome = self._run(reference_variant, self.reference, checkpoint, seed, "reference")
         if fault := _incomplete(reference, outcome, self.steps):
             raise UserError(f"the reference ({REFERENCE}) did not reach its end: {fault}")
-        self.tell(f"reference  {REFERENCE}: {outcome.seconds:.1f} s")
+        self.report(f"reference  {REFERENCE}: {outcome.seconds:.1f} s")
         device = str(reference.facts.get("device", "cpu"))
         results: list[Result] = []
         for number, candidate in enumerate(self.candidates, start=1):
@@ -74,7 +73,7 @@ class Examination:
             curve, outcome = self._run(candidate.variant, candidate.config, checkpoint, seed, str(number))
             tolerance = self._tolerance(candidate.variant, device)
             result = judge(candidate, curve, reference, outcome, tolerance, self.steps)
-            self.tell(f"{result.state:<10} {candidate.variant.name}: {outcome.seconds:.1f} s")
+            self.report(f"{result.state:<10} {candidate.variant.name}: {outcome.seconds:.1f} s")
             results.append(result)
         config = {k: v for k, v in self.reference.to_dict().items() if k in TrainingConfig.model_fields}
         return Certificate(
@@ -97,12 +96,12 @@ class Examination:
         return BY_PRECISION[self.reference.run.precision]
 
     def _seed(self) -> tuple[Curve, Path]:
-        """A short run of the reference, and the checkpoint that it left."""
+        """Run the reference for a few updates; return its curve and the checkpoint that it left."""
         run = self.reference.run.model_copy(update={"max_steps": SEED_STEPS})
         config = self.reference.model_copy(update={"run": run})
         curve, outcome = self._run(Variant(REFERENCE), config, None, None, "seed")
         if fault := _incomplete(curve, outcome, SEED_STEPS):
-            raise UserError(f"the seed checkpoint could not be made: {fault}")
+            raise UserError(f"the seed checkpoint could not be written: {fault}")
         saved = [e["path"] for e in read_events(self.folder / "seed" / LOG_NAME) if e["event"] == "checkpoint"]
         return curve, self.folder / "seed" / saved[-1]
 
@@ -127,7 +126,7 @@ def judge(
 ) -> Result:
     """Compare one run with the reference's."""
     divergence = find_divergence(curve, reference, tolerance)
-    # Where a run parts says more than that it ended early; a diverging run often does both.
+    # The point of divergence says more than an early end; a diverging run often has both.
     if divergence is not None:
         reason = divergence.headline()
     else:
@@ -147,7 +146,7 @@ def judge(
 
 
 def _incomplete(curve: Curve, outcome: Outcome, steps: int) -> str:
-    """What is missing from a run that should have ended well; empty if nothing is."""
+    """Return what is missing from a run that should have ended well; an empty string if nothing is."""
     if outcome.exit_code != 0:
         return f"{outcome.complaint()} (after {len(curve.updates)} of {steps} updates)"
     if len(curve.updates) != steps:
@@ -156,7 +155,7 @@ def _incomplete(curve: Curve, outcome: Outcome, steps: int) -> str:
 
 
 def _other_ranks(candidate: Candidate, curve: Curve) -> str:
-    """A run of one process proves nothing about two, however well it agrees."""
+    """Return the fault of a run with another number of processes: one process proves nothing about two."""
     launch, ran = candidate.config and candidate.config.launch, curve.facts.get("world_size")
     asked = launch.nnodes * (launch.num_processes or launch.num_gpus or 1) if launch else 1
     if ran is None or ran == asked:
@@ -165,13 +164,13 @@ def _other_ranks(candidate: Candidate, curve: Curve) -> str:
 
 
 def candidate(variant: Variant, config_file: str | None, steps: int, is_asked_for: bool) -> Candidate:
-    """What is known of a variant before anything runs.
+    """Return the facts about a variant that are known before anything runs.
 
     Args:
         variant: backend and settings.
         config_file: as in `resolved`.
         steps: updates to compare.
-        is_asked_for: the user named it, so that it must run; else it is merely shown why it cannot.
+        is_asked_for: True if the user named it, so that it must run; otherwise the reason why it cannot is shown.
 
     Raises:
         ConfigError: it cannot run, and was asked for.
@@ -191,10 +190,10 @@ def candidate(variant: Variant, config_file: str | None, steps: int, is_asked_fo
 
 
 def refuse_other_curves(reference: TrainingConfig, candidates: Sequence[Candidate]) -> None:
-    """A variant says where and how; what is learned must be the same.
+    """Refuse variants that would learn something else: a variant says only where and how a run trains.
 
     Raises:
-        ConfigError: a variant's setting decides the curve.
+        ConfigError: a variant's setting changes the curve.
     """
     for c in candidates:
         if c.config is None or curve_hash(c.config) == curve_hash(reference):

@@ -14,27 +14,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 20.0
-"""What a launcher gets to end its ranks before it is killed."""
+"""Seconds that a launcher gets to end its ranks before it is killed."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of the front door ended."""
+    """The outcome of a call of `train.py`."""
 
     command: tuple[str, ...]
     exit_code: int | None
-    """None: it took too long and was ended."""
+    """The process's exit code; None: it took too long and was ended."""
     seconds: float
     log: Path
-    """All that it printed."""
+    """The file with everything that it printed."""
 
     def complaint(self) -> str:
-        """Why it failed, in a line: its own error line, or the last that it printed."""
+        """Return why it failed, in one line: its own error line, or the last line that it printed."""
         if self.exit_code is None:
             return f"not done after {self.seconds:.0f} s, so it was ended"
         lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        told = [line for line in lines if line.startswith("error: ")] or lines
-        return f"exit code {self.exit_code}: {told[-1].strip() if told else 'it printed nothing'}"
+        reasons = [line for line in lines if line.startswith("error: ")] or lines
+        return f"exit code {self.exit_code}: {reasons[-1].strip() if reasons else 'it printed nothing'}"
 
 
 def train(arguments: Sequence[str | Path], log: Path, timeout: float) -> Outcome:
@@ -59,14 +59,14 @@ def train(arguments: Sequence[str | Path], log: Path, timeout: float) -> Outcome
         try:
             exit_code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            pass  # told by the missing exit code
+            pass  # the missing exit code says so
         finally:
             _end(process)
     return Outcome(command, exit_code, time.monotonic() - started, log)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to stop, then kill what is left of its session, so that no rank outlives us."""
+    """Ask the process to stop, then kill the rest of its session, so that no rank outlives this process."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""The settings that every variant runs: the same curve for all; only what a variant may choose differs."""
+"""The settings that every variant runs: one curve for all; they differ only in what a variant may choose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
-from tools.parity.tolerance import BY_PRECISION
+from tools.parity.difference import BY_PRECISION
 from tools.parity.variant import Variant
 from training.backends.prepare import Choice, choose, prepare_config
 from training.errors import ConfigError
@@ -17,7 +17,7 @@ from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import Settings, find_config, flatten, read_settings
 
 SEED_STEPS = 3
-"""Updates before the seed checkpoint, so that it holds moments and a place in the data, not zeros."""
+"""Updates before the seed checkpoint, so that it holds moments and a position in the data, not zeros."""
 
 DEFAULT: Mapping[str, Any] = MappingProxyType({
     "datasets": ["HLBD_Hardcore_Full.json"],
@@ -27,7 +27,7 @@ DEFAULT: Mapping[str, Any] = MappingProxyType({
     "weight_decay": 0.1, "max_grad_norm": 0.5,
     "precision": "fp32",
 })  # fmt: skip
-"""What is compared without `--config`: seconds on a CPU, and made so that faults show.
+"""The config that is compared without `--config`: seconds on a CPU, and made so that faults show.
 
 Each update has several micro-batches of unequal weight. 575 samples make seven batches of 82 and one of a single
 sample, of which a second rank has none. The rate changes at every step, gradients are clipped, and weights decay.
@@ -38,7 +38,7 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
     """Return the whole config of a variant's run of `steps` updates behind the seed checkpoint.
 
     Args:
-        variant: its settings lie over the config file's.
+        variant: the variant; its settings override those of the config file.
         config_file: the user's YAML file or preset; None: `DEFAULT`.
         steps: updates to compare.
 

@@ -5,35 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tools.diagnosis.machine import size_text
+from tools.figures.wording import aligned, size_text
 from tools.parity.certificate import Certificate, Result, State
 from tools.parity.difference import Difference
 from tools.parity.variant import REFERENCE, availability
-from tools.verification.table import aligned
 
 _ABSENT = "–"
 
 
 def availability_lines(backends: Sequence[str]) -> Iterator[str]:
-    """A line for each backend: whether it can run here, or what mends it."""
+    """Yield a line for each backend: whether it can run here, or the command that makes it available."""
     yield "backends"
     width = max(map(len, backends))
     for name in dict.fromkeys(backends):
         found = availability(name)
-        told = "available" if found.ok else found.reason
+        state = "available" if found.ok else found.reason
         if found.fix:
-            told = f"not available: {found.reason}; run: {found.fix}"
-        yield f"  {name:<{width}}  {told}"
+            state = f"not available: {found.reason}; run: {found.fix}"
+        yield f"  {name:<{width}}  {state}"
 
 
 def lines(certificate: Certificate) -> Iterator[str]:
-    """The whole certificate."""
+    """Yield the lines of the whole certificate."""
     ran = [result for result in certificate.results if result.differences]
     if ran:
         yield from _steps("loss, and its relative difference from the reference", certificate, ran, "loss")
         yield from _steps("gradient norm, and its relative difference", certificate, ran, "grad_norm")
     yield from _verdicts(certificate)
-    yield from _surroundings(certificate)
+    yield from _provenance(certificate)
     yield f"certificate: {'PASS' if certificate.passed else 'FAIL'}"
 
 
@@ -54,7 +53,7 @@ def _steps(title: str, certificate: Certificate, ran: Sequence[Result], quantity
 
 
 def _marked(difference: Difference | None, result: Result, quantity: str) -> str:
-    """A difference, with `<` where the run parts from the reference."""
+    """Return a difference, with `<` where the run leaves the reference's curve."""
     if difference is None:
         return _ABSENT
     parts = result.divergence is not None and result.divergence.step == difference.step
@@ -62,7 +61,7 @@ def _marked(difference: Difference | None, result: Result, quantity: str) -> str
 
 
 def number(value: float | None) -> str:
-    """`1.2e-07`; `0` for the same bits."""
+    """Return a difference in a few columns: `1.2e-07`, or `0` for the same bits."""
     if value is None:
         return _ABSENT
     if value == 0.0:
@@ -94,18 +93,18 @@ def _verdict(n: int, result: Result) -> list[str]:
     return [f"[{n}] {result.variant.name}", verdict.upper() if result.state is State.FAIL else verdict, *cells]
 
 
-def _surroundings(certificate: Certificate) -> Iterator[str]:
+def _provenance(certificate: Certificate) -> Iterator[str]:
     found = ", ".join(f"{name} {version}" for name, version in certificate.versions.items() if version)
     hardware = certificate.hardware
     machine = ", ".join([hardware["cpu"], f"{hardware['cores']} cores", *hardware["gpus"]])
     memory = f", {size_text(hardware['memory_bytes'])}" if hardware["memory_bytes"] else ""
     commit = certificate.commit
-    told = f"{commit['id'][:12]}{' with changes' if commit['modified'] else ''}" if commit else "not a git checkout"
+    source = f"{commit['id'][:12]}{' with changes' if commit['modified'] else ''}" if commit else "not a git checkout"
     first = certificate.seed_step + 1
     last = certificate.seed_step + certificate.steps
-    yield f"reference  {REFERENCE}; all went on from its checkpoint of step {first - 1}: steps {first} to {last}"
+    yield f"reference  {REFERENCE}; all resumed its checkpoint of step {first - 1}: steps {first} to {last}"
     yield f"config     {certificate.config_hash} ({certificate.precision})"
     yield f"versions   {found}"
     yield f"hardware   {hardware['device']}: {machine}{memory}; {hardware['platform']}"
-    yield f"commit     {told}"
+    yield f"commit     {source}"
     yield f"made       {certificate.created_at}"

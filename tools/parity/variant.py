@@ -26,9 +26,9 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As it is written after `--backends`."""
-        told = ",".join(f"{key}={_plain(value)}" for key, value in self.settings)
-        return f"{self.backend}:{told}" if told else self.backend
+        """The variant as it is written after `--backends`."""
+        settings = ",".join(f"{key}={_plain(value)}" for key, value in self.settings)
+        return f"{self.backend}:{settings}" if settings else self.backend
 
     @classmethod
     def parse(cls, text: str) -> Variant:
@@ -53,7 +53,7 @@ class Variant:
 
 
 def _scalar(text: str) -> Any:
-    """A number, a word, true or false, as YAML reads them; ValueError for anything else."""
+    """Return a number, a word, true or false, as YAML reads them; raise ValueError for anything else."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -68,11 +68,11 @@ def _plain(value: Any) -> str:
 
 
 def expand(words: Sequence[str], ranks: int) -> tuple[Variant, ...]:
-    """The variants meant by `--backends`: a backend alone stands for all the ways in which it is usually run.
+    """Return the variants that `--backends` means: the bare name of a backend stands for all its usual variants.
 
     Args:
-        words: as given; none: every backend that there is.
-        ranks: processes that runs of several are tried with; 1 where this machine has a single GPU.
+        words: words of the command line; none: every known backend.
+        ranks: processes of the runs that have several; 1 where this machine has a single GPU.
 
     Raises:
         ConfigError: unknown backend, or a malformed setting.
@@ -83,7 +83,7 @@ def expand(words: Sequence[str], ranks: int) -> tuple[Variant, ...]:
 
 
 def usual(backend: str, ranks: int) -> Iterator[Variant]:
-    """The ways in which a backend is tried where nothing else is asked."""
+    """Yield the variants of a backend that are compared by default."""
     several = (("num_processes", ranks),)
     match backend:
         case "playground":
@@ -102,7 +102,7 @@ def usual(backend: str, ranks: int) -> Iterator[Variant]:
 
 
 def availability(backend: str) -> Availability:
-    """Whether a backend can train here; also for one that cannot be imported."""
+    """Return whether a backend can train here; also for one that cannot be imported."""
     try:
         found = BACKENDS.load(backend)
     except ConfigError as error:  # a third party's that cannot be imported

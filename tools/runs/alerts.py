@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from tools.runs.state import State
 from tools.runs.trace import Evaluation, Trace
-from tools.runs.wording import duration
+from tools.figures.wording import duration
 
 OVERFITTING_EPOCHS = 3
 """Validations since the lowest one, at least, all of them higher."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.verification.exam import Outcome
-from tools.verification.question import Split
-from tools.verification.statistics import Share
+from tools.verification.questions.exam import Outcome
+from tools.verification.questions.question import Split
+from tools.verification.shortcuts.statistics import Share
 
 NUM_BINS = 10
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The answers of one tenth of the confidence scale."""
+    """The answers in one tenth of the confidence scale."""
 
     confidence: float
     """Mean confidence of the answers in it."""
@@ -35,19 +35,19 @@ class Calibration:
 
 
 def calibrate(outcome: Outcome, name: str, splits: Sequence[Split]) -> Calibration | None:
-    """Bins of equal width over the answers to these splits; None if the answerer states no confidence.
+    """Return the calibration of the answers to these splits, in bins of equal width; None without stated confidences.
 
     Confidences are given to three digits: the sixth depends on the batch size, through rounding.
     """
-    told = [
+    stated = [
         (answer.confidence, right)
         for answer, right, q in zip(outcome.answers, outcome.right, outcome.exam.questions, strict=True)
         if q.split in splits and answer.confidence is not None
     ]
-    if not told:
+    if not stated:
         return None
     columns: list[list[tuple[float, bool]]] = [[] for _ in range(NUM_BINS)]
-    for confidence, right in told:
+    for confidence, right in stated:
         columns[min(NUM_BINS - 1, int(confidence * NUM_BINS))].append((confidence, right))
     bins = [
         Bin(round(sum(c for c, _ in column) / len(column), 3), share)
@@ -56,9 +56,9 @@ def calibrate(outcome: Outcome, name: str, splits: Sequence[Split]) -> Calibrati
     ]
     return Calibration(
         name,
-        len(told),
-        round(sum(c for c, _ in told) / len(told), 3),
-        sum(right for _, right in told) / len(told),
-        round(sum(b.right.total * abs(b.confidence - b.right.rate) for b in bins) / len(told), 3),
+        len(stated),
+        round(sum(c for c, _ in stated) / len(stated), 3),
+        sum(right for _, right in stated) / len(stated),
+        round(sum(b.right.total * abs(b.confidence - b.right.rate) for b in bins) / len(stated), 3),
         tuple(bins),
     )

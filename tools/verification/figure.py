@@ -11,43 +11,42 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tools.figures.lettering import FONT_ADVICE, Lettering
+from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
-from tools.verification.exam import OVERALL
 from tools.verification.probes import Part
+from tools.verification.questions.exam import OVERALL
 from tools.verification.report import ModuleReport, Report
-from tools.verification.statistics import Share
-from tools.verification.trials import Verdict
+from tools.verification.shortcuts.statistics import Share
+from tools.verification.shortcuts.trials import Verdict
 
 _COLOURS = {"train": "#4477aa", "paraphrase": "#66ccee", "new_fact": "#ee6677", "contrast_groups": "#aa3377"}
 _VERDICT_COLOURS = {Verdict.FOUND: "#cc3311", Verdict.NOT_FOUND: "#228833", Verdict.TOO_LITTLE: "#999999"}
 
 
-def draw(report: Report, path: Path, lettering: Lettering | None = None) -> list[str]:
-    """Write the figure as a PNG; returns notes for the user (a missing font).
+def draw(report: Report, path: Path, typeface: Typeface | None = None) -> list[str]:
+    """Write the figure as a PNG and return notes for the user, such as a missing font.
 
     Raises:
         UserError: it cannot be written.
     """
-    letters = lettering or Lettering()
-    with rc_context({"font.family": letters.families(), "axes.unicode_minus": False}):
+    face = typeface or Typeface()
+    with rc_context({"font.family": face.families, "axes.unicode_minus": False, "text.parse_math": False}):
         figure = Figure(figsize=(15, 10), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2)
-        figure.suptitle(f"{letters.label('验证', 'Verification')}: {letters.name(report.model)}")
-        _accuracy(axes[0, 0], report, letters)
-        _shortcuts(axes[0, 1], report, letters)
-        _probes(axes[1, 0], report, letters)
-        _reliability(axes[1, 1], report, letters)
+        figure.suptitle(f"{face.label('验证', 'Verification')}: {face.name(report.model)}")
+        _accuracy(axes[0, 0], report, face)
+        _shortcuts(axes[0, 1], report, face)
+        _probes(axes[1, 0], report, face)
+        _reliability(axes[1, 1], report, face)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
     write_atomically(path, buffer.getvalue())
-    notes = [] if letters.font else [FONT_ADVICE]
-    return notes + [f"in the figure, {drawn} is {given}" for given, drawn in letters.renamed.items()]
+    return face.advice()
 
 
 def _points(axes: Axes, shares: Sequence[Share | None], offset: float, colour: str, label: str, shape: str) -> None:
-    """Shares as points with their Wilson intervals."""
+    """Draw shares as points with their Wilson intervals."""
     known = [(x + offset, share) for x, share in enumerate(shares) if share is not None]
     if not known:
         return
@@ -74,26 +73,26 @@ def _legend(axes: Axes, columns: int) -> None:
 
 
 def _shown(report: Report) -> list[ModuleReport]:
-    """Modules and `overall`; of a module's tags as many as have room."""
+    """Return the modules and `overall`, with as many tags of a module as there is room for."""
     return list(report.modules)[:14]
 
 
-def _accuracy(axes: Axes, report: Report, letters: Lettering) -> None:
+def _accuracy(axes: Axes, report: Report, face: Typeface) -> None:
     modules = _shown(report)
     series = (
-        ("train", letters.label("训练题", "train"), "o", [m.train for m in modules]),
-        ("paraphrase", letters.label("换说法", "paraphrase"), "s", [m.paraphrase for m in modules]),
-        ("new_fact", letters.label("新事实", "new fact"), "D", [m.new_fact for m in modules]),
-        ("contrast_groups", letters.label("对比组全对", "contrast group"), "^", [m.contrast_groups for m in modules]),
+        ("train", face.label("训练题", "train"), "o", [m.train for m in modules]),
+        ("paraphrase", face.label("换说法", "paraphrase"), "s", [m.paraphrase for m in modules]),
+        ("new_fact", face.label("新事实", "new fact"), "D", [m.new_fact for m in modules]),
+        ("contrast_groups", face.label("对比组全对", "contrast group"), "^", [m.contrast_groups for m in modules]),
     )
     for n, (key, label, shape, shares) in enumerate(series):
         _points(axes, shares, (n - 1.5) * 0.18, _COLOURS[key], label, shape)
     for x, module in enumerate(modules):
         if module.majority is not None:
-            label = letters.label("多数答案", "majority answer") if x == 0 else ""
+            label = face.label("多数答案", "majority answer") if x == 0 else ""
             axes.hlines(module.majority.rate, x - 0.4, x + 0.4, colors="black", linestyles="dotted", label=label)
-    _ticks(axes, [letters.name(m.label) for m in modules])
-    axes.set_title(letters.label("正确率（95 % Wilson 区间）", "accuracy (95 % Wilson interval)"))
+    _ticks(axes, [face.name(m.label) for m in modules])
+    axes.set_title(face.label("正确率（95 % Wilson 区间）", "accuracy (95 % Wilson interval)"))
     _legend(axes, 3)
 
 
@@ -109,12 +108,12 @@ _LEFT, _RIGHT = -0.5, 1.25
 _VERDICT_NAMES = {Verdict.FOUND: "有", Verdict.NOT_FOUND: "没有", Verdict.TOO_LITTLE: "数据不足"}
 
 
-def _shortcuts(axes: Axes, report: Report, letters: Lettering) -> None:
-    """Each test's weakest effect: a shortcut is found where a whole interval lies in the shaded range."""
+def _shortcuts(axes: Axes, report: Report, face: Typeface) -> None:
+    """Draw each test's weakest effect; a shortcut is found where its whole interval lies in the shaded range."""
     labels: list[str] = []
     for row, s in enumerate(report.shortcuts):
-        verdict = letters.label(_VERDICT_NAMES[s.verdict], s.verdict.value)
-        labels.append(f"{letters.label(_SHORTCUT_NAMES[s.name], s.name)}\n{verdict}")
+        verdict = face.label(_VERDICT_NAMES[s.verdict], s.verdict.value)
+        labels.append(f"{face.label(_SHORTCUT_NAMES[s.name], s.name)}\n{verdict}")
         step = 0.7 / max(1, len(s.evidence))
         for n, e in enumerate(s.evidence):
             effect = e.weakest
@@ -129,36 +128,36 @@ def _shortcuts(axes: Axes, report: Report, letters: Lettering) -> None:
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(_LEFT, _RIGHT)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel(letters.label("效应（0：与对照相同；1：总是）", "effect (0: like the control, 1: always)"))
-    axes.set_title(letters.label("捷径", "shortcuts"))
+    axes.set_xlabel(face.label("效应（0：与对照相同；1：总是）", "effect (0: like the control, 1: always)"))
+    axes.set_title(face.label("捷径", "shortcuts"))
     for verdict, colour in _VERDICT_COLOURS.items():
-        axes.plot([], [], color=colour, label=letters.label(_VERDICT_NAMES[verdict], verdict.value))
+        axes.plot([], [], color=colour, label=face.label(_VERDICT_NAMES[verdict], verdict.value))
     axes.legend(fontsize=8, loc="lower left", framealpha=0.8)
 
 
-def _probes(axes: Axes, report: Report, letters: Lettering) -> None:
+def _probes(axes: Axes, report: Report, face: Typeface) -> None:
     modules = list(dict.fromkeys(p.module for p in report.probes))
     by_key = {(p.module, p.part): p for p in report.probes}
     hidden = {
-        Part.OPERANDS_HIDDEN: (letters.label("遮住数据", "operands hidden"), "#ee6677", "v"),
-        Part.TEMPLATE_HIDDEN: (letters.label("遮住句式", "template hidden"), "#ccbb44", "s"),
+        Part.OPERANDS_HIDDEN: (face.label("遮住数据", "operands hidden"), "#ee6677", "v"),
+        Part.TEMPLATE_HIDDEN: (face.label("遮住句式", "template hidden"), "#ccbb44", "s"),
     }
     whole = [next((p.whole for p in report.probes if p.module == m), None) for m in modules]
     majority = [next((p.majority for p in report.probes if p.module == m), None) for m in modules]
-    _points(axes, whole, -0.27, "#4477aa", letters.label("完整的题", "whole question"), "o")
+    _points(axes, whole, -0.27, "#4477aa", face.label("完整的题", "whole question"), "o")
     for n, (part, (label, colour, shape)) in enumerate(hidden.items()):
         shares = [by_key[m, part].right if (m, part) in by_key else None for m in modules]
         _points(axes, shares, -0.09 + 0.18 * n, colour, label, shape)
-    _points(axes, majority, 0.27, "black", letters.label("多数答案", "majority answer"), "_")
-    _ticks(axes, [letters.name(m) for m in modules])
-    axes.set_title(letters.label("残缺的题（训练题）", "partial inputs (training questions)"))
+    _points(axes, majority, 0.27, "black", face.label("多数答案", "majority answer"), "_")
+    _ticks(axes, [face.name(m) for m in modules])
+    axes.set_title(face.label("残缺的题（训练题）", "partial inputs (training questions)"))
     if modules:
         _legend(axes, 2)
 
 
-def _reliability(axes: Axes, report: Report, letters: Lettering) -> None:
+def _reliability(axes: Axes, report: Report, face: Typeface) -> None:
     axes.plot([0, 1], [0, 1], color="black", alpha=0.4, linestyle="dotted")
-    names = {"train": letters.label("训练题", "train"), "unseen": letters.label("新事实", "unseen facts")}
+    names = {"train": face.label("训练题", "train"), "unseen": face.label("新事实", "unseen facts")}
     for c in report.calibration:
         colour = _COLOURS["train" if c.name == "train" else "new_fact"]
         axes.errorbar(
@@ -171,8 +170,8 @@ def _reliability(axes: Axes, report: Report, letters: Lettering) -> None:
     axes.set_ylim(-0.03, 1.27)
     axes.set_yticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.grid(alpha=0.3)
-    axes.set_xlabel(letters.label("模型自报的把握", "confidence"))
-    axes.set_ylabel(letters.label("实际正确率", "accuracy"))
-    axes.set_title(letters.label("校准", "calibration"))
+    axes.set_xlabel(face.label("模型自报的把握", "confidence"))
+    axes.set_ylabel(face.label("实际正确率", "accuracy"))
+    axes.set_title(face.label("校准", "calibration"))
     if report.calibration:
         _legend(axes, 1)

@@ -1,4 +1,4 @@
-"""Partial inputs: what is answered when the operands are hidden, or when only they are left."""
+"""Partial inputs: the model's answers when the operands are hidden, or when only the operands are left."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tools.verification.answerer import Answerer
-from tools.verification.exam import OVERALL, Exam, Outcome, RowSet, Scope
-from tools.verification.habit import Leaders
-from tools.verification.question import Question
-from tools.verification.statistics import Share, mcnemar
+from tools.verification.questions.answerer import Answerer
+from tools.verification.questions.exam import OVERALL, Exam, Outcome, RowSet, Scope
+from tools.verification.questions.question import Question
+from tools.verification.shortcuts.habitual_answers import Leaders
+from tools.verification.shortcuts.statistics import Share, mcnemar
 
 PER_MODULE = 200
 """Training rows of a module that are probed, evenly chosen."""
 MASKS = ("？", "?", "_", "□", "几")
-"""What may stand for a hidden operand: the first one that the model can read."""
+"""Signs for a hidden operand; the first one that the model can read is used."""
 
 
 class Part(StrEnum):
-    """What is taken away from the question."""
+    """The part that is taken away from the question."""
 
     OPERANDS_HIDDEN = "operands hidden"
     TEMPLATE_HIDDEN = "template hidden"
 
     def of(self, question: Question, mask: str) -> str:
-        """What is left of the question: the template with masked operands, or the operands alone."""
+        """Return the rest of the question: the template with masked operands, or the operands alone."""
         if self is Part.TEMPLATE_HIDDEN:
             return " ".join(question.operands)
         return question.template.replace("□", mask)
@@ -34,7 +34,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """How a module's rows are answered with a part of the question, and what a guess achieves on the same rows."""
+    """Accuracy on a module's rows with a part of the question, and the accuracy of guesses on the same rows."""
 
     module: str
     part: Part
@@ -44,25 +44,25 @@ class Probe:
     majority: Share
     """The module's most frequent truth as the answer."""
     template_majority: Share
-    """The most frequent truth of the row's own template, the row itself left out: all that a template can tell."""
+    """The most frequent truth of the row's own template, without the row itself: all that a template can reveal."""
     p_value: float
     """Exact McNemar test of "better than the majority answer" (one-sided)."""
 
 
 def readable_mask(answerer: Answerer) -> str:
-    """The mask for hidden operands; nothing if the answerer can read none."""
+    """Return the sign for hidden operands; an empty string if the answerer can read none."""
     return next((mask for mask in MASKS if not answerer.unknown([mask])), "")
 
 
 def majority_guesses(questions: Sequence[Question], places: Sequence[int]) -> list[bool]:
-    """Whether each row's truth is the most frequent truth of these rows."""
+    """Return for each row whether its truth is the most frequent truth of these rows."""
     counts = Counter(questions[i].expected for i in places)
     guess = min(counts, key=lambda text: (-counts[text], text), default="")
     return [questions[i].expected == guess for i in places]
 
 
 def template_guesses(questions: Sequence[Question], places: Sequence[int]) -> list[bool]:
-    """Whether each row's truth is the most frequent truth of its template's *other* rows."""
+    """Return for each row whether its truth is the most frequent truth of its template's *other* rows."""
     by_template: defaultdict[str, list[str]] = defaultdict(list)
     for i in places:
         by_template[questions[i].template].append(questions[i].expected)
@@ -72,10 +72,10 @@ def template_guesses(questions: Sequence[Question], places: Sequence[int]) -> li
 
 
 def run_probes(outcome: Outcome, answerer: Answerer) -> list[Probe]:
-    """Ask parts of the training questions, module by module and part by part, `overall` last.
+    """Ask parts of the training questions and return the results by part and module, `overall` last.
 
-    The figures are shown beside the verdicts and decide none: a masked prompt is a text that training never showed, and
-    what a model makes of it says little about what it does with a whole one.
+    The results are shown next to the verdicts and decide none: a masked prompt is a text that training never showed,
+    and the answer to it says little about how the model answers the whole question.
     """
     exam, mask = outcome.exam, readable_mask(answerer)
     asked: dict[tuple[str, Part], tuple[list[int], list[str]]] = {}

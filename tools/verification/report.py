@@ -1,4 +1,4 @@
-"""The report: everything that was measured, as plain data with a versioned schema (docs/VERIFIER.md)."""
+"""The report: all results of a verification, as plain data with a versioned schema (docs/VERIFIER.md)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from tools.figures.output_file import write_atomically
 from tools.verification.calibration import Calibration, calibrate
-from tools.verification.exam import Outcome, RowSet
-from tools.verification.held_out import QuestionFile, contrast_groups
-from tools.verification.number_copy import copy_share
 from tools.verification.probes import Probe, majority_guesses, template_guesses
-from tools.verification.question import Split
-from tools.verification.shortcuts import Shortcut
-from tools.verification.statistics import Share, entropy
-from tools.verification.trials import FALSE_ALARM_LEVEL, Verdict
+from tools.verification.questions.exam import Outcome, RowSet
+from tools.verification.questions.question import Split
+from tools.verification.questions.question_files import QuestionFile, contrast_groups
+from tools.verification.shortcuts.number_copy import copy_share
+from tools.verification.shortcuts.statistics import Share, entropy
+from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Verdict
+from tools.verification.shortcuts.verdicts import Shortcut
 
 SCHEMA_VERSION = 1
 FORMAT = "apt-verification"
@@ -25,25 +25,26 @@ FORMAT = "apt-verification"
 
 @dataclass(frozen=True)
 class Diversity:
-    """How varied the answers are, beside the truths to the same questions."""
+    """The variety of the answers, compared with that of the truths to the same questions."""
 
     answers: int
     """Different answers."""
     truths: int
     """Different truths."""
     answer_entropy: float
-    """In bits."""
+    """Entropy in bits; so is `truth_entropy`."""
     truth_entropy: float
     ratio: float | None
     """Answer entropy over truth entropy: 0 is one answer to everything, about 1 is as varied as the truth."""
 
     @classmethod
     def of(cls, answers: Sequence[str], truths: Sequence[str]) -> Diversity | None:
-        """None without questions."""
+        """Measure it; None without questions."""
         if not truths:
             return None
-        ours, theirs = entropy(answers), entropy(truths)
-        return cls(len(set(answers)), len(set(truths)), ours, theirs, ours / theirs if theirs else None)
+        of_answers, of_truths = entropy(answers), entropy(truths)
+        ratio = of_answers / of_truths if of_truths else None
+        return cls(len(set(answers)), len(set(truths)), of_answers, of_truths, ratio)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class ModuleReport:
     contrast_groups: Share | None
     """Contrast groups; one counts only when all its rows are right."""
     majority: Share | None
-    """The training rows whose truth is the most frequent one: what a majority answer achieves."""
+    """The training rows whose truth is the most frequent one: the accuracy of a constant answer."""
     template_majority: Share | None
     """The same for the most frequent truth of each template, the row itself left out."""
     diversity: dict[str, Diversity | None]
@@ -68,7 +69,7 @@ class ModuleReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that one verification measured."""
+    """All results of one verification."""
 
     model: str
     num_parameters: int | None
@@ -88,10 +89,10 @@ class Report:
         return tuple(s for s in self.shortcuts if s.verdict is Verdict.FOUND)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; floats to six digits."""
+        """Return plain data for JSON, with floats to six digits."""
         plain: dict[str, Any] = _rounded(asdict(self))
-        for shortcut, told in zip(self.shortcuts, plain["shortcuts"], strict=True):
-            for evidence, item in zip(shortcut.evidence, told["evidence"], strict=True):
+        for shortcut, found in zip(self.shortcuts, plain["shortcuts"], strict=True):
+            for evidence, item in zip(shortcut.evidence, found["evidence"], strict=True):
                 item["verdict"] = evidence.verdict.value
         head = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "false_alarm_level": FALSE_ALARM_LEVEL}
         return {**head, **plain}
@@ -106,7 +107,7 @@ def _rounded(value: Any) -> Any:
 
 
 def module_reports(outcome: Outcome) -> tuple[ModuleReport, ...]:
-    """The figures of each module, of its tags if it has several, and overall."""
+    """Return the figures of each module, of its tags if it has several, and overall."""
     groups = contrast_groups(outcome.exam.questions)
     return tuple(_module_report(outcome, label, places, groups) for label, places in outcome.labelled())
 
@@ -143,12 +144,16 @@ def _module_report(outcome: Outcome, label: str, places: Sequence[int], groups: 
 
 
 def calibrations(outcome: Outcome) -> tuple[Calibration, ...]:
-    """Calibration on seen and on unseen facts, as far as the answerer states its confidence."""
+    """Return the calibration on seen and on unseen facts, as far as the answerer states its confidence."""
     found = [calibrate(outcome, rows.value, rows.splits) for rows in RowSet]
     return tuple(c for c in found if c is not None)
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write the report as JSON. Raises UserError if it cannot be written."""
+    """Write the report as JSON.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     text = json.dumps(report.to_dict(), ensure_ascii=False, indent=1, allow_nan=False)
     write_atomically(path, (text + "\n").encode())

@@ -2,74 +2,50 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from tools.verification.exam import OVERALL
+from tools.figures.wording import aligned
+from tools.verification.questions.exam import OVERALL
 from tools.verification.report import Report
-from tools.verification.shortcuts import Shortcut
-from tools.verification.statistics import Share
-from tools.verification.trials import FALSE_ALARM_LEVEL, Evidence, Example, Verdict
+from tools.verification.shortcuts.statistics import Share
+from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Evidence, Example, Verdict
+from tools.verification.shortcuts.verdicts import Shortcut
 
 _ABSENT = "–"
-_EMOJI_STYLE = "\ufe0f"
-
-
-def display_width(text: str) -> int:
-    """Columns that a terminal gives to `text`."""
-    width = last = 0
-    for c in text:
-        if c == _EMOJI_STYLE:  # turns a narrow sign into a wide picture
-            own = 2 - last
-        elif unicodedata.category(c) in ("Mn", "Me", "Cf"):
-            own = 0
-        else:
-            own = last = 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        width += own
-    return width
-
-
-def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
-    """Lines with aligned columns: the first to the left, the others to the right."""
-    widths = [max(display_width(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        cells = [" " * (w - display_width(c)) + c for c, w in zip(row, widths, strict=True)]
-        first = row[0] + " " * (widths[0] - display_width(row[0]))
-        yield (indent + "  ".join([first, *cells[1:]])).rstrip()
 
 
 def percent(value: float) -> str:
-    """`88.1 %`."""
+    """Return a share in percent: `88.1 %`."""
     return f"{100 * value:.1f} %"
 
 
 def share_with_interval(share: Share | None) -> str:
-    """`88.1 % (85.9–90.0)`."""
+    """Return a share with its interval: `88.1 % (85.9–90.0)`."""
     if share is None:
         return _ABSENT
     return f"{percent(share.rate)} ({100 * share.low:.1f}–{100 * share.high:.1f})"
 
 
 def rate(share: Share | None) -> str:
-    """`88.1 %`, or a dash where there is nothing to count."""
+    """Return a share in percent, or a dash where there is nothing to count."""
     return percent(share.rate) if share else _ABSENT
 
 
 def two_digits(value: float) -> str:
-    """`0.25`; never `-0.00`."""
+    """Return a number to two digits: `0.25`, never `-0.00`."""
     return f"{round(value, 2) + 0.0:.2f}"
 
 
 def p_text(value: float) -> str:
-    """`p = 0.03`, `p = 2e-12`, `p < 1e-300`."""
+    """Return a p-value in words: `p = 0.03`, `p = 2e-12`, `p < 1e-300`."""
     if value < 1e-300:
         return "p < 1e-300"
     return f"p = {value:.2g}"
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The whole report."""
+    """Yield the lines of the whole report."""
     parameters = f", {report.num_parameters:,} parameters" if report.num_parameters else ""
     yield f"model  {report.model}{parameters}"
     for f in report.files:
@@ -163,7 +139,7 @@ def _shortcuts(report: Report) -> Iterator[str]:
             answer = example.answer or "(nothing)"
             yield f"  {'':<{width}}    e.g. {example.prompt} → {answer}, expected {example.truth}"
     yield ""
-    yield "evidence (how often the model does it, beside the controls; the weakest effect with its 95 % interval)"
+    yield "evidence (how often the model and the controls do it; the weakest effect with its 95 % interval)"
     body = [_evidence_row(e) for s in report.shortcuts for e in telling(s)]
     if body:
         yield from aligned([["shortcut, rows", "trials", "model", "controls", "weakest effect", "p corrected"], *body])
@@ -176,13 +152,13 @@ def _shortcuts(report: Report) -> Iterator[str]:
 
 
 def _examples(shortcut: Shortcut) -> list[Example]:
-    """Three rows that show a shortcut that was found, of as many modules as they go."""
+    """Return three rows that show a shortcut that was found, from as many modules as possible."""
     guilty = [e.examples for e in shortcut.evidence if e.verdict is Verdict.FOUND and not e.is_fallback]
     return [examples[n] for n in range(3) for examples in guilty if n < len(examples)][:3]
 
 
 def telling(shortcut: Shortcut) -> list[Evidence]:
-    """What is printed of a shortcut's evidence: all that finds it, else all modules together, else each module."""
+    """Return the evidence that is printed: all that finds the shortcut, else all modules together, else each module."""
     if shortcut.verdict is Verdict.FOUND:
         return [e for e in shortcut.evidence if e.verdict is Verdict.FOUND and not e.is_fallback]
     return [e for e in shortcut.evidence if e.module == OVERALL] or list(shortcut.evidence)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tools.verification.answerer import Answerer, ModelAnswerer
-from tools.verification.exam import Exam, Outcome
-from tools.verification.held_out import Questions
 from tools.verification.probes import run_probes
-from tools.verification.question import Question
+from tools.verification.questions.answerer import Answerer, ModelAnswerer
+from tools.verification.questions.exam import Exam, Outcome
+from tools.verification.questions.question import Question
+from tools.verification.questions.question_files import Questions
 from tools.verification.report import Report, calibrations, module_reports
-from tools.verification.shortcuts import find_shortcuts
+from tools.verification.shortcuts.verdicts import find_shortcuts
 from training.checkpoints.single_file import digest
 from training.errors import DataError
 
 
 def verify(answerer: Answerer, questions: Questions, name: str) -> Report:
-    """Ask everything and report.
+    """Ask all questions and return the report.
 
     Args:
-        answerer: the model, or anything behind the same interface.
-        questions: what to ask.
-        name: of the model, for the report.
+        answerer: the model, or anything with the same interface.
+        questions: the questions to ask.
+        name: name of the model, for the report.
 
     Raises:
         DataError: the answerer lacks characters of the data.

@@ -30,8 +30,8 @@ from tools.dashboard.panels.status import rows
 from tools.dashboard.panels.terrain import Heights, now_told, path_of
 from tools.dashboard.reader import Stage
 from tools.dashboard.theme import THEMES
-from tools.figures.log_scale import in_decades
-from tools.figures.typeface import Typeface
+from tools.figures.fonts import Typeface
+from tools.figures.scales import in_decades
 from tools.landscape.surface import surface_path, write_surface
 
 START = 1000.0

@@ -25,7 +25,7 @@ from tools.dashboard.drawing_style import Pen
 from tools.dashboard.picture import draw
 from tools.dashboard.reader import Stage
 from tools.dashboard.theme import THEMES
-from tools.figures.typeface import Typeface
+from tools.figures.fonts import Typeface
 from tools.landscape.surface import surface_path, write_surface
 from tools.visualize_training import run as command
 from training.errors import UserError

@@ -14,7 +14,7 @@ from tests.conftest import ROOT, FrontDoor
 from tests.support.findings import do, row, the, worst, write, write_rows
 from tools.diagnosis.data_file import DataFile, diagnose_file
 from tools.diagnosis.data_set import data_paths, diagnose_data
-from tools.diagnosis.finding import Finding, Status
+from tools.diagnosis.findings import Finding, Status
 
 
 def diagnosed_data(*paths: Path) -> list[Finding]:

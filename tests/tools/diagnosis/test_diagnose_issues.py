@@ -15,9 +15,9 @@ import pytest
 from tests.conftest import ROOT, TinyDataset
 from tests.support.findings import row, the, worst, write_rows
 from tools import diagnose_issues
-from tools.diagnosis import dependencies, environment, machine
-from tools.diagnosis.finding import Finding, Status
-from tools.diagnosis.report import lines, summary, to_dict
+from tools.diagnosis import dependencies, environment
+from tools.diagnosis.findings import Finding, Status, lines, summary, to_dict
+from training.machine import limits as machine
 
 # -- machine and packages ------------------------------------------------------------------------------------------
 

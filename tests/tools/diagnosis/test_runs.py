@@ -14,7 +14,7 @@ from tests.conftest import FrontDoor
 from tests.support.findings import do, the, worst, write
 from tests.support.meanwhile import Meanwhile
 from tools.diagnosis import runs
-from tools.diagnosis.finding import Status
+from tools.diagnosis.findings import Status
 from training.checkpoints.run_directory import RunDirectory
 from training.record.reporter import ProgressReporter
 

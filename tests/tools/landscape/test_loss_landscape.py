@@ -173,11 +173,11 @@ def test_the_command_tells_how_far_the_picture_can_be_trusted(
     assert "centre    checkpoint_epoch_2 after 4 updates: loss" in told
     assert "of its squared distance from the centre" in told
     assert "path      5 points, up to" in told
-    assert "its loss and the plane's differ most at step" in told
+    assert "its loss differs most from the plane's at step" in told
     assert "surface   9 x 9 points in" in told
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert command([*flags, "--output", str(numbers)]) == 0
-    assert "all of it known already" in capsys.readouterr().out
+    assert "nothing new to measure" in capsys.readouterr().out
     document = json.loads(numbers.read_text(encoding="utf-8"))
     assert document["format"] == "apt-landscape"
     assert np.array(document["losses"]).shape == (9, 9)
@@ -188,7 +188,7 @@ def test_a_budget_that_does_not_suffice_is_told_and_gone_on_with(
 ) -> None:
     flags = [str(finished_run), "--resolution", "5"]
     assert command([*flags, "--budget", "1e-9"]) == 0
-    assert "so far: --budget 1e-9 s did not suffice for 5 x 5; the same command goes on" in capsys.readouterr().out
+    assert "so far: --budget 1e-9 s were not enough for 5 x 5; the same command continues" in capsys.readouterr().out
     assert command(flags) == 0
     assert "surface   5 x 5 points in" in capsys.readouterr().out
 
@@ -255,7 +255,7 @@ def test_a_name_of_any_letters_is_drawn_and_all_of_the_path_is_in_the_box(tmp_pa
         (["--span", "1e300"], "--span must be a number of widths from 0.001 to 1000, got '1e300'"),
         (["--dpi", "100000"], "--dpi must be a whole number from 20 to 600, got '100000'"),
         (["--probe", "0"], "--probe must be a whole number of at least 1, got '0'"),
-        (["--device", "abacus"], "--device must be one of auto, cpu, cuda, mps, got 'abacus'"),
+        (["--device", "abacus"], "--device abacus: unknown device; choose from auto, cpu, cuda, mps"),
         (["--output", "surface.gif"], r"--output surface.gif: give a name that ends in .png or .json"),
         (["--output", "nowhere/surface.png"], "there is no folder nowhere"),
         (["--checkpoint", "checkpoint_epoch_9"], "--checkpoint checkpoint_epoch_9: no such checkpoint"),
@@ -298,7 +298,7 @@ def test_a_run_that_may_not_be_read_or_written_to_is_told_before_anything_is_mea
     assert not (finished_run / "landscape").exists()
     shutil.rmtree(finished_run / "snapshots")
     (finished_run / "snapshots").symlink_to("x" * 300)  # refused for everybody, as a missing permission is not
-    with pytest.raises(UserError, match=r"snapshots: it cannot be read \(File name too long\); mend that") as caught:
+    with pytest.raises(UserError, match=r"snapshots: it cannot be read \(File name too long\); fix that") as caught:
         measure(finished_run)
     assert "\n" not in str(caught.value)
 

@@ -86,7 +86,7 @@ def test_the_figure_is_a_png_and_the_record_is_left_alone(
         (["--refresh", "0"], "--refresh must be a number of seconds from 0.1 to 86400, got '0'"),
         (["--refresh", "nan"], "--refresh must be a number of seconds from 0.1 to 86400, got 'nan'"),
         (["--stalled-after", "soon"], "--stalled-after must be a number of seconds from 0.1 to 86400, got 'soon'"),
-        (["--figure", "a.jpg"], "--figure a.jpg: the figure is a PNG; give a name that ends in .png"),
+        (["--figure", "a.jpg"], "--figure a.jpg: give a name that ends in .png"),
         (["--figure", "no/a.png"], "--figure no/a.png: there is no folder no; create it first"),
         (["--sort", "colour"], "argument --sort: invalid choice: 'colour'"),
         (["--onse"], "unrecognized arguments: --onse (see --help)"),

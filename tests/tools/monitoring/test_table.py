@@ -18,7 +18,8 @@ from matplotlib.text import Text
 from rich.console import Console
 
 from tests.support.recorded_runs import RecordedRun
-from tools.figures.typeface import Typeface
+from tools.figures.fonts import Typeface
+from tools.figures.wording import columns_of, cut, duration, figure, in_two_lines, printable, rate, shortened
 from tools.monitoring import figure as pictures
 from tools.monitoring.leaderboard import leaderboards
 from tools.monitoring.order import in_order
@@ -26,7 +27,6 @@ from tools.monitoring.sparkline import FINE, PLAIN, Glyphs, bar, glyphs_for, spa
 from tools.monitoring.table import Layout, columns_within, picture
 from tools.runs.fleet import Fleet
 from tools.runs.summary import RunSummary
-from tools.runs.wording import columns_of, cut, duration, figure, in_two_lines, printable, rate, shortened
 
 NOW = 1_000_000.0
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.parity.link import Link
-from tools.parity.tolerance import BY_PRECISION
+from tools.parity.difference import BY_PRECISION
+from tools.parity.divergence import Link
 from tools.parity.variant import availability
 from training.backends.registry import BACKENDS
 

@@ -12,13 +12,13 @@ import pytest
 from tests.support.simulated_runs import Fault, SimulatedRun
 from tools.parity.certificate import Certificate, Result, State, write_json
 from tools.parity.curve import Curve, curve_of
+from tools.parity.difference import BY_PRECISION, EXACT
+from tools.parity.divergence import Link
 from tools.parity.examination import Candidate, judge
 from tools.parity.figure import draw
 from tools.parity.front_door import Outcome
-from tools.parity.link import Link
 from tools.parity.settings import resolved
 from tools.parity.table import lines
-from tools.parity.tolerance import BY_PRECISION, EXACT
 from tools.parity.variant import REFERENCE, Variant
 from training.backends.protocol import Availability
 

@@ -240,6 +240,7 @@ def test_a_reference_that_cannot_run_is_bad_input(
     path = tmp_path / "my.yaml"
     path.write_text("datasets: [no_such_data.json]\nglobal_batch_size: 4\n", encoding="utf-8")
     arguments = ["--config", str(path), "--backends", "playground", "--runs", str(tmp_path / "runs")]
-    with pytest.raises(UserError, match=r"the seed checkpoint could not be made: exit code 2: error: .*no_such_data"):
+    reason = r"the seed checkpoint could not be written: exit code 2: error: .*no_such_data"
+    with pytest.raises(UserError, match=reason):
         check_training_backends.run(arguments)
     assert (tmp_path / "runs" / "seed.log").is_file(), "what it printed is kept"

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.simulated_runs import Fault, SimulatedRun, learning_rate
 from tools.parity.curve import Curve, curve_of
-from tools.parity.difference import differences
-from tools.parity.divergence import Divergence, find_divergence
-from tools.parity.link import Link
-from tools.parity.tolerance import BY_PRECISION, EXACT
+from tools.parity.difference import BY_PRECISION, EXACT, differences
+from tools.parity.divergence import Divergence, Link, find_divergence
 
 FP32 = BY_PRECISION["fp32"]
 NOISE = 1e-7

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tools.parity.link import Link
+from tools.parity.divergence import Link
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "tests" / "faulty_backends"
@@ -50,7 +50,7 @@ PLANTED = (
     Planted("unclipped", FIRST, Link.UPDATE, "the reference clipped it and this run did not"),
     Planted("decay_on_all", FIRST, Link.UPDATE, "weight decay (and which parameters it is for)"),
     Planted("moments_lost", FIRST, Link.UPDATE, "moments"),
-    Planted("rounded_on_loading", FIRST, Link.START, "the checkpoint was read otherwise"),
+    Planted("rounded_on_loading", FIRST, Link.START, "the checkpoint was read differently"),
 )
 HONEST = ("playground", "playground:batch_size=7")
 pytestmark = pytest.mark.slow

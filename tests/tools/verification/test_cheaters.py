@@ -18,12 +18,12 @@ import torch
 
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
-from tools.verification.answerer import ModelAnswerer, load_answerer
-from tools.verification.held_out import Questions, load_questions
-from tools.verification.question import Question, Split
+from tools.verification.questions.answerer import ModelAnswerer, load_answerer
+from tools.verification.questions.question import Question, Split
+from tools.verification.questions.question_files import Questions, load_questions
 from tools.verification.report import Report
-from tools.verification.shortcuts import SHORTCUTS
-from tools.verification.trials import Verdict
+from tools.verification.shortcuts.trials import Verdict
+from tools.verification.shortcuts.verdicts import SHORTCUTS
 from tools.verification.verification import verify
 from training import TrainingConfig
 from training.checkpoints.finished_model import save_final_model

@@ -15,9 +15,9 @@ import torch
 from apt_model.config import ModelConfig
 from apt_model.generation import generate_answers, generate_ids
 from apt_model.model import APT
-from tools.verification.answerer import Answer
-from tools.verification.held_out import Questions, load_questions
-from tools.verification.question import Question, Split, numbers_in, only_number
+from tools.verification.questions.answerer import Answer
+from tools.verification.questions.question import Question, Split, numbers_in, only_number
+from tools.verification.questions.question_files import Questions, load_questions
 from tools.verification.verification import verify
 from training.errors import DataError
 

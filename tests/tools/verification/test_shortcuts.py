@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tools.verification.answerer import Answer
-from tools.verification.exam import Exam, Outcome
-from tools.verification.held_out import Questions, load_questions
-from tools.verification.lookup import match_difficulty
-from tools.verification.question import Question, Split
-from tools.verification.shortcuts import SHORTCUTS, Shortcut, find_shortcuts, matched_rows
-from tools.verification.trials import FALSE_ALARM_LEVEL, Verdict
+from tools.verification.questions.answerer import Answer
+from tools.verification.questions.exam import Exam, Outcome
+from tools.verification.questions.question import Question, Split
+from tools.verification.questions.question_files import Questions, load_questions
+from tools.verification.shortcuts.lookup import match_difficulty
+from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Verdict
+from tools.verification.shortcuts.verdicts import SHORTCUTS, Shortcut, find_shortcuts, matched_rows
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 Reply = Callable[[Question], str]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.verification.statistics import (
+from tools.verification.shortcuts.statistics import (
     LOST_LIMITS,
     Share,
     design_effect,

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from apt_model.model import APT
 from apt_model.portable import save_portable
 from apt_model.tokenizer import DynamicTagTokenizer
 from tools import verify_hlbd_model
-from tools.figures import lettering
-from tools.figures.lettering import Lettering
-from tools.verification.table import aligned, display_width
+from tools.figures.fonts import LATIN, Typeface
+from tools.figures.wording import columns_of
 from training import TrainingConfig
 from training.checkpoints.finished_model import save_final_model
 from training.loop.trainer import Trainer
@@ -112,7 +111,7 @@ def test_the_report_reads_from_top_to_bottom(model: Path, data: Path, capsys: py
     start = next(n for n, line in enumerate(lines) if line.startswith("accuracy")) + 1
     head, chinese, _, overall = lines[start : start + 4]
     assert "majority answer" in head
-    assert display_width(head) == display_width(chinese) == display_width(overall)
+    assert columns_of(head) == columns_of(chinese) == columns_of(overall)
 
 
 def test_the_json_report_holds_every_figure(model: Path, data: Path, tmp_path: Path) -> None:
@@ -209,8 +208,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 def test_the_figure_is_a_picture(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Warnings are errors here: a character that no font can draw would fail the test."""
-    monkeypatch.setattr(lettering, "CJK_FONTS", ())
-    monkeypatch.setattr(Lettering.__init__, "__defaults__", ((),))
+    monkeypatch.setattr(Typeface.__init__, "__defaults__", ((), (), (), ()))
     assert verify(model, data, "--figure", tmp_path / "r.png") == 0
     height, width, _ = image.imread(tmp_path / "r.png").shape
     assert (width, height) == (1650, 1100)
@@ -219,7 +217,7 @@ def test_the_figure_is_a_picture(model: Path, data: Path, tmp_path: Path, monkey
 def test_without_a_chinese_font_it_says_which_package_brings_one(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Lettering.__init__, "__defaults__", ((),))
+    monkeypatch.setattr(Typeface.__init__, "__defaults__", ((), (), (), ()))
     verify(model, data, "--figure", tmp_path / "r.png")
     told = capsys.readouterr().out
     assert "fonts-noto-cjk" in told
@@ -227,9 +225,10 @@ def test_without_a_chinese_font_it_says_which_package_brings_one(
 
 
 def test_with_a_chinese_font_labels_are_in_both_languages() -> None:
-    with_font, without = Lettering(["DejaVu Sans"]), Lettering([])
+    with_font, without = Typeface(chinese=["DejaVu Sans"]), Typeface((), (), (), ())
     assert with_font.label("校准", "calibration") == "校准 calibration"
-    assert with_font.name("加法") == "加法"
+    installed = Typeface()
+    assert installed.families == [LATIN] or installed.name("加法") == "加法"
     assert without.label("校准", "calibration") == "calibration"
     assert [without.name(n) for n in ("加法", "sums", "减法", "加法")] == ["name 1", "sums", "name 2", "name 1"]
 
@@ -294,7 +293,7 @@ BAD_INPUT: dict[str, tuple[Mess, list[str]]] = {
     "a sample of nothing": (with_flags("--sample", "0"), ["--sample", "'0'"]),
     "a sample in words": (with_flags("--sample", "many"), ["--sample", "'many'"]),
     "a negative batch size": (with_flags("--batch-size=-4"), ["--batch-size", "'-4'"]),
-    "an unknown device": (with_flags("--device", "tpu"), ["--device", "'tpu'"]),
+    "an unknown device": (with_flags("--device", "tpu"), ["--device tpu", "auto, cpu, cuda, mps"]),
     "an unknown flag": (with_flags("--verbose"), ["--verbose"]),
     "a figure in another format": (with_flags("--figure", "r.pdf"), ["r.pdf", ".png"]),
     "a folder that is not there": (with_flags("--json", "/nowhere/r.json"), ["/nowhere", "create it"]),
@@ -325,16 +324,3 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(
     for part in said:
         assert part in told.err
     assert sorted(tmp_path.rglob("*")) == before
-
-
-# -- columns ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("text", "width"), [("abc", 3), ("加法", 4), ("ǐ", 1), ("i\u030c", 1), ("🌧️", 2), ("한국", 4)])
-def test_wide_characters_count_as_two_columns(text: str, width: int) -> None:
-    assert display_width(text) == width
-
-
-def test_columns_of_a_table_line_up(tmp_path: Path) -> None:
-    lines: Iterable[str] = list(aligned([["模块", "答案"], ["sums", "1"], ["🌧️", "12345"]]))
-    assert {display_width(line) for line in lines} == {2 + 4 + 2 + 5}

@@ -13,7 +13,7 @@ from tools.dashboard.drawing_style import Pen
 from tools.dashboard.frame import Scene
 from tools.dashboard.history import History, values
 from tools.dashboard.panels.steps import along_steps
-from tools.figures.log_scale import in_decades
+from tools.figures.scales import in_decades
 from tools.runs.trace import number
 
 TITLE = ("梯度范数", "gradient norm")

@@ -25,8 +25,8 @@ from tools.dashboard.panels.terrain import (
     path_of,
     plane_told,
 )
+from tools.figures.wording import shortened
 from tools.landscape.surface import Surface
-from tools.runs.wording import shortened
 
 TITLE = ("损失地形", "loss landscape")
 ELEVATION = 27.0

@@ -9,7 +9,7 @@ from tools.dashboard.frame import Scene
 from tools.dashboard.history import values
 from tools.dashboard.panels.steps import along_steps
 from tools.dashboard.restarts import warm_restarts
-from tools.figures.log_scale import in_decades
+from tools.figures.scales import in_decades
 
 TITLE = ("学习率", "learning rate")
 

@@ -15,8 +15,8 @@ from tools.dashboard.followed_run import RunView
 from tools.dashboard.frame import Scene
 from tools.dashboard.history import History, values
 from tools.dashboard.panels.steps import along_steps
-from tools.figures.log_scale import in_decades
-from tools.runs.wording import shortened
+from tools.figures.scales import in_decades
+from tools.figures.wording import shortened
 
 TITLE = ("损失曲线", "loss curves")
 LONGEST_NAME = 28

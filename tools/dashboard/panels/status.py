@@ -13,9 +13,9 @@ from tools.dashboard.followed_run import RunView
 from tools.dashboard.frame import Scene
 from tools.dashboard.history import History
 from tools.dashboard.theme import Theme
+from tools.figures.wording import cut, duration, figure, in_two_lines, rate, shortened
 from tools.runs.state import State
 from tools.runs.summary import RunSummary
-from tools.runs.wording import cut, duration, figure, in_two_lines, rate, shortened
 from training.machine.units import as_size
 
 TITLE = ("运行", "run")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from tools.dashboard.drawing_style import Pen
 from tools.dashboard.frame import Scene
+from tools.figures.wording import figure
 from tools.landscape.surface import Surface
-from tools.runs.wording import figure
 from training.machine.units import as_duration
 
 Floats = NDArray[np.float64]

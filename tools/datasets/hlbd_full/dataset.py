@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from tools.datasets.hlbd_full.held_out import held_out
-from tools.datasets.hlbd_full.order import interleaved
+from tools.datasets.hlbd_full.patterns.utterance import Utterance
 from tools.datasets.hlbd_full.sample import Sample, sample
-from tools.datasets.hlbd_full.space import space
-from tools.datasets.hlbd_full.utterance import Utterance
+from tools.datasets.hlbd_full.space import interleaved, space
 
 NAME = "HLBD Full"
 VERSION = "2.0"
@@ -93,17 +90,3 @@ def _file_text(metadata: dict[str, Any], rows: list[Sample]) -> str:
     head = json.dumps(metadata, ensure_ascii=False, indent=2).replace("\n", "\n  ")
     lines = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in rows)
     return f'{{\n  "metadata": {head},\n  "samples": [\n    {lines}\n  ]\n}}\n'
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file in one step: readers see the old file or the new one, never half of it."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False, newline="\n") as part:
-        temporary = Path(part.name)
-        try:
-            part.write(text)
-            part.flush()
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from random import Random
 
-from tools.datasets.hlbd_full.order import interleaved
+from tools.datasets.hlbd_full.patterns.utterance import Utterance
 from tools.datasets.hlbd_full.sample import Sample, characters, sample, spoken
-from tools.datasets.hlbd_full.space import LONGEST_LINE, Space
-from tools.datasets.hlbd_full.utterance import Utterance
+from tools.datasets.hlbd_full.space import LONGEST_LINE, Space, interleaved
 
 PARAPHRASES = 160
 NEW_FACTS = 140

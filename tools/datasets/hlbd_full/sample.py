@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from tools.datasets.hlbd_full import chinese
-from tools.datasets.hlbd_full.pinyin import pinyin
-from tools.datasets.hlbd_full.utterance import Sentence, Utterance
+from tools.datasets.hlbd_full.languages import chinese
+from tools.datasets.hlbd_full.languages.pinyin import pinyin
+from tools.datasets.hlbd_full.patterns.utterance import Sentence, Utterance
 
 
 class Sample(TypedDict):

@@ -1,28 +1,25 @@
-"""The combination space: every concept that the lexicon and the patterns can say, and which are kept from training.
-
-Reserved concepts are chosen by a hash of what they say, so that a data set of any size leaves out the same ones:
-
-* a contrast group (all concepts that differ in one slot only) is reserved whole in 3 of 100 cases;
-* any other concept is reserved by itself in 2 of 100 cases.
-"""
+"""PLACEHOLDER"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
+from random import Random
 
+from tools.datasets.hlbd_full.patterns.ability import Abstains, Can, Experienced, Must, Visited
+from tools.datasets.hlbd_full.patterns.doing import Doing, DoingSomehow, Request, Skilled, Together
+from tools.datasets.hlbd_full.patterns.mind import Favourite, FeelsSoWants, Likes, Want
+from tools.datasets.hlbd_full.patterns.quality import Compare, IsLike, Isnt, TooMuch, Very
+from tools.datasets.hlbd_full.patterns.questions import AskCan, AskDid, AskLike
+from tools.datasets.hlbd_full.patterns.things import Exists, Gave, IsKind, Owned, Put, Wears
+from tools.datasets.hlbd_full.patterns.times import After, Before, Did, DidNot, Errand, Habitual
+from tools.datasets.hlbd_full.patterns.utterance import Utterance
+from tools.datasets.hlbd_full.patterns.world import Aged, AnimalAt, Beside, CityWeather, Clock, HasJob, Prevented, Sky
 from tools.datasets.hlbd_full.sample import longest_line
-from tools.datasets.hlbd_full.utterance import Utterance
-from tools.datasets.hlbd_full.utterances_ability import Abstains, Can, Experienced, Must, Visited
-from tools.datasets.hlbd_full.utterances_doing import Doing, DoingSomehow, Request, Skilled, Together
-from tools.datasets.hlbd_full.utterances_mind import Favourite, FeelsSoWants, Likes, Want
-from tools.datasets.hlbd_full.utterances_quality import Compare, IsLike, Isnt, TooMuch, Very
-from tools.datasets.hlbd_full.utterances_question import AskCan, AskDid, AskLike
-from tools.datasets.hlbd_full.utterances_thing import Exists, Gave, IsKind, Owned, Put, Wears
-from tools.datasets.hlbd_full.utterances_time import After, Before, Did, DidNot, Errand, Habitual
-from tools.datasets.hlbd_full.utterances_world import Aged, AnimalAt, Beside, CityWeather, Clock, HasJob, Prevented, Sky
 
 PATTERNS: tuple[type[Utterance], ...] = (
     Sky, CityWeather, Request, Doing, DoingSomehow, Together, Skilled, Did, DidNot, Habitual, Errand, Before, After,
@@ -88,3 +85,35 @@ def _every_concept() -> Iterator[Utterance]:
 def _bucket(text: str) -> int:
     """0 to 99, the same on every machine and in every run."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") % BUCKETS
+
+
+def interleaved(utterances: Sequence[Utterance], seed: str) -> Iterator[Utterance]:
+    """Mix the patterns in proportion to their weights, each pattern's concepts in random order, rare words first."""
+    by_pattern: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        by_pattern[type(utterance).__name__].append(utterance)
+    for name, members in by_pattern.items():
+        Random(f"{seed} {name}").shuffle(members)
+        by_pattern[name] = _rare_first(members)
+    queue = [(1 / members[0].weight, name, 0) for name, members in by_pattern.items()]
+    heapq.heapify(queue)
+    while queue:
+        _, name, index = heapq.heappop(queue)
+        members = by_pattern[name]
+        yield members[index]
+        if index + 1 < len(members):
+            heapq.heappush(queue, ((index + 2) / members[0].weight, name, index + 1))
+
+
+def _rare_first(members: list[Utterance]) -> list[Utterance]:
+    """Let every word come up once before any comes up twice, as far as the order allows, so that small sets have all.
+
+    A concept moves to the round in which its rarest word so far comes up.
+    """
+    seen: Counter[str] = Counter()
+    rounds: list[tuple[int, Utterance]] = []
+    for member in members:
+        names = member.slots().values()
+        rounds.append((min(seen[name] for name in names), member))
+        seen.update(names)
+    return [member for _, member in sorted(rounds, key=lambda one: one[0])]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -16,6 +14,7 @@ from tools.datasets.hlbd_hardcore.lane import shares
 from tools.datasets.hlbd_hardcore.modules import MODULES
 from tools.datasets.hlbd_hardcore.permutation import Permutation
 from tools.datasets.hlbd_hardcore.weights import apportion, as_numbers
+from tools.figures.output_file import write_atomically
 
 Weights = Mapping[str, Fraction]
 """Of every module; None in their place: all alike."""
@@ -85,7 +84,7 @@ def write_training_file(path: Path, version: int, size: int, seed: int, weights:
     """Write a training file row by row, in constant memory.
 
     Raises:
-        OSError: it cannot be written.
+        UserError: it cannot be written.
         ValueError: as `module_sizes`.
     """
     columns = {
@@ -96,23 +95,23 @@ def write_training_file(path: Path, version: int, size: int, seed: int, weights:
 
 
 def write_rows(path: Path, metadata: Mapping[str, object], modules: Mapping[str, Iterable[Mapping[str, str]]]) -> None:
-    """Stream a dataset to `path`, one row a line, atomically: a half-written file never has the name."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".hlbd-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            header = json.dumps(metadata, ensure_ascii=False, indent=2).replace("\n", "\n  ")
-            file.write(f'{{\n  "metadata": {header},\n  "data": {{')
-            for position, (module, rows) in enumerate(modules.items()):
-                file.write(f"{',' if position else ''}\n    {json.dumps(module)}: [")
-                for index, row in enumerate(rows):
-                    file.write(f"{',' if index else ''}\n      {json.dumps(row, ensure_ascii=False)}")
-                file.write("\n    ]")
-            file.write("\n  }\n}\n")
-        Path(temporary).chmod(0o644)  # mkstemp makes files that only their owner can read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write a dataset, one row a line, whole or not at all and in constant memory.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_atomically(path, _pieces(metadata, modules))
+
+
+def _pieces(metadata: Mapping[str, object], modules: Mapping[str, Iterable[Mapping[str, str]]]) -> Iterator[str]:
+    header = json.dumps(metadata, ensure_ascii=False, indent=2).replace("\n", "\n  ")
+    yield f'{{\n  "metadata": {header},\n  "data": {{'
+    for position, (module, rows) in enumerate(modules.items()):
+        yield f"{',' if position else ''}\n    {json.dumps(module)}: ["
+        for index, row in enumerate(rows):
+            yield f"{',' if index else ''}\n      {json.dumps(row, ensure_ascii=False)}"
+        yield "\n    ]"
+    yield "\n  }\n}\n"
 
 
 def kind_of(module: str, name: str) -> Kind:

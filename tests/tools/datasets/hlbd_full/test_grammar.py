@@ -11,13 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.datasets.hlbd_full import english, korean
-from tools.datasets.hlbd_full.chinese import after_verb, hanzi
-from tools.datasets.hlbd_full.english import Agreement
-from tools.datasets.hlbd_full.japanese import JapaneseAdjective, JapaneseVerb
-from tools.datasets.hlbd_full.korean_verb import KoreanVerb
-from tools.datasets.hlbd_full.numeral import counted, english_number, hanzi_number, native_korean, sino_korean
-from tools.datasets.hlbd_full.pinyin import pinyin, word_pinyin
+from tools.datasets.hlbd_full.languages import english, korean
+from tools.datasets.hlbd_full.languages.chinese import after_verb, hanzi
+from tools.datasets.hlbd_full.languages.english import Agreement
+from tools.datasets.hlbd_full.languages.japanese import JapaneseAdjective, JapaneseVerb
+from tools.datasets.hlbd_full.languages.korean_verb import KoreanVerb
+from tools.datasets.hlbd_full.languages.numerals import (
+    counted,
+    english_number,
+    hanzi_number,
+    native_korean,
+    sino_korean,
+)
+from tools.datasets.hlbd_full.languages.pinyin import pinyin, word_pinyin
 
 DATA = Path(__file__).resolve().parents[4] / "data"
 

@@ -321,7 +321,7 @@ def test_no_part_of_a_module_has_its_own_mixture(module: str) -> None:
         (["--sise", "7"], "unrecognized arguments: --sise 7"),
         (["--output"], "expected one argument"),
         (["--output", "nowhere/file.json"], "there is no folder nowhere; create it first"),
-        (["--output", "."], "is a folder"),
+        (["--output", "."], "is a directory"),
         (["--output", "n" * 300], "choose another name"),
         (["--output", "n" * 250], "choose another name"),
         (["--output", "a.json", "--held-out-output", "a.json"], "is the training file"),

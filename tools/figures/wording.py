@@ -1,0 +1,103 @@
+"""Durations, numbers, foreign text and aligned columns, as tables and pictures show them. No matplotlib."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+_EMOJI_STYLE = "\ufe0f"
+_JOINERS = {"\u200d", "\ufe0e", _EMOJI_STYLE}
+"""Signs that join or vary emoji. A font without colours shows no difference, and terminals disagree on their width."""
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in a few columns: `8s`, `3m20s`, `5h12m`, `3d04h`."""
+    total = max(0, round(seconds))
+    days, hours, minutes = total // 86400, total // 3600 % 24, total // 60 % 60
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{total % 60:02d}s" if minutes else f"{total}s"
+
+
+def rate(per_second: float) -> str:
+    """Return a rate in a few columns: `85`, `1.2k`, `340k`, `2.1M`."""
+    for unit, scale in (("M", 1e6), ("k", 1e3)):
+        if per_second >= scale:
+            return f"{per_second / scale:.1f}{unit}" if per_second < 100 * scale else f"{per_second / scale:.0f}{unit}"
+    return f"{per_second:.0f}"
+
+
+def figure(value: float) -> str:
+    """Return a loss in at most seven columns: `0.1234`, `12.34`, `1.2e-05`."""
+    size = abs(value)
+    if size >= 1e4 or 0.0 < size < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.4f}" if size < 10.0 else f"{value:.4g}"
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes in binary units: `1.5 GiB`, `300 MiB`, `12 KiB`."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1024:.0f} KiB"
+
+
+def printable(text: str) -> str:
+    """Return a text of unknown origin on one line, without control codes that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text if c not in _JOINERS)
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns a terminal gives to a text: CJK characters and emoji take two, combining marks none."""
+    columns = last = 0
+    for character in text:
+        if character == _EMOJI_STYLE:  # turns a narrow sign into a wide picture
+            own = 2 - last
+        elif unicodedata.category(character) in ("Mn", "Me", "Cf"):
+            own = 0
+        else:
+            own = last = 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        columns += own
+    return columns
+
+
+def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
+    """Yield one line per row with aligned columns: the first column flush left, the others flush right."""
+    widths = [max(columns_of(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        cells = [" " * (w - columns_of(c)) + c for c, w in zip(row, widths, strict=True)]
+        first = row[0] + " " * (widths[0] - columns_of(row[0]))
+        yield (indent + "  ".join([first, *cells[1:]])).rstrip()
+
+
+def shortened(text: str, columns: int) -> str:
+    """Return the end of a text in at most `columns` columns: the end tells a path from its neighbours."""
+    if columns_of(text) <= columns:
+        return text
+    while columns_of(text) >= columns:
+        text = text[1:]
+    return "~" + text
+
+
+def cut(text: str, columns: int) -> str:
+    """Return the beginning of a text in at most `columns` columns."""
+    if columns_of(text) <= columns:
+        return text
+    while columns_of(text) >= columns:
+        text = text[:-1]
+    return text + "~"
+
+
+def in_two_lines(text: str, columns: int) -> str:
+    """Return the beginning of a text on two lines of at most `columns` columns, broken at a space where possible."""
+    if columns_of(text) <= columns:
+        return text
+    end = len(text)
+    while columns_of(text[:end]) > columns:
+        end -= 1
+    space = text.rfind(" ", end // 2, end + 1)
+    first = text[: space if space > 0 else end]
+    return f"{first}\n{cut(text[len(first) :].lstrip(), columns)}"
