@@ -10,9 +10,8 @@ Run it on an idle machine.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,65 +20,35 @@ if str(ROOT) not in sys.path:
 
 import torch
 
-from apt_model.config import ModelConfig
-from apt_model.tokenizer import DynamicTagTokenizer
-from training import TrainingConfig
-from training.engines.torch_engine import TorchEngine
+from benchmarks.workload import MINIATURE_MODEL, load_rows, parse, seconds_per_update, spread
 from training.machine.device import pick_precision
-from training.machine.ranks import Ranks
-from training.tasks.batch_plan import BatchPlan
-from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.hlbd.files import load_corpus
-from training.tasks.language_modeling import LanguageModeling
+
+NAMES = ["autopoietic", "standard"]
 
 
-def make_engine(attention: str, config: TrainingConfig, vocab_size: int) -> TorchEngine:
-    torch.manual_seed(0)
-    model_config = ModelConfig.model_validate({"attention": attention, "vocab_size": vocab_size})
-    return TorchEngine(LanguageModeling(model_config).build_model(), config, Ranks(torch.device("cpu")))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--steps", type=int, default=20, help="updates a round")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the ratio."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20, help="timed updates a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
-    options = parser.parse_args()
-    corpus = load_corpus(["HLBD_Hardcore_Full.json"])
-    tokenizer = DynamicTagTokenizer.from_texts(text for s in corpus.samples for text in s[:2])
-    dataset = HLBDDataset(corpus.samples, tokenizer, 256)
+    options = parse(parser, {"steps": 3, "rounds": 2}, argv)
+    dataset = load_rows("HLBD_Hardcore_Full.json", 64 if options.miniature else None)
     precision = pick_precision(options.precision, torch.device("cpu"))
-    config = TrainingConfig.from_dict({"run": {"precision": precision}})
-    task = LanguageModeling(ModelConfig())
-    plan = BatchPlan(dataset.lengths, 32, 42, 16)
-    batches = [
-        task.collate([dataset[int(i)] for i in plan.indices(*divmod(step, plan.steps_per_epoch))])
-        for step in range(options.steps)
-    ]
-    engines = {name: make_engine(name, config, tokenizer.vocab_size) for name in ("autopoietic", "standard")}
-
-    def seconds(name: str) -> float:
-        started = time.perf_counter()
-        for batch in batches:
-            engines[name].update([batch], task.loss, 1e-4, batch.weight)
-        return time.perf_counter() - started
-
-    for name in engines:
-        seconds(name)  # warm-up
+    settings = {"precision": precision, **(MINIATURE_MODEL if options.miniature else {})}
     ratios: list[float] = []
     for number in range(options.rounds):
-        order = ["autopoietic", "standard"] if number % 2 == 0 else ["standard", "autopoietic"]
-        took = {name: seconds(name) for name in order}
+        order = NAMES if number % 2 == 0 else NAMES[::-1]
+        took = {name: seconds_per_update(dataset, {**settings, "attention": name}, options.steps) for name in order}
         ratios.append(took["autopoietic"] / took["standard"])
         print(
-            f"round {number + 1}: autopoietic {took['autopoietic'] / options.steps * 1e3:.1f} ms, "
-            f"standard {took['standard'] / options.steps * 1e3:.1f} ms an update",
+            f"round {number + 1}: autopoietic {took['autopoietic'] * 1e3:.1f} ms, "
+            f"standard {took['standard'] * 1e3:.1f} ms an update",
             flush=True,
         )
-    print(f"{precision}, {torch.get_num_threads()} threads, default model, batch 32")
-    print(
-        f"autopoietic / standard: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})   goal 1.10"
-    )
+    model = "miniature" if options.miniature else "default model"
+    print(f"{precision}, {torch.get_num_threads()} threads, {model}, batch 32")
+    print(f"autopoietic / standard: {spread(ratios)}   goal 1.10")
 
 
 if __name__ == "__main__":

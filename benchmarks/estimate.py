@@ -28,12 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from benchmarks.workload import MINIATURE_MODEL, as_flags, parse
+from training import TrainingConfig
 from training.backends.prepare import config_class
-from training.backends.registry import BACKENDS
+from training.backends.registry import load
 from training.machine.other_load import OtherLoad
 from training.record.reporter import read_report
-from training.settings.tree import TrainingConfig
-from training.settings.yaml_files import flatten, nest
+from training.settings.layers import flatten, nest
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -53,7 +54,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 GOAL = 0.15
-DISTURBED, MAX_TRIES = 0.10, 3
+DISTURBED = 0.10
 COMMON = {
     "datasets": ["HLBD_Hardcore_Full_V2.json"], "validation_split": 0.1, "answer_samples": 0, "device": "cpu",
     "max_steps": 30, "save_interval": None,
@@ -75,23 +76,24 @@ class Round:
     """Share of the processors that other programs took during the more disturbed of the two; 0: not known."""
 
     def error(self, expected: str, actual: str) -> float:
-        """How far one figure is off the other, as a share."""
+        """Return how far one figure is off the other, as a share."""
         return float(getattr(self, expected) / getattr(self, actual) - 1)
 
 
 def median(rounds: Sequence[Round]) -> Round:
-    """Figure by figure."""
+    """Return the median of each figure."""
     return Round(*(statistics.median(getattr(one, field.name) for one in rounds) for field in fields(Round)))
 
 
 def make_config(settings: dict[str, Any]) -> TrainingConfig:
-    tree_class = config_class(BACKENDS.load("playground"))
-    layer = flatten({**COMMON, **settings}, tree_class, "benchmark")
-    return tree_class.from_dict(nest(layer))
+    """Return playground's config with these settings over `COMMON`."""
+    config_class = config_class(load("playground"))
+    layer = flatten({**COMMON, **settings}, config_class, "benchmark")
+    return config_class.from_dict(nest(layer))
 
 
 def print_figures(settings: dict[str, Any]) -> None:
-    """In a process of its own: the estimate as one line of JSON."""
+    """Print the estimate as one line of JSON; called in a process of its own."""
     from training.forecast.estimate import estimate
 
     found = estimate(make_config(settings))
@@ -100,23 +102,16 @@ def print_figures(settings: dict[str, Any]) -> None:
     }))  # fmt: skip
 
 
-def as_flags(settings: dict[str, Any]) -> list[str]:
-    words = []
-    for name, value in settings.items():
-        flag = "--" + name.replace("_", "-")
-        words += [flag] if value is True else [flag, *map(str, value if isinstance(value, list) else [value])]
-    return words
-
-
-def undisturbed(settings: dict[str, Any]) -> Round:
-    """One estimate and one run, at most `MAX_TRIES` times where others disturb them; the quietest of these counts."""
+def undisturbed(settings: dict[str, Any], max_tries: int) -> Round:
+    """Make one estimate and one run, again where other programs disturb them; the quietest of these counts."""
     found = [compare(settings)]
-    while found[-1].others > DISTURBED and len(found) < MAX_TRIES:
+    while found[-1].others > DISTURBED and len(found) < max_tries:
         found.append(compare(settings))
     return min(found, key=lambda one: one.others)
 
 
 def compare(settings: dict[str, Any]) -> Round:
+    """Make one estimate and one run."""
     command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(settings)]
     load = OtherLoad()
     asked = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -143,6 +138,7 @@ def compare(settings: dict[str, Any]) -> Round:
 
 
 def show(name: str, rounds: Sequence[Round], with_time: bool) -> None:
+    """Print a configuration's line of the table."""
     one = median(rounds)
     memory = (
         f"{one.computed / 1e6:8.0f} {one.error('computed', 'peak'):+6.1%} {one.measured / 1e6:8.0f} "
@@ -161,22 +157,28 @@ def show(name: str, rounds: Sequence[Round], with_time: bool) -> None:
 
 
 def worst(of_each: Sequence[Round], expected: str, actual: str) -> str:
+    """Return a line about the largest error and how many reach the goal."""
     errors = [abs(one.error(expected, actual)) for one in of_each]
     return f"{max(errors):.1%} at most, {sum(e <= GOAL for e in errors)} of {len(errors)} within {GOAL:.0%}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(CONFIGURATIONS), default=list(CONFIGURATIONS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="of estimate and run in turns (default: 1)")
+    parser.add_argument(
+        "--tries", type=int, default=3, metavar="N", help="of a pair that other programs disturb, at most (default: 3)"
+    )
     parser.add_argument("--memory-only", action="store_true", help="do not show times")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse(parser, {"only": ["default"], "tries": 1}, argv)
     if options.one is not None:
         print_figures(json.loads(options.one))
         return
-    if options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    for name in ("rounds", "tries"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
     times = "" if options.memory_only else f"  {'updates, s':^24} {'whole run, s':^24} updates, each   by"
     print(f"{'':<20} {'memory of the run, MB':^41}{times}")
     print(f"{'':<20} {'dry run':>15} {'estimate':>16} {'fact':>8}", end="")
@@ -187,7 +189,8 @@ def main() -> None:
     )
     of_each = []
     for name in options.only:
-        rounds = [undisturbed(CONFIGURATIONS[name]) for _ in range(options.rounds)]
+        settings = {**CONFIGURATIONS[name], **(MINIATURE_MODEL if options.miniature else {})}
+        rounds = [undisturbed(settings, options.tries) for _ in range(options.rounds)]
         show(name, rounds, not options.memory_only)
         of_each.append(median(rounds))
     print(f"memory: dry run {worst(of_each, 'computed', 'peak')}; estimate {worst(of_each, 'measured', 'peak')}")

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +27,7 @@ import torch
 
 from apt_model.config import ModelConfig
 from apt_model.model import APT
-from apt_model.tokenizer import DynamicTagTokenizer
+from benchmarks.workload import MINIATURE_MODEL, load_rows, parse, spread
 from tools.landscape.directions import random_plane
 from tools.landscape.flat_weights import FlatWeights
 from tools.landscape.grid import axis, check_resolution
@@ -36,15 +35,13 @@ from tools.landscape.measurement import Budget, Measurement
 from tools.landscape.path import WeightPath
 from tools.landscape.probe import Probe
 from tools.landscape.surface import Surface, surface_path, write_surface
-from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.hlbd.files import load_corpus
 from training.tasks.language_modeling import LanguageModeling
 
 TARGET = 1.15
 
 
 def unmeasured(resolution: int, probe: Probe) -> Surface:
-    """A surface without a path but for its centre."""
+    """Return a surface without any loss yet, whose path is its centre alone."""
     values = axis(-1.0, 1.0, resolution)
     return Surface(
         alphas=values,
@@ -68,24 +65,24 @@ def unmeasured(resolution: int, probe: Probe) -> Surface:
 
 
 def seconds_of(act: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return how long `act` takes."""
     started = time.perf_counter()
     act()
     return time.perf_counter() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the ratio."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--resolution", type=int, default=25)
     parser.add_argument("--probe", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options = parse(parser, {"resolution": 5, "probe": 8, "rounds": 2}, argv)
     resolution = check_resolution(options.resolution)
-    corpus = load_corpus(["HLBD_Hardcore_Full_V2.json"])
-    tokenizer = DynamicTagTokenizer.from_texts(text for s in corpus.samples for text in s[:2])
-    dataset = HLBDDataset(corpus.samples, tokenizer, 256)
+    dataset = load_rows("HLBD_Hardcore_Full_V2.json", 64 if options.miniature else None)
+    sizes = MINIATURE_MODEL if options.miniature else {}
     torch.manual_seed(0)
-    model = APT(ModelConfig(vocab_size=tokenizer.vocab_size)).eval()
+    model = APT(ModelConfig(vocab_size=dataset.tokenizer.vocab_size, **sizes)).eval()
     probe = Probe(LanguageModeling(model.config), dataset, options.probe, 0, torch.device("cpu"))
     passes = resolution**2
     print(
@@ -125,8 +122,7 @@ def main() -> None:
             f"passes: {ratios[-1]:.3f}",
             flush=True,
         )
-    middle = statistics.median(ratios)
-    print(f"\nsurface / bare forward passes: {middle:.3f} ({min(ratios):.3f} to {max(ratios):.3f}), target {TARGET}")
+    print(f"\nsurface / bare forward passes: {spread(ratios)}, target {TARGET}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,12 +28,12 @@ if str(ROOT) not in sys.path:
 import yaml
 from rich.console import Console
 
+from benchmarks.workload import parse
 from tools.monitoring.screen import draw
 from tools.runs.fleet import Fleet
 from training import TrainingConfig
 from training.record.reporter import LOG_NAME, ProgressReporter
 
-REPETITIONS = 5
 NEW_UPDATES = 10
 
 
@@ -53,7 +54,7 @@ class Recorder:
         self._step = 0
 
     def train(self, steps: int) -> None:
-        """So many updates more, and everything on disk."""
+        """Record so many more updates, and put everything on disk."""
         for _ in range(steps):
             self._step += 1
             self._now += 1.0
@@ -70,11 +71,13 @@ class Recorder:
         self.reporter.flush()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the times."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--steps", type=int, default=10_000)
-    options = parser.parse_args()
+    parser.add_argument("--repetitions", type=int, default=5)
+    options = parse(parser, {"runs": 3, "steps": 200, "repetitions": 1}, argv)
     with tempfile.TemporaryDirectory() as folder:
         first = Path(folder) / "run_000"
         recorder = Recorder(first, options.steps)
@@ -83,12 +86,12 @@ def main() -> None:
             shutil.copytree(first, Path(folder) / f"run_{n:03d}")
         size = (first / LOG_NAME).stat().st_size
         print(f"{options.runs} runs of {options.steps:,} steps, {options.runs * size / 1e6:.0f} MB of logs")
-        first_table(Path(folder))
-        refreshes(Path(folder), first, recorder, size)
+        first_table(Path(folder), options.repetitions)
+        refreshes(Path(folder), first, recorder, size, options.repetitions)
 
 
-def first_table(folder: Path) -> None:
-    """The whole command, Python's start included, beside a Python that only starts."""
+def first_table(folder: Path, repetitions: int) -> None:
+    """Time the whole command, Python's start included, and a Python that only starts."""
 
     def seconds(command: list[str]) -> float:
         started = time.perf_counter()
@@ -96,16 +99,16 @@ def first_table(folder: Path) -> None:
         return time.perf_counter() - started
 
     script = str(ROOT / "tools" / "monitor_all_trainings.py")
-    taken = [seconds([sys.executable, script, str(folder), "--once"]) for _ in range(REPETITIONS)]
-    bare = [seconds([sys.executable, "-c", "pass"]) for _ in range(REPETITIONS)]
+    taken = [seconds([sys.executable, script, str(folder), "--once"]) for _ in range(repetitions)]
+    bare = [seconds([sys.executable, "-c", "pass"]) for _ in range(repetitions)]
     print(
         f"first table, whole command: {statistics.median(taken):.3f} s ({min(taken):.3f} to {max(taken):.3f}; "
         f"Python's start alone {statistics.median(bare):.3f} s; target: under 1 s)"
     )
 
 
-def refreshes(folder: Path, first: Path, recorder: Recorder, size: int) -> None:
-    """A refresh in which nothing is new, and one in which every run has gone on."""
+def refreshes(folder: Path, first: Path, recorder: Recorder, size: int, repetitions: int) -> None:
+    """Time a refresh in which nothing is new, and one in which every run has gone on."""
     fleet = Fleet([folder])
     console = Console(width=160, height=50, file=io.StringIO())
 
@@ -116,7 +119,7 @@ def refreshes(folder: Path, first: Path, recorder: Recorder, size: int) -> None:
 
     seconds, read = look()
     print(f"first look, in the process: {seconds:.3f} s, {read / 1e6:.1f} MB read")
-    idle = [look() for _ in range(REPETITIONS)]
+    idle = [look() for _ in range(repetitions)]
     print(
         f"refresh, nothing new: {statistics.median(s for s, _ in idle):.3f} s, {max(r for _, r in idle):,} bytes read"
     )

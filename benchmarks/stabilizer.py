@@ -5,7 +5,7 @@
 
 A spike multiplies one matrix's gradient by 1e4; it hits 1 % of the steps, the same steps and matrices in every arm.
 The loss is measured after training, in fp32, on 1,000 training rows of HLBD_Hardcore_Full_V2 (at 400 steps it is far
-from zero, so that a ratio means something). The cost of a step is measured in turns in one process.
+from zero, so that a ratio means something). The cost of an update is measured in turns in one process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,107 +26,58 @@ import torch
 from torch import Tensor
 
 from apt_model.config import ModelConfig
-from apt_model.model import APT
-from apt_model.tokenizer import DynamicTagTokenizer
-from training import TrainingConfig
-from training.engines.results import UpdateResult
-from training.engines.torch_engine import TorchEngine
-from training.loop.callbacks import Callback, RunView
+from benchmarks.workload import MINIATURE_MODEL, load_rows, make_trainer, parse, seconds_per_update, spread
+from tools.landscape.probe import Probe
 from training.loop.trainer import Trainer
-from training.machine.ranks import Ranks
-from training.settings.yaml_files import flatten, nest
 from training.tasks.batch_plan import mix
 from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.hlbd.files import load_corpus
 from training.tasks.language_modeling import LanguageModeling
 
 FACTOR = 1e4
 EVERY = 100
 """One step in a hundred has a spike."""
+STABILIZERS = ["dbc_dac", "none"]
 
 
-class SpikingTask(LanguageModeling):
-    """Language modelling in which, on chosen steps, one matrix's gradient is multiplied by FACTOR."""
+def add_spikes(trainer: Trainer) -> None:
+    """Multiply one matrix's gradient by FACTOR on some of the steps to come."""
+    matrices = [p for name, p in trainer.engine.model().named_parameters() if p.ndim == 2 and "blocks" in name]
+    for number, parameter in enumerate(matrices):
 
-    def __init__(self, config: ModelConfig, spikes: bool) -> None:
-        super().__init__(config)
-        self.spikes = spikes
-        self.step = 0
+        def hook(gradient: Tensor, number: int = number) -> Tensor:
+            at = mix(99, trainer.step // EVERY) % EVERY
+            which = mix(98, trainer.step // EVERY) % len(matrices)
+            return gradient * FACTOR if trainer.step % EVERY == at and number == which else gradient
 
-    def build_model(self) -> APT:
-        model = super().build_model()
-        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "blocks" in name]
-        for number, parameter in enumerate(matrices):
-
-            def hook(gradient: Tensor, number: int = number) -> Tensor:
-                at, which = mix(99, self.step // EVERY) % EVERY, mix(98, self.step // EVERY) % len(matrices)
-                hit = self.spikes and self.step % EVERY == at and number == which
-                return gradient * FACTOR if hit else gradient
-
-            parameter.register_hook(hook)  # type: ignore[no-untyped-call]
-        return model
+        parameter.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
-class CountSteps(Callback):
-    def __init__(self, task: SpikingTask) -> None:
-        self.task = task
-
-    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
-        self.task.step = trainer.step
-
-
-def train(dataset: HLBDDataset, probe: HLBDDataset, spikes: bool, settings: dict[str, Any]) -> float:
-    """Loss on the probe rows after training."""
+def train(dataset: HLBDDataset, probe: Probe, spikes: bool, settings: Mapping[str, Any]) -> float:
+    """Return the loss on the probe's rows after training."""
     with tempfile.TemporaryDirectory() as folder:
-        values = {"run_dir": folder + "/run", "save_interval": None, "schedule": "linear", "min_lr": 1e-5, **settings}
-        config = TrainingConfig.from_dict(nest(flatten(values, TrainingConfig, "benchmark")))
-        task = SpikingTask(config.model.network(dataset.tokenizer.vocab_size), spikes)
-        trainer = Trainer(config, dataset, objective=task, device="cpu", callbacks=[CountSteps(task)])
+        trainer = make_trainer(dataset, {"schedule": "linear", "min_lr": 1e-5, **settings}, folder)
+        if spikes:
+            add_spikes(trainer)
         trainer.train()
-        rows = sorted(range(len(probe)), key=probe.lengths.__getitem__)
-        batches = (task.collate([probe[i] for i in rows[at : at + 100]]) for at in range(0, len(rows), 100))
-        exact = config.model_copy(update={"run": config.run.model_copy(update={"precision": "fp32"})})
-        engine = TorchEngine(trainer.engine.model(), exact, Ranks(torch.device("cpu")))
-        return engine.evaluate(batches, task.loss).loss
+        return probe.loss(trainer.engine.model())
 
 
-def step_cost(dataset: HLBDDataset, optimizer: str) -> list[float]:
-    """Seconds of an update with DBC-DAC over seconds without, in alternating rounds; the default model."""
-    task = LanguageModeling(ModelConfig(vocab_size=dataset.tokenizer.vocab_size))
-    batch = task.collate([dataset[i] for i in range(32)])
-    engines = []
-    for stabilizer in ("dbc_dac", "none"):
-        config = TrainingConfig.from_dict({
-            "run": {"precision": "bf16"}, "optimizer": {"stabilizer": stabilizer, "optimizer": optimizer},
-        })  # fmt: skip
-        engines.append(TorchEngine(task.build_model(), config, Ranks(torch.device("cpu"))))
-
-    def seconds(engine: TorchEngine) -> float:
-        started = time.perf_counter()
-        for _ in range(10):
-            engine.update([batch], task.loss, 1e-4, batch.weight)
-        return time.perf_counter() - started
-
-    for engine in engines:
-        seconds(engine)
-    return [seconds(engines[0]) / seconds(engines[1]) for _ in range(5)]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the ratios."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="of the cost of an update")
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--rank", type=int, nargs="+", default=[32])
-    options = parser.parse_args()
-    corpus = load_corpus(["HLBD_Hardcore_Full_V2.json"])
-    tokenizer = DynamicTagTokenizer.from_texts(text for s in corpus.samples for text in s[:2])
-    dataset = HLBDDataset(corpus.samples, tokenizer, 256)
-    probe = HLBDDataset(corpus.samples[::5], tokenizer, 256)
+    options = parse(parser, {"steps": 30, "seeds": 1, "rounds": 2, "rank": [8]}, argv)
+    dataset = load_rows("HLBD_Hardcore_Full_V2.json", 64 if options.miniature else None)
+    probe = Probe(LanguageModeling(ModelConfig()), dataset, 1000, 0, torch.device("cpu"))
+    model = MINIATURE_MODEL if options.miniature else {}
     base = {
         "num_layers": 2, "max_steps": options.steps, "precision": "auto", "optimizer": options.optimizer,
-        "learning_rate": options.learning_rate,
+        "learning_rate": options.learning_rate, **model,
     }  # fmt: skip
     arms: dict[str, tuple[bool, dict[str, Any]]] = {
         "clean, clipping": (False, {}),
@@ -146,9 +97,17 @@ def main() -> None:
     for name, values in losses.items():
         ratios = [value / reference for value, reference in zip(values, clean, strict=True)]
         print(f"  {name:<28} {statistics.mean(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    cost = step_cost(dataset, options.optimizer)
-    spread = f"{statistics.median(cost):.3f} ({min(cost):.3f} to {max(cost):.3f})"
-    print(f"time of an update with DBC-DAC / without (default model): {spread}")
+    cost = []
+    for number in range(options.rounds):
+        took = {
+            name: seconds_per_update(
+                dataset, {"precision": "bf16", "optimizer": options.optimizer, **model, "stabilizer": name}, 10
+            )
+            for name in (STABILIZERS if number % 2 == 0 else STABILIZERS[::-1])
+        }
+        cost.append(took["dbc_dac"] / took["none"])
+    size = "miniature" if options.miniature else "default model"
+    print(f"time of an update with DBC-DAC / without ({size}): {spread(cost)}")
 
 
 if __name__ == "__main__":

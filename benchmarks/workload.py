@@ -1,0 +1,110 @@
+"""The rows that the benchmarks train on, the timed run that they compare, and their miniature mode."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apt_model.tokenizer import DynamicTagTokenizer
+from training import TrainingConfig
+from training.engines.results import UpdateResult
+from training.loop.callbacks import Callback
+from training.loop.trainer import Trainer
+from training.settings.layers import flatten, nest
+from training.tasks.hlbd.dataset import HLBDDataset
+from training.tasks.hlbd.files import load_corpus
+
+WARMUP_UPDATES = 5
+MINIATURE_MODEL: dict[str, Any] = {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64}
+"""Settings of a network whose update takes milliseconds."""
+
+
+def parse(
+    parser: argparse.ArgumentParser, miniature: Mapping[str, Any], argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """Parse a benchmark's command line, to which `--miniature` is added.
+
+    Args:
+        parser: has the benchmark's own flags.
+        miniature: the defaults under `--miniature`, by the flag's name; a flag that is given still wins.
+        argv: the words of the command line; None: those of the process.
+    """
+    parser.add_argument(
+        "--miniature",
+        action="store_true",
+        help="a tiny model and a few updates: shows in seconds that the benchmark runs; its figures mean nothing",
+    )
+    if parser.parse_known_args(argv)[0].miniature:
+        parser.set_defaults(**miniature)
+    return parser.parse_args(argv)
+
+
+def as_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as words of the command line of `train.py`."""
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = "--" + name.replace("_", "-")
+        words += [flag] if value is True else [flag, *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
+def load_rows(name: str, limit: int | None = None) -> HLBDDataset:
+    """Encode the rows of a file in `data/`, at most `limit` of them, with a tokenizer made from these rows."""
+    samples = load_corpus([name]).samples[:limit]
+    tokenizer = DynamicTagTokenizer.from_texts(text for sample in samples for text in sample[:2])
+    return HLBDDataset(samples, tokenizer, 256)
+
+
+def make_trainer(dataset: HLBDDataset, settings: Mapping[str, Any], folder: str, *callbacks: Callback) -> Trainer:
+    """Make our loop as `--backend playground` has it, on the CPU, with its record in `folder`.
+
+    Weight snapshots and checkpoints are off: a run this short would write one at nearly every update, and the disk
+    would be measured.
+
+    Args:
+        settings: flat, over the defaults.
+    """
+    values = {
+        "schedule": "constant", "save_interval": None, "snapshots": 0, **settings, "run_dir": str(Path(folder) / "run"),
+    }  # fmt: skip
+    config = TrainingConfig.from_dict(nest(flatten(values, TrainingConfig, "benchmark")))
+    return Trainer(config, dataset, device="cpu", callbacks=callbacks)
+
+
+class UpdateTimes(Callback):
+    """Collects the seconds of each pass through the loop's body, from the end of one `on_step` to the next."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._last = 0.0
+
+    def on_run_start(self, trainer: Trainer) -> None:
+        """Start the clock."""
+        self.resume()
+
+    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+        """Note the update's time."""
+        self.seconds.append(time.perf_counter() - self._last)
+        self.resume()
+
+    def resume(self) -> None:
+        """Start the clock again: what has happened since the last update is not counted."""
+        self._last = time.perf_counter()
+
+
+def seconds_per_update(dataset: HLBDDataset, settings: Mapping[str, Any], updates: int) -> float:
+    """Return the median time of an update in a new run of `updates` updates after the warm-up."""
+    times = UpdateTimes()
+    with tempfile.TemporaryDirectory() as folder:
+        make_trainer(dataset, {**settings, "max_steps": WARMUP_UPDATES + updates}, folder, times).train()
+    return statistics.median(times.seconds[WARMUP_UPDATES:])
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """Return "median (least to largest)"."""
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"

@@ -1,0 +1,93 @@
+"""Every benchmark runs in its miniature mode and its figures come out, finite and positive; no speed is asserted."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.workload import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+RATIO = "{} ({} to {})"
+LINES = {
+    "attention": [
+        "round 1: autopoietic {} ms, standard {} ms an update",
+        "round 2: autopoietic {} ms, standard {} ms an update",
+        f"autopoietic / standard: {RATIO}   goal",
+    ],
+    "backends": ["playground {} {} ({})", "huggingface {} {} ({})"],
+    "estimate": [
+        # Errors are signed shares of the fact, and may be 0.
+        "default {} +-% {} +-% {} {} +-% {} {} +-% {} +-% to +-%",
+        "memory: dry run",
+        "updates:",
+        "whole run:",
+    ],
+    "landscape": [
+        "round 2: {} s for the surface, {} s for {} bare forward passes: {}",
+        f"surface / bare forward passes: {RATIO}, target",
+    ],
+    "monitor": [
+        "first table, whole command: {} s ({} to {}; Python's start alone {} s;",
+        "first look, in the process: {} s, {} MB read",
+        "refresh, nothing new: {} s, 0 bytes read",
+        "refresh, 10 updates more in each run: {} s, {} bytes read of {} written",
+    ],
+    "stabilizer": [
+        *(f"seed 1: {arm} loss {{}}" for arm in ("clean, clipping", "spikes, no clipping", "spikes, DBC-DAC rank 8")),
+        *(f"  {arm} {RATIO}" for arm in ("spikes, clipping", "spikes, no clipping", "clean, DBC-DAC rank 8")),
+        f"time of an update with DBC-DAC / without (miniature): {RATIO}",
+    ],
+    "throughput": [
+        "round 1: ours {} tokens/s, bare loop {}, ours in fp32 {}, transformers' Trainer {} ({} parameters)",
+        "ours / bare loop, step by step: {} ({} to {}, the middle half)   goal",
+        f"ours / transformers' Trainer: {RATIO}   goal",
+        f"ours in fp32 / transformers' Trainer: {RATIO}",
+        f"share of the time in the reporter: {RATIO}   goal",
+    ],
+}
+"""The start of each line that must come out; `{}` stands for a positive figure, `+-%` for a share with its sign."""
+
+
+def pattern_of(line: str) -> str:
+    """Return the regular expression of a line in `LINES`; any number of spaces may stand where it has one."""
+    escaped = re.escape(line.strip()).replace(r"\ ", " ")
+    spaced = re.sub(" +", r" +", escaped)
+    return r"^ *" + spaced.replace(r"\{\}", r"([\w.,]+)").replace(r"\+\-%", r"[+-][\d.]+%")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LINES)
+def test_a_benchmark_s_figures_come_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module(f"benchmarks.{name}").main(["--miniature"])
+    shown = capsys.readouterr().out
+    for line in LINES[name]:
+        found = re.search(pattern_of(line), shown, flags=re.MULTILINE)
+        assert found, f"no line {line!r} in:\n{shown}"
+        for figure in found.groups():
+            value = float(figure.rstrip(",").replace(",", ""))
+            assert math.isfinite(value), found[0]
+            assert value > 0, found[0]
+
+
+def test_every_benchmark_is_run_by_this_file_and_by_make() -> None:
+    benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"workload"}
+    assert benchmarks == set(LINES)
+    recipe = re.search(r"^benchmark:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe
+    assert benchmarks == set(re.findall(r"benchmarks/(\w+)\.py", recipe[1]))
+
+
+def test_a_flag_that_is_given_wins_over_the_miniature() -> None:
+    def steps(*words: str) -> int:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--steps", type=int, default=40)
+        found: int = parse(parser, {"steps": 2}, words).steps
+        return found
+
+    assert (steps(), steps("--miniature"), steps("--miniature", "--steps", "7")) == (40, 2, 7)
