@@ -32,8 +32,8 @@ from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.machine.other_load import OtherLoad
 from training.record.reporter import read_report
-from training.settings.layers import flatten, nest
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import flatten, nest
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -34,7 +34,7 @@ from training.engines.torch_engine import TorchEngine
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.machine.ranks import Ranks
-from training.settings.layers import flatten, nest
+from training.settings.yaml_files import flatten, nest
 from training.tasks.batch_plan import mix
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus

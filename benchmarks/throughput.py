@@ -34,7 +34,7 @@ from training.engines.torch_engine import TorchEngine
 from training.loop.trainer import Trainer
 from training.machine.device import pick_precision
 from training.record.reporter import ProgressReporter
-from training.settings.layers import flatten, nest
+from training.settings.yaml_files import flatten, nest
 from training.tasks.batch_plan import BatchPlan
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus

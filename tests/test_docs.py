@@ -10,7 +10,7 @@ import pytest
 from tools.document_settings import PAGE, page
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
-from training.settings.layers import leaf_names
+from training.settings.declarations import leaf_names
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -14,8 +14,10 @@ if str(ROOT) not in sys.path:
 
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
-from training.settings.layers import aliases, leaves, type_name
+from training.models.registry import MODELS
+from training.settings.declarations import aliases, leaves, type_name
 from training.settings.tree import TrainingConfig
+from training.tasks.registry import TASKS
 
 PAGE = ROOT / "docs" / "CONFIGURATION.md"
 HEAD = """# Settings
@@ -32,26 +34,36 @@ Every name is unique, so `d_model: 256` may stand at the top of a YAML file or i
 and its flag is `--d-model`. On the command line `none` means None (in YAML: `null`), and a bool is switched off with
 `--no-…`. `--backend playground` brings `configs/playground.yaml`, which sets `run_dir: hlbd_playground`. An
 unknown key or flag is refused with the nearest name. The JSON schema is `TrainingConfig.model_json_schema()`.
+
+The section `data` has the settings of the task (`--task`, see `--list-tasks`), the section `model` those of the model
+family (`--model`, see `--list-models`); a file that names neither means HLBD and APT. A task, a family or a backend of
+a third party adds its own; `--help` with its name shows them.
 """
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     lines = [HEAD]
     shown: set[str] = set()
-    for name in BACKENDS.built_in:
-        tree_class = config_class(BACKENDS.load(name))
-        for section, rows in sections(tree_class):
-            if section not in shown:
-                shown.add(section)
-                lines += [f"\n## {section}\n", "| setting | type | default | meaning |", "|---|---|---|---|", *rows]
+    trees = [
+        *(config_class(BACKENDS.load(name)) for name in BACKENDS.built_in),
+        *(config_class(task=name) for name in TASKS.built_in),
+        *(config_class(model=name) for name in MODELS.built_in),
+    ]
+    for tree in trees:
+        headings = {"model": f"model ({tree().model.model})", "data": f"data ({tree().task})"}
+        for section, rows in sections(tree):
+            heading = headings.get(section, section)
+            if heading not in shown:
+                shown.add(heading)
+                lines += [f"\n## {heading}\n", "| setting | type | default | meaning |", "|---|---|---|---|", *rows]
     return "\n".join(lines) + "\n"
 
 
-def sections(tree_class: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
-    """(section, table rows) in the order of declaration."""
+def sections(tree: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (section, table rows) in the order of declaration."""
     tables: dict[str, list[str]] = {}
-    for key, field in leaves(tree_class):
+    for key, field in leaves(tree):
         section, _, name = key.rpartition(".")
         default = field.get_default(call_default_factory=True)
         shown = " ".join(default) if isinstance(default, tuple) else str(default).lower()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from training.loop.trainer import Trainer
     from training.settings.tree import TrainingConfig
-else:
+
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name == "TrainingConfig":  # the settings of the task hlbd and the model family apt

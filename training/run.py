@@ -22,7 +22,7 @@ from training.loop.weight_snapshots import WeightSnapshots, snapshot_bytes
 from training.machine.ranks import Ranks
 from training.machine.units import as_size
 from training.publish.export import push_final_model
-from training.record.progress_bar import ProgressBar
+from training.record.terminal import Terminal
 from training.tasks.protocol import Prepared, Task, task_of
 from training.tracking.choice import trackers_for
 
@@ -57,7 +57,7 @@ def run_task(
         checkpoint_name=checkpoint_name,
         ranks=ranks,
         callbacks=[RunForecast(prepared), WeightSnapshots()],
-        sinks=[ProgressBar(), *trackers_for(prepared.config)] if ranks.is_main else (),
+        sinks=[Terminal(), *trackers_for(prepared.config)] if ranks.is_main else (),
         resume=request.resume,
         resume_from=request.resume_from,
         overwrite=request.overwrite,

@@ -1,4 +1,4 @@
-"""The dispatcher: parse, resolve, check, plan, run. `python train.py` and `python training/train.py` are the same."""
+"""The front door: parse, prepare, check, run. `python train.py` and `python training/train.py` are the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,16 +14,16 @@ if __name__ == "__main__":
     # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from training.backends.inner_backend import inner_backend_of, is_elsewhere, settings_elsewhere
-from training.backends.preflight import preflight, refuse_unsupported
-from training.backends.prepare import config_class
-from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remote
-from training.backends.registry import BACKENDS, describe_backends
+from training.backends.prepare import PreparedRun, choose, layers_of, prepare
+from training.backends.protocol import is_remote
+from training.backends.registry import describe_backends
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
 from training.experiments.comparison import compare, parse_comparison
 from training.forecast.dry_run import dry_run_lines
 from training.launch.launcher import describe, launch
 from training.launch.worker import is_worker, leave, work
+from training.models.registry import describe_models
+from training.publish.hub import check_before_training
 from training.settings.flags import (
     add_launcher_flags,
     build_parser,
@@ -32,16 +32,25 @@ from training.settings.flags import (
     parse_flags,
     refuse_contradictions,
 )
-from training.settings.layers import Layer, backend_in, find_config, read_yaml_layer, resolve, settings_of_run
+from training.settings.layers import FLAGS, Layer, resolve
+from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import find_config
+from training.tasks.registry import describe_tasks
+from training.tracking.choice import check as check_trackers
 
 DESCRIPTION = (
-    "Train APT, a small language model, on HLBD data. One word (--backend) moves the same run to another place; "
-    "the curve stays the same."
+    "Train a model on a task; without --model and --task: APT, a small language model, on HLBD data. One word "
+    "(--backend) moves the same run to another place; the curve stays the same."
 )
 
 
 def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> int:
-    """The front door. `backend_name` is set when a backend's own script was run. Returns the exit code."""
+    """Run one command line and return the exit code.
+
+    Args:
+        argv: the words after the program's name; None: those of this process.
+        backend_name: set where a backend's own script was run.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console or a file that cannot hold Chinese must not cost the run
             stream.reconfigure(errors="backslashreplace")
@@ -65,84 +74,89 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
 
 
 def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) -> int:
-    if first.list_backends:
-        print("\n".join(describe_backends()))
+    lists = {
+        describe_backends: first.list_backends, describe_tasks: first.list_tasks, describe_models: first.list_models
+    }  # fmt: skip
+    if any(lists.values()):
+        print("\n".join(line for describe_parts, is_asked in lists.items() if is_asked for line in describe_parts()))
         return 0
-    config_file = find_config(first.config) if first.config is not None else None
-    given = (first.backend, backend_name, backend_in(config_file), "playground")
-    name = next(name for name in given if name is not None)
-    backend_class = BACKENDS.load(name)
-    backend = backend_class()
-    inner = inner_backend_of(backend, first.inner_backend, config_file)
-    tree_class = config_class(backend_class, *([inner] if inner else []))
-
-    layers: dict[str, Layer] = {}
-    if preset := (inner or backend_class).preset:
-        layers[f"preset {preset}"] = read_yaml_layer(find_config(preset), tree_class)
-    below = {key: value for layer in layers.values() for key, value in layer.items()}
-    parser = build_parser(tree_class, Path(sys.argv[0]).name, DESCRIPTION, below)
+    choice = choose(
+        backend=first.backend if first.backend is not None else backend_name,
+        inner_backend=first.inner_backend,
+        task=first.task,
+        model=first.model,
+        config_file=find_config(first.config) if first.config is not None else None,
+        resume=False if first.resume is None else first.resume,
+    )
+    tree, preset = choice.config_class, choice.preset()
+    parser = build_parser(tree, Path(sys.argv[0]).name, DESCRIPTION, preset.settings if preset else {})
     add_launcher_flags(parser)
     if first.help:
         parser.print_help()
         return 0
-    flags, known = parse_flags(parser, argv, tree_class)
-    layers["--early-stopping"] = early_stopping_of(known)
-    resumed_run = f"the resumed run ({first.resume})"
-    if isinstance(first.resume, str):
-        layers[resumed_run] = settings_of_run(Path(first.resume), tree_class)
-    if config_file:
-        layers[str(config_file)] = read_yaml_layer(config_file, tree_class)
-    layers["flags"] = flags | {"backend": name}
-    refuse_contradictions(first, remote=is_remote(backend))
-    if is_remote(backend) and is_elsewhere(first.resume) and not first.dry_run:
-        layers[resumed_run] = settings_elsewhere(backend, first.resume, layers, tree_class)
-    resolved = resolve(tree_class, layers)
-
+    given, known = parse_flags(parser, argv, tree)
+    settings, defaults = [Layer(FLAGS, given)], [early_stopping_of(known)]
+    refuse_contradictions(first, remote=is_remote(choice.backend))
     if first.explain is not None:
-        print(resolved.explain(first.explain))
+        layers = layers_of(choice, settings, defaults=defaults, fetch=not first.dry_run)
+        print(resolve(tree, layers).explain(first.explain))
         return 0
-    resume = first.resume is not None
-    refuse_unsupported(backend, resolved.config, resume)
-    backend.validate(resolved.config)
-    plan = backend.plan(resolved.config)
-    request = RunRequest(
-        config=resolved.config,
-        resume=resume,
-        resume_from=Path(first.resume) if isinstance(first.resume, str) else None,
+    prepared = prepare(
+        choice,
+        settings,
+        defaults=defaults,
         start_from=Path(first.start_from) if first.start_from is not None else None,
         overwrite=first.overwrite,
-        origins=resolved.origins,
+        fetch=not first.dry_run,
     )
     if first.dry_run:
-        _print_plan(request, plan, backend)
+        print("\n".join(_plan_lines(prepared)))
         return 0
+    return _run(prepared, first)
+
+
+def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
+    """Check what would fail only later, then do what is asked."""
+    backend, request, config = prepared.backend, prepared.request, prepared.request.config
     available = backend.check()
     if not available.ok:
-        raise ConfigError(f"--backend {name}: {available.reason}; run: {available.fix}")
+        raise ConfigError(f"--backend {backend.name}: {available.reason}; run: {available.fix}")
     if first.estimate and is_worker():
         raise ConfigError("--estimate runs in one process, and a launcher started this one; call it without a launcher")
     if first.estimate:
         from training.forecast.estimate import print_estimate  # brings in torch
 
-        return print_estimate(resolved.config)
+        return print_estimate(config)
     if not is_worker() and not is_remote(backend):
-        preflight(resolved.config)
+        check_services(config)
     if first.compare is not None:
-        comparison = parse_comparison(first.compare, first.compare_seeds, tree_class, resolved.config.run.seed)
-        return compare(comparison, tree_class, layers, resume=resume, overwrite=first.overwrite)
-    if plan is not None and not is_worker():
-        return launch(plan, request)
+        comparison = parse_comparison(first.compare, first.compare_seeds, type(config), config.run.seed)
+        return compare(comparison, prepared)
+    if prepared.plan is not None and not is_worker():
+        return launch(prepared.plan, request)
     return backend.run(request).exit_code
 
 
-def _print_plan(request: RunRequest, plan: LaunchPlan | None, backend: Backend) -> None:
+def check_services(config: TrainingConfig) -> None:
+    """Look whether trackers and the Hub can be used as the settings say, before hours are spent on the run.
+
+    Raises:
+        ConfigError: a package, a login or a right is missing; with what to do.
+    """
+    check_trackers(config)
+    if warning := check_before_training(config.hub):
+        print(f"warning: {warning}")
+
+
+def _plan_lines(prepared: PreparedRun) -> Iterator[str]:
+    request, plan, backend = prepared.request, prepared.plan, prepared.backend
     if is_remote(backend):
-        print("\n".join(backend.dry_run(request)))
+        yield from backend.dry_run(request)
         return
-    print(request.config.to_yaml(), end="")
+    yield request.config.to_yaml().rstrip("\n")
     for line in dry_run_lines(request.config):
-        print(f"# {line}")
-    print(f"# plan: {'runs in this process' if plan is None else describe(plan, request)}")
+        yield f"# {line}"
+    yield f"# plan: {'runs in this process' if plan is None else describe(plan, request)}"
 
 
 if __name__ == "__main__":

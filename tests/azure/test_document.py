@@ -21,8 +21,8 @@ from training.azure.search_space import parse
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
+from training.settings.declarations import leaves
 from training.settings.flags import add_launcher_flags, build_parser, parse_flags
-from training.settings.layers import leaves
 from training.settings.tree import TrainingConfig
 
 SIZE = "Standard_NC96ads_A100_v4"

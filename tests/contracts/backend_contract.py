@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import yaml
 
-from training.backends.inner_backend import inner_backend_of
-from training.backends.prepare import config_class
+from training.backends.prepare import PreparedRun, choose, prepare
 from training.backends.protocol import Availability, Backend, Feature, LaunchPlan
 from training.backends.registry import BACKENDS
-from training.settings.layers import aliases, find_config, flatten, leaves, read_yaml_layer, resolve
+from training.settings.declarations import aliases, leaves
+from training.settings.layers import Layer
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import flatten
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor
@@ -53,19 +54,15 @@ class BackendContract:
 
     @property
     def config_class(self) -> type[TrainingConfig]:
-        return config_class(*filter(None, (self.backend, self.inner)))
+        return choose(backend=self.name).config_class
 
-    @property
-    def inner(self) -> type[Backend] | None:
-        """The backend that trains where this one sends the run."""
-        return inner_backend_of(self.backend(), None, None)
+    def prepared(self) -> PreparedRun:
+        """The run that `--backend NAME` alone gives."""
+        needed = {f"{self.name}.{name}": value for name, value in self.needed.items()}
+        return prepare(choose(backend=self.name), [Layer("needed", needed)])
 
     def settings(self) -> TrainingConfig:
-        """The config that `--backend NAME` alone gives."""
-        preset = (self.inner or self.backend).preset
-        layers = {"preset": read_yaml_layer(find_config(preset), self.config_class)} if preset else {}
-        needed = {f"{self.name}.{name}": value for name, value in self.needed.items()}
-        return resolve(self.config_class, {**layers, "flags": {"backend": self.name, **needed}}).config
+        return self.prepared().request.config
 
     def command(self, *words: str) -> list[str]:
         """The least command line of this backend."""
@@ -172,9 +169,9 @@ class BackendContract:
     # -- what it does with a config --------------------------------------------------------------------------------
 
     def test_its_preset_loads_and_suits_it(self) -> None:
-        preset = self.backend.preset
+        preset = choose(backend=self.name).preset()
         if preset is not None:
-            assert read_yaml_layer(find_config(preset), self.config_class).get("backend", self.name) == self.name
+            assert preset.settings.get("backend", self.name) == self.name
         self.backend().validate(self.settings())
 
     def test_its_resolved_settings_survive_the_file_that_workers_read(self, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ import torch
 from tests.support.warm_start import WarmProcess, WarmStart
 from training.checkpoints.checkpoint import list_checkpoints
 from training.checkpoints.finished_model import load_trained_model
-from training.record.report import Report, without_superseded
+from training.record.log import counted
+from training.record.report import Report
 from training.record.reporter import LOG_NAME, read_events
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +92,7 @@ def last_step(run_dir: Path) -> int:
     log = run_dir / LOG_NAME
     if not log.exists():
         return 0
-    return max((e["step"] for e in without_superseded(read_events(log)) if e["event"] == "step"), default=0)
+    return max((e["step"] for e in counted(read_events(log)) if e["event"] == "step"), default=0)
 
 
 def passes(run_dir: Path, step: int) -> Callable[[], bool]:

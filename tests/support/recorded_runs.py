@@ -79,7 +79,7 @@ class RecordedRun:
             if self.step % self.steps_per_epoch == 0 and self._validation is not None:
                 loss = self._validation(epoch)
                 self.reporter.evaluation(step=self.step, epoch=epoch, loss=loss, accuracy=0.4)
-                best = self.reporter.snapshot.to_dict()["best"]
+                best = self.reporter.report.to_dict()["best"]
                 if best is None or loss < best["loss"]:
                     self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
         return self

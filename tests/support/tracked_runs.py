@@ -18,7 +18,7 @@ from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
-from training.record.report import without_superseded
+from training.record.log import counted
 from training.record.reporter import LOG_NAME, read_events
 from training.tasks.objective import ModuleObjective
 from training.tracking.choice import trackers_for
@@ -100,7 +100,7 @@ def train_in_two_parts(config: TrainingConfig) -> tuple[Curve, Curve]:
 
 
 def recorded(run_dir: Path) -> tuple[Curve, Curve]:
-    events = without_superseded(read_events(run_dir / LOG_NAME))
+    events = counted(read_events(run_dir / LOG_NAME))
     training, validation = ([(e["step"], e["loss"]) for e in events if e["event"] == kind] for kind in ("step", "eval"))
     return training, validation
 

@@ -15,7 +15,7 @@ from training.record.reporter import LOG_NAME, read_events
 from training.tasks.objective import ModuleObjective
 from training.tracking.background import Trackers
 from training.tracking.figures import flat
-from training.tracking.tracker import Point, RunStart, Told, Tracker
+from training.tracking.tracker import Held, Point, RunStart, Tracker
 
 
 class Book:
@@ -29,9 +29,9 @@ class Book:
         self.starts: list[RunStart] = []
         self.ends: list[str] = []
 
-    def start(self, run: RunStart) -> Told:
+    def start(self, run: RunStart) -> Held:
         self.starts.append(run)
-        return Told(self.points[-1].step if self.points else 0)
+        return Held(self.points[-1].step if self.points else 0)
 
     def whereabouts(self) -> str:
         return "here"

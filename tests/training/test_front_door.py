@@ -32,14 +32,15 @@ FLAGS = """
     --dropout --dry-run --early-stopping --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16
     --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
     --keep-best --keep-last --label-smoothing --label-smoothing-factor --learning-rate --length-window --list-backends
+    --list-models --list-tasks
     --load-best-model-at-end --load-checkpoint --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates
-    --max-steps --min-lr --mlflow-experiment --mlflow-tracking-uri --muon-momentum --n-heads --n-layers --nnodes
+    --max-steps --min-lr --mlflow-experiment --mlflow-tracking-uri --model --muon-momentum --n-heads --n-layers --nnodes
     --no-compile --no-fingerprints --no-gradient-checkpointing --no-keep-best --no-load-best-model-at-end --no-private
     --no-tie-embeddings --no-truncate --norm-eps --num-gpus --num-heads --num-layers --num-processes --num-threads
     --optimizer --output-dir --overwrite --pairs --precision --private --push-to-hub --rdzv-endpoint --rdzv-id
     --report-batches --restart-epochs --restart-mult --resume --resume-from-checkpoint --rope-theta --run-dir
     --save-dir --save-interval --save-steps --save-total-limit --schedule --seed --snapshots --stabilizer --start-from
-    --t-0 --t-mult --tie-embeddings --track --train-batch-size --truncate --validation-split --vocab-size --wandb
+    --t-0 --t-mult --task --tie-embeddings --track --train-batch-size --truncate --validation-split --vocab-size --wandb
     --wandb-entity --wandb-mode --wandb-project --warmup-steps --weight-decay -h
 """
 """Every flag of `--backend playground`. A flag that users' scripts may hold is taken away only on purpose: change this
@@ -68,13 +69,64 @@ def test_the_help_has_a_group_for_each_section_and_one_for_the_chosen_backend(fr
     shown = front_door(["--help"])
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert re.findall(r"^(\w+) options:$", shown.stdout, re.MULTILINE) == [
-        *("model", "data", "optimizer", "schedule", "run", "launch", "checkpoint", "report", "track", "hub"),
+        *("apt", "hlbd", "optimizer", "schedule", "run", "launch", "checkpoint", "report", "track", "hub"),
         "playground",
     ]
     own = shown.stdout.partition("\nplayground options:\n  Options of --backend playground.\n")[2]
     assert own.lstrip().startswith("--device {auto,cpu,cuda,mps}")
     assert shown == front_door(["-h"])
     assert shown == front_door(["--help", "--backend", "playground"])
+
+
+def test_a_task_and_a_family_of_the_users_own_have_their_groups_in_the_help(
+    front_door: FrontDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "noises.py").write_text(
+        "from pydantic import Field\n"
+        "from training.settings.tree import ModelOptions, TaskOptions\n"
+        "class Noise:\n"
+        "    name, metrics, prepare, conclude = 'noise', (), None, None\n"
+        "    class Options(TaskOptions):\n"
+        "        'How the noise is made.'\n"
+        "        loudness: float = Field(0.5, description='Standard deviation of the noise.')\n"
+        "class Linear:\n"
+        "    name, build, save, load, parameter_groups, memory = 'linear', *[None] * 5\n"
+        "    class Options(ModelOptions):\n"
+        "        'The network: one matrix.'\n"
+        "        width: int = Field(8, description='Columns of the matrix.')\n",
+        encoding="utf-8",
+    )
+    chosen: list[str | Path] = ["--task", "noises:Noise", "--model", "noises:Linear"]
+    shown = front_door([*chosen, "--help"])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "\nnoises:Noise options:\n  How the noise is made.\n" in shown.stdout
+    assert "\nnoises:Linear options:\n  The network: one matrix.\n" in shown.stdout
+    for flag, is_there in {"--loudness": True, "--width": True, "--datasets": False, "--d-model": False}.items():
+        assert (f"  {flag} " in shown.stdout) is is_there, flag
+    assert "task = noises:Noise\n" in front_door([*chosen, "--explain", "task"]).stdout
+    assert "set by   --loudness\n" in front_door([*chosen, "--loudness", "2", "--explain", "loudness"]).stdout
+    (tmp_path / "mine.yaml").write_text("task: noises:Noise\nloudness: 3\n", encoding="utf-8")
+    assert "data.loudness = 3.0\n" in front_door(["--config", "mine.yaml", "--explain", "loudness"]).stdout
+    refusals = {
+        ("--pairs", "full"): "error: --pairs belongs to --task hlbd, not to this one\n",
+        ("--no-tie-embeddings",): "error: --no-tie-embeddings belongs to --model apt, not to this one\n",
+        ("--loudnes", "2"): "error: unknown flag --loudnes; did you mean '--loudness'? (--help lists all)\n",
+    }
+    for words, refusal in refusals.items():
+        assert front_door([*chosen, *words]).stderr == refusal
+
+
+@pytest.mark.parametrize(("flag", "names"), [("--list-tasks", ["hlbd"]), ("--list-models", ["apt"])])
+def test_tasks_and_families_are_listed_with_a_line_that_says_what_they_are(
+    flag: str, names: list[str], front_door: FrontDoor
+) -> None:
+    listed = front_door([flag])
+    assert (listed.exit_code, listed.stderr) == (0, "")
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in listed.stdout.splitlines()}
+    assert list(lines) == names
+    assert all(lines.values())
 
 
 def test_the_help_shows_the_defaults_that_the_preset_of_the_backend_gives(front_door: FrontDoor) -> None:

@@ -18,9 +18,10 @@ from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
-from training.record.progress_bar import ProgressBar, six_figures
+from training.record import terminal
 from training.record.report import MAX_POINTS, MAX_POINTS_PER_EPOCH
 from training.record.reporter import read_report
+from training.record.terminal import live_figures
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
 from training.tasks.hlbd.task import prepared_from_datasets
@@ -101,7 +102,7 @@ def test_fault_4_there_was_no_progress_bar(tmp_path: Path, monkeypatch: pytest.M
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     Trainer.of(
-        prepared_from_datasets(make_config(tmp_path / "run"), DATASET), device="cpu", sinks=[ProgressBar()]
+        prepared_from_datasets(make_config(tmp_path / "run"), DATASET), device="cpu", sinks=[terminal.Terminal()]
     ).train()
     last = screen.getvalue().replace("\n", "\r").split("\r")
     assert any("epoch 3/3 100%" in line and "60/60" in line for line in last), last[-3:]
@@ -109,7 +110,7 @@ def test_fault_4_there_was_no_progress_bar(tmp_path: Path, monkeypatch: pytest.M
 
 def test_fault_5_the_bar_lacked_the_six_live_figures() -> None:
     event = {"loss": 0.5, "accuracy": 0.831, "learning_rate": 3e-4, "forward_ms": 21.2, "backward_ms": 43.4}
-    assert six_figures(event) == "Loss 0.5000 PPL 1.649 Acc 83.1% LR 3.00e-04 FW 21ms BW 43ms"
+    assert live_figures(event) == "Loss 0.5000 PPL 1.649 Acc 83.1% LR 3.00e-04 FW 21ms BW 43ms"
 
 
 def test_fault_6_the_report_came_only_at_the_end(tmp_path: Path) -> None:
@@ -142,8 +143,8 @@ def test_fault_7_the_report_grew_without_bound(tmp_path: Path) -> None:
 
 def test_fault_8_a_large_loss_overflowed_the_perplexity() -> None:
     event = {"loss": 1e6, "accuracy": 0.0, "learning_rate": 1.0, "forward_ms": 0.0, "backward_ms": 0.0}
-    assert "PPL inf" in six_figures(event)
-    assert "PPL inf" in six_figures({**event, "loss": None})
+    assert "PPL inf" in live_figures(event)
+    assert "PPL inf" in live_figures({**event, "loss": None})
 
 
 def test_fault_9_padding_counted_in_the_accuracy(tmp_path: Path) -> None:

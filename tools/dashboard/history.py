@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from tools.dashboard.log_history import Past
 from tools.runs.spikes import SpikeWatch
 from tools.runs.trace import integer, number
-from training.record.report import MAX_EPOCHS, MAX_POINTS, EpochSums
+from training.record.history import EpochSums
+from training.record.report import MAX_EPOCHS, MAX_POINTS
 from training.record.reporter import Event
 
 MAX_MARKS = 20_000

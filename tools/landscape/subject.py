@@ -22,8 +22,8 @@ from training.checkpoints.run_settings import with_names
 from training.errors import CheckpointError, DataError, UserError
 from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import read_report
-from training.settings.layers import read_yaml
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import read_yaml
 from training.tasks.protocol import Prepared, task_of
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.record.report import without_superseded
-from training.record.reporter import LOG_NAME, read_events
+from training.record.history import History, without
+from training.record.log import LOG_NAME, read_events
 
 Fingerprint = tuple[float, ...]
 """The norm of all weights, then projections of them onto fixed directions, in fp64 (`training.tasks.fingerprints`)."""
@@ -56,29 +56,23 @@ class Curve:
 
 
 def read_curve(run_dir: Path) -> Curve:
-    """The curve in a run directory; an empty one where there is no record."""
+    """Return the curve in a run directory; an empty one where there is no record."""
     log = run_dir / LOG_NAME
     return curve_of(read_events(log)) if log.is_file() else Curve()
 
 
 def curve_of(events: Iterable[Mapping[str, Any]]) -> Curve:
-    """The curve that a run's events tell; what a resumed run did again counts once."""
-    facts: dict[str, Any] = {}
-    updates: list[Update] = []
-    for event in without_superseded(dict(event) for event in events):
-        match event["event"]:
-            case "run_started" | "run_resumed":
-                facts.update({key: value for key, value in event.items() if key not in ("event", "time", "step")})
-            case "step":
-                updates.append(_update(event))
-    return Curve(tuple(updates), facts, _floats(facts.pop("weights_fingerprint", None)))
+    """Return the curve that a run's events hold; what a resumed run did again counts once."""
+    history = History.of(dict(event) for event in events)
+    facts = without(history.facts, "started_at", "resumed_at_steps")
+    return Curve(tuple(map(_update, history.updates)), facts, _floats(facts.pop("weights_fingerprint", None)))
 
 
 def _update(event: Mapping[str, Any]) -> Update:
     return Update(
         step=event["step"],
-        loss=_number(event["loss"]),
-        grad_norm=_number(event["grad_norm"]),
+        loss=_number(event.get("loss")),
+        grad_norm=_number(event.get("grad_norm")),
         learning_rate=event.get("learning_rate"),
         loss_tokens=event.get("loss_tokens"),
         batch_hash=event.get("batch_hash"),

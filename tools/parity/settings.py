@@ -9,21 +9,12 @@ from typing import Any
 
 from tools.parity.tolerance import BY_PRECISION
 from tools.parity.variant import Variant
-from training.backends.prepare import config_class
-from training.backends.protocol import requested_features
-from training.backends.registry import BACKENDS
+from training.backends.prepare import Choice, choose, prepare_config
 from training.errors import ConfigError
-from training.settings.layers import (
-    Layer,
-    find_config,
-    flatten,
-    leaf_names,
-    leaves,
-    read_yaml_layer,
-    resolve,
-    suggestion,
-)
+from training.settings.declarations import leaf_names, leaves, suggestion
+from training.settings.layers import Layer, resolve
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import Settings, find_config, flatten, read_settings
 
 SEED_STEPS = 3
 """Updates before the seed checkpoint, so that it holds moments and a place in the data, not zeros."""
@@ -44,7 +35,7 @@ sample, of which a second rank has none. The rate changes at every step, gradien
 
 
 def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingConfig:
-    """The whole config of a variant's run of `steps` updates behind the seed checkpoint.
+    """Return the whole config of a variant's run of `steps` updates behind the seed checkpoint.
 
     Args:
         variant: its settings lie over the config file's.
@@ -54,49 +45,48 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
     Raises:
         ConfigError: a setting is unknown, wrong, or not for a comparison; or the backend cannot do what is asked.
     """
-    backend = BACKENDS.load(variant.backend)
-    tree_class = config_class(backend)
-    names = leaf_names(tree_class)
-    own: Layer = {}
+    choice = choose(backend=variant.backend, config_file=find_config(config_file) if config_file else None)
+    tree = choice.config_class
+    names = leaf_names(tree)
+    own: Settings = {}
     for name, value in variant.settings:
         if name not in names:
-            hint = suggestion(name, tree_class)
+            hint = suggestion(name, tree)
             raise ConfigError(f"--backends {variant.name}: --backend {variant.backend} has no setting {name!r}{hint}")
         own[names[name]] = value
-    layers = {
-        "preset": _options_in_preset(backend.preset, variant.backend, tree_class),
-        config_file or "default": _shared(config_file, tree_class),
-        f"--backends {variant.name}": own,
-    }
-    asked = resolve(tree_class, layers).config
+    layers = [
+        Layer("preset", _options_in_preset(choice)),
+        _shared(choice),
+        Layer(f"--backends {variant.name}", {"backend": variant.backend, **own}),
+    ]
+    asked = resolve(tree, layers).config
     config = _for_comparison(asked, SEED_STEPS + steps)
     _refuse_to_be_ignored(variant, own, asked, config)
-    config.validate()
     _refuse_what_cannot_be_compared(config)
-    for feature in requested_features(config, resume=True):
-        if feature in backend.unsupported:
-            reason = backend.unsupported[feature]
-            raise ConfigError(f"--backend {variant.backend} cannot do {feature.value}: {reason}")
-    backend().validate(config)
-    return config
+    return prepare_config(config, resume=True).request.config
 
 
-def _shared(config_file: str | None, tree_class: type[TrainingConfig]) -> Layer:
-    """What all variants have in common. How many processes there are is theirs to say; the reference has one."""
-    if config_file is None:
-        return flatten(DEFAULT, tree_class, "the default settings")
-    layer = read_yaml_layer(find_config(config_file), tree_class)
-    return {key: value for key, value in layer.items() if not key.startswith("launch.")}
+def _shared(choice: Choice) -> Layer:
+    """Return what all variants have in common.
+
+    How many processes there are is decided by each variant; the reference has one.
+    """
+    tree, file = choice.config_class, choice.config_file
+    if file is None:
+        return Layer("default", flatten(DEFAULT, tree, "the default settings"))
+    settings = read_settings(file, tree)
+    return Layer(str(file), {key: value for key, value in settings.items() if not key.startswith("launch.")})
 
 
-def _options_in_preset(preset: str | None, backend: str, tree_class: type[TrainingConfig]) -> Layer:
-    """A backend's preset may choose how it runs; what is learned comes from the config alone."""
-    layer = read_yaml_layer(find_config(preset), tree_class) if preset else {}
-    return {key: value for key, value in layer.items() if key.startswith(f"{backend}.")}
+def _options_in_preset(choice: Choice) -> Settings:
+    """Return the backend's own options in its preset; what is learned comes from the config alone."""
+    preset = choice.preset()
+    settings = preset.settings if preset else {}
+    return {key: value for key, value in settings.items() if key.startswith(f"{choice.backend.name}.")}
 
 
 def _for_comparison(config: TrainingConfig, last_step: int) -> TrainingConfig:
-    """The config with fingerprints, without what only costs time, and ending at `last_step`."""
+    """Return the config with fingerprints, without what only costs time, and ending at `last_step`."""
     run = config.run.model_copy(
         update={
             "max_steps": last_step,
@@ -114,8 +104,8 @@ def _for_comparison(config: TrainingConfig, last_step: int) -> TrainingConfig:
     )
 
 
-def _refuse_to_be_ignored(variant: Variant, own: Layer, asked: TrainingConfig, config: TrainingConfig) -> None:
-    """A setting that the comparison decides would be silently something else."""
+def _refuse_to_be_ignored(variant: Variant, own: Settings, asked: TrainingConfig, config: TrainingConfig) -> None:
+    """Refuse a variant's setting that the comparison decides: it would be ignored without a word."""
     before, after = flat(asked), flat(config)
     for key in own:
         if key in ("backend", "run.run_dir") or before[key] != after[key]:
@@ -124,17 +114,18 @@ def _refuse_to_be_ignored(variant: Variant, own: Layer, asked: TrainingConfig, c
 
 
 def flat(config: TrainingConfig) -> dict[str, Any]:
-    """`section.name -> value` of a config."""
+    """Return `section.name -> value` of a config."""
     values = config.to_dict()
     return {key: reduce(lambda tree, part: tree[part], key.split("."), values) for key, _ in leaves(type(config))}
 
 
 def _refuse_what_cannot_be_compared(config: TrainingConfig) -> None:
-    if config.model.dropout:
-        raise ConfigError(
-            f"dropout={config.model.dropout:g}: what is dropped depends on how a batch is cut, so only runs without "
-            "dropout can be compared; set dropout: 0"
-        )
+    for name in config.model.draws_at_random:
+        if value := getattr(config.model, name):
+            raise ConfigError(
+                f"{name}={value:g}: its random draws depend on how a batch is cut, so only runs without {name} can be "
+                f"compared; set {name}: 0"
+            )
     if config.run.precision not in BY_PRECISION:
         raise ConfigError(
             f"precision={config.run.precision}: a tolerance is declared for {' and '.join(BY_PRECISION)} only; "
@@ -143,5 +134,5 @@ def _refuse_what_cannot_be_compared(config: TrainingConfig) -> None:
 
 
 def curve_hash(config: TrainingConfig) -> str:
-    """Hash of what decides the curve, whatever the backend and its own options."""
+    """Return the hash of what decides the curve, whatever the backend and its own options."""
     return config.curve_hash()

@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 from training.azure.distribution import PARAMETERS, SIGMAS, WORD, Distribution, Scalar
 from training.azure.options import options_of
 from training.errors import ConfigError, did_you_mean
+from training.settings.declarations import find_key, leaves
 from training.settings.flags import flag
-from training.settings.layers import find_key, leaves
 from training.settings.tree import TrainingConfig
 
 DEFAULT = (

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from training.record.follower import ProgressFollower, UnreadableRecordError
-from training.record.progress_bar import ProgressBar
 from training.record.report import MAX_REMEMBERED
 from training.record.reporter import Event, read_report
+from training.record.terminal import Terminal
 
 LISTED = {"eval": "evaluations", "checkpoint": "checkpoints"}
 """Events that the report keeps, and where."""
@@ -28,7 +28,7 @@ class TrainingView:
         self.step = 0
         """The last one shown."""
         self._follower = ProgressFollower(run_dir)
-        self._bar = ProgressBar()
+        self._bar = Terminal()
         self._lengths: Event = {}
         self._run: tuple[Any, Any] | None = None  # by what a run that began or went on is told from the one before
         self._told: dict[str, int] = {}  # kind of event -> the last step of it that was told
@@ -68,7 +68,7 @@ class TrainingView:
     def close(self) -> None:
         """Leave the bar's last state on the screen; the next update begins a new one."""
         self._bar.close()
-        self._bar = ProgressBar()
+        self._bar = Terminal()
         if self._run is not None:
             self._bar.event(self._lengths)
 
@@ -93,7 +93,8 @@ class TrainingView:
     def _begin(self, report: Mapping[str, Any], run: tuple[Any, Any]) -> None:
         is_first, resumed = self._run is None, run[1]
         self._run = run
-        self._lengths = {"event": "run_started", **{key: report[key] for key in ("total_steps", "num_epochs")}}
+        facts = {key: report[key] for key in ("total_steps", "num_epochs", "metrics") if key in report}
+        self._lengths = {"event": "run_started", **facts}
         self.close()
         if is_first:
             # What happened before the first look is past, but for the step at which the run is now.

@@ -11,11 +11,11 @@ from training.azure.demand import max_trials
 from training.azure.inner_run import inner_config_here, joins_workspace
 from training.azure.options import AzureOptions, options_of
 from training.azure.search_space import SearchSpace
-from training.backends.preflight import refuse_unsupported
+from training.backends.prepare import refuse_unsupported
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError, did_you_mean
-from training.settings.layers import nest
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import nest
 from training.tracking.figures import EVAL, TRAIN
 
 MOST_COMBINATIONS = 2000

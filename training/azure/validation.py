@@ -17,7 +17,7 @@ from training.azure.provenance import CHECKOUT
 from training.azure.staging import CODE
 from training.azure.trials import check_sweep
 from training.azure.vm_sizes import DEFAULT_SIZE, GPUS, check_vm_size, gpus_of, size_with
-from training.backends.preflight import refuse_unsupported
+from training.backends.prepare import refuse_unsupported
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.launch.torchrun import ranks_here

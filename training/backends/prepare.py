@@ -1,20 +1,39 @@
-"""How a config becomes a run, in one place. Nothing here prints or writes."""
+"""How a config becomes a run, in one place: `prepare(choose(...), settings)`. Nothing here prints or writes.
+
+prepared = prepare(choose(backend="playground"), [Layer("mine", {"run.epochs": 3})])
+prepared.plan      # the processes to start; None: it runs in this process
+prepared.request   # what `prepared.backend.run` takes
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import Field, create_model
 
-from training.backends.protocol import Backend
-from training.errors import ConfigError
+from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remote, requested_features
+from training.backends.registry import BACKENDS
+from training.checkpoints.manifest import existing_form
+from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run
+from training.errors import ConfigError, did_you_mean
 from training.models.registry import MODELS
-from training.settings.section import Section
+from training.settings.declarations import all_names
+from training.settings.layers import Layer, Resolved, resolve
+from training.settings.registry import Registry
+from training.settings.section import Elsewhere, Section
 from training.settings.tree import DEFAULT_MODEL, DEFAULT_TASK, ModelOptions, TaskOptions, TrainingConfig
+from training.settings.yaml_files import find_config, flatten, read_settings, read_yaml
 from training.tasks.registry import TASKS
 
 _Options = TypeVar("_Options", bound=Section)
+DEFAULT_BACKEND = "playground"
+
+
+# -- the tree of settings ------------------------------------------------------------------------------------------
 
 
 def config_class(
@@ -28,11 +47,25 @@ def config_class(
         model: gives the section `model`, as `--model` names it.
 
     Raises:
-        ConfigError: there is no such task or family, or its options cannot be used.
+        ConfigError: there is no such task or family, its options cannot be used, or an option has the name of another
+            setting.
     """
     task_options = _options_of(TASKS.load(task), TaskOptions, f"--task {task}")
     model_options = _options_of(MODELS.load(model), ModelOptions, f"--model {model}")
     return _make_config_class(backends, task, task_options, model, model_options)
+
+
+def config_class_of(settings: Mapping[str, Any]) -> type[TrainingConfig]:
+    """Return the class that has the task's, family's and backend's settings which a nested config names.
+
+    Args:
+        settings: as `TrainingConfig.to_dict` gives them, such as the config.yaml of a run.
+
+    Raises:
+        ConfigError: one of the names is unknown.
+    """
+    choice = choose(backend=settings.get("backend"), task=settings.get("task"), model=_family_in(settings))
+    return choice.config_class
 
 
 def _options_of(part: Any, base: type[_Options], flag: str) -> type[_Options]:
@@ -63,4 +96,289 @@ def _make_config_class(
         described = Field(default_factory=backend.Options, description=f"Options of --backend {backend.name}.")
         fields[backend.name] = (backend.Options, described)
     made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **fields)
+    chosen = {*(backend.name for backend in backends), task, model}
+    made.elsewhere = Elsewhere(BACKENDS, lambda name: _owner_of(name, chosen))
+    parts = {backend.name: f"--backend {backend.name}" for backend in backends}
+    _refuse_taken_names(made, {**parts, "data": f"--task {task}", "model": f"--model {model}"})
     return made
+
+
+def _refuse_taken_names(tree: type[TrainingConfig], owners: Mapping[str, str]) -> None:
+    """Refuse options with the name of another setting: a name alone, in a flag or a file, has to say which is meant."""
+    taken: dict[str, str] = {}  # name -> its section
+    for section, field in tree.model_fields.items():
+        options = field.annotation
+        is_section = isinstance(options, type) and issubclass(options, Section)
+        for name in all_names(options) if is_section else [section]:  # type: ignore[arg-type]
+            if name in taken:
+                pair = (section, taken[name]) if section in owners else (taken[name], section)
+                part, other = (owners.get(one, f"section {one!r}") for one in pair)
+                raise ConfigError(f"{part}: its option {name!r} has the name of a setting of {other}")
+            taken[name] = section
+
+
+def _owner_of(name: str, chosen: Collection[str]) -> str | None:
+    """Return the built-in backend, task or family that has a setting and was not chosen, as a user would choose it."""
+    found = [
+        f"{registry.flag} {part}"
+        for registry in (BACKENDS, TASKS, MODELS)
+        for part in registry.built_in
+        if part not in chosen and name in all_names(_options_in(registry, part))
+    ]
+    if not found:
+        return None
+    inner = found[0].startswith("--backend") and not any("azure" in one for one in found)
+    return " and ".join(found) + (" (with --backend azure: --inner-backend)" if inner else "")
+
+
+def _options_in(registry: Registry[Any], name: str) -> type[Section]:
+    options: type[Section] = registry.load(name).Options
+    return options
+
+
+# -- what is chosen ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What has to be known before settings can be read: it decides which settings there are."""
+
+    backend: Backend
+    """One instance for the whole run: a remote backend keeps the job that it looked up."""
+    inner: type[Backend] | None
+    """The backend that trains where `backend` sends the run; None: `backend` trains itself."""
+    task: str
+    model: str
+    config_file: Path | None
+    resume: bool | str
+    """True: go on from the newest good checkpoint of the run directory; text: from this checkpoint or run."""
+
+    @property
+    def config_class(self) -> type[TrainingConfig]:
+        """The class of the config, with the options of all that is chosen."""
+        outer = type(self.backend)
+        backends = (outer, self.inner) if self.inner else (outer,)
+        return config_class(*backends, task=self.task, model=self.model)
+
+    def preset(self) -> Layer | None:
+        """Return the preset that lies under the user's settings; None: the backend has none."""
+        name = (self.inner or self.backend).preset
+        return Layer(f"preset {name}", read_settings(find_config(name), self.config_class)) if name else None
+
+
+def choose(
+    *,
+    backend: str | None = None,
+    inner_backend: str | None = None,
+    task: str | None = None,
+    model: str | None = None,
+    config_file: Path | None = None,
+    resume: bool | str = False,
+) -> Choice:
+    """Find out which backend, task and model family a run has.
+
+    What is not given is looked for in the config file, then (task and family) in the run that is resumed.
+
+    Args:
+        backend: as `--backend` names it.
+        inner_backend: as `--inner-backend` names it.
+        task: as `--task` names it.
+        model: as `--model` names it.
+        config_file: the user's YAML file.
+        resume: whether a run goes on, or which.
+
+    Raises:
+        ConfigError: an unknown name, or the file cannot be read.
+    """
+    document = read_yaml(config_file) if config_file is not None else {}
+    chosen = BACKENDS.load(_first(backend, _name_in(document, "backend", config_file), DEFAULT_BACKEND))()
+    saved = saved_config(Path(resume)) if isinstance(resume, str) else None
+    run = read_yaml(saved) if saved is not None else {}
+    return Choice(
+        backend=chosen,
+        inner=_inner_backend(chosen, inner_backend, document, config_file),
+        task=_first(task, _name_in(document, "task", config_file), _name_in(run, "task", saved), DEFAULT_TASK),
+        model=_first(model, _family_in(document, config_file), _family_in(run, saved), DEFAULT_MODEL),
+        config_file=config_file,
+        resume=resume,
+    )
+
+
+def _first(*names: str | None) -> str:
+    """Return the first name that was given; an empty one was given too, and is refused where it is looked up."""
+    return next(name for name in names if name is not None)
+
+
+def _name_in(document: Mapping[str, Any], key: str, file: Path | None) -> str | None:
+    name = document.get(key)
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"{file}: {key} = {name!r} should be a {key}'s name")
+    return name
+
+
+def _family_in(document: Mapping[str, Any], file: Path | None = None) -> str | None:
+    """Return the model family that a config names: `model: apt`, or `model` in the section `model`."""
+    section = document.get("model")
+    name = section.get("model") if isinstance(section, dict) else section
+    if name is None:
+        name = document.get("model.model")
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"{file}: model = {name!r} should be a model family's name")
+    return name
+
+
+def _inner_backend(
+    backend: Backend, given: str | None, document: Mapping[str, Any], file: Path | None
+) -> type[Backend] | None:
+    if not is_remote(backend):
+        if given is not None:
+            raise ConfigError(f"--inner-backend {given}: --backend {backend.name} trains by itself; leave it out")
+        return None
+    section = document.get(backend.name)
+    named = _name_in(document, "inner_backend", file)
+    if named is None and isinstance(section, dict):
+        named = _name_in(section, "inner_backend", file)
+    name = _first(given, named, backend.Options().inner_backend)  # type: ignore[attr-defined]
+    choices = [known for known in BACKENDS.names() if known != backend.name]
+    if name not in (*choices, backend.name):
+        raise ConfigError(
+            f"--inner-backend {name}: unknown backend; choose from {', '.join(choices)}{did_you_mean(name, choices)}"
+        )
+    found = BACKENDS.load(name)
+    if is_remote(found()):
+        raise ConfigError(f"--inner-backend {name}: it trains nothing itself; choose from {', '.join(choices)}")
+    return found
+
+
+# -- layers --------------------------------------------------------------------------------------------------------
+
+
+def layers_of(
+    choice: Choice, settings: Sequence[Layer] = (), *, defaults: Sequence[Layer] = (), fetch: bool = True
+) -> list[Layer]:
+    """Return all layers of a run's settings, the lowest first.
+
+    Args:
+        choice: brings the backend's preset, the resumed run and the config file.
+        settings: lie over the config file, such as flags.
+        defaults: lie over the preset and under the resumed run.
+        fetch: a remote backend is asked for the settings of a resumed run that is not on this machine.
+
+    Raises:
+        UserError: a file or the resumed run cannot be read, or names an unknown setting.
+    """
+    tree, resume = choice.config_class, choice.resume
+    preset = choice.preset()
+    below = [*([preset] if preset else []), *defaults]
+    above = [Layer(str(choice.config_file), read_settings(choice.config_file, tree))] if choice.config_file else []
+    above += settings
+    named = next((layer.settings["backend"] for layer in reversed(above) if "backend" in layer.settings), None)
+    if named != choice.backend.name:
+        above.append(Layer("the chosen backend", {"backend": choice.backend.name}))
+    if not isinstance(resume, str):
+        return [*below, *above]
+    name, backend = f"the resumed run ({resume})", choice.backend
+    if fetch and is_remote(backend) and not existing_form(Path(resume).expanduser()).exists():
+        config = resolve(tree, [*below, *above]).config
+        saved = carried_over(backend.settings_of_run(resume, config), tree, f"--resume {resume}: its config.yaml")
+        return [*below, Layer(name, {k: v for k, v in saved.items() if k != "run.run_dir"}), *above]
+    return [*below, Layer(name, settings_of_run(Path(resume), tree)), *above]
+
+
+# -- the run -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that was checked and planned, and has not begun."""
+
+    request: RunRequest
+    plan: LaunchPlan | None
+    """The processes to start; None: it runs in this process."""
+    backend: Backend
+    layers: Sequence[Layer]
+    """Where the settings come from, the lowest first."""
+
+    def varied(self, layer: Layer) -> PreparedRun:
+        """Return this run with other settings.
+
+        Raises:
+            ConfigError: the settings do not go together, or the backend cannot do what they ask for.
+        """
+        layers = [*self.layers, layer]
+        return _prepared(resolve(type(self.request.config), layers), self.backend, layers, self.request)
+
+
+def prepare(
+    choice: Choice,
+    settings: Sequence[Layer] = (),
+    *,
+    defaults: Sequence[Layer] = (),
+    start_from: Path | None = None,
+    overwrite: bool = False,
+    fetch: bool = True,
+) -> PreparedRun:
+    """Check and plan a run.
+
+    Args:
+        choice: of backend, task and model family, with the config file and the resumed run.
+        settings: lie over the config file, such as flags.
+        defaults: lie over the backend's preset and under the resumed run.
+        start_from: see `RunRequest`.
+        overwrite: see `RunRequest`.
+        fetch: see `layers_of`.
+
+    Raises:
+        UserError: a setting is unknown or wrong, settings do not go together, or the backend cannot do what they ask
+            for.
+    """
+    layers = layers_of(choice, settings, defaults=defaults, fetch=fetch)
+    resolved = resolve(choice.config_class, layers)
+    resume_from = Path(choice.resume) if isinstance(choice.resume, str) else None
+    asked = RunRequest(
+        resolved.config, choice.resume is not False, resume_from=resume_from, start_from=start_from, overwrite=overwrite
+    )
+    return _prepared(resolved, choice.backend, layers, asked)
+
+
+def prepare_config(config: TrainingConfig, *, resume: bool = False, where: str = "the config") -> PreparedRun:
+    """Check and plan a run whose config is there already.
+
+    Args:
+        config: of `config_class(...)`, with the section of the backend that it names.
+        resume: the run goes on from a checkpoint.
+        where: shown as the source of its settings.
+
+    Raises:
+        ConfigError: settings do not go together, or the backend cannot do what they ask for.
+    """
+    config.validate()
+    layers = [Layer(where, flatten(config.to_dict(), type(config), where))]
+    return _prepared(Resolved(config, {}), BACKENDS.load(config.backend)(), layers, RunRequest(config, resume))
+
+
+def _prepared(resolved: Resolved, backend: Backend, layers: Sequence[Layer], asked: RunRequest) -> PreparedRun:
+    """Check and plan.
+
+    Args:
+        resolved: the config.
+        backend: the one that the config names.
+        layers: what it was resolved from.
+        asked: what else is asked of the run; its config is not used.
+    """
+    config = resolved.config
+    refuse_unsupported(backend, config, asked.resume)
+    backend.validate(config)
+    request = replace(asked, config=config, origins=resolved.origins)
+    return PreparedRun(request, backend.plan(config), backend, tuple(layers))
+
+
+def refuse_unsupported(backend: Backend, config: TrainingConfig, resume: bool) -> None:
+    """Refuse what the backend cannot do, with its reason.
+
+    Raises:
+        ConfigError: the first such feature that the config asks for.
+    """
+    for feature in sorted(requested_features(config, resume), key=lambda f: f.name):
+        if feature in backend.unsupported:
+            raise ConfigError(f"--backend {backend.name} cannot do {feature.value}: {backend.unsupported[feature]}")

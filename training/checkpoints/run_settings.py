@@ -1,11 +1,15 @@
-"""The settings that a run was trained with, from its config.yaml or a checkpoint. No torch."""
+"""Settings that a run was trained with, as its config.yaml has them. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from training.settings.tree import DEFAULT_MODEL, DEFAULT_TASK
+from training.checkpoints.manifest import existing_form, is_checkpoint
+from training.errors import ConfigError
+from training.settings.tree import DEFAULT_MODEL, DEFAULT_TASK, TrainingConfig
+from training.settings.yaml_files import Settings, flatten, read_yaml
 
 
 def with_names(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -13,4 +17,58 @@ def with_names(saved: Mapping[str, Any]) -> dict[str, Any]:
 
     Runs from before there were several did not write the names down.
     """
-    return {"task": DEFAULT_TASK, **saved, "model": {"model": DEFAULT_MODEL, **saved["model"]}}
+    return {"task": DEFAULT_TASK, **saved, "model": {"model": DEFAULT_MODEL, **(saved.get("model") or {})}}
+
+
+def saved_config(path: Path) -> Path | None:
+    """Return the config.yaml of the run that a checkpoint or run directory belongs to; None: there is none."""
+    path = existing_form(path)
+    directory = path.parent if is_checkpoint(path) or not path.is_dir() else path
+    saved = directory / "config.yaml"
+    if not saved.is_file() or (len(path.parts) == 1 and not path.exists()):
+        return None
+    return saved
+
+
+def settings_of_run(path: Path, tree: type[TrainingConfig]) -> Settings:
+    """Return the settings of the run that a checkpoint belongs to, so that `--resume PATH` alone is enough.
+
+    Args:
+        path: a checkpoint or a run directory.
+        tree: the settings that there are.
+
+    Raises:
+        ConfigError: the run has another task or model family than `tree`, or its config.yaml cannot be read.
+    """
+    saved = saved_config(path)
+    if saved is None:
+        return {}
+    return {**carried_over(read_yaml(saved), tree, str(saved)), "run.run_dir": saved.parent}
+
+
+def carried_over(saved: Mapping[str, Any], tree: type[TrainingConfig], where: str) -> Settings:
+    """Return those of a run's saved settings that hold for the run that resumes it.
+
+    The backend may be another one, and what the run filled in from its data is filled in again.
+
+    Args:
+        saved: the content of its config.yaml.
+        tree: the settings that there are.
+        where: begins the error lines.
+
+    Raises:
+        ConfigError: the run has another task or model family than `tree`, or a setting is unknown.
+    """
+    if not saved:
+        return {}
+    options: Any = tree.model_fields["model"].annotation  # a subclass of ModelOptions
+    section = saved.get("model", DEFAULT_MODEL)
+    family = section.get("model", DEFAULT_MODEL) if isinstance(section, dict) else section
+    for word, was, now in (
+        ("task", saved.get("task", DEFAULT_TASK), tree.model_fields["task"].default),
+        ("model", family, options.model_fields["model"].default),
+    ):
+        if was != now:
+            raise ConfigError(f"{where}: the run was trained with --{word} {was}, not {now}; leave --{word} out")
+    dropped = {"backend", *(f"model.{name}" for name in options.from_data)}
+    return {key: value for key, value in flatten(saved, tree, where).items() if key not in dropped}

@@ -1,4 +1,4 @@
-"""The control experiment: variants of one setting, trained with the same seeds on the same data, and held side by side.
+"""The control experiment: variants of one setting, trained with the same seeds on the same data, and compared.
 
 Each run is the front door's own, one after the other, so that speeds can be compared too. Runs of one seed begin from
 the same draw and see the same batches; the difference within such a pair is what the setting does, and how much it
@@ -13,35 +13,31 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from training.backends.prepare import PreparedRun
 from training.checkpoints.run_directory import COMPARISON_NAME
 from training.errors import ConfigError, UserError
 from training.record.reporter import read_report
-from training.settings.layers import Layer, find_key, resolve
+from training.settings.declarations import find_key
+from training.settings.layers import Layer
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
 
 SCHEMA_VERSION = 1
 LEAST_SEEDS = 3
-DECIDE_THE_TOKENS = (
-    "data.datasets", "data.pairs", "data.loss_on", "data.truncate", "data.validation_split", "model.max_seq_len",
-)  # fmt: skip
-"""Settings without whose equality two losses are not of the same thing."""
-ARE_IN_TRAINING_LOSSES = ("data.label_smoothing", "model.dropout")
-"""Settings that change a training loss, and not the model alone; a validation loss is without them."""
 CONFIDENCE = 0.95
 FRONT_DOOR = Path(__file__).resolve().parents[1] / "train.py"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared."""
+    """One setting, its values, and the seeds with which each value is trained."""
 
     key: str
     """Dotted name of the setting."""
@@ -51,36 +47,36 @@ class Comparison:
 
     @property
     def setting(self) -> str:
-        """Its short name."""
+        """Short name of the setting."""
         return self.key.rpartition(".")[2]
 
     def name(self, value: Any, seed: int) -> str:
-        """The directory of a run, below the comparison's."""
-        told = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(value))
-        return f"{self.setting}-{told}-seed{seed}"
+        """Return the name of a run's directory, within the comparison's."""
+        plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in str(value))
+        return f"{self.setting}-{plain}-seed{seed}"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A variant beside the reference, over the seeds."""
+    """A variant compared with the reference, over the seeds."""
 
     value: Any
     deltas: tuple[float, ...]
     """Loss of the variant less loss of the reference, seed by seed."""
     mean: float
     interval: tuple[float, float]
-    """95 %, of the mean."""
+    """Confidence interval of the mean, 95 %."""
     p: float
-    """Of a two-sided paired t-test."""
+    """p-value of a two-sided paired t-test."""
 
     @property
     def is_more_than_the_spread(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """True where the interval does not contain zero."""
         return self.interval[0] > 0.0 or self.interval[1] < 0.0
 
     @classmethod
     def of(cls, value: Any, deltas: Sequence[float]) -> Difference:
-        """From the differences of each pair, three or more."""
+        """Return the difference that three or more pairs of runs show."""
         from scipy import stats
 
         mean, count = statistics.fmean(deltas), len(deltas)
@@ -92,8 +88,14 @@ class Difference:
         return cls(value, tuple(deltas), mean, (float(low), float(high)), float(p))
 
 
-def parse_comparison(text: str, num_seeds: int, config_class: type[TrainingConfig], first_seed: int) -> Comparison:
-    """What `--compare attention=standard,autopoietic` asks for; the values are YAML.
+def parse_comparison(text: str, num_seeds: int, tree: type[TrainingConfig], first_seed: int) -> Comparison:
+    """Return what `--compare attention=standard,autopoietic` asks for; the values are YAML.
+
+    Args:
+        text: as given.
+        num_seeds: as `--compare-seeds` says.
+        tree: the settings that there are.
+        first_seed: the others follow it.
 
     Raises:
         ConfigError: not of this form, no such setting, or too few values or seeds.
@@ -103,12 +105,14 @@ def parse_comparison(text: str, num_seeds: int, config_class: type[TrainingConfi
     if not (equals and word and rest):
         raise ConfigError(f"--compare {text}: should be SETTING=VALUE,VALUE, as in {example}")
     try:
-        key = find_key(word, config_class)
+        key = find_key(word, tree)
     except ConfigError as error:
         raise ConfigError(str(error).replace("--explain", "--compare", 1)) from None
+    if key in ("task", "model.model"):
+        raise ConfigError(f"--compare {text}: another {word} has other settings; compare runs of one {word}")
     if key in ("run.seed", "run.run_dir", "backend"):
         raise ConfigError(f"--compare {text}: {word} is not compared; each pair of runs has its own seed and directory")
-    if key in DECIDE_THE_TOKENS:
+    if key in declared(tree, "decides_loss"):
         raise ConfigError(
             f"--compare {text}: another {word} makes the loss one of other tokens, so no two can be compared"
         )
@@ -128,40 +132,43 @@ def parse_comparison(text: str, num_seeds: int, config_class: type[TrainingConfi
     return comparison
 
 
-def compare(
-    comparison: Comparison,
-    config_class: type[TrainingConfig],
-    layers: Mapping[str, Layer],
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> int:
-    """Train every variant with every seed, print the table, and write `comparison.json`. Returns the exit code.
+def declared(tree: type[TrainingConfig], name: str) -> frozenset[str]:
+    """Return the dotted keys of settings that task and model family list under a name, such as `decides_loss`."""
+
+    def keys() -> Iterator[str]:
+        for section in ("data", "model"):
+            options = tree.model_fields[section].annotation
+            yield from (f"{section}.{setting}" for setting in getattr(options, name))
+
+    return frozenset(keys())
+
+
+def compare(comparison: Comparison, prepared: PreparedRun) -> int:
+    """Train every variant with every seed, print the table, and write `comparison.json`. Return the exit code.
 
     Args:
         comparison: what is compared.
-        config_class: the tree, with the backend's options in it.
-        layers: the settings of all runs, as the front door found them.
-        resume: go on with a comparison that was interrupted; finished runs stay as they are.
-        overwrite: train all of them anew.
+        prepared: the run that is varied. Where it resumes, an interrupted comparison goes on and finished runs stay as
+            they are; where it overwrites, all of them are trained again.
 
     Raises:
         UserError: a variant cannot be trained so, or a run's record cannot be read.
     """
     runs: dict[tuple[Any, int], TrainingConfig] = {}
-    directory = resolve(config_class, layers).config.run.run_dir
+    request = prepared.request
+    directory, tree = request.config.run.run_dir, type(request.config)
     for seed in comparison.seeds:
         for value in comparison.values:
             where = directory / comparison.name(value, seed)
             own = {comparison.key: value, "run.seed": seed, "run.run_dir": where}
-            runs[value, seed] = resolve(config_class, {**layers, "--compare": own}).config
+            runs[value, seed] = prepared.varied(Layer("--compare", own)).request.config
     is_validated = bool(next(iter(runs.values())).data.validation_split)
-    if comparison.key in ARE_IN_TRAINING_LOSSES and not is_validated:
+    if comparison.key in declared(tree, "in_training_loss") and not is_validated:
         raise ConfigError(
             f"--compare {comparison.setting}: training losses are measured with it, so only validation losses can be "
             "compared; add --validation-split 0.1"
         )
-    how = ["--resume"] if resume else ["--overwrite"] if overwrite else []
+    how = ["--resume"] if request.resume else ["--overwrite"] if request.overwrite else []
     with tempfile.TemporaryDirectory(prefix="apt-compare-") as folder:
         for number, ((value, seed), config) in enumerate(runs.items(), 1):
             print(f"run {number} of {len(runs)}: {comparison.setting}={value}, seed {seed}", flush=True)
@@ -171,15 +178,15 @@ def compare(
             if done.returncode:
                 print(f"the comparison ends here; go on with: the same command and --resume ({directory})", flush=True)
                 return done.returncode
-    told = {run: _figures(config.run.run_dir) for run, config in runs.items()}
+    figures = {run: _figures(config.run.run_dir) for run, config in runs.items()}
     differences = [
         Difference.of(value, [
-            told[value, seed]["loss"] - told[comparison.values[0], seed]["loss"] for seed in comparison.seeds
+            figures[value, seed]["loss"] - figures[comparison.values[0], seed]["loss"] for seed in comparison.seeds
         ])
         for value in comparison.values[1:]
     ]  # fmt: skip
     metric = "validation loss" if is_validated else "loss of the last epoch"
-    for line in table(comparison, told, differences, metric):
+    for line in table(comparison, figures, differences, metric):
         print(line)
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -188,8 +195,8 @@ def compare(
         "seeds": list(comparison.seeds),
         "metric": metric,
         "runs": [
-            {"value": value, "seed": seed, "run_dir": runs[value, seed].run.run_dir.name, **figures}
-            for (value, seed), figures in told.items()
+            {"value": value, "seed": seed, "run_dir": runs[value, seed].run.run_dir.name, **found}
+            for (value, seed), found in figures.items()
         ],
         "differences": [
             {
@@ -206,7 +213,7 @@ def compare(
 
 
 def _figures(run_dir: Path) -> dict[str, Any]:
-    """What is compared of a run: loss at its end, share of its training questions answered, speed."""
+    """Return what is compared of a run: loss at its end, share of its training questions answered, speed."""
     report = read_report(run_dir)
     if report is None or report.get("state") != "finished":
         raise UserError(f"{run_dir}: the run is not finished, so there is nothing to compare; go on with --resume")
@@ -227,11 +234,11 @@ def _figures(run_dir: Path) -> dict[str, Any]:
 
 def table(
     comparison: Comparison,
-    told: Mapping[tuple[Any, int], Mapping[str, Any]],
+    figures: Mapping[tuple[Any, int], Mapping[str, Any]],
     differences: Sequence[Difference],
     metric: str,
 ) -> list[str]:
-    """The comparison in lines: a row for each seed, the means, and a verdict for each variant."""
+    """Return the comparison in lines: a row for each seed, the means, and a conclusion for each variant."""
     values = comparison.values
     width = max(12, *(len(str(value)) + 2 for value in values))
     lines = [
@@ -239,12 +246,12 @@ def table(
         "seed".ljust(12) + "".join(str(value).rjust(width) for value in values),
     ]
     for seed in comparison.seeds:
-        lines.append(str(seed).ljust(12) + "".join(f"{told[v, seed]['loss']:.4f}".rjust(width) for v in values))
+        lines.append(str(seed).ljust(12) + "".join(f"{figures[v, seed]['loss']:.4f}".rjust(width) for v in values))
     for name, key, form in (
         ("mean", "loss", "{:.4f}"), ("answered", "answered", "{:.1%}"), ("tokens/s", "tokens_per_second", "{:,.0f}"),
     ):  # fmt: skip
-        found = [[told[value, seed][key] for seed in comparison.seeds] for value in values]
-        if all(figure is not None for figures in found for figure in figures):
+        found = [[figures[value, seed][key] for seed in comparison.seeds] for value in values]
+        if all(figure is not None for row in found for figure in row):
             lines.append(name.ljust(12) + "".join(form.format(statistics.fmean(f)).rjust(width) for f in found))
     for d in differences:
         is_more = "more" if d.is_more_than_the_spread else "not more"

@@ -18,12 +18,11 @@ from training.machine.free_memory import gpu_memory, host_memory
 from training.machine.hardware import count_gpus
 from training.machine.units import as_size
 from training.models.cost import BatchShape, ModelCost, count
-from training.models.protocol import ModelFamily
 from training.settings.tree import Precision, TrainingConfig
 from training.tasks.protocol import DataPreview, Task, family_of, task_of
 
 CHEAP_BYTES = 512 * 1024
-"""Data files up to this size together are prepared for a dry run, where that is needed."""
+"""Data files up to this size together are prepared for a dry run, where the task has no quicker way."""
 
 
 def guess_device(placement: Placement) -> DeviceKind:
@@ -77,10 +76,12 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
     device = guess_device(placement)
     run = config.run.model_copy(update={"precision": guess_precision(config, device)})
     config = config.model_copy(update={"run": run})
-    cost: ModelCost | None
-    if data is None and (measured := _measured(task, family, config)) is not None:
-        data, cost = measured
-        reason = ""
+    cost: ModelCost | None = None
+    if data is None and not reason:
+        from training.forecast.measured_cost import cost_of, preview_of
+
+        prepared = task.prepare(config)
+        data, config, cost = preview_of(prepared), prepared.config, cost_of(prepared)
     else:
         vocabulary = data.vocabulary if data is not None else None
         config = config.model_copy(update={"model": family.completed(config.model, vocabulary)})
@@ -119,25 +120,15 @@ def _data_lines(config: TrainingConfig, data: DataPreview) -> Iterator[str]:
 
 
 def _preview(task: Task, config: TrainingConfig) -> tuple[DataPreview | None, str]:
-    """Return what is known of the data, else the reason why it is not."""
+    """Return what is known of the data, or the reason why it is not; neither: it is quickly prepared."""
     try:
         size = sum(path.stat().st_size for path in task.data_files(config.data))
         found = task.preview(config)
     except (DataError, OSError) as error:
         return None, str(error)
-    return found, "" if found is not None else f"{as_size(size)}, not read in a dry run; --estimate reads it"
-
-
-def _measured(task: Task, family: ModelFamily, config: TrainingConfig) -> tuple[DataPreview, ModelCost] | None:
-    """Measure a network without a closed form on fake tensors; None: its data takes long to read, or it has a form.
-
-    It takes seconds and brings in torch. Only data that comes from no file, or from small ones, is prepared.
-    """
-    if family.has_closed_form or sum(path.stat().st_size for path in task.data_files(config.data)) > CHEAP_BYTES:
-        return None
-    from training.forecast.measured_cost import measure
-
-    return measure(task.prepare(config))
+    if found is not None or size <= CHEAP_BYTES:
+        return found, ""
+    return None, f"{as_size(size)}, not read in a dry run; --estimate reads it"
 
 
 def describe(need: RankMemory, batch: BatchShape) -> str:

@@ -247,7 +247,7 @@ def _times(count: int, what: str) -> str:
 def _not_counted(found: Estimate) -> list[str]:
     placement, missing = found.placement, []
     if found.config.report.answer_samples:
-        missing.append("the answers to training questions after the end")
+        missing.append("what the task shows of the finished model (answers to training questions)")
     if placement.ranks > 1:
         missing.append(f"what {placement.ranks} ranks spend on communication")
     if placement.zero_stage is not None:

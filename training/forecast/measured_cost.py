@@ -103,29 +103,35 @@ class MeasuredCost:
             return float(counter.get_total_flops()), max(1, batch.tokens)
 
 
-def measure(prepared: Prepared) -> tuple[DataPreview, MeasuredCost]:
-    """Measure the network of a task's objective on fake tensors, on the longest samples of the data.
+def preview_of(prepared: Prepared) -> DataPreview:
+    """Return what a dry run says of data that was prepared."""
+    lengths, weights = (f(prepared.train) for f in (prepared.objective.lengths, prepared.objective.weights))
+    has_tokens = bool(lengths.any())
+    return DataPreview(
+        num_samples=len(prepared.train),
+        num_tokens=int((lengths - 1).sum()) if has_tokens else 0,
+        vocabulary=prepared.vocabulary,
+        longest=[(int(lengths[n]) - 1 if has_tokens else 1, int(weights[n])) for n in _longest(prepared)],
+    )
+
+
+def cost_of(prepared: Prepared) -> ModelCost:
+    """Return the cost of a task's network: in closed form where its family has one, else measured.
 
     Raises:
         ConfigError: the network does not run on fake tensors.
     """
-    objective, train = prepared.objective, prepared.train
-    lengths, weights = objective.lengths(train), objective.weights(train)
-    longest = np.argsort(-lengths, kind="stable")[: prepared.config.run.batch_size]
-    has_tokens = bool(lengths.any())
-    preview = DataPreview(
-        num_samples=len(train),
-        num_tokens=int((lengths - 1).sum()) if has_tokens else 0,
-        vocabulary=prepared.vocabulary,
-        longest=[(int(lengths[n]) - 1 if has_tokens else 1, int(weights[n])) for n in longest],
-    )
-    return preview, MeasuredCost(objective, prepared.family, train, longest.tolist())
-
-
-def cost_of(prepared: Prepared) -> ModelCost:
-    """Return the cost of a task's network: in closed form where its family has one, else measured."""
     cost = prepared.family.cost(prepared.config.model, prepared.vocabulary)
-    return cost if cost is not None else measure(prepared)[1]
+    if cost is not None:
+        return cost
+    return MeasuredCost(prepared.objective, prepared.family, prepared.train, _longest(prepared))
+
+
+def _longest(prepared: Prepared) -> list[int]:
+    """Return the numbers of the longest samples, as many as a micro-batch holds."""
+    lengths = prepared.objective.lengths(prepared.train)
+    longest: list[int] = np.argsort(-lengths, kind="stable")[: prepared.config.run.batch_size].tolist()
+    return longest
 
 
 def _drop_gradient(parameter: Tensor) -> None:

@@ -17,7 +17,7 @@ from training.settings.tree import ModelOptions
 from training.storage.atomic import make_temporary, put_in_place, write_atomically
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from training.models.cost import ModelCost
 
@@ -183,14 +183,14 @@ class BaseFamily:
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
     ) -> None:
         """See `ModelFamily.save`."""
-        from safetensors.torch import save_model
+        from safetensors.torch import save_file
 
         temporary = make_temporary(directory)
         described = {
             "format": FORMAT, "version": VERSION, "family": options.model, "vocabulary": vocabulary,
             "options": options.model_dump(mode="json"),
         }  # fmt: skip
-        save_model(model, str(temporary / WEIGHTS_NAME), metadata={"format": "pt"})
+        save_file(_weights(model), temporary / WEIGHTS_NAME, metadata={"format": "pt"})
         for name, content in ((DESCRIPTION_NAME, described), (ARTEFACTS_NAME, dict(artefacts))):
             text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
             write_atomically(temporary / name, text.encode(), durable=True)
@@ -199,7 +199,7 @@ class BaseFamily:
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`."""
         from safetensors import SafetensorError
-        from safetensors.torch import load_model
+        from safetensors.torch import load_file
 
         described = read_description(directory)
         try:
@@ -207,7 +207,7 @@ class BaseFamily:
             artefacts = json.loads((directory / ARTEFACTS_NAME).read_text(encoding="utf-8"))
             vocabulary = described["vocabulary"]
             module = self.build(options, vocabulary)
-            load_model(module, directory / WEIGHTS_NAME)
+            _load_weights(module, load_file(directory / WEIGHTS_NAME))
         except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
         return LoadedModel(module.eval(), options, vocabulary, artefacts)
@@ -231,6 +231,32 @@ class BaseFamily:
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
         """See `ModelFamily.transformers_files`."""
         return {}
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the entries of a model's state on the CPU; a tied one once, under its first name.
+
+    They are copies: an engine may hold all parameters in one piece of memory (DeepSpeed does), which is no file.
+    """
+    entries = model.state_dict(keep_vars=True)
+    first = {id(entry): name for name, entry in reversed(entries.items())}
+    return {
+        name: entries[name].detach().cpu().contiguous().clone() for name in entries if first[id(entries[name])] == name
+    }
+
+
+def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a model what `_weights` returned.
+
+    Raises:
+        ValueError, RuntimeError: names or shapes do not fit.
+    """
+    entries = model.state_dict(keep_vars=True)
+    given = {id(entries[name]) for name in weights if name in entries}
+    missing = [name for name, entry in entries.items() if id(entry) not in given]
+    if missing or weights.keys() - entries.keys():
+        raise ValueError(f"the weights do not fit the model ({min({*missing, *(weights.keys() - entries.keys())})})")
+    model.load_state_dict(weights, strict=False)  # the names that are missing are those of tied entries
 
 
 def read_description(directory: Path) -> dict[str, Any]:

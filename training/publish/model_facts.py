@@ -15,8 +15,8 @@ from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DI
 from training.checkpoints.single_file import digest
 from training.errors import UserError
 from training.record.reporter import read_report
-from training.settings.layers import read_yaml
 from training.settings.tree import ModelOptions
+from training.settings.yaml_files import read_yaml
 
 VERIFICATION_NAME = "verification.json"
 """Where a run's directory is searched for a report of tools/verify_hlbd_model.py --json."""

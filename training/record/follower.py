@@ -8,13 +8,14 @@ makes the client ask the server for its present size.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from training.errors import UserError
-from training.record.report import SCHEMA_VERSION, Report
-from training.record.reporter import LOG_NAME, REPORT_NAME, Event, parse_event, read_report
+from training.record.log import LOG_NAME, REPORT_NAME, CountedEvents, read_report
+from training.record.report import Report
+from training.record.schema import SCHEMA_VERSION, Event, parse_event
 
 TAIL_BYTES = 32 * 1024
 """About a hundred updates: enough to tell a run's present pace."""
@@ -32,10 +33,10 @@ class UnreadableRecordError(UserError):
 
 
 class Reading(NamedTuple):
-    """What one look at a record brought."""
+    """Result of one look at a record."""
 
     report: dict[str, Any] | None
-    """Not None: what was told before is void, and the run is told anew from this snapshot."""
+    """Not None: what was read before no longer counts, and the run starts again from this report."""
     earlier: list[Event]
     """With a new report: the log's last events that it holds already, oldest first."""
     events: list[Event]
@@ -45,16 +46,19 @@ class Reading(NamedTuple):
 class ProgressFollower:
     """Reads one run's record, look after look.
 
-    A log that was overwritten, cut, replaced or rewound by a resumption is noticed and told anew. A half-written last
-    line is left for the next look.
+    A log that was overwritten, cut, replaced or rewound by a resumption is noticed and read again from its report. A
+    half-written last line is left for the next look.
+
+    Args:
+        run_dir: directory of the run.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.bytes_read = 0
-        """Of both files so far."""
+        """Bytes of both files so far."""
         self.num_damaged_lines = 0
-        """Of the log, since it was last told anew: lines that are no events."""
+        """Lines of the log that are no events, since it was last read from its report."""
         self._offset: int | None = None  # where the next event of the log begins; None: the next look is a first one
         self._inode = 0
         self._mark = b""  # the bytes before the offset, by which the log is known again
@@ -62,7 +66,7 @@ class ProgressFollower:
         self._refused: tuple[_Signature, UnreadableRecordError] | None = None  # a log that need not be read again
 
     def look(self) -> Reading:
-        """What is new.
+        """Return what is new.
 
         Raises:
             FileNotFoundError: there is no record (any more).
@@ -76,10 +80,10 @@ class ProgressFollower:
                 if self._refused is not None and self._refused[0] == signature:
                     raise self._refused[1]
                 events = self._appended(file) if self._offset is not None else None
-                if events is not None and not _begins_anew(events):
+                if events is not None and not _starts_again(events):
                     return Reading(None, [], events)
                 try:
-                    return self._told_anew(file)
+                    return self._start_again(file)
                 except UnreadableRecordError as error:
                     self._offset, self._refused = None, (signature, error)
                     raise
@@ -90,7 +94,7 @@ class ProgressFollower:
     # -- a further look --------------------------------------------------------------------------------------------
 
     def _appended(self, file: IO[bytes]) -> list[Event] | None:
-        """Events behind the offset, or None where the log is not the one that was read before."""
+        """Return the events behind the offset, or None where the log is not the one that was read before."""
         assert self._offset is not None
         status = os.fstat(file.fileno())
         if status.st_ino != self._inode or status.st_size < self._offset:
@@ -108,7 +112,7 @@ class ProgressFollower:
         return events
 
     def _stand_behind(self, offset: int, content: bytes) -> None:
-        """Go on at `offset`, which `content` ends at."""
+        """Continue at `offset`, where `content` ends."""
         self._offset, self._mark = offset, content[-MARK_BYTES:]
 
     def _events(self, lines: Iterable[bytes]) -> list[Event]:
@@ -123,7 +127,7 @@ class ProgressFollower:
 
     # -- a first look ----------------------------------------------------------------------------------------------
 
-    def _told_anew(self, file: IO[bytes]) -> Reading:
+    def _start_again(self, file: IO[bytes]) -> Reading:
         # The size before the report: what is appended meanwhile is then read twice rather than never.
         status = os.fstat(file.fileno())
         self._inode, self.num_damaged_lines, self._report_signature = status.st_ino, 0, None
@@ -136,7 +140,7 @@ class ProgressFollower:
                     f"reads {SCHEMA_VERSION}"
                 )
             tail = self._tail_since(file, status.st_size, report.get("updated_at"))
-            if tail is not None and not _begins_anew(tail[1][1:]):  # the first is the report's last
+            if tail is not None and not _starts_again(tail[1][1:]):  # the first is the report's last
                 return Reading(report, *tail)
         # No report, or one that the log has nothing in common with, or that a resumption is ahead of.
         return Reading(self._fold(file), [], [])
@@ -148,10 +152,10 @@ class ProgressFollower:
             return 0
 
     def _tail_since(self, file: IO[bytes], size: int, updated_at: object) -> tuple[list[Event], list[Event]] | None:
-        """The log's last events, cut where the report ends: before the first event of that time, and from it on.
+        """Return the log's last events, cut where the report ends: before the first event of that time, and from it on.
 
         None: there is no such event. Events of the same millisecond may lie on both sides of the report's end; those
-        are told twice.
+        are returned although the report holds them (`Report.apply` knows).
         """
         length = TAIL_BYTES
         while True:
@@ -172,33 +176,18 @@ class ProgressFollower:
             length *= 4
 
     def _fold(self, file: IO[bytes]) -> dict[str, Any]:
-        """The snapshot of the whole log, in bounded memory: one pass finds resumptions, one folds what they left."""
-        file.seek(0)
-        resumed = []
-        length, last = 0, b""
-        for line in _complete_lines(file):
-            length, last = length + len(line), line
-            if b'"run_resumed"' in line and (event := parse_event(line)) is not None and _is_step(event.get("step")):
-                resumed.append((length, event["step"]))
-        file.seek(0)
-        self.num_damaged_lines = 0
-        snapshot, position = Report(), 0
-        for line in _complete_lines(file):
-            position += len(line)
-            if position > length:  # appended since the first pass
-                break
-            event = parse_event(line)
-            lowest = min((step for end, step in resumed if end > position), default=None)
-            if event is None or not _fold_one(snapshot, event, lowest):
-                self.num_damaged_lines += 1
-        self.bytes_read += 2 * length
-        self._stand_behind(length, last)
-        if snapshot.state == "unknown" and self.num_damaged_lines:
+        """Return the report of the whole log, folded in bounded memory."""
+        events = CountedEvents(file)
+        report = Report.of_counted(events)
+        self.num_damaged_lines = events.num_damaged_lines
+        self.bytes_read += 2 * events.length
+        self._stand_behind(events.length, events.last_line)
+        if report.state == "unknown" and self.num_damaged_lines:
             raise UnreadableRecordError(f"{self.run_dir / LOG_NAME}: it is damaged, no run begins in it")
-        return snapshot.to_dict()
+        return report.to_dict()
 
     def _report_alone(self) -> Reading:
-        """The record of a run whose log was taken away."""
+        """Read the record of a run whose log was taken away."""
         status = (self.run_dir / REPORT_NAME).stat()
         signature = _signature(status)
         if signature == self._report_signature:
@@ -217,26 +206,6 @@ def _signature(status: os.stat_result) -> _Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _begins_anew(events: Sequence[Event]) -> bool:
-    """Whether what was told before is not what the run goes on from."""
+def _starts_again(events: Sequence[Event]) -> bool:
+    """Say whether the run no longer goes on from what was read before."""
     return any(event["event"] in ("run_started", "run_resumed") for event in events)
-
-
-def _complete_lines(file: IO[bytes]) -> Iterator[bytes]:
-    return (line for line in file if line.endswith(b"\n"))
-
-
-def _is_step(value: object) -> bool:
-    return isinstance(value, int) and value >= 0
-
-
-def _fold_one(snapshot: Report, event: Event, resumed_at: int | None) -> bool:
-    """Fold an event, unless the run was later resumed before it (see `without_superseded`); False: it is damaged."""
-    if not (_is_step(event.get("step", 0)) and isinstance(event.get("time"), int | float)):
-        return False  # the fold would take the one for a step, and the other for a time
-    try:
-        if event["event"] == "run_resumed" or resumed_at is None or event.get("step", 0) <= resumed_at:
-            snapshot.apply(event)
-    except (KeyError, TypeError, ValueError):
-        return False
-    return True

@@ -1,127 +1,63 @@
-"""The bounded snapshot of a run: what `experiment_report.json` holds, folded from the events one by one. No torch.
+"""The report of a run, `experiment_report.json`: the bounded form of its history. No torch.
 
-The fold is a pure function of the events, so the file on disk and a fold of the log always agree. A resumed run rewinds
-its record: `without_superseded` takes out what was done again before the events are folded.
+The report on disk and a fold of the log always agree. Every viewer starts from it and goes on with the events after it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
-SCHEMA_VERSION = 1
+from training.record.history import Bounds, EpochSums, History, Row
+from training.record.schema import (
+    EVENTS,
+    RUN_FACTS,
+    SCHEMA_VERSION,
+    Event,
+    declared_metrics,
+    integer,
+    is_count,
+    is_flag,
+    is_measured,
+    is_texts,
+    mapping,
+    number,
+    text,
+)
+
 MAX_POINTS_PER_EPOCH = 100
 MAX_POINTS = 1000
 MAX_EPOCHS = 500
 MAX_REMEMBERED = 50
-"""Checkpoints and warnings that are listed; all are counted."""
+"""Checkpoints and warnings that are listed; all warnings are counted."""
 MAX_RANKS = 64
 """Ranks whose memory is listed."""
 
-CURVE_KEYS = (
-    "step", "epoch", "loss", "perplexity", "accuracy", "grad_norm", "learning_rate",
-    "tokens_per_second", "forward_ms", "backward_ms", "skipped",
+STATES = ("running", "finished", "stopped", "failed")
+_OUTCOME = ("ended_at", "reason", "error", "traceback")
+_STATE = (
+    "schema_version", "state", "updated_at", "step", "batch", "training_seconds", "latest", "best", "curve",
+    "curve_stride", "epochs", "evaluations", "checkpoints", "estimate", "memory", "warnings", "num_warnings",
+    "num_skipped_updates",
 )  # fmt: skip
+"""Keys of a report next to the run's facts, its outcome and the figures of its conclusion."""
 
 
-def perplexity(loss: float | None) -> float | None:
-    """exp(loss), or None where it would overflow or the loss is not a number."""
-    return math.exp(loss) if loss is not None and loss < 700.0 else None
+class Report(History):
+    """State of a run after the events so far, bounded in size whatever the length of the run."""
 
-
-def without_superseded(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The events that count: those behind the step from which the run was later resumed are dropped."""
-    kept: list[dict[str, Any]] = []
-    for event in events:
-        if event["event"] == "run_resumed":
-            kept = [e for e in kept if e.get("step", 0) <= event["step"] or e["event"] == "run_resumed"]
-        kept.append(event)
-    return kept
-
-
-class EpochSums:
-    """Token-weighted sums of an epoch's updates."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.loss_sum = self.accuracy_sum = 0.0
-        self.weight = self.tokens = self.last_step = 0
-
-    def add(self, event: dict[str, Any]) -> None:
-        """Count one update; one whose loss is not finite has no weight."""
-        self.last_step = event["step"]
-        self.tokens += event.get("tokens", 0)
-        if event.get("loss") is not None:
-            weight = event.get("loss_tokens", 1)
-            self.loss_sum += event["loss"] * weight
-            self.accuracy_sum += (event.get("accuracy") or 0.0) * weight
-            self.weight += weight
-
-    def to_dict(self) -> dict[str, Any]:
-        """The epoch's means."""
-        loss = self.loss_sum / self.weight if self.weight else None
-        return {
-            "epoch": self.epoch,
-            "step": self.last_step,
-            "loss": loss,
-            "perplexity": perplexity(loss),
-            "accuracy": self.accuracy_sum / self.weight if self.weight else None,
-            "tokens": self.tokens,
-        }
-
-
-class Report:
-    """State of a run after the events so far."""
+    bounds = Bounds(MAX_POINTS, MAX_POINTS_PER_EPOCH, MAX_EPOCHS, MAX_REMEMBERED, MAX_RANKS)
 
     def __init__(self) -> None:
-        self._reset()
+        super().__init__()
+        self._seam: float | None = None  # time of the last event of a report that was read
 
-    def _reset(self) -> None:
-        self.facts: dict[str, Any] = {}
-        self.state = "unknown"
-        self.batch = 0
-        self.step = 0
-        self.seconds = 0.0
-        self.updated_at: float | None = None
-        self.outcome: dict[str, Any] = {}
-        self._last_time: float | None = None
-        self._latest: dict[str, Any] = {}
-        self._points: list[dict[str, Any]] = []
-        self._stride = 1
-        self._epochs: list[dict[str, Any]] = []
-        self._epoch_stride = 1
-        self._evals: list[dict[str, Any]] = []
-        self._eval_stride = 1
-        self._open_epoch: EpochSums | None = None
-        self._best: dict[str, Any] | None = None
-        self._checkpoints: list[dict[str, Any]] = []
-        self._estimate: dict[str, Any] = {}
-        self._memory: dict[str, Any] | None = None
-        self._warnings: list[dict[str, Any]] = []
-        self._num_warnings = 0
-        self._num_skipped = 0
-
-    @classmethod
-    def of(cls, events: Iterable[dict[str, Any]]) -> Report:
-        """The fold of a whole log."""
-        snapshot = cls()
-        for event in without_superseded(events):
-            snapshot.apply(event)
-        return snapshot
-
-    def apply(self, event: dict[str, Any]) -> None:
-        """Fold one event in. Unknown events change nothing but the time."""
-        self.updated_at = event.get("time")
-        handler = getattr(self, f"_on_{event['event']}", None)
-        if handler is not None:
-            handler(event)
+    # -- to a file -------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, bounded in size whatever the length of the run."""
-        epochs = list(self._epochs)
-        if self._open_epoch is not None:
-            epochs.append({**self._open_epoch.to_dict(), "unfinished": True})
+        """Return plain data for `experiment_report.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             **self.facts,
@@ -130,127 +66,182 @@ class Report:
             "step": self.step,
             "batch": self.batch,
             "training_seconds": round(self.seconds, 3),
-            "latest": self._latest,
-            "best": self._best,
-            "curve": {key: [point.get(key) for point in self._points] for key in CURVE_KEYS},
-            "curve_stride": self._stride,
-            "epochs": epochs,
-            "evaluations": list(self._evals),
-            "checkpoints": list(self._checkpoints),
-            "estimate": self._estimate_beside_fact(),
-            "memory": self._memory,
-            "warnings": list(self._warnings),
-            "num_warnings": self._num_warnings,
-            "num_skipped_updates": self._num_skipped,
+            "latest": self.latest,
+            "best": self.best,
+            "curve": {key: [row.get(key) for row in self.updates] for key in self.curve_keys},
+            "curve_stride": self.stride,
+            "epochs": self.epoch_rows,
+            "evaluations": list(self.evaluations),
+            "checkpoints": list(self.checkpoints),
+            "estimate": self._estimate_and_fact(),
+            "memory": self.memory,
+            "warnings": list(self.warnings),
+            "num_warnings": self.num_warnings,
+            "num_skipped_updates": self.num_skipped,
             **self.outcome,
+            **{key: value for key, value in self.conclusion.items() if key not in _STATE},
         }
 
-    def _estimate_beside_fact(self) -> dict[str, dict[str, float | None]]:
-        """What was expected, and what came true; None: not yet known."""
-        ended = self.state == "finished" and self.step == self.facts.get("total_steps")
+    @property
+    def curve_keys(self) -> tuple[str, ...]:
+        """Columns of the curve: the run's own metrics among them, and no other's."""
+        return (
+            "step", "epoch", "loss", *(metric.name for metric in self.metrics), "grad_norm", "learning_rate",
+            f"{self.unit or 'tokens'}_per_second", "forward_ms", "backward_ms", "skipped",
+        )  # fmt: skip
+
+    def _estimate_and_fact(self) -> dict[str, dict[str, float | None]]:
+        """Return what was expected, and what came true; None: not yet known."""
+        ended = self.state == "finished" and self.step == self.total_steps
         facts = {
-            "peak_memory_bytes": max(self._memory["peak_bytes"]) if self._memory else None,
-            "checkpoint_bytes": self._checkpoints[-1].get("bytes") if self._checkpoints else None,
+            "peak_memory_bytes": max(self.memory["peak_bytes"]) if self.memory else None,
+            "checkpoint_bytes": self.checkpoints[-1].get("bytes") if self.checkpoints else None,
             "training_seconds": round(self.seconds, 3) if ended else None,
         }
-        return {key: {"expected": self._estimate[key], "actual": facts[key]} for key in facts if key in self._estimate}
+        return {key: {"expected": self.estimate[key], "actual": facts[key]} for key in facts if key in self.estimate}
 
-    # -- one method an event ---------------------------------------------------------------------------------------
+    # -- from a file -----------------------------------------------------------------------------------------------
 
-    def _on_run_started(self, event: dict[str, Any]) -> None:
-        self._reset()  # a run that starts has no past
-        self.facts = _without(event, "event", "time")
-        self.facts["started_at"] = event["time"]
-        self.state, self.updated_at, self._last_time = "running", event["time"], event["time"]
-        per_epoch = event.get("steps_per_epoch") or 1
-        self._stride = max(1, math.ceil(per_epoch / MAX_POINTS_PER_EPOCH))
+    @classmethod
+    def of_dict(cls, data: Mapping[str, Any], open_epoch: Iterable[Event] = ()) -> Report:
+        """Return the state that a report holds, to go on from with the events after it.
 
-    def _on_run_resumed(self, event: dict[str, Any]) -> None:
-        # What came after the step was taken out before the fold (`without_superseded`).
-        self.state, self.outcome, self._last_time = "running", {}, event["time"]
-        self.facts.update(_without(event, "event", "time", "step"))
-        self.facts["resumed_at_steps"] = [*self.facts.get("resumed_at_steps", []), event["step"]][-MAX_REMEMBERED:]
+        Whatever is not of its type in a report of unknown origin counts as not recorded. An event of the report's last
+        millisecond that it holds already changes nothing when it is applied.
 
-    def _on_step(self, event: dict[str, Any]) -> None:
-        epoch = event["epoch"]
-        if self._open_epoch is None or self._open_epoch.epoch != epoch:
-            self.close_epoch()
-            self._open_epoch = EpochSums(epoch)
-        self._open_epoch.add(event)
-        point = {**_without(event, "event", "time"), "perplexity": perplexity(event.get("loss"))}
-        self._latest = point
-        self.step, self.batch = event["step"], event.get("batch", event["step"])
-        self._num_skipped += bool(event.get("skipped"))
-        if self._last_time is not None:
-            self.seconds += max(0.0, event["time"] - self._last_time)
-        self._last_time = event["time"]
-        if self.step % self._stride == 0:
-            self._points.append({key: point.get(key) for key in CURVE_KEYS})
-            while len(self._points) > MAX_POINTS:
-                self._stride *= 2
-                self._points = [p for p in self._points if p["step"] % self._stride == 0]
+        Args:
+            data: as `training.record.log.read_report` gives it; {}: nothing has happened.
+            open_epoch: the updates of the epoch that goes on, from the log (`training.record.log.scan_marks`): without
+                them its mean can be shown, but not continued.
+        """
+        report = cls()
+        report.facts = _facts(data)
+        report.metrics = declared_metrics(report.facts)
+        report.state = str(data.get("state", "unknown"))
+        report.step = _count(data.get("step")) or 0
+        report.batch = _count(data.get("batch")) or report.step
+        report.seconds = number(data.get("training_seconds")) or 0.0
+        report.updated_at = report._last_time = report._seam = number(data.get("updated_at"))
+        report.outcome = {key: data[key] for key in _OUTCOME if key in data}
+        report.latest = _row(data.get("latest")) or Row()
+        report.best = _best(data.get("best"))
+        report._curve.rows = _points(data.get("curve"))
+        report._curve.stride = max(1, _count(data.get("curve_stride")) or 1)
+        report._evaluations.rows = [row for row in map(_row, _list(data.get("evaluations"))) if row and row.epoch]
+        report.checkpoints = [e for e in _list(data.get("checkpoints")) if _fits("checkpoint", e)]
+        report.warnings = [e for e in _list(data.get("warnings")) if _fits("warning", e)]
+        report.num_warnings = _count(data.get("num_warnings")) or len(report.warnings)
+        report.num_skipped = _count(data.get("num_skipped_updates")) or 0
+        expected = {key: number(mapping(entry).get("expected")) for key, entry in mapping(data.get("estimate")).items()}
+        report.estimate = {key: value for key, value in expected.items() if value is not None}
+        memory = mapping(data.get("memory"))
+        report.memory = memory if _fits("memory", memory) and memory["peak_bytes"] else None
+        report._read_epochs(data.get("epochs"), open_epoch)
+        return report
 
-    def close_epoch(self) -> None:
-        """The present epoch has all its updates."""
-        if self._open_epoch is None:
-            return
-        self._epochs.append(self._open_epoch.to_dict())
-        self._open_epoch = None
-        while len(self._epochs) > MAX_EPOCHS:
-            self._epoch_stride *= 2
-            self._epochs = [e for e in self._epochs if e["epoch"] % self._epoch_stride == 0]
+    def _read_epochs(self, rows: object, open_epoch: Iterable[Event]) -> None:
+        for row in _list(rows):
+            if not isinstance(row, dict) or _count(row.get("epoch")) is None:
+                continue
+            figures = {key: value if is_measured(value) else None for key, value in row.items() if key != "unfinished"}
+            means = {**figures, "step": _count(row.get("step")) or 0, "loss": number(row.get("loss"))}
+            if not row.get("unfinished"):
+                self._epochs.rows.append(means)
+                continue
+            self._open_epoch = EpochSums.reported(means, self.metrics)
+            for event in open_epoch:
+                if event.get("epoch") == means["epoch"] and event["step"] <= means["step"]:
+                    self._open_epoch.add(event)
 
-    def _on_eval(self, event: dict[str, Any]) -> None:
-        self._evals.append({**_without(event, "event", "time"), "perplexity": perplexity(event.get("loss"))})
-        self._last_time = event["time"]
-        while len(self._evals) > MAX_EPOCHS:
-            self._eval_stride *= 2
-            self._evals = [e for e in self._evals if e["epoch"] % self._eval_stride == 0]
+    def apply(self, event: Event) -> None:
+        """Fold one event in. See `History.apply`."""
+        if self._seam is not None:
+            if event.get("time") == self._seam and self._holds(event):
+                return
+            if (number(event.get("time")) or 0.0) > self._seam:
+                self._seam = None
+        super().apply(event)
 
-    def _on_best(self, event: dict[str, Any]) -> None:
-        self._best = _without(event, "event", "time")
-
-    def _on_checkpoint(self, event: dict[str, Any]) -> None:
-        self._checkpoints = [*self._checkpoints, _without(event, "event", "time")][-MAX_REMEMBERED:]
-        self._last_time = event["time"]
-
-    def _on_estimate(self, event: dict[str, Any]) -> None:
-        self._estimate.update(_without(event, "event", "time", "step"))
-
-    def _on_memory(self, event: dict[str, Any]) -> None:
-        peaks, before = event["peak_bytes"][:MAX_RANKS], self._memory
-        if not peaks:
-            return  # not rank 0
-        if before is not None and before["kind"] == event["kind"] and len(before["peak_bytes"]) == len(peaks):
-            # A resumed run's processes begin anew; the run's peak is the highest of all.
-            peaks = [max(pair) for pair in zip(before["peak_bytes"], peaks, strict=True)]
-        self._memory = {"kind": event["kind"], "peak_bytes": peaks}
-
-    def _on_recitation(self, event: dict[str, Any]) -> None:
-        self.outcome["recitation"] = event["modules"]
-
-    def _on_conclusion(self, event: dict[str, Any]) -> None:
-        self.outcome.update(event["figures"])
-
-    def _on_warning(self, event: dict[str, Any]) -> None:
-        self._num_warnings += 1
-        self._warnings = [*self._warnings, _without(event, "event")][-MAX_REMEMBERED:]
-
-    def _on_run_finished(self, event: dict[str, Any]) -> None:
-        self._end("finished", event)
-
-    def _on_run_stopped(self, event: dict[str, Any]) -> None:
-        self._end("stopped", event)
-
-    def _on_run_failed(self, event: dict[str, Any]) -> None:
-        self._end("failed", event)
-
-    def _end(self, state: str, event: dict[str, Any]) -> None:
-        if state == "finished":
-            self.close_epoch()
-        self.state = state
-        self.outcome = {"ended_at": event["time"], **_without(event, "event", "time")}
+    def _holds(self, event: Event) -> bool:
+        """Say whether the report that was read was folded from this event too."""
+        own = {key: value for key, value in event.items() if key not in ("event", "time")}
+        match event["event"]:
+            case "run_started":
+                return bool(self.facts.get("started_at") == event["time"])
+            case "run_resumed":
+                return bool(self.facts.get("resumed_at_steps", [])[-1:] == [event["step"]])
+            case "step":
+                return bool(event["step"] <= self.step)
+            case "eval":
+                return any(own.items() <= row.items() for row in self.evaluations if row.step == event["step"])
+            case "checkpoint":
+                return own in self.checkpoints
+            case "warning":
+                return {**own, "time": event["time"]} in self.warnings
+        return False  # taken twice, the others change nothing
 
 
-def _without(event: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in event.items() if key not in keys}
+def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
+    checks = {**RUN_FACTS, "started_at": is_measured, "resumed_at_steps": _are_counts}
+    known = {key: value for key, value in data.items() if key not in _STATE and key not in _OUTCOME}
+    return {key: value for key, value in known.items() if key not in checks or checks[key](value)}
+
+
+def _are_counts(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_count, value))
+
+
+def _count(value: object) -> int | None:
+    return integer(value) if is_count(value) else None
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _fits(name: str, value: object) -> bool:
+    """Say whether a report's entry has what its event must have."""
+    return isinstance(value, dict) and all(
+        key in value and check(value[key]) for key, check in EVENTS[name].required.items()
+    )
+
+
+def _best(value: object) -> dict[str, Any] | None:
+    row = mapping(value)
+    if not row:
+        return None
+    return {**row, "step": _count(row.get("step")), "loss": number(row.get("loss"))}
+
+
+def _row(value: object) -> Row | None:
+    if not isinstance(value, dict) or _count(value.get("step")) is None:
+        return None
+    row = Row({key: figure for key, figure in value.items() if _is_figure(figure)})
+    if "epoch" in row:
+        row["epoch"] = _count(row["epoch"])
+    return row
+
+
+def _is_figure(value: object) -> bool:
+    return is_measured(value) or is_flag(value) or text(value) is not None or is_texts(value)
+
+
+def _points(curve: object) -> list[Row]:
+    columns = {key: _column(key, column) for key, column in mapping(curve).items() if isinstance(column, list)}
+    if "step" not in columns:
+        return []
+    rows = (Row(zip(columns, values, strict=True)) for values in zip_longest(*columns.values()))
+    return [row for row in rows if row["step"] is not None]
+
+
+def _column(key: str, values: list[Any]) -> Iterable[Any]:
+    """Return a column with None for what is no figure; the usual column, of finite floats, is looked at in one sum."""
+    if key in ("step", "epoch"):
+        return map(_count, values)
+    if set(map(type, values)) <= {float, type(None)} and math.isfinite(sum(filter(None, values))):
+        return values
+    return _figures(values)
+
+
+def _figures(values: list[Any]) -> Iterator[Any]:
+    return (value if is_measured(value) or is_flag(value) else None for value in values)

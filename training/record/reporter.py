@@ -1,13 +1,10 @@
-"""The JSON progress record of a run: an append-only event log and the bounded snapshot folded from it. No torch.
+"""Writing a run's record: the append-only event log and the bounded report folded from it. No torch.
 
-`progress.jsonl` has one event a line: run_started, run_resumed, step, eval, best, checkpoint, estimate, memory,
-warning, run_finished, run_stopped, run_failed, final_model, recitation. All times come from one clock (`time`, Unix
-seconds); units are in the key names; a number that is not finite is written as null and named in the event's
-`nonfinite` list. A resumed run rewinds the record: the fold drops what lies after `run_resumed.step`, so no point is
-there twice.
+`progress.jsonl` has one event a line; `training.record.schema` says which, and with which keys. All times come from one
+clock (`time`, Unix seconds); units are in the key names; a number that is not finite is written as null and named in
+the event's `nonfinite` list. A resumed run rewinds the record: what lies after `run_resumed.step` no longer counts.
 
-`experiment_report.json` is the snapshot that every viewer reads, replaced atomically. This module is the only one that
-knows either schema.
+`experiment_report.json` is the report that every viewer reads, replaced atomically.
 """
 
 from __future__ import annotations
@@ -18,34 +15,35 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from training.errors import UserError
+from training.record.log import LOG_NAME as LOG_NAME
+from training.record.log import REPORT_NAME as REPORT_NAME
+from training.record.log import read_events as read_events
+from training.record.log import read_report as read_report
 from training.record.report import Report
+from training.record.schema import Event as Event
+from training.record.schema import parse_event as parse_event
 from training.storage.atomic import write_atomically
-
-LOG_NAME = "progress.jsonl"
-REPORT_NAME = "experiment_report.json"
-
-Event = dict[str, Any]
 
 
 class Sink(Protocol):
-    """Another reader of the events as they come: the progress bar, a tracker. It must not be needed by the run."""
+    """Another reader of the events as they come: the terminal, a tracker. The run must not depend on it."""
 
     def event(self, event: Event) -> None:
         """Take one event. May raise: the run goes on and says so once."""
         ...
 
     def close(self) -> None:
-        """The run is over."""
+        """End with the run."""
         ...
 
 
 def jsonable(values: Mapping[str, Any]) -> Event:
-    """`values` with numbers that are not finite as None, named in `nonfinite`."""
+    """Return `values` with numbers that are not finite as None, named in `nonfinite`."""
     bad = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
     event = {key: None if key in bad else value for key, value in values.items()}
     if bad:
@@ -53,42 +51,14 @@ def jsonable(values: Mapping[str, Any]) -> Event:
     return event
 
 
-def read_events(path: Path) -> Iterator[Event]:
-    """Events of a log, oldest first. An unfinished last line is left out, as is a line that is not an event."""
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            if (event := parse_event(line)) is not None:
-                yield event
-
-
-def parse_event(line: bytes) -> Event | None:
-    """The event of one line of the log, or None where it is none."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
-
-
-def read_report(run_dir: Path) -> dict[str, Any] | None:
-    """The snapshot of a run, or None where there is none (yet). A report is never seen half written."""
-    try:
-        report = json.loads((run_dir / REPORT_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return report if isinstance(report, dict) else None
-
-
 class ProgressReporter:
     """Writes a run's record. Only rank 0 has one.
 
     The step path costs one formatted line in memory; the disk is touched every `report_batches` batches and at the
-    events that must not be lost. Nothing grows with the run: the snapshot is folded as events come and is bounded.
+    events that must not be lost. Nothing grows with the run: the report is folded as events come and is bounded.
 
     Args:
-        run_dir: where both files go; None: events reach the sinks only.
+        run_dir: directory of both files; None: events reach the sinks only.
         report_batches: batches between two updates on disk.
         sinks: further readers of the events; one that raises is dropped with one message.
     """
@@ -96,7 +66,7 @@ class ProgressReporter:
     def __init__(self, run_dir: Path | None, report_batches: int = 10, sinks: Sequence[Sink] = ()) -> None:
         self.run_dir = run_dir
         self.report_batches = report_batches
-        self.snapshot = Report()
+        self.report = Report()
         self._sinks = list(sinks)
         self._lines: list[str] = []
         self._batches_at_write = 0
@@ -105,100 +75,131 @@ class ProgressReporter:
     # -- the run ---------------------------------------------------------------------------------------------------
 
     def run_started(self, **facts: Any) -> None:
-        """A run begins at step 0; an older record in the directory is replaced."""
+        """Begin a run at step 0; an older record in the directory is replaced.
+
+        Args:
+            facts: what the run says of itself, `metrics` among them (`Metric.to_dict` of each).
+        """
         if self.run_dir is not None:
             (self.run_dir / LOG_NAME).write_bytes(b"")
         self.emit("run_started", facts, durable=True)
 
     def run_resumed(self, step: int, **facts: Any) -> None:
-        """A run goes on after `step`: the old record is read back and rewound."""
-        past: list[Event] = []
+        """Go on with a run after `step`: the old record is read back and rewound."""
+        earlier: list[Event] = []
         log = self.run_dir / LOG_NAME if self.run_dir is not None else None
         if log is not None and log.exists():
             _cut_unfinished_line(log)
-            past = list(read_events(log))
+            earlier = list(read_events(log))
         resumed: Event = {"event": "run_resumed", "time": round(self._clock(), 3), "step": step}
-        self.snapshot = Report.of([*past, resumed])
+        self.report = Report.of([*earlier, resumed])
         # Folded above together with the rewinding; from here on events come one by one again.
-        self.snapshot.facts["resumed_at_steps"].pop()
+        self.report.facts["resumed_at_steps"].pop()
         self.emit("run_resumed", {"step": step, **facts}, durable=True)
-        self._batches_at_write = self.snapshot.batch
+        self._batches_at_write = self.report.batch
 
     def step(self, **figures: Any) -> None:
-        """One optimizer update. Reaches the disk at most every `report_batches` batches."""
+        """Report one optimizer update; it is on disk after at most `report_batches` batches.
+
+        Args:
+            figures: `step`, `epoch`, `batch`, `loss`, each measured metric under its name, … (`schema.EVENTS`).
+        """
         self.emit("step", figures)
-        if self.snapshot.batch - self._batches_at_write >= self.report_batches:
-            self._batches_at_write = self.snapshot.batch
+        if self.report.batch - self._batches_at_write >= self.report_batches:
+            self._batches_at_write = self.report.batch
             self.flush()
 
     def evaluation(self, **figures: Any) -> None:
-        """A measurement on the validation data."""
+        """Report a measurement on the validation data.
+
+        Args:
+            figures: `step`, `epoch`, `loss` and each measured metric under its name.
+        """
         self.emit("eval", figures)
 
     def checkpoint(self, path: Path, step: int) -> None:
-        """A checkpoint is safely on disk."""
+        """Report a checkpoint that is safely on disk."""
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         self.emit("checkpoint", {"path": path.name, "step": step, "bytes": size}, durable=True)
 
-    def final_model(self, path: Path, step: int) -> None:
-        """The finished model's directory is on disk.
+    def final_model(self, path: Path, step: int, lines: Sequence[str] = ()) -> None:
+        """Report the finished model, whose directory is on disk.
 
         Args:
-            path: of the directory.
-            step: whose weights it holds: the best one's, or the last.
+            path: its directory.
+            step: update whose weights it holds: the best one's, or the last.
+            lines: printed as they are.
         """
-        self.emit("final_model", {"path": path.name, "step": step})
+        facts: dict[str, Any] = {"path": path.name, "step": step}
+        self.emit("final_model", facts | ({"lines": list(lines)} if lines else {}))
 
     def estimate(self, step: int, figures: Mapping[str, float]) -> None:
-        """What the run expects of itself (`training.forecast.run_forecast`). Figures may come one after the other."""
+        """Report what the run expects of itself (`training.forecast.run_forecast`). Figures may come one by one."""
         if figures:
             self.emit("estimate", {"step": step, **figures})
 
     def memory(self, step: int, kind: str, peak_bytes: Sequence[int]) -> None:
-        """The most that each rank has held so far.
+        """Report the most memory that each rank has held so far.
 
         Args:
             step: updates done.
             kind: `resident` (the process) or `cuda_tensors`.
-            peak_bytes: by rank; empty on ranks that tell nobody.
+            peak_bytes: by rank; empty on other ranks than 0.
         """
         self.emit("memory", {"step": step, "kind": kind, "peak_bytes": list(peak_bytes)})
 
     def warning(self, message: str, **facts: Any) -> None:
-        """Something that the user should know and that did not stop the run."""
+        """Report something that the user should know and that did not stop the run."""
         self.emit("warning", {"message": message, **facts})
 
-    def recitation(self, modules: Mapping[str, Any]) -> None:
-        """What the finished model answered to its training questions, per module."""
-        self.emit("recitation", {"modules": dict(modules)}, durable=True)
+    # -- what the run says: the terminal prints it ------------------------------------------------------------------
 
     def introduced(self, lines: Sequence[str]) -> None:
-        """Say what is about to be trained."""
+        """Say what is about to be trained, on what and where. The lines are printed as they are."""
         self.emit("introduced", {"lines": list(lines)})
 
-    def said(self, lines: Sequence[str]) -> None:
-        """Say something about the run."""
-        self.emit("said", {"lines": list(lines)})
+    def resumed_from(self, path: Path, step: int, total_steps: int, differences: Sequence[str] = ()) -> None:
+        """Say which checkpoint the run goes on from.
 
-    def resumed_from(self, path: Path, step: int, total_steps: int, differences: Sequence[str]) -> None:
-        """Say which checkpoint the run goes on from, and why it will not be bit for bit, if so."""
+        Args:
+            path: the checkpoint.
+            step: updates that it holds.
+            total_steps: updates that the run has when it is done.
+            differences: why the run will not go on bit for bit; empty: it will.
+        """
         facts = {"path": str(path), "step": step, "total_steps": total_steps, "differences": list(differences)}
         self.emit("resumed_from", facts)
 
-    def conclusion(self, figures: Mapping[str, Any], lines: Sequence[str]) -> None:
-        """Record what the task found out about the finished model, and show it."""
+    def said(self, lines: Sequence[str]) -> None:
+        """Say something else. The lines are printed as they are."""
+        self.emit("said", {"lines": list(lines)})
+
+    def conclusion(self, figures: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
+        """Report what the task found out about the finished model.
+
+        Args:
+            figures: plain data by group, such as `{"recitation": {"a": {"right": 3, "asked": 4}}}`; each group becomes
+                a key of the report.
+            lines: printed as they are.
+        """
         self.emit("conclusion", {"figures": dict(figures), "lines": list(lines)}, durable=True)
 
+    def recitation(self, modules: Mapping[str, Any]) -> None:
+        """Report what the finished model answered to its training questions, by module."""
+        self.emit("recitation", {"modules": dict(modules)}, durable=True)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
     def run_finished(self, **facts: Any) -> None:
-        """The run reached its end."""
+        """Report that the run reached its end."""
         self.emit("run_finished", facts, durable=True)
 
     def run_stopped(self, **facts: Any) -> None:
-        """The run was asked to stop and can be resumed."""
+        """Report that the run was asked to stop and can be resumed."""
         self.emit("run_stopped", facts, durable=True)
 
     def run_failed(self, error: BaseException) -> None:
-        """The run ended by an error. Never raises: the error that ended the run is the one to be seen."""
+        """Report that the run ended by an error. Never raises: that error is the one to be seen."""
         facts = {
             "error": f"{type(error).__name__}: {error}",
             "traceback": "".join(traceback.format_exception(error))[-4000:],
@@ -214,7 +215,7 @@ class ProgressReporter:
     def emit(self, name: str, facts: Mapping[str, Any], durable: bool = False) -> None:
         """Fold, keep and pass on one event; `durable` puts it on disk before returning."""
         event: Event = {"event": name, "time": round(self._clock(), 3), **jsonable(facts)}
-        self.snapshot.apply(event)
+        self.report.apply(event)
         if self.run_dir is not None:
             self._lines.append(json.dumps(event, ensure_ascii=False))
         for sink in list(self._sinks):
@@ -227,7 +228,7 @@ class ProgressReporter:
             self.flush(durable=True)
 
     def flush(self, durable: bool = False) -> None:
-        """Append the kept events to the log and replace the snapshot; `durable` waits for the disk.
+        """Append the kept events to the log and replace the report; `durable` waits for the disk.
 
         Raises:
             UserError: the disk is full or refuses. A record with a gap would be no record, so the run stops.
@@ -250,7 +251,7 @@ class ProgressReporter:
                     file.flush()
                     os.fsync(file.fileno())
             self._lines.clear()
-        report = json.dumps(self.snapshot.to_dict(), ensure_ascii=False)
+        report = json.dumps(self.report.to_dict(), ensure_ascii=False)
         write_atomically(run_dir / REPORT_NAME, report.encode(), durable)
 
     def close(self) -> None:
@@ -264,7 +265,7 @@ class ProgressReporter:
 
 
 def _cut_unfinished_line(log: Path) -> None:
-    """Take off a last line that a kill cut short, so that the next event begins a line of its own."""
+    """Remove a last line that a kill cut short, so that the next event begins a line of its own."""
     with log.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         position = size

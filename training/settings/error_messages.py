@@ -1,44 +1,49 @@
-"""What is wrong with a setting, in one line."""
+"""Faults of a setting's value, in one line for the user."""
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from collections.abc import Mapping
 
-from training.settings.section import Section
+from pydantic import BaseModel, ValidationError
+
+from training.settings.declarations import suggestion
 
 
-def describe_fault(error: ValidationError, origin: dict[str, str] | None = None) -> str:
-    """The first fault of a pydantic error in one line: `num_heads = 'abc' (from --num-heads): …`."""
+def describe_fault(error: ValidationError, tree: type[BaseModel], origins: Mapping[str, str] | None = None) -> str:
+    """Return the first fault of a pydantic error in one line: `num_heads = 'abc' (from --num-heads): …`.
+
+    Args:
+        error: what pydantic found.
+        tree: has the settings whose names are suggested for an unknown one.
+        origins: dotted key -> who set it.
+    """
     faults = error.errors(include_url=False)
     first = faults[0]
     names = [str(part) for part in first["loc"] if not isinstance(part, int)]
     key = ".".join(names)
     kind, context = first["type"], first.get("ctx", {})
     if kind == "value_error":
-        told = str(context.get("error", first["msg"]))
+        fault = str(context.get("error", first["msg"]))
     elif kind in ("int_parsing", "int_from_float", "int_type"):
-        told = "should be a whole number"
+        fault = "should be a whole number"
     elif kind in ("float_parsing", "float_type"):
-        told = "should be a number"
+        fault = "should be a number"
     elif kind.startswith("bool_"):
-        told = "should be true or false"
+        fault = "should be true or false"
     elif kind == "literal_error":
-        told = f"should be one of {context['expected']}"
+        fault = f"should be one of {context['expected']}"
     elif kind == "finite_number":
-        told = "should be a finite number"
+        fault = "should be a finite number"
     elif kind in ("tuple_type", "list_type"):
-        told = "should be a list"
+        fault = "should be a list"
     elif kind == "too_short":
-        told = f"should have at least {context['min_length']}"
+        fault = f"should have at least {context['min_length']}"
     elif kind == "extra_forbidden":
-        from training.settings.layers import suggestion
-        from training.settings.tree import TrainingConfig  # both build on this module
-
-        told = f"no such setting{suggestion(names[-1], TrainingConfig)}"
+        fault = f"no such setting{suggestion(names[-1], tree)}"
     else:
-        told = first["msg"][0].lower() + first["msg"][1:]
-    source = (origin or {}).get(key)
-    value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
+        fault = first["msg"][0].lower() + first["msg"][1:]
+    source = (origins or {}).get(key)
+    value = "" if isinstance(first["input"], dict | BaseModel) else f" = {first['input']!r}"
     subject = f"{names[-1]}{value}{f' (from {source})' if source else ''}: " if value else ""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{subject}{told}{more}"
+    return f"{subject}{fault}{more}"

@@ -7,17 +7,18 @@ kebab-case name (`--d-model` for `model.d_model`) and its documented aliases.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from types import NoneType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, NoneType
 from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource
 
-from training.backends.registry import BACKENDS
 from training.errors import ConfigError, did_you_mean
-from training.settings.layers import Layer, aliases, leaves
+from training.settings.declarations import aliases, leaves, short_name
+from training.settings.layers import Layer
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import Settings
 
 RESUME_HELP = (
     "a checkpoint (checkpoint_epoch_N), or a run directory; without PATH the newest good checkpoint of --run-dir"
@@ -27,12 +28,14 @@ PRECISION_SHORTCUTS = ("fp32", "bf16", "fp16")
 _SHORTCUT = "precision shortcuts"  # no setting has a space in its name
 _WANDB = "wandb shortcut"
 _EARLY = "early stopping"
-EARLY_STOPPING: Layer = {"checkpoint.early_stopping_patience": 5, "data.validation_split": 0.05}
-"""What `--early-stopping` alone means: hold back a twentieth, and end after five epochs that did not help."""
+EARLY_STOPPING: Mapping[str, Any] = MappingProxyType(
+    {"checkpoint.early_stopping_patience": 5, "data.validation_split": 0.05}
+)
+"""Meaning of `--early-stopping` alone: hold back a twentieth, and end after five epochs that did not help."""
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and which never guesses at a shortened flag."""
+    """An argument parser with errors of one line, which never guesses at a shortened flag."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
@@ -46,25 +49,28 @@ class _HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=32, width=110)
 
     def _format_usage(self, *_: Any) -> str:
-        return f"usage: {self._prog} [--backend NAME] [--config FILE] [--resume [PATH]] [settings …]\n\n"
+        chosen = "[--backend NAME] [--task NAME] [--model NAME]"
+        return f"usage: {self._prog} {chosen} [--config FILE] [--resume [PATH]] [settings …]\n\n"
 
 
 def flag(name: str) -> str:
-    """`num_heads` -> `--num-heads`."""
+    """Return the flag of a name: `num_heads` -> `--num-heads`."""
     return "--" + name.replace("_", "-")
 
 
-def build_parser(config_class: type[TrainingConfig], prog: str, description: str, effective: Layer) -> OneLineParser:
-    """A parser with one flag for each setting of `config_class`.
+def build_parser(
+    tree: type[TrainingConfig], prog: str, description: str, effective: Mapping[str, Any]
+) -> OneLineParser:
+    """Return a parser with one flag for each setting of a tree.
 
     Args:
-        config_class: the tree, with the chosen backend's options in it.
+        tree: the settings that there are, with the options of the chosen task, model family and backend.
         prog: the program's name in the help.
         description: first lines of the help.
         effective: values shown as defaults (a preset's), where they differ from the declared ones.
     """
     parser = OneLineParser(prog=prog, description=description, add_help=False)
-    declared = dict(leaves(config_class))
+    declared = dict(leaves(tree))
 
     def add(group: Any, *names: str, dest: str, **options: Any) -> None:
         if dest not in declared:  # a whole section as one JSON flag
@@ -76,8 +82,7 @@ def build_parser(config_class: type[TrainingConfig], prog: str, description: str
             extra = field.json_schema_extra
             metavar = extra.get("metavar", "NAME") if isinstance(extra, dict) else "NAME"
             options.update(metavar=metavar, action="extend", nargs="+")
-        leaf = dest.rpartition(".")[2]
-        group.add_argument(*(flag(name) for name in (leaf, *aliases(field))), dest=dest, **options)
+        group.add_argument(*map(flag, (short_name(dest), *aliases(field))), dest=dest, **options)
 
     shortcuts = parser.add_argument_group("shortcuts", "Other ways to write a setting.")
     for precision in PRECISION_SHORTCUTS:
@@ -86,12 +91,12 @@ def build_parser(config_class: type[TrainingConfig], prog: str, description: str
         )
 
     shortcuts.add_argument("--wandb", dest=_WANDB, action="store_true", help="--track wandb")
-    told = " ".join(f"{flag(key.rpartition('.')[2])} {value}" for key, value in EARLY_STOPPING.items())
+    meaning = " ".join(f"{flag(short_name(key))} {value}" for key, value in EARLY_STOPPING.items())
     shortcuts.add_argument(
-        "--early-stopping", dest=_EARLY, action="store_true", help=f"{told}, where they are not given otherwise"
+        "--early-stopping", dest=_EARLY, action="store_true", help=f"{meaning}, where they are not given otherwise"
     )
 
-    flags_class = type("Settings", (config_class, BaseSettings), {})
+    flags_class = type("Settings", (tree, BaseSettings), {})
     CliSettingsSource(
         flags_class,
         root_parser=parser,
@@ -101,6 +106,11 @@ def build_parser(config_class: type[TrainingConfig], prog: str, description: str
         add_argument_method=add,
         parse_args_method=OneLineParser.parse_args,
     )
+    # The sections of task and model family have the same name for all of them; their groups are named as a backend's.
+    named_after = {"data options": tree().task, "model options": tree().model.model}
+    for group in parser._action_groups:
+        if group.title in named_after:
+            group.title = f"{named_after[group.title]} options"
     return parser
 
 
@@ -110,9 +120,9 @@ def _help_text(field: FieldInfo, default: Any) -> str:
 
 
 def parse_flags(
-    parser: OneLineParser, argv: Sequence[str], config_class: type[TrainingConfig]
-) -> tuple[Layer, argparse.Namespace]:
-    """(the settings that were given, everything else that the parser knows).
+    parser: OneLineParser, argv: Sequence[str], tree: type[TrainingConfig]
+) -> tuple[Settings, argparse.Namespace]:
+    """Return (the settings that were given, everything else that the parser knows).
 
     Raises:
         ConfigError: unknown flag (with the nearest one), missing value, stray word.
@@ -121,65 +131,66 @@ def parse_flags(
     if unknown:
         word = unknown[0].partition("=")[0]
         choices = [name for action in parser._actions for name in action.option_strings]
-        if owners := _owners(word):
-            inner = " (with --backend azure: --inner-backend)" if "azure" not in owners else ""
-            raise ConfigError(f"{word} belongs to --backend {' and '.join(owners)}{inner}, not to this one")
+        if word.startswith("--") and (owner := _owner(word, tree)):
+            raise ConfigError(f"{word} belongs to {owner}, not to this one")
         if word.startswith("-"):
             raise ConfigError(f"unknown flag {word}{did_you_mean(word, choices)} (--help lists all)")
         raise ConfigError(f"unexpected word {word!r}; settings are given as --name value")
-    declared = dict(leaves(config_class))
-    layer: Layer = {}
+    declared = dict(leaves(tree))
+    given: Settings = {}
     for key, value in vars(known).items():
         if key in declared:
             may_be_none = NoneType in get_args(declared[key].annotation)
-            layer[key] = None if may_be_none and value in ("none", "None", "null") else value
-    _apply_shortcuts(layer, getattr(known, _SHORTCUT, None) or [])
+            given[key] = None if may_be_none and value in ("none", "None", "null") else value
+    _apply_shortcuts(given, getattr(known, _SHORTCUT, None) or [])
     if getattr(known, _WANDB, False):
-        layer["track.track"] = [*layer.get("track.track", []), "wandb"]
-    return layer, known
+        given["track.track"] = [*given.get("track.track", []), "wandb"]
+    return given, known
 
 
-def _owners(word: str) -> list[str]:
-    """The built-in backends whose options have a flag."""
-    found = []
-    for name in BACKENDS.built_in:
-        names = [(key, *aliases(field)) for key, field in leaves(BACKENDS.load(name).Options)]
-        flags = {flag(one) for all_names in names for one in all_names}
-        if word in flags or word.replace("--no-", "--", 1) in flags:
-            found.append(name)
-    return found
+def _owner(word: str, tree: type[TrainingConfig]) -> str | None:
+    """Return what an unknown flag would belong to, were it chosen."""
+    name = word.removeprefix("--").replace("-", "_")
+    return tree.elsewhere.owner(name) or tree.elsewhere.owner(name.removeprefix("no_"))
 
 
 def early_stopping_of(known: argparse.Namespace) -> Layer:
-    """The settings of `--early-stopping`, to lie under all that was given; empty where it was not."""
-    return dict(EARLY_STOPPING) if getattr(known, _EARLY, False) else {}
+    """Return the settings of `--early-stopping`, to lie under all that was given; empty where it was not."""
+    return Layer("--early-stopping", EARLY_STOPPING if getattr(known, _EARLY, False) else {})
 
 
-def _apply_shortcuts(layer: Layer, shortcuts: list[str]) -> None:
-    """`--fp16` means `--precision fp16`."""
-    given = [f"--{precision}" for precision in dict.fromkeys(shortcuts)]
-    if "run.precision" in layer and set(shortcuts) - {layer["run.precision"]}:
-        given.append(f"--precision {layer['run.precision']}")
-    if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} contradict each other; give one precision")
+def _apply_shortcuts(given: Settings, shortcuts: list[str]) -> None:
+    """Set the precision that `--fp16` and its like stand for."""
+    flags = [f"--{precision}" for precision in dict.fromkeys(shortcuts)]
+    if "run.precision" in given and set(shortcuts) - {given["run.precision"]}:
+        flags.append(f"--precision {given['run.precision']}")
+    if len(flags) > 1:
+        raise ConfigError(f"{' and '.join(flags)} contradict each other; give one precision")
     if shortcuts:
-        layer["run.precision"] = shortcuts[0]
+        given["run.precision"] = shortcuts[0]
 
 
 def launcher_parser() -> OneLineParser:
-    """Only the flags that say what to do; the settings' flags depend on the backend, which they name."""
+    """Return a parser of the flags that say what to do, and of those that name backend, task and model family.
+
+    The flags of all other settings depend on these.
+    """
     parser = OneLineParser(add_help=False)
     add_launcher_flags(parser)
     parser.add_argument("--backend")
     parser.add_argument("--inner-backend")
+    parser.add_argument("--task")
+    parser.add_argument("--model")
     return parser
 
 
 def add_launcher_flags(parser: OneLineParser) -> None:
-    """Flags that are no settings: they say what to do with them."""
+    """Add the flags that are no settings: they say what to do with them."""
     group = parser.add_argument_group("launcher", "What to do with the settings.")
     group.add_argument("-h", "--help", action="store_true", help="show this and leave")
     group.add_argument("--list-backends", action="store_true", help="say what can run here, and what is missing")
+    group.add_argument("--list-tasks", action="store_true", help="say what can be learned")
+    group.add_argument("--list-models", action="store_true", help="say which model families there are")
     group.add_argument("--config", metavar="FILE", help="YAML settings: a file, or a preset's name in configs/")
     group.add_argument("--dry-run", action="store_true", help="print the resolved settings and the plan; run nothing")
     group.add_argument(
@@ -208,14 +219,14 @@ def add_launcher_flags(parser: OneLineParser) -> None:
         help="with --resume: a run directory to go on from a copy of, where --run-dir has no checkpoint yet; for jobs "
         "that a cluster may start again",
     )
-    group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start anew")
-    # Not for users: what the front door tells its workers, and what deepspeed's launcher adds to their arguments.
+    group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start again")
+    # Not for users: the front door gives the first to its workers, and deepspeed's launcher adds the second.
     group.add_argument("--launch-dir", help=argparse.SUPPRESS)
     group.add_argument("--local_rank", help=argparse.SUPPRESS)
 
 
 def refuse_contradictions(given: argparse.Namespace, remote: bool) -> None:
-    """Launcher's flags that do not go together.
+    """Refuse launcher's flags that do not go together.
 
     Args:
         given: as `launcher_parser` reads them.

@@ -67,6 +67,9 @@ class Registry(Generic[Part]):
         """Return the names of all parts, the built-in ones first."""
         return tuple(dict.fromkeys([*self.built_in, *self.third_party]))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.built_in or name in self.third_party  # installed packages are looked at only if need be
+
     def entry(self, name: str) -> Entry:
         """Return the entry of a part.
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What is not in a tree of settings because it belongs to a backend, task or family that was not chosen."""
+
+    sections: Container[str] = ()
+    """Names of sections that may stand in a file all the same; they are left alone."""
+    owner: Callable[[str], str | None] = lambda name: None
+    """Setting's name -> what it belongs to, as a user chooses it (`--backend deepspeed`); None: nobody has it."""
 
 
 class Section(BaseModel):
     """A frozen group of settings. Unknown keys are refused; `nan` and `inf` are not numbers here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    elsewhere: ClassVar[Elsewhere] = Elsewhere()
+    """What belongs to others, for the messages about keys that this tree does not have."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""One typed tree of settings. Flags, YAML keys, validation, `--help`, `--explain` and the docs table come from here.
+"""The typed tree of settings. Flags, YAML keys, validation, `--help`, `--explain` and the docs table come from here.
 
 A field's name is unique in the whole tree, so `d_model` means `model.d_model` on the command line and in YAML. Each
 field says its unit and what None means; `aliases` are flag spellings that users' documents show. No torch.
@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from training.errors import ConfigError
@@ -20,6 +19,7 @@ from training.settings.error_messages import describe_fault
 from training.settings.hub import HubConfig
 from training.settings.section import Section
 from training.settings.tracking import TrackConfig
+from training.settings.yaml_files import nest, read_settings, yaml_text
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_TASK = "hlbd"
@@ -32,6 +32,12 @@ class TaskOptions(Section):
 
     free_to_change: ClassVar[frozenset[str]] = frozenset()
     """Settings that a resumed run may change, because the data's fingerprint tells whether they matter."""
+    decides_loss: ClassVar[frozenset[str]] = frozenset({"validation_split"})
+    """Settings that decide which samples and targets a loss is measured on: runs that differ in one of them have losses
+    that cannot be compared."""
+    in_training_loss: ClassVar[frozenset[str]] = frozenset()
+    """Settings that change a training loss and not the model alone, such as label smoothing; a validation loss is
+    measured without them."""
 
     validation_split: float = Field(
         0.0, ge=0.0, lt=1.0, description="Share of the entries held back for validation, 0 to 1."
@@ -52,6 +58,12 @@ class ModelOptions(Section):
 
     from_data: ClassVar[frozenset[str]] = frozenset()
     """Settings that the run fills in from its data where the user leaves them open, such as a vocabulary's size."""
+    decides_loss: ClassVar[frozenset[str]] = frozenset()
+    """As for `TaskOptions`: such as the length at which samples are cut."""
+    in_training_loss: ClassVar[frozenset[str]] = frozenset()
+    """As for `TaskOptions`: such as dropout."""
+    draws_at_random: ClassVar[frozenset[str]] = frozenset()
+    """Settings that, above zero, make a forward pass in training draw random numbers, such as dropout."""
 
     model: str = Field(
         DEFAULT_MODEL, description="Model family: see --list-models; package.module:Class takes your own."
@@ -63,7 +75,7 @@ class ModelOptions(Section):
 
 
 class OptimizerConfig(Section):
-    """How weights are updated."""
+    """How the weights are updated."""
 
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw",
@@ -164,7 +176,7 @@ class RunConfig(Section):
 
     @property
     def samples_per_update(self) -> int:
-        """The global batch size, given or derived. It does not depend on the number of ranks, so the curve does not."""
+        """Global batch size in samples, given or derived. The number of ranks changes neither it nor the curve."""
         return self.global_batch_size or self.batch_size * (self.gradient_accumulation_steps or 1)
 
     @field_validator("run_dir", mode="before")
@@ -197,7 +209,7 @@ class LaunchConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """What is kept on disk."""
+    """Checkpoints and snapshots that are kept on disk."""
 
     save_interval: int | None = Field(
         25, ge=1, description="Epochs between checkpoints (checkpoint_epoch_N); None: none by epoch."
@@ -208,7 +220,7 @@ class CheckpointConfig(Section):
     keep_last: int | None = Field(
         None,
         ge=1,
-        description="Newest checkpoints to keep, beside checkpoint_best; None: all.",
+        description="Newest checkpoints to keep, in addition to checkpoint_best; None: all.",
         json_schema_extra={"aliases": ["save_total_limit"]},
     )
     keep_best: bool = Field(
@@ -233,12 +245,12 @@ class CheckpointConfig(Section):
 
     @property
     def keeps_best(self) -> bool:
-        """Whether checkpoint_best is written."""
+        """True where checkpoint_best is written."""
         return self.keep_best or self.load_best_model_at_end
 
 
 class ReportConfig(Section):
-    """What is told."""
+    """How much of the run is reported."""
 
     report_batches: int = Field(10, ge=1, description="Batches between updates of experiment_report.json, at least.")
     answer_samples: int = Field(
@@ -251,18 +263,6 @@ class ReportConfig(Section):
         description="Record a fingerprint of batch, gradient and weights at each update, by which "
         "tools/check_training_backends.py finds where two runs part.",
     )
-
-
-class _Dumper(yaml.SafeDumper):
-    """PyYAML writes Unicode's line breaks as they are into a text, and reads them back as spaces; escape them."""
-
-
-def _represent(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent)
 
 
 class TrainingConfig(Section):
@@ -320,19 +320,19 @@ class TrainingConfig(Section):
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: what goes into YAML, checkpoints and reports."""
+        """Return plain data, as it goes into YAML, checkpoints and reports."""
         return self.model_dump(mode="json")
 
     def to_yaml(self, path: Path | None = None) -> str:
-        """YAML text that `from_yaml` reads back equal; written to `path` if given."""
-        text: str = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        """Return YAML text that `from_yaml` reads back equal; write it to `path` if that is given."""
+        text = yaml_text(self.to_dict())
         if path is not None:
             path.write_text(text, encoding="utf-8")
         return text
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "config") -> Self:
-        """The config of nested plain data.
+        """Return the config in nested plain data.
 
         Raises:
             ConfigError: the first fault, in one line that begins with `where`.
@@ -340,23 +340,21 @@ class TrainingConfig(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(f"{where}: {describe_fault(error)}") from None
+            raise ConfigError(f"{where}: {describe_fault(error, cls)}") from None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """The config in a YAML file, on top of the defaults. Keys may be nested or flat (`d_model: 256`).
+        """Return the config in a YAML file, on top of the defaults. Keys may be nested or flat (`d_model: 256`).
 
         Raises:
             ConfigError: unreadable file, unknown key, wrong value.
         """
-        from training.settings.layers import nest, read_yaml_layer  # layers.py builds on this module
-
-        config = cls.from_dict(nest(read_yaml_layer(Path(path), cls)), str(path))
+        config = cls.from_dict(nest(read_settings(Path(path), cls)), str(path))
         config.validate()
         return config
 
     def curve_hash(self) -> str:
-        """Hash of everything that decides the curve, without where, how long and in which portions."""
+        """Return a hash of what decides the curve; where, how long and in which portions it is trained is not in it."""
         sections = self.to_dict()
         values = {name: sections[name] for name in ("model", "data", "optimizer", "schedule", "run")}
         if self.model.model == DEFAULT_MODEL:  # records of runs from before there were several keep their hash

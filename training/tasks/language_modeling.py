@@ -14,7 +14,7 @@ from torch import nn
 from training.models.protocol import ModelFamily
 from training.settings.tree import ModelOptions
 from training.tasks.fingerprints import hash_of_row
-from training.tasks.metrics import ACCURACY, LANGUAGE_METRICS
+from training.tasks.metrics import ACCURACY, LANGUAGE_METRICS, Metric
 from training.tasks.objective import Batch, LossSum
 from training.tasks.token_dataset import EncodedSample
 
@@ -28,9 +28,8 @@ class LanguageModeling:
         vocabulary: number of tokens.
         pad_id: token that fills short rows; it is never read.
         label_smoothing: share of the target's probability that is spread over all tokens while training.
+        metrics: declared by the task; accuracy is measured, perplexity follows from the loss.
     """
-
-    metrics = LANGUAGE_METRICS
 
     def __init__(
         self,
@@ -39,7 +38,9 @@ class LanguageModeling:
         vocabulary: int,
         pad_id: int = 0,
         label_smoothing: float = 0.0,
+        metrics: Sequence[Metric] = LANGUAGE_METRICS,
     ) -> None:
+        self.metrics = tuple(metrics)
         self.family, self.options, self.vocabulary = family, options, vocabulary
         self.pad_id = pad_id
         self.label_smoothing = label_smoothing

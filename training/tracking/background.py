@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from training.errors import UserError
 from training.machine.units import as_duration, as_size
-from training.record.reporter import REPORT_NAME, Event
-from training.tracking.backlog import missed_points, without_told
+from training.record.log import REPORT_NAME
+from training.record.schema import Event, declared_metrics
+from training.tracking.backlog import missed_points, not_held
 from training.tracking.figures import point_of
 from training.tracking.secrets import without_secrets
 from training.tracking.tensorboard_tracker import LOGS_NAME
-from training.tracking.tracker import FileKeeper, Point, RunStart, Told, Tracker
+from training.tracking.tracker import FileKeeper, Held, Point, RunStart, Tracker
 
 MAX_WAITING = 5000
 """Points that wait for a tracker, about 1 KB each. When they are more, every other one is dropped."""
@@ -33,14 +34,14 @@ SECONDS_TO_FINISH = 15.0
 """For all trackers together, after the last event: enough for a short run to make its first MLflow database, and half
 of what a preempted job has to end."""
 MAX_KEPT_BYTES = 1_000_000_000
-"""Of a finished run's model, and of its event files: more is not sent to a tracker."""
+"""Largest model, and largest set of event files, that are sent to a tracker."""
 KEPT_BYTES_PER_SECOND = 2_000_000
 """The slowest line that is waited for when these files are sent. Only a finished run sends them, when nothing can be
 lost any more."""
 SECONDS_FOR_BOARD = 5.0
-"""In which TensorBoard's tracker should have closed its files, before they are sent."""
+"""Time in which TensorBoard's tracker should have closed its files, before they are sent."""
 SECONDS_IN_A_JOB = 120.0
-"""The same for a finished run in a job: nobody starts that again, and a sweep decides by what it was told."""
+"""The same for a finished run in a job: nobody starts that again, and a sweep decides by what the tracker received."""
 
 _ENDS = {"run_finished": "finished", "run_stopped": "stopped", "run_failed": "failed"}
 
@@ -74,6 +75,7 @@ class Trackers:
         self._seconds_to_finish = seconds_to_finish
         self._seconds_when_finished = seconds_when_finished or seconds_to_finish
         self._step = 0
+        self._metrics = declared_metrics({})
 
     def event(self, event: Event) -> None:
         """Take one event, in microseconds."""
@@ -82,25 +84,26 @@ class Trackers:
             self._start(event)
             return
         self._step = event.get("step", self._step)
-        point = point_of(event, self._step)
+        point = point_of(event, self._step, self._metrics)
         for lane in self._lanes:
             if point is not None:
                 lane.put(point)
             lane.state = _ENDS.get(kind, lane.state)
             if kind == "final_model":
                 lane.model = self._run_dir / event["path"]
-            lane.tell()
+            lane.say_all()
 
     def _start(self, event: Event) -> None:
         is_resumed = event["event"] == "run_resumed"
         self._step = event["step"] if is_resumed else 0
+        self._metrics = declared_metrics(event)
         facts = {key: value for key, value in event.items() if key not in ("event", "time", "step")}
         run = RunStart(event["run_id"], self._step, event["time"], is_resumed, facts, self._params)
         for lane in self._lanes:
             lane.start(run)
 
     def close(self) -> None:
-        """Let the trackers finish, all at the same time, but not for longer than agreed."""
+        """Let the trackers finish, all at the same time, for a limited time."""
         for lane in self._lanes:
             lane.closing.set()
         began = time.monotonic()
@@ -128,7 +131,7 @@ class _Lane:
         self._sending = 0  # bytes of files that are on their way
         self._thread: threading.Thread | None = None
         self._done = threading.Event()  # not Thread.join: a Ctrl-C in it lets the thread pass for ended (Python 3.11)
-        self._told = Told()
+        self._held = Held()
 
     # -- the training thread's side --------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class _Lane:
                 f"warning: --track {self.tracker.name} does not keep up and gets fewer points; progress.jsonl has all"
             )
 
-    def tell(self) -> None:
+    def say_all(self) -> None:
         """Print what the thread has to say."""
         while self._said:
             # Above the progress bar, where there is one.
@@ -167,17 +170,17 @@ class _Lane:
                     "progress.jsonl has everything, and --resume sends what is missing"
                 )
                 self._is_off = True
-        self.tell()
+        self.say_all()
 
     def _wait_for_files(self) -> float:
-        """Wait as long as a slow line needs; returns the seconds that this may take."""
+        """Wait as long as a slow line needs; return the seconds that this may take."""
         seconds = self._sending / KEPT_BYTES_PER_SECOND
         self._say(
             f"track   {self.tracker.name}: {as_size(self._sending)} of files are on their way; waiting "
             f"{as_duration(seconds)} at most, Ctrl-C leaves them behind"
         )
         with contextlib.suppress(KeyboardInterrupt):  # the run itself is finished
-            self.tell()
+            self.say_all()
             self._done.wait(seconds)
         return seconds
 
@@ -188,14 +191,14 @@ class _Lane:
 
     def _work(self, run: RunStart) -> None:
         try:
-            self._told = self.tracker.start(run)
+            self._held = self.tracker.start(run)
             self._say(f"track   {self.tracker.name}: {self.tracker.whereabouts()}")
             if run.is_resumed:
-                self._log(missed_points(self._run_dir, run, self._told))
+                self._log(missed_points(self._run_dir, run, self._held))
             is_over = False
             while not is_over and not self._is_off:
                 is_over = self.closing.wait(self.tracker.seconds_between_calls)
-                self._log(new for point in self._take(is_over) if (new := without_told(point, self._told)))
+                self._log(new for point in self._take(is_over) if (new := not_held(point, self._held)))
             if not self._is_off:
                 self.tracker.finish(self.state, self._run_dir / REPORT_NAME)
             if self.state == "finished" and isinstance(self.tracker, FileKeeper):
@@ -253,7 +256,7 @@ class _Lane:
     def _log(self, points: Iterable[Point]) -> None:
         chunk: list[Point] = []
         for point in points:
-            if self._is_off:  # left behind; the run may go on elsewhere already, and tell the same points
+            if self._is_off:  # left behind; the run may go on elsewhere already, and send the same points
                 return
             if len(chunk) >= POINTS_PER_CALL and point.step != chunk[-1].step:
                 self.tracker.log(chunk)
@@ -263,8 +266,11 @@ class _Lane:
             self.tracker.log(chunk)
 
     def _take(self, everything: bool) -> list[Point]:
-        """What waits. The newest step stays, as long as more may be said of it (its validation): so a tracker has all
-        or nothing of a step, whenever the run is killed, and the last step that it holds says what it lacks."""
+        """Take what waits.
+
+        The newest step stays as long as more figures of it may come (its validation): so a tracker has all or nothing
+        of a step, whenever the run is killed, and the last step that it holds says what it lacks.
+        """
         with self._lock:
             newest = self._waiting[-1].step if self._waiting and not everything else math.inf
             taken = [point for point in self._waiting if point.step < newest]
@@ -273,14 +279,14 @@ class _Lane:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """What a library says of a fault, without secrets."""
+    """Return what a library says of a fault, without secrets."""
     lines = str(error).strip().splitlines() or [""]
     name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return without_secrets(f"{name}{lines[0]}".removesuffix(": "))
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
-    """Every other update's point, and every point of another kind; or half of all, where these alone are too many."""
+    """Return every other update's point, and every point of another kind; or half of all where these are too many."""
     updates = [point for point in points if "train/loss" in point.figures]
     dropped = {id(point) for point in updates[::2]}
     kept = [point for point in points if id(point) not in dropped]

@@ -1,58 +1,98 @@
-"""Which figures of the progress record trackers are told, and what they are called there. No torch.
+"""Figures of the progress record that trackers are given, and their names there. No torch.
 
 A name is its event's kind and the record's own key: `train/loss`, `eval/accuracy`. The slash makes each tracker group
-them. A sweep that is to minimise the validation loss names `eval/loss`.
+them. A sweep that is to minimize the validation loss names `eval/loss`. A run's own metrics stand next to its loss,
+each under its name; a figure that the task does not have is no figure of a tracker.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from training.record.report import perplexity
+from training.record.schema import number
+from training.tasks.metrics import LANGUAGE_METRICS, Metric
 from training.tracking.tracker import Point
 
-TRAIN = (
-    "loss", "accuracy", "grad_norm", "learning_rate", "tokens", "loss_tokens", "tokens_per_second", "forward_ms",
-    "backward_ms", "epoch", "clipped", "skipped",
+_UPDATE = (
+    "grad_norm", "learning_rate", "tokens", "samples", "loss_tokens", "tokens_per_second", "samples_per_second",
+    "forward_ms", "backward_ms", "epoch", "clipped", "skipped",
 )  # fmt: skip
+TRAIN = ("loss", "accuracy", *(key for key in _UPDATE if not key.startswith("samples")))
+"""Keys of a language model's update that trackers are given, without what follows from the loss."""
 EVAL = ("loss", "accuracy", "epoch")
+"""The same of an evaluation."""
 
 
-def point_of(event: Mapping[str, Any], step: int) -> Point | None:
-    """The figures in an event that belongs to `step`; None: there are none for a tracker.
+def point_of(event: Mapping[str, Any], step: int, metrics: Sequence[Metric] = LANGUAGE_METRICS) -> Point | None:
+    """Return the figures in an event that belongs to `step`; None: it has none for a tracker.
 
     A number that is not finite, which the record writes as null, is NaN here: a curve that broke must look broken.
+
+    Args:
+        event: of the record.
+        step: update that the figures belong to.
+        metrics: figures that the run declares (`training.record.schema.declared_metrics`).
     """
     kind = event["event"]
     if kind == "step":
-        figures = _figures("train", TRAIN, event)
+        figures = _figures("train", _UPDATE, event, metrics)
     elif kind == "eval":
-        figures = _figures("eval", EVAL, event)
+        figures = _figures("eval", ("epoch",), event, metrics)
     elif kind == "best":
-        figures = _figures("best", ("loss",), event)
+        figures = _figures("best", (), event, ())
     elif kind == "memory" and event["peak_bytes"]:
         figures = {"memory/peak_bytes": float(max(event["peak_bytes"]))}
+    elif kind == "conclusion":
+        figures = dict(_concluded(event["figures"]))
     elif kind == "recitation":
-        right, asked = (sum(module[key] for module in event["modules"].values()) for key in ("right", "asked"))
-        figures = {"recitation/accuracy": right / max(1, asked)}
+        figures = dict(_concluded({"recitation": event["modules"]}))
     else:
         return None
-    return Point(step, event["time"], figures)
+    return Point(step, event["time"], figures) if figures else None
 
 
-def _figures(group: str, keys: tuple[str, ...], event: Mapping[str, Any]) -> dict[str, float]:
+def _figures(
+    group: str, others: Sequence[str], event: Mapping[str, Any], metrics: Sequence[Metric]
+) -> dict[str, float]:
     nonfinite = event.get("nonfinite", ())
-    figures = {f"{group}/{key}": float(event[key]) for key in keys if event.get(key) is not None}
+    keys = ("loss", *(metric.name for metric in metrics if metric.derived == "measured"), *others)
+    figures = {f"{group}/{key}": float(event[key]) for key in keys if _is_figure(event.get(key))}
     figures |= {f"{group}/{key}": math.nan for key in keys if key in nonfinite}
-    if (ppl := perplexity(event.get("loss"))) is not None and group != "best":
-        figures[f"{group}/perplexity"] = ppl
+    for metric in metrics:
+        if metric.derived == "exp_loss" and (value := metric.of_loss(number(event.get("loss")))) is not None:
+            figures[f"{group}/{metric.name}"] = value
     return figures
 
 
+def _is_figure(value: object) -> bool:
+    return isinstance(value, bool) or number(value) is not None
+
+
+def _concluded(groups: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the figures of a conclusion: numbers as they are, questions by the share that is right."""
+    for group, content in groups.items():
+        if (value := number(content)) is not None:
+            yield f"conclusion/{group}", value
+        if not isinstance(content, Mapping) or not content:
+            continue
+        counts = [(number(_of(part, "right")), number(_of(part, "asked"))) for part in content.values()]
+        known = [(right, asked) for right, asked in counts if right is not None and asked is not None]
+        if len(known) == len(counts):
+            yield f"{group}/accuracy", sum(right for right, _ in known) / max(1.0, sum(asked for _, asked in known))
+            continue
+        for name, part in content.items():
+            if (value := number(part)) is not None:
+                yield f"{group}/{name}", value
+
+
+def _of(part: object, key: str) -> object:
+    return part.get(key) if isinstance(part, Mapping) else None
+
+
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"model": {"d_model": 64}}` -> `{"model.d_model": 64}`."""
+    """Flatten nested settings: `{"model": {"d_model": 64}}` becomes `{"model.d_model": 64}`."""
     params: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):

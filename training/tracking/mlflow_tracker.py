@@ -18,7 +18,7 @@ from training.record.curve_figure import FIGURE_NAME, curve_figure
 from training.record.reporter import REPORT_NAME
 from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
 from training.tracking.tensorboard_tracker import LOGS_NAME
-from training.tracking.tracker import Point, RunStart, Told
+from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
 
 DATABASE_NAME = "mlflow.db"
@@ -71,7 +71,7 @@ class MLflowTracker:
         self._is_guest = joins_job(settings)
         self._in_workspace = is_workspace(self._uri)
 
-    def start(self, run: RunStart) -> Told:
+    def start(self, run: RunStart) -> Held:
         """Make the run, or go on with it. See `Tracker.start`."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `whereabouts` does it
@@ -102,7 +102,7 @@ class MLflowTracker:
         self._file.keep(self.name, run, run=self._id, experiment=self._experiment_of_run)
         self._log_params(run, found.data.params, found.data.tags)
         # Of each metric MLflow gives the latest value with the run itself: no history is read.
-        return Told(by_figure={metric.key: metric.step for metric in found.data._metric_objs or []})
+        return Held(by_figure={metric.key: metric.step for metric in found.data._metric_objs or []})
 
     def _find(self, run: RunStart) -> Any:
         """The run to go on with, or None."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from training.tracking.tracker import Point, RunStart, Told
+from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
 
 LOGS_NAME = "logs"
@@ -35,7 +35,7 @@ class TensorBoardTracker:
         self._file = file
         self._last_step = 0
 
-    def start(self, run: RunStart) -> Told:
+    def start(self, run: RunStart) -> Held:
         """Open a new event file. See `Tracker.start`."""
         # Only what is safely on disk by our own count is left standing; the rest is purged and told again.
         held = min(run.step, self._file.recall(self.name, run).get("step", 0))
@@ -45,7 +45,7 @@ class TensorBoardTracker:
         if held == 0:
             self._write_settings()
         self._events.flush()
-        return Told(held)
+        return Held(held)
 
     def _open(self) -> None:
         from tensorboard.compat.proto import event_pb2

@@ -1,6 +1,6 @@
-"""What a tracker is: a service that keeps figures of runs (W&B, MLflow, TensorBoard). Nothing heavy is imported here.
+"""The protocol of a tracker: a service that keeps figures of runs (W&B, MLflow, TensorBoard). No heavy import.
 
-A tracker may raise, be slow or hang for ever. It is run by `training.tracking.background`, in a thread of its own, so
+A tracker may raise, be slow or hang for ever. It runs in a thread of its own (`training.tracking.background`), so
 none of this reaches the training.
 """
 
@@ -14,23 +14,23 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class RunStart:
-    """A run begins, or goes on: what a tracker is told first."""
+    """Start or resumption of a run: what a tracker receives first."""
 
     run_id: str
-    """Ours; the same in every part of a run that was resumed."""
+    """Our own name of the run; the same in every part of a run that was resumed."""
     step: int
     """Updates already done: 0, or the step from which the run is resumed."""
     time: float
     """Unix seconds of the event."""
     is_resumed: bool
     facts: Mapping[str, Any]
-    """Of the `run_started` or `run_resumed` event."""
+    """Keys of the `run_started` or `run_resumed` event."""
     params: Mapping[str, Any]
     """The resolved config, flat: `optimizer.learning_rate -> 0.0003`."""
 
     @property
     def tags(self) -> dict[str, str]:
-        """By what runs are found and compared."""
+        """Facts by which runs are found and compared."""
         names = ("backend", "run_id", "curve_hash", "device", "world_size", "num_parameters", "data_fingerprint")
         return {name: str(self.facts[name]) for name in names if self.facts.get(name) is not None}
 
@@ -41,13 +41,13 @@ class Point:
 
     step: int
     time: float
-    """Unix seconds: when it was measured, not when it was sent. Sent twice, a point is the same point."""
+    """Unix seconds at which it was measured, not sent. Sent twice, a point is the same point."""
     figures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a tracker holds of the run already, from before it was resumed."""
+class Held:
+    """What a tracker already holds of a run that is resumed."""
 
     step: int = 0
     """All figures up to this step are there."""
@@ -55,7 +55,7 @@ class Told:
     """Figure -> last step of it that is there, where the tracker can tell."""
 
     def holds(self, figure: str, step: int) -> bool:
-        """Whether that point would be there twice."""
+        """Say whether that point would be there twice."""
         return step <= max(self.step, self.by_figure.get(figure, 0))
 
 
@@ -63,16 +63,16 @@ class Tracker(Protocol):
     """One run in one service. All methods are called from one thread, in this order."""
 
     name: ClassVar[str]
-    """As in `--track`."""
+    """Name in `--track`."""
     seconds_between_calls: ClassVar[float]
     """Points are collected for so long before `log` is called."""
 
-    def start(self, run: RunStart) -> Told:
-        """Begin the run in the service, or go on with it. Whatever it does may take long."""
+    def start(self, run: RunStart) -> Held:
+        """Begin the run in the service, or go on with it. This may take long."""
         ...
 
     def whereabouts(self) -> str:
-        """Where the user finds the run: one line. Called after `start`."""
+        """Say in one line where the user finds the run. Called after `start`."""
         ...
 
     def log(self, points: Sequence[Point]) -> None:
@@ -80,10 +80,10 @@ class Tracker(Protocol):
         ...
 
     def finish(self, state: str, report: Path) -> None:
-        """The run ended: `finished`, `stopped` (it can be resumed) or `failed`.
+        """End the run.
 
         Args:
-            state: how.
+            state: `finished`, `stopped` (it can be resumed) or `failed`.
             report: `experiment_report.json`, to be kept with the run; it may be missing.
         """
         ...
@@ -97,7 +97,7 @@ class FileKeeper(Protocol):
         """Take a copy of a file. Called after `finish`, once for each file; it may take long.
 
         Args:
-            file: as it lies in the run directory; whole.
+            file: in the run directory; it is complete.
             name: relative to the run directory, with slashes: `final_model/config.json`.
         """
         ...

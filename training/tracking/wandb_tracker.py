@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
-from training.tracking.tracker import Point, RunStart, Told
+from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
 from training.tracking.wandb_log import is_whole, last_step
 from training.tracking.wandb_login import import_wandb
@@ -45,7 +45,7 @@ class WandbTracker:
         self._file = file
         self._last_step: int | None = None
 
-    def start(self, run: RunStart) -> Told:
+    def start(self, run: RunStart) -> Held:
         """Open the run in W&B, or go on with it. See `Tracker.start`."""
         wandb = import_wandb()
 
@@ -78,7 +78,7 @@ class WandbTracker:
             ),
         )
         # Online the server says which rows it has: those in our files may never have reached it.
-        return Told(max(0, self._run.starting_step - 1) if self._mode == "online" else held)
+        return Held(max(0, self._run.starting_step - 1) if self._mode == "online" else held)
 
     def whereabouts(self) -> str:
         """See `Tracker.whereabouts`."""

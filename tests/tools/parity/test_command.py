@@ -17,7 +17,7 @@ from tools.parity.variant import REFERENCE, Variant, expand
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError
-from training.settings.layers import leaf_names
+from training.settings.declarations import leaf_names
 from training.settings.registry import Entry
 from training.tasks.batch_plan import BatchPlan
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training.models.apt.activations import BatchShape
 
 from training.backends.placement import Placement, placement_of
 from training.backends.prepare import config_class
@@ -25,6 +26,7 @@ from training.models.apt.cost import APTCost
 from training.models.cost import BatchShape
 from training.settings.layers import flatten, nest
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import flatten, nest
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train

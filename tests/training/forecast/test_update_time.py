@@ -163,11 +163,11 @@ def test_a_run_tells_what_it_expected_and_what_came_true(
 def test_what_is_not_known_yet_is_null(tmp_path: Path) -> None:
     reporter = ProgressReporter(tmp_path)
     reporter.run_started(total_steps=10, steps_per_epoch=5)
-    assert reporter.snapshot.to_dict()["estimate"] == {}
+    assert reporter.report.to_dict()["estimate"] == {}
     reporter.estimate(0, {"peak_memory_bytes": 100})
     reporter.estimate(3, {"training_seconds": 2.0})
     reporter.estimate(4, {})
-    assert reporter.snapshot.to_dict()["estimate"] == {
+    assert reporter.report.to_dict()["estimate"] == {
         "peak_memory_bytes": {"expected": 100, "actual": None},
         "training_seconds": {"expected": 2.0, "actual": None},
     }
@@ -179,7 +179,7 @@ def test_a_run_that_ended_early_is_not_compared_with_the_time_of_a_whole_one(tmp
     reporter.estimate(3, {"training_seconds": 2.0})
     reporter.step(step=5, epoch=1, loss=1.0)
     reporter.run_finished(reason="no better validation loss for 2 epochs")
-    assert reporter.snapshot.to_dict()["estimate"]["training_seconds"]["actual"] is None
+    assert reporter.report.to_dict()["estimate"]["training_seconds"]["actual"] is None
 
 
 def test_the_peak_of_a_resumed_run_is_that_of_all_its_processes(tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ def test_the_peak_of_a_resumed_run_is_that_of_all_its_processes(tmp_path: Path) 
     again = ProgressReporter(tmp_path)
     again.run_resumed(5, total_steps=10)
     again.memory(8, "resident", [200, 250])
-    assert again.snapshot.to_dict()["memory"] == {"kind": "resident", "peak_bytes": [300, 250]}
+    assert again.report.to_dict()["memory"] == {"kind": "resident", "peak_bytes": [300, 250]}
     again.memory(9, "resident", [50])
-    assert again.snapshot.to_dict()["memory"]["peak_bytes"] == [50], "another number of ranks begins anew"
+    assert again.report.to_dict()["memory"]["peak_bytes"] == [50], "another number of ranks begins anew"
     again.memory(9, "resident", [1] * 5000)
-    assert len(again.snapshot.to_dict()["memory"]["peak_bytes"]) == MAX_RANKS
+    assert len(again.report.to_dict()["memory"]["peak_bytes"]) == MAX_RANKS
 
 
 # -- what else runs ------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.record.report import MAX_POINTS, MAX_POINTS_PER_EPOCH, Report, perplexity
+from training.record.report import MAX_POINTS, MAX_POINTS_PER_EPOCH, Report
 from training.record.reporter import LOG_NAME, REPORT_NAME, ProgressReporter, read_events, read_report
+from training.tasks.metrics import PERPLEXITY
 
 
 def begin(run_dir: Path | None, steps_per_epoch: int = 10, report_batches: int = 10) -> ProgressReporter:
@@ -71,7 +72,7 @@ def test_a_report_stays_small_however_long_the_run(steps_per_epoch: int, total: 
     reporter = begin(None, steps_per_epoch)
     for step in range(1, total + 1):
         take_step(reporter, step, steps_per_epoch)
-    report = reporter.snapshot.to_dict()
+    report = reporter.report.to_dict()
     points = report["curve"]["step"]
     assert len(points) <= MAX_POINTS
     for epoch in set(report["curve"]["epoch"]):
@@ -85,9 +86,9 @@ def test_the_mean_of_an_epoch_weighs_updates_by_their_tokens(tmp_path: Path) -> 
     take_step(reporter, 1, 2, loss=1.0, loss_tokens=1)
     take_step(reporter, 2, 2, loss=4.0, loss_tokens=3)
     take_step(reporter, 3, 2, loss=9.0)
-    first = reporter.snapshot.to_dict()["epochs"][0]
+    first = reporter.report.to_dict()["epochs"][0]
     assert first["loss"] == pytest.approx((1.0 + 4.0 * 3) / 4)
-    assert "unfinished" in reporter.snapshot.to_dict()["epochs"][1]
+    assert "unfinished" in reporter.report.to_dict()["epochs"][1]
 
 
 def test_a_number_that_is_not_finite_is_null_and_named(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_a_number_that_is_not_finite_is_null_and_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loss", [0.0, 1.0, 699.0, 701.0, 1e308])
 def test_perplexity_never_overflows(loss: float) -> None:
-    value = perplexity(loss)
+    value = PERPLEXITY.of_loss(loss)
     assert value is None if loss > 700 else value == math.exp(loss)
 
 

@@ -20,7 +20,9 @@ from training import TrainingConfig
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
-from training.settings.layers import CONFIGS, aliases, flatten, leaf_names, leaves, nest, read_yaml_layer, resolve
+from training.settings.declarations import aliases, leaf_names, leaves
+from training.settings.layers import Layer, resolve
+from training.settings.yaml_files import CONFIGS, flatten, nest, read_settings
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor
@@ -89,7 +91,7 @@ def test_every_setting_can_be_given_in_yaml_flat_or_nested(tmp_path: Path) -> No
     for name, document in {"flat.yaml": flat, "nested.yaml": tree}.items():
         path = tmp_path / name
         path.write_text(yaml.safe_dump(document), encoding="utf-8")
-        resolved = resolve(CONFIG, {str(path): read_yaml_layer(path, CONFIG)})
+        resolved = resolve(CONFIG, [Layer(str(path), read_settings(path, CONFIG))])
         assert resolved.config == CONFIG()
         assert resolved.origins == dict.fromkeys(FIELDS, str(path))
 
@@ -191,7 +193,7 @@ def test_none_is_none_on_the_command_line_and_null_in_yaml(front_door: FrontDoor
 def layer_of(text: str, tmp_path: Path) -> dict[str, Any]:
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
-    return read_yaml_layer(path, CONFIG)
+    return read_settings(path, CONFIG)
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001", ".001", "'1e-3'"])
@@ -341,7 +343,7 @@ def test_every_preset_loads_from_anywhere_and_sets_nothing_that_is_not_used(
         again = front_door(["--config", name, "--dry-run"])
         assert without_free_memory(again) == without_free_memory(shown)
     resolved = flatten(yaml.safe_load(shown.stdout), CONFIG, "it")
-    given_values = resolve(CONFIG, {"it": read_yaml_layer(CONFIGS / f"{preset}.yaml", CONFIG)})
+    given_values = resolve(CONFIG, [Layer("it", read_settings(CONFIGS / f"{preset}.yaml", CONFIG))])
     plain = flatten(given_values.config.to_dict(), CONFIG, "it")
     assert {key: resolved[key] for key in given_values.origins} == {key: plain[key] for key in given_values.origins}
 

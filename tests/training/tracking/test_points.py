@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.tracker_record import Book, eval_event, figures_of, started, step_event, train_a_line
 from training.record.reporter import ProgressReporter
+from training.tasks.metrics import Metric
 from training.tracking.background import Trackers
 from training.tracking.figures import point_of
 from training.tracking.tracker import Point
@@ -46,6 +47,43 @@ def test_the_recitation_of_the_finished_model_is_told_at_the_last_step(tmp_path:
         trackers.event(event)
     trackers.close()
     assert book.points[-1] == Point(7, 9.0, {"recitation/accuracy": 0.5})
+
+
+def test_the_conclusion_of_any_task_is_told_at_the_last_step(tmp_path: Path) -> None:
+    book = Book()
+    trackers = Trackers([book], tmp_path, {})
+    figures = {
+        "recitation": {"a": {"right": 3, "asked": 4}, "b": {"right": 0, "asked": 2}},
+        "samples": {"fid": 3.5, "pictures": ["a.png"]},
+        "score": 0.25,
+        "notes": "none",
+    }
+    for event in (started(), step_event(7), {"event": "conclusion", "time": 9.0, "figures": figures, "lines": []}):
+        trackers.event(event)
+    trackers.close()
+    told = {"recitation/accuracy": 0.5, "samples/fid": 3.5, "conclusion/score": 0.25}
+    assert book.points[-1] == Point(7, 9.0, told)
+
+
+def test_a_figure_that_the_task_does_not_have_is_no_figure_of_a_tracker(tmp_path: Path) -> None:
+    """Neither as it comes nor when it is sent later from the record."""
+    metrics = [Metric("mean_error", "MAE", "lower").to_dict()]
+    figures = {"loss": 0.5, "mean_error": 0.25, "samples": 4, "samples_per_second": 8.0, "epoch": 1}
+    live, late = Book(), Book()
+    first = ProgressReporter(tmp_path, 1, [Trackers([live], tmp_path, {})])
+    first.run_started(run_id="r", steps_per_epoch=10, metrics=metrics)
+    first.step(step=1, **figures)
+    first.evaluation(step=1, epoch=1, loss=0.5, mean_error=0.25)
+    first.close()
+    first.flush()
+    second = ProgressReporter(tmp_path, 1, [Trackers([late], tmp_path, {})])
+    second.run_resumed(1, run_id="r", metrics=metrics)
+    second.close()
+    assert [dict(point.figures) for point in live.points] == [
+        {f"train/{name}": value for name, value in figures.items()},
+        {"eval/loss": 0.5, "eval/mean_error": 0.25, "eval/epoch": 1},
+    ]
+    assert live.points == late.points
 
 
 def test_params_are_the_resolved_config_flat_and_tags_name_the_run(tmp_path: Path) -> None:

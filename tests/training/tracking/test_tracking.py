@@ -11,7 +11,7 @@ import pytest
 from tests.support.tracker_record import Book, eval_event, started, step_event, train_a_line
 from training.tracking import background
 from training.tracking.background import Trackers
-from training.tracking.tracker import Point, RunStart, Told
+from training.tracking.tracker import Held, Point, RunStart
 
 
 class Faulty(Book):
@@ -29,7 +29,7 @@ class Faulty(Book):
         if method == self._bad:
             self._deed()
 
-    def start(self, run: RunStart) -> Told:
+    def start(self, run: RunStart) -> Held:
         self._maybe("start")
         return super().start(run)
 

@@ -8,8 +8,8 @@ from typing import Any
 from training.engines.deepspeed.config import LARGEST_BUCKET, DeepSpeedOptions, deepspeed_json, read_json
 from training.engines.transformers.options import HuggingFaceOptions, options_of
 from training.errors import ConfigError
-from training.settings.layers import CONFIGS
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import CONFIGS
 
 
 def find_deepspeed_json(path: Path) -> Path:

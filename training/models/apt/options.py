@@ -12,6 +12,9 @@ class APTOptions(ModelConfig, ModelOptions):
     """The network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
 
     from_data: ClassVar[frozenset[str]] = frozenset({"vocab_size"})
+    decides_loss: ClassVar[frozenset[str]] = frozenset({"max_seq_len"})
+    in_training_loss: ClassVar[frozenset[str]] = frozenset({"dropout"})
+    draws_at_random: ClassVar[frozenset[str]] = frozenset({"dropout"})
 
     def network(self, vocab_size: int | None = None) -> ModelConfig:
         """Return the shape of the network alone, as `APT` takes it.

@@ -13,6 +13,10 @@ class HLBDOptions(TaskOptions):
     """Which HLBD data is learned, and which of its tokens."""
 
     free_to_change: ClassVar[frozenset[str]] = frozenset({"datasets", "truncate"})  # the fingerprint compares the data
+    decides_loss: ClassVar[frozenset[str]] = frozenset({
+        "datasets", "pairs", "loss_on", "truncate", "validation_split",
+    })  # fmt: skip
+    in_training_loss: ClassVar[frozenset[str]] = frozenset({"label_smoothing"})
 
     datasets: tuple[str, ...] = Field(
         ("HLBD_Hardcore_Full.json",),

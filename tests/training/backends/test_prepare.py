@@ -1,0 +1,344 @@
+"""How a config becomes a run: the class of the config, what is chosen, the layers, and the run that is planned."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import training
+from training.backends.prepare import (
+    PreparedRun,
+    choose,
+    config_class,
+    config_class_of,
+    layers_of,
+    prepare,
+    prepare_config,
+)
+from training.backends.registry import BACKENDS
+from training.errors import ConfigError
+from training.models.apt.options import APTOptions
+from training.settings.declarations import leaf_names
+from training.settings.layers import FLAGS, Layer
+from training.settings.tree import ModelOptions, TaskOptions, TrainingConfig
+from training.settings.yaml_files import flatten
+from training.tasks.hlbd.options import HLBDOptions
+
+PLAYGROUND = BACKENDS.load("playground")
+DEEPSPEED = BACKENDS.load("deepspeed")
+AZURE = BACKENDS.load("azure")
+THEIRS = '''
+from pydantic import Field
+from training.settings.section import Section
+from training.settings.tree import ModelOptions, TaskOptions
+
+class NoiseOptions(TaskOptions):
+    """How the noise is made."""
+
+    loudness: float = Field(0.5, description="Standard deviation of the noise.")
+
+class Noise:
+    name = "noise"
+    Options = NoiseOptions
+    metrics = ()
+    prepare = conclude = None
+
+class LinearOptions(ModelOptions):
+    """The network: one matrix."""
+
+    width: int = Field(8, ge=1, description="Columns of the matrix.")
+
+class Linear:
+    name = "linear"
+    Options = LinearOptions
+    build = save = load = parameter_groups = memory = None
+
+class Plain(Noise):
+    class Options(Section):
+        """No task's options."""
+
+class Clashing(Noise):
+    class Options(TaskOptions):
+        """Two settings of one name."""
+
+        epochs: int = Field(3, description="Also a setting of the run.")
+'''
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a task and a model family of the user's own in `theirs.py`."""
+    (tmp_path / "theirs.py").write_text(THEIRS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    return tmp_path
+
+
+# -- the class of the config ---------------------------------------------------------------------------------------
+
+
+def test_a_config_has_the_settings_of_task_family_and_backends() -> None:
+    tree = config_class(AZURE, DEEPSPEED)
+    assert tree.__name__ == "TrainingConfig"
+    assert issubclass(tree, TrainingConfig)
+    config = tree()
+    assert isinstance(config.data, HLBDOptions)
+    assert isinstance(config.model, APTOptions)
+    sections = {name: type(section) for name, section in config if name in ("azure", "deepspeed")}
+    assert sections == {"azure": AZURE.Options, "deepspeed": DEEPSPEED.Options}
+    assert (config.task, config.model.model) == ("hlbd", "apt")
+
+
+def test_a_class_is_made_once() -> None:
+    assert config_class(PLAYGROUND) is config_class(PLAYGROUND, task="hlbd", model="apt")
+    assert config_class(PLAYGROUND) is not config_class(DEEPSPEED)
+
+
+def test_a_task_and_a_family_of_the_users_own_bring_their_settings(theirs: Path) -> None:
+    tree = config_class(PLAYGROUND, task="theirs:Noise", model="theirs:Linear")
+    names = leaf_names(tree)
+    assert names["loudness"] == "data.loudness"
+    assert names["width"] == "model.width"
+    assert {"datasets", "d_model"}.isdisjoint(names)
+    assert names["validation_split"] == "data.validation_split", "every task has it"
+    config = tree.from_dict({"data": {"loudness": 2}, "model": {"width": 3}})
+    assert (config.task, config.model.model) == ("theirs:Noise", "theirs:Linear")
+    assert (config.data.loudness, config.model.width) == (2.0, 3)
+    assert tree.from_dict(config.to_dict()) == config, "a worker reads the same run from its file"
+    assert config.curve_hash() != config_class()().curve_hash()
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("theirs:Plain", "--task theirs:Plain: its Options are not a subclass of training.settings.tree.TaskOptions"),
+        ("theirs:Clashing", "--task theirs:Clashing: its option 'epochs' has the name of a setting of section 'run'"),
+        ("theirs:Linear", "--task theirs:Linear: theirs:Linear is not a task (it has no 'metrics')"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(task: str, reason: str, theirs: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config_class(task=task)
+    assert reason in str(refused.value)
+
+
+def test_options_of_two_backends_with_one_name_are_refused() -> None:
+    told = "--backend deepspeed: its option 'device' has the name of a setting of --backend playground"
+    with pytest.raises(ConfigError, match=told):
+        config_class(PLAYGROUND, DEEPSPEED)
+
+
+def test_a_saved_config_says_which_class_it_is_of(theirs: Path) -> None:
+    tree = config_class(DEEPSPEED, task="theirs:Noise")
+    saved = yaml.safe_load(tree.from_dict({"backend": "deepspeed", "data": {"loudness": 3}}).to_yaml())
+    assert config_class_of(saved) is tree
+    assert config_class_of({"run": {"epochs": 3}}) is config_class(PLAYGROUND)
+
+
+def test_the_public_names_are_imported_when_they_are_used() -> None:
+    program = (
+        "import sys, training; before = set(sys.modules); training.TrainingConfig()\n"
+        "print({'pydantic', 'yaml', 'torch'} & before, {'pydantic', 'yaml', 'torch'} & set(sys.modules) == "
+        "{'pydantic', 'yaml'}, hasattr(training, 'no_such_name'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("set() True False\n", "")
+    assert training.TrainingConfig is config_class()
+    assert training.Trainer.__module__ == "training.loop.trainer"
+
+
+# -- what is chosen ------------------------------------------------------------------------------------------------
+
+
+def chosen(choice: Any) -> tuple[str, str, str]:
+    return choice.backend.name, choice.task, choice.model
+
+
+def test_without_a_word_it_is_apt_on_hlbd_in_this_process() -> None:
+    assert chosen(choose()) == ("playground", "hlbd", "apt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "backend: deepspeed\ntask: theirs:Noise\nmodel: theirs:Linear\n",
+        "backend: deepspeed\ntask: theirs:Noise\nmodel: {model: theirs:Linear, width: 3}\n",
+        "backend: deepspeed\ntask: theirs:Noise\nmodel.model: theirs:Linear\nwidth: 3\n",
+    ],
+    ids=["names", "in the section", "dotted"],
+)
+def test_a_config_file_chooses_and_a_flag_comes_before_it(text: str, theirs: Path) -> None:
+    file = theirs / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert chosen(choose(config_file=file)) == ("deepspeed", "theirs:Noise", "theirs:Linear")
+    flagged = choose(backend="huggingface", task="hlbd", model="apt", config_file=file)
+    assert chosen(flagged) == ("huggingface", "hlbd", "apt")
+
+
+def test_a_resumed_run_chooses_task_and_family_but_no_backend(theirs: Path) -> None:
+    run = theirs / "run"
+    run.mkdir()
+    tree = config_class(DEEPSPEED, task="theirs:Noise", model="theirs:Linear")
+    tree.from_dict({"backend": "deepspeed", "data": {"loudness": 3}}).to_yaml(run / "config.yaml")
+    choice = choose(resume=str(run))
+    assert chosen(choice) == ("playground", "theirs:Noise", "theirs:Linear")
+    assert prepare(choice).request.config.data.loudness == 3.0
+    with pytest.raises(ConfigError, match="the run was trained with --task theirs:Noise, not hlbd; leave --task out"):
+        prepare(choose(resume=str(run), task="hlbd"))
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ({"backend": "deepsped"}, "--backend deepsped: unknown backend; .*did you mean 'deepspeed'"),
+        ({"backend": ""}, "--backend : unknown backend"),
+        ({"task": "hlbdd"}, "--task hlbdd: unknown task; choose from hlbd; did you mean 'hlbd'"),
+        ({"task": ""}, "--task : unknown task"),
+        ({"model": "atp"}, "--model atp: unknown model family; choose from apt"),
+        ({"inner_backend": "deepspeed"}, "--inner-backend deepspeed: --backend playground trains by itself"),
+        ({"backend": "azure", "inner_backend": "azure"}, "--inner-backend azure: it trains nothing itself"),
+    ],
+)
+def test_a_name_that_nothing_has_is_refused(names: dict[str, str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        _ = choose(**names).config_class  # type: ignore[arg-type]
+
+
+def test_the_section_of_the_backend_inside_is_there_too() -> None:
+    choice = choose(backend="azure", inner_backend="deepspeed")
+    assert {"azure", "deepspeed"} <= set(choice.config_class.model_fields)
+    preset = choice.preset()
+    assert preset is not None
+    assert preset.name == "preset deepspeed"
+
+
+# -- layers --------------------------------------------------------------------------------------------------------
+
+
+def test_layers_are_a_list_from_the_preset_to_the_flags(tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / "c.yaml"
+    run.mkdir()
+    (run / "config.yaml").write_text("run: {epochs: 7}\nbackend: deepspeed\nvocab_size: 40\n", encoding="utf-8")
+    file.write_text("epochs: 8\n", encoding="utf-8")
+    choice = choose(config_file=file, resume=str(run))
+    layers = layers_of(choice, [Layer(FLAGS, {"run.epochs": 9})], defaults=[Layer("--early-stopping")])
+    names = ["preset playground", "--early-stopping", f"the resumed run ({run})", str(file), FLAGS]
+    assert [layer.name for layer in layers] == [*names, "the chosen backend"]
+    assert layers[2].settings == {"run.epochs": 7, "run.run_dir": run}, "not its backend, nor what the data decided"
+
+
+def test_the_chosen_backend_is_in_the_config_and_known_by_who_chose_it(tmp_path: Path) -> None:
+    flagged = prepare(choose(backend="deepspeed"), [Layer(FLAGS, {"backend": "deepspeed"})]).request
+    assert (flagged.config.backend, flagged.origins["backend"]) == ("deepspeed", "--backend")
+    file = tmp_path / "c.yaml"
+    file.write_text("backend: deepspeed\n", encoding="utf-8")
+    from_file = prepare(choose(config_file=file)).request
+    assert (from_file.config.backend, from_file.origins["backend"]) == ("deepspeed", str(file))
+    from_script = prepare(choose(backend="huggingface", config_file=file)).request
+    assert (from_script.config.backend, from_script.origins["backend"]) == ("huggingface", "the chosen backend")
+
+
+# -- the run -------------------------------------------------------------------------------------------------------
+
+
+def same_run(one: PreparedRun, other: PreparedRun) -> bool:
+    return one.request.config == other.request.config and one.plan == other.plan
+
+
+@pytest.mark.parametrize("name", ["playground", "deepspeed", "huggingface"])
+def test_preparing_a_run_prints_nothing_and_writes_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = [Layer("mine", {"launch.num_processes": 2, "run.run_dir": "run", "run.epochs": 2})]
+    prepared = prepare(choose(backend=name), settings, overwrite=True)
+    assert same_run(prepared, prepare(choose(backend=name), settings, overwrite=True))
+    assert tuple(capfd.readouterr()) == ("", "")
+    assert list(tmp_path.iterdir()) == []
+    request = prepared.request
+    assert (request.config.backend, request.config.run.epochs) == (name, 2)
+    assert (request.resume, request.resume_from, request.start_from, request.overwrite) == (False, None, None, True)
+    assert request.origins["run.epochs"] == "mine"
+    assert prepared.plan is not None
+    assert prepared.plan.processes == 2
+
+
+def test_a_resumed_run_is_asked_for_by_name_or_by_the_run_directory(tmp_path: Path) -> None:
+    newest = prepare(choose(resume=True)).request
+    assert (newest.resume, newest.resume_from) == (True, None)
+    named = prepare(choose(resume=str(tmp_path / "checkpoint_step_3")), start_from=tmp_path).request
+    assert (named.resume, named.resume_from, named.start_from) == (True, tmp_path / "checkpoint_step_3", tmp_path)
+
+
+def test_a_run_is_varied_by_another_layer_and_checked_again() -> None:
+    prepared = prepare(choose(), [Layer(FLAGS, {"run.seed": 3})], overwrite=True)
+    other = prepared.varied(Layer("--compare", {"run.seed": 4}))
+    assert (prepared.request.config.run.seed, other.request.config.run.seed) == (3, 4)
+    assert (prepared.request.origins["run.seed"], other.request.origins["run.seed"]) == ("--seed", "--compare")
+    assert other.request.overwrite
+    assert other.backend is prepared.backend
+    with pytest.raises(ConfigError, match=r"min_lr=1 is above"):
+        prepared.varied(Layer("--compare", {"schedule.min_lr": 1}))
+    with pytest.raises(ConfigError, match="precision=fp16 needs a GPU"):
+        prepared.varied(Layer("--compare", {"run.precision": "fp16", "playground.device": "cpu"}))
+
+
+def test_a_config_that_is_there_already_is_checked_and_planned_alike() -> None:
+    config = config_class(PLAYGROUND).from_dict({"run": {"epochs": 3}, "playground": {"device": "cpu"}})
+    prepared = prepare_config(config)
+    assert prepared.request.config is config
+    assert prepared.plan is None
+    assert prepared.varied(Layer("a trial", {"run.epochs": 4})).request.config == config.model_copy(
+        update={"run": config.run.model_copy(update={"epochs": 4})}
+    )
+    wrong = config.model_copy(update={"run": config.run.model_copy(update={"precision": "fp16"})})
+    with pytest.raises(ConfigError, match="precision=fp16 needs a GPU"):
+        prepare_config(wrong)
+
+
+# -- configs of before there were several tasks and families -------------------------------------------------------
+
+OLD = {
+    "backend": "playground",
+    "model": {"d_model": 64, "num_layers": 2, "num_heads": 4, "d_ff": 96, "vocab_size": 50},
+    "data": {"datasets": ["a.json"], "pairs": "full", "label_smoothing": 0.1, "validation_split": 0.1},
+    "optimizer": {"learning_rate": 0.001},
+    "run": {"run_dir": "run", "epochs": 3},
+}
+
+
+@pytest.mark.parametrize("form", ["nested", "flat", "dotted"])
+def test_a_file_that_names_no_task_means_apt_on_hlbd(form: str, tmp_path: Path) -> None:
+    dotted = flatten(OLD, config_class(), "it")
+    flat = {key.rpartition(".")[2]: value for key, value in dotted.items()}
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump({"nested": OLD, "flat": flat, "dotted": dotted}[form]), encoding="utf-8")
+    config = prepare(choose(config_file=file)).request.config
+    assert (config.task, config.model.model, config.model.d_model, config.data.pairs) == ("hlbd", "apt", 64, "full")
+
+
+def test_the_hash_of_a_curve_is_the_one_that_older_records_hold() -> None:
+    # As the program wrote it before it had several tasks.
+    assert config_class()().curve_hash() == "5616c4efeaa836f1"
+
+
+def test_what_every_task_and_family_has_is_declared_once() -> None:
+    assert set(TaskOptions.model_fields) == {"validation_split", "length_window"}
+    assert set(ModelOptions.model_fields) == {"model"}
+    assert {"validation_split", "length_window"} <= set(HLBDOptions.model_fields)
+    assert next(iter(APTOptions.model_fields)) == "model"
+
+
+def test_the_networks_shape_is_apt_s_options_without_the_family() -> None:
+    options = APTOptions(d_model=64, num_heads=4, dropout=0.5)
+    shape = options.network(vocab_size=30)
+    assert type(shape).__name__ == "ModelConfig"
+    assert (shape.d_model, shape.dropout, shape.vocab_size) == (64, 0.5, 30)
+    assert APTOptions(vocab_size=40).network(30).vocab_size == 40, "a larger vocabulary may be asked for"
+    assert "model" not in shape.model_dump()

@@ -1,0 +1,78 @@
+"""The settings that a run was trained with, read for the run that resumes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training import TrainingConfig
+from training.checkpoints.resume import refuse_another_run
+from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run, with_names
+from training.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The directory of a run with one checkpoint."""
+    directory = tmp_path / "run"
+    (directory / "checkpoint_epoch_1").mkdir(parents=True)
+    shape = {"d_model": 64, "vocab_size": 30}
+    TrainingConfig.from_dict({"model": shape, "run": {"run_dir": "where/it/was"}}).to_yaml(directory / "config.yaml")
+    return directory
+
+
+@pytest.mark.parametrize("name", ["", "checkpoint_epoch_1", "checkpoint_epoch_1.pt", "checkpoint_epoch_9"])
+def test_a_run_is_found_by_its_directory_or_any_of_its_checkpoints(name: str, run: Path) -> None:
+    assert saved_config(run / name) == run / "config.yaml"
+    settings = settings_of_run(run / name, TrainingConfig)
+    assert (settings["model.d_model"], settings["run.run_dir"]) == (64, run)
+    assert {"backend", "model.vocab_size"}.isdisjoint(settings), "another backend may go on; the data decides the other"
+
+
+def test_a_bare_name_of_the_current_directory_is_no_run_unless_it_is_there(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    assert saved_config(Path("checkpoint_epoch_1.pt")) == Path("config.yaml")
+    assert saved_config(Path("checkpoint_epoch_9.pt")) is None, "it is looked for in --run-dir"
+    assert settings_of_run(Path("checkpoint_epoch_9.pt"), TrainingConfig) == {}
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        ({"task": "other"}, "it: the run was trained with --task other, not hlbd; leave --task out"),
+        ({"model": {"model": "other", "width": 3}}, "it: the run was trained with --model other, not apt"),
+        ({"model": "other"}, "it: the run was trained with --model other, not apt"),
+        ({"run": {"epochz": 3}}, "it: unknown key 'run.epochz'; did you mean 'epochs'"),
+    ],
+)
+def test_a_run_of_another_kind_is_refused(saved: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        carried_over(saved, TrainingConfig, "it")
+
+
+def test_a_checkpoint_of_before_there_were_names_is_of_the_same_run() -> None:
+    now = TrainingConfig()
+    config = now.to_dict()
+    del config["task"], config["model"]["model"]
+    payload = {"kind": "checkpoint", "num_samples": 3, "data_fingerprint": "f", "config": config}
+    refuse_another_run(Path("c"), payload, now, 3, "f")
+    for changed, told in (
+        (now.model_copy(update={"task": "other"}), "the run's task was 'hlbd' and is 'other' now"),
+        (TrainingConfig.from_dict({"model": {"model": "other"}}), "model was 'apt' in the run and is 'other' now"),
+    ):
+        with pytest.raises(CheckpointError, match=told):
+            refuse_another_run(Path("c"), payload, changed, 3, "f")
+
+
+def test_a_run_of_before_there_were_names_is_of_hlbd_and_apt() -> None:
+    assert with_names({"model": {"d_model": 64}, "run": {}}) == {
+        "task": "hlbd", "model": {"model": "apt", "d_model": 64}, "run": {},
+    }  # fmt: skip
+    assert carried_over({"model": {"d_model": 64}, "backend": "deepspeed"}, TrainingConfig, "it") == {
+        "model.d_model": 64
+    }
+    assert carried_over({}, TrainingConfig, "it") == {}

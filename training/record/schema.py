@@ -1,0 +1,190 @@
+"""The schema of a run's record: each event with its keys, as data, and a reader that checks every line. No torch.
+
+A record may come from another version of this program, from a disk that damaged it or from someone else's tool. A line
+that does not fit is skipped and counted by whoever reads; no reader further on meets a missing key, a wrong type, a
+number that no float holds or a document nested a thousand levels deep.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from training.tasks.metrics import LANGUAGE_METRICS, Metric
+
+SCHEMA_VERSION = 1
+LARGEST_INTEGER = 2**63
+"""Bound of every count and step; a larger one is damage."""
+
+Event = dict[str, Any]
+Check = Callable[[object], bool]
+
+
+def is_number(value: object) -> bool:
+    """Say whether a value is a finite number of usual size; True and False are none."""
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int and -LARGEST_INTEGER < value < LARGEST_INTEGER
+
+
+def is_count(value: object) -> bool:
+    """Say whether a value is a whole number from 0 on."""
+    return type(value) is int and 0 <= value < LARGEST_INTEGER
+
+
+def is_measured(value: object) -> bool:
+    """Say whether a value is a number, or None for one that was not finite."""
+    return value is None or is_number(value)
+
+
+def is_text(value: object) -> bool:
+    """Say whether a value is a string."""
+    return isinstance(value, str)
+
+
+def is_flag(value: object) -> bool:
+    """Say whether a value is True or False."""
+    return isinstance(value, bool)
+
+
+def is_mapping(value: object) -> bool:
+    """Say whether a value is a mapping; JSON's have strings as keys."""
+    return isinstance(value, dict)
+
+
+def _list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _none_or(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+is_texts = _list_of(is_text)
+
+
+class EventSchema(NamedTuple):
+    """Keys of one event next to `event` and `time`, with the check that each value must pass."""
+
+    required: Mapping[str, Check]
+    optional: Mapping[str, Check] = {}
+    """Checked where they are there. Further keys, such as a task's own facts and figures, are allowed."""
+
+
+RUN_FACTS: Mapping[str, Check] = {
+    "run_id": _none_or(is_text), "backend": _none_or(is_text), "device": _none_or(is_text),
+    "num_parameters": _none_or(is_count), "num_train_samples": _none_or(is_count),
+    "steps_per_epoch": _none_or(is_count), "total_steps": _none_or(is_count), "num_epochs": _none_or(is_count),
+    "curve_hash": _none_or(is_text), "metrics": _list_of(is_mapping), "data": _list_of(is_mapping),
+    "data_fingerprint": _none_or(is_text), "vocab_size": _none_or(is_count), "world_size": _none_or(is_count),
+    "weights_fingerprint": _none_or(_list_of(is_measured)),
+}  # fmt: skip
+"""What a run says of itself in its first event."""
+
+EVENTS: Mapping[str, EventSchema] = {
+    "run_started": EventSchema({}, RUN_FACTS),
+    "run_resumed": EventSchema({"step": is_count}, RUN_FACTS),
+    "introduced": EventSchema({"lines": is_texts}),
+    "resumed_from": EventSchema(
+        {"path": is_text, "step": is_count}, {"total_steps": _none_or(is_count), "differences": is_texts}
+    ),
+    "step": EventSchema({"step": is_count}, {
+        "epoch": _none_or(is_count), "batch": _none_or(is_count), "loss": is_measured, "grad_norm": is_measured,
+        "learning_rate": is_measured, "tokens": _none_or(is_count), "samples": _none_or(is_count),
+        "loss_tokens": is_measured, "tokens_per_second": is_measured, "samples_per_second": is_measured,
+        "forward_ms": is_measured, "backward_ms": is_measured, "clipped": is_flag, "skipped": is_flag,
+        "batch_hash": _none_or(is_text), "weights_fingerprint": _none_or(_list_of(is_measured)), "nonfinite": is_texts,
+    }),
+    "eval": EventSchema(
+        {"step": is_count}, {"epoch": _none_or(is_count), "loss": is_measured, "nonfinite": is_texts}
+    ),
+    "best": EventSchema({"step": is_count}, {"epoch": _none_or(is_count), "loss": is_measured}),
+    "checkpoint": EventSchema({"path": is_text, "step": is_count}, {"bytes": _none_or(is_count)}),
+    "estimate": EventSchema({}, {"step": is_count, "peak_memory_bytes": is_measured, "checkpoint_bytes": is_measured,
+                                 "training_seconds": is_measured}),
+    "memory": EventSchema({"kind": is_text, "peak_bytes": _list_of(is_count)}, {"step": is_count}),
+    "warning": EventSchema({"message": is_text}, {"step": _none_or(is_count)}),
+    "said": EventSchema({"lines": is_texts}),
+    "run_finished": EventSchema({}, {"reason": _none_or(is_text)}),
+    "run_stopped": EventSchema({}, {"reason": _none_or(is_text)}),
+    "run_failed": EventSchema({}, {"error": _none_or(is_text), "traceback": _none_or(is_text)}),
+    "final_model": EventSchema({"path": is_text, "step": is_count}, {"lines": is_texts}),
+    "conclusion": EventSchema({"figures": is_mapping}, {"lines": is_texts}),
+    "recitation": EventSchema({"modules": is_mapping}),  # of records from before `conclusion`
+}  # fmt: skip
+"""Every event that this program writes or wrote. One of another name is let through and changes nothing."""
+
+_UNKNOWN = EventSchema({}, {"step": _none_or(is_count)})
+
+
+def fits(event: object) -> bool:
+    """Say whether a value is an event of this schema: what every reader may rely on."""
+    if not isinstance(event, dict) or not isinstance(name := event.get("event"), str):
+        return False
+    schema = EVENTS.get(name, _UNKNOWN)
+    if "time" in event and not is_number(event["time"]):
+        return False
+    if any(key not in event for key in schema.required):
+        return False
+    return _passes(event, schema.required) and _passes(event, schema.optional)
+
+
+def _passes(event: Event, checks: Mapping[str, Check]) -> bool:
+    return all(check(event[key]) for key, check in checks.items() if key in event)
+
+
+def parse_event(line: bytes) -> Event | None:
+    """Return the event of one line of a log, or None where it is none."""
+    event = parse_json(line)
+    return event if fits(event) else None
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Read JSON of unknown origin; None where it is none. NaN and Infinity, which are not JSON, read as None."""
+    try:
+        return json.loads(text, parse_constant=_none)
+    except (ValueError, RecursionError):  # no JSON, a number of five thousand digits, or brackets without end
+        return None
+
+
+def _none(word: str) -> None:
+    return None
+
+
+def number(value: object) -> float | None:
+    """Return a finite number as a float, or None for anything else."""
+    return float(value) if is_number(value) else None  # type: ignore[arg-type]
+
+
+def integer(value: object) -> int | None:
+    """Return a whole number of usual size, or None for anything else."""
+    return value if type(value) is int and -LARGEST_INTEGER < value < LARGEST_INTEGER else None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return a mapping, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: object) -> str | None:
+    """Return a string, or None for anything else."""
+    return value if isinstance(value, str) else None
+
+
+def declared_metrics(facts: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """Return the metrics that a run declares in its first event or in its report.
+
+    As `training.tasks.metrics.metrics_of`, for records of unknown origin: what is no metric is left out.
+    """
+    if facts.get("metrics") is None:
+        return LANGUAGE_METRICS
+    declared = facts["metrics"]
+    return tuple(
+        Metric.from_dict(metric)
+        for metric in (declared if isinstance(declared, list) else ())
+        if isinstance(metric, dict)
+        and all(isinstance(metric.get(key), str) for key in ("name", "label", "better"))
+        and all(isinstance(metric.get(key, ""), str) for key in ("form", "derived"))
+    )

@@ -1,0 +1,160 @@
+"""Settings in YAML files: strict reading, keys nested or flat. No torch.
+
+Settings are passed on as a flat mapping `model.d_model -> value`, whatever form the file has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.errors import ConfigError, did_you_mean
+from training.settings.declarations import leaf_names, suggestion
+from training.settings.section import Section
+
+Settings = dict[str, Any]
+"""Dotted key -> value."""
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the YAML file meant by `--config`: a path, or the bare name of a preset in configs/.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    preset = CONFIGS / (path.name if path.suffix else f"{path.name}.yaml")
+    if len(path.parts) == 1 and preset.is_file():
+        return preset
+    presets = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
+    raise ConfigError(f"--config {name}: no such file; presets are {', '.join(presets)}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A loader that refuses a key given twice: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key if isinstance(key, str) else id(key_node))
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """A dumper that escapes Unicode's line breaks: PyYAML writes them as they are and reads them back as spaces."""
+
+
+def _represent(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent)
+
+
+def yaml_text(document: Mapping[str, Any]) -> str:
+    """Return a mapping of plain data as YAML, in its own order."""
+    text: str = yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: missing, not UTF-8, not YAML, or not a mapping.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)  # a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"{path}: the config file cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not valid YAML{at}: {problem}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: a config file maps settings to values, this one is a {type(document).__name__}")
+    return document
+
+
+def read_settings(path: Path, tree: type[Section]) -> Settings:
+    """Return the settings in a YAML file, nested or flat.
+
+    A section named after another backend is left alone: a file may carry the options of several.
+
+    Raises:
+        ConfigError: an unknown key (with a suggestion), or the same setting given nested and flat.
+    """
+    return flatten(read_yaml(path), tree, str(path))
+
+
+def flatten(document: Mapping[str, Any], tree: type[Section], where: str) -> Settings:
+    """Return the flat form of a nested or flat mapping.
+
+    Args:
+        document: as it stands in a file.
+        tree: the settings that there are.
+        where: begins the error lines.
+
+    Raises:
+        ConfigError: an unknown key (with a suggestion), or the same setting given nested and flat.
+    """
+    names = leaf_names(tree)
+    keys = set(names.values())
+    sections = {key.partition(".")[0] for key in keys if "." in key}
+    found: Settings = {}
+
+    def put(key: str, value: Any) -> None:
+        if key in found:
+            raise ConfigError(f"{where}: {key!r} is given twice, nested and flat")
+        found[key] = value
+
+    for name, value in document.items():
+        # `schedule: cosine` is the setting schedule.schedule, `schedule: {…}` the section.
+        if name in sections and (isinstance(value, dict) or name not in names):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: section {name!r} must map settings to values, not {value!r}")
+            for inner, inner_value in value.items():
+                key = f"{name}.{inner}"
+                if key not in keys:
+                    hint = f"; it belongs to section {names[inner].partition('.')[0]!r}" if inner in names else ""
+                    raise ConfigError(f"{where}: unknown key {key!r}{hint or _hint(str(inner), tree)}")
+                put(key, inner_value)
+        elif isinstance(value, dict) and name in tree.elsewhere.sections:
+            continue  # another backend's; `deepspeed` is also a setting of huggingface
+        elif name in names:
+            put(names[name], value)
+        elif name in keys:
+            put(name, value)
+        elif name not in tree.elsewhere.sections:
+            hint = did_you_mean(str(name), sections) if isinstance(value, dict) else ""
+            raise ConfigError(f"{where}: unknown key {name!r}{hint or _hint(str(name), tree)}")
+    return found
+
+
+def _hint(name: str, tree: type[Section]) -> str:
+    owner = tree.elsewhere.owner(name)
+    return f"; it belongs to {owner}" if owner else suggestion(name, tree)
+
+
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested form: `{"model.d_model": 64}` -> `{"model": {"d_model": 64}}`."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[name] = value
+    return tree
