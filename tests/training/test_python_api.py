@@ -15,7 +15,7 @@ from torch import nn
 from training import TrainingConfig
 from training.checkpoints.checkpoint import load_checkpoint
 from training.engines.results import EvaluationResult, UpdateResult
-from training.errors import ConfigError, UserError
+from training.errors import UserError
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.tasks.objective import ModuleObjective
@@ -172,9 +172,9 @@ def test_updates_that_stay_not_finite_stop_the_run_with_advice_and_good_weights(
     assert "skipped" in report["warnings"][0]["message"]
 
 
-def test_a_dataset_of_another_kind_needs_a_task(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="ModuleObjective"):
-        Trainer(make_config(tmp_path / "run"), ROWS, device="cpu")
+def test_a_dataset_needs_an_objective(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="objective"):
+        Trainer(make_config(tmp_path / "run"), ROWS, device="cpu")  # type: ignore[call-arg]
     assert not (tmp_path / "run").exists()
 
 

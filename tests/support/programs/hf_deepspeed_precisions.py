@@ -58,7 +58,7 @@ def main() -> None:
 def train(folder: Path, precision: str, ranks: Ranks) -> None:
     """playground's run, the same by transformers with DeepSpeed, and that again from its middle."""
     plain = config_of("playground", folder / "playground", precision)
-    run_task(RunRequest(plain), ranks, lambda model, config: TorchEngine(model, config, ranks))
+    run_task(RunRequest(plain), ranks, lambda model, config, family: TorchEngine(model, config, ranks, family))
     for name, start in (("whole", None), ("rest", folder / "whole" / "checkpoint-8")):
         config = config_of("huggingface", folder / name, precision, deepspeed="ds_config.json")
         request = RunRequest(config, resume=start is not None, resume_from=start)

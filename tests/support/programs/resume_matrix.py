@@ -63,14 +63,14 @@ def train(request: RunRequest, ranks: Ranks) -> None:
     if request.config.backend == "deepspeed":
         from training.engines.deepspeed.engine import DeepSpeedEngine
 
-        run_task(request, ranks, lambda model, config: DeepSpeedEngine(model, config, ranks))
+        run_task(request, ranks, lambda model, config, family: DeepSpeedEngine(model, config, ranks, family))
     elif request.config.backend == "huggingface":
         from training.loop.transformers_loop import transformers_loop
         from training.train_hf_trainer import checkpoint_name, engine_of
 
         run_task(request, ranks, engine_of(request.config, ranks), transformers_loop, checkpoint_name)
     else:
-        run_task(request, ranks, lambda model, config: TorchEngine(model, config, ranks))
+        run_task(request, ranks, lambda model, config, family: TorchEngine(model, config, ranks, family))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A backend in one file: it prints the resolved settings, then trains in this process.
+"""A backend in one file: it prints the resolved settings, then trains in this process whatever they name.
 
 torch comes in only in `run`, so that `--help` and `--list-backends` stay quick.
 """
@@ -11,11 +11,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from apt_model.tokenizer import DynamicTagTokenizer
 from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
-from training.tasks.hlbd.files import Sample, load_corpus, split_corpus
 
 
 class EchoOptions(Section):
@@ -25,7 +23,7 @@ class EchoOptions(Section):
 
 
 class EchoBackend:
-    """Says what it was asked to train, and trains it on the CPU."""
+    """Prints what it was asked to train, and trains it on the CPU."""
 
     name: ClassVar[str] = "echo"
     Options: ClassVar[type[Section]] = EchoOptions
@@ -34,41 +32,28 @@ class EchoBackend:
 
     @classmethod
     def check(cls) -> Availability:
-        """torch is all it needs."""
+        """See `Backend.check`: torch is all it needs."""
         if importlib.util.find_spec("torch") is None:
             return Availability(False, "torch is not installed", "pip install torch")
         return Availability(True)
 
     def validate(self, config: TrainingConfig) -> None:
-        """It honours every setting that it does not declare as unsupported."""
+        """See `Backend.validate`: it honours every setting that it does not declare as unsupported."""
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
-        """It runs in this process."""
+        """See `Backend.plan`: it runs in this process."""
         return None
 
     def run(self, request: RunRequest) -> RunResult:
-        """Print the settings, then train."""
-        from training.loop.trainer import Trainer
-        from training.tasks.hlbd.dataset import HLBDDataset
+        """See `Backend.run`: print the settings, then train as every backend does."""
+        import torch
 
-        config = request.config
-        options = getattr(config, self.name)
-        for line in config.to_yaml().splitlines():
-            print(f"{options.echo_prefix}{line}")
-        corpus = load_corpus(config.data.datasets, config.data.pairs)
-        train, validation = split_corpus(corpus, config.data.validation_split, config.run.seed)
-        tokenizer = DynamicTagTokenizer.from_texts((text for s in corpus.samples for text in s[:2]), corpus.tags)
+        from training.engines.torch_engine import TorchEngine
+        from training.machine.ranks import Ranks
+        from training.run import run_task
 
-        def encode(samples: list[Sample]) -> HLBDDataset:
-            return HLBDDataset(samples, tokenizer, config.model.max_seq_len, config.data.loss_on, config.data.truncate)
-
-        trainer = Trainer(
-            config,
-            encode(train),
-            encode(validation) if validation else None,
-            device="cpu",
-            resume=request.resume,
-            resume_from=request.resume_from,
-            overwrite=request.overwrite,
-        )
-        return trainer.train()
+        prefix = getattr(request.config, self.name).echo_prefix
+        for line in request.config.to_yaml().splitlines():
+            print(f"{prefix}{line}")
+        ranks = Ranks.join(torch.device("cpu"))
+        return run_task(request, ranks, lambda model, config, family: TorchEngine(model, config, ranks, family))

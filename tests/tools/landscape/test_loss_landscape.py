@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from mpl_toolkits.mplot3d import Axes3D
 
+from apt_model.tokenizer import DynamicTagTokenizer
 from tests.conftest import FrontDoor, write_tiny_dataset
 from tests.support.measured_surfaces import quadratic_surface
-from tests.support.small_apts import language_modeling
 from tools.landscape.figure import draw
 from tools.landscape.measurement import Budget
 from tools.landscape.probe import Probe
@@ -33,6 +33,7 @@ from training.loop.weight_snapshots import snapshot_files, snapshot_path
 from training.tasks.batch_plan import mix, shuffled
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
+from training.tasks.language_modeling import LanguageModeling
 
 UNLIMITED = 1e9
 
@@ -44,8 +45,9 @@ def measure(run_dir: Path, **settings: object) -> Result:
 def loss_by_hand(model: Path, data: Path, num_samples: int) -> float:
     """Mean loss of a token on the probe's samples, one sample at a time."""
     trained = load_trained_model(model)
-    dataset = HLBDDataset(load_corpus([data]).samples, trained.tokenizer, 256)
-    task = language_modeling(trained.model.config)
+    tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"])
+    dataset = HLBDDataset(load_corpus([data]).samples, tokenizer, 256)
+    task = LanguageModeling(trained.family, trained.options, tokenizer.vocab_size)
     chosen = shuffled(len(dataset), mix(0, len(dataset)))[:num_samples]
     with torch.no_grad():
         batches = [task.collate([dataset[int(i)]]) for i in chosen]
@@ -63,7 +65,7 @@ def test_the_origin_is_the_checkpoints_loss_and_the_path_is_the_runs(finished_ru
     by_hand = loss_by_hand(finished_run / "checkpoint_epoch_2", tmp_path / "tiny.json", 8)
     assert surface.center_loss == pytest.approx(by_hand, rel=1e-6)
     subject = find_subject(finished_run)
-    probe = Probe(language_modeling(subject.config.model.network()), subject.dataset, 8, 0, torch.device("cpu"))
+    probe = Probe(subject.prepared.objective, subject.prepared.train, 8, 0, torch.device("cpu"))
     checkpoint = load_trained_model(finished_run / "checkpoint_epoch_2").model
     assert surface.center_loss == probe.loss(checkpoint), "to the last bit"
     assert surface.losses[surface.betas == 0.0, surface.alphas == 0.0].tolist() == [surface.center_loss]

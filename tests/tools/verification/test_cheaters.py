@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 
-from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from tools.verification.questions.answerer import ModelAnswerer, load_answerer
 from tools.verification.questions.question import Question, Split
@@ -26,10 +25,11 @@ from tools.verification.shortcuts.trials import Verdict
 from tools.verification.shortcuts.verdicts import SHORTCUTS
 from tools.verification.verification import verify
 from training import TrainingConfig
-from training.checkpoints.finished_model import save_final_model
+from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.loop.trainer import Trainer
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample, load_corpus
+from training.tasks.hlbd.task import prepared_from_datasets
 
 pytestmark = pytest.mark.slow
 
@@ -169,11 +169,14 @@ def train(samples: Sequence[Sample], tokenizer: DynamicTagTokenizer, run_dir: Pa
             "checkpoint": {"save_interval": None},
         }
     )
-    trainer = Trainer(config, HLBDDataset(samples, tokenizer, 32), device="cpu")
+    prepared = prepared_from_datasets(config, HLBDDataset(samples, tokenizer, 32))
+    trainer = Trainer.of(prepared, device="cpu")
     result = trainer.train()
-    model = trainer.engine.model()
-    assert isinstance(model, APT)
-    save_final_model(trainer.directory, model, tokenizer, trainer.config, result.step)
+    trained = TrainedModel(
+        trainer.engine.model(), prepared.family, prepared.config.model, prepared.vocabulary,
+        trainer.directory.portable_model, prepared.artefacts,
+    )  # fmt: skip
+    save_final_model(trainer.directory, trained, trainer.config, result.step)
 
 
 @dataclass

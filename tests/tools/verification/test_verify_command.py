@@ -22,10 +22,11 @@ from tools import verify_hlbd_model
 from tools.figures.fonts import LATIN, Typeface
 from tools.figures.wording import columns_of
 from training import TrainingConfig
-from training.checkpoints.finished_model import save_final_model
+from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.loop.trainer import Trainer
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
+from training.tasks.hlbd.task import prepared_from_datasets
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = ROOT / "tools" / "verify_hlbd_model.py"
@@ -179,11 +180,14 @@ def test_every_form_of_a_model_gets_the_same_report(data: Path, tmp_path: Path) 
     shape["vocab_size"] = tokenizer.vocab_size
     run = {"run_dir": str(tmp_path / "run"), "epochs": 2, "batch_size": 32}
     config = TrainingConfig.from_dict({"model": shape, "run": run, "checkpoint": {"save_interval": 1}})
-    trainer = Trainer(config, HLBDDataset(load_corpus([data]).samples, tokenizer, 32), device="cpu")
+    prepared = prepared_from_datasets(config, HLBDDataset(load_corpus([data]).samples, tokenizer, 32))
+    trainer = Trainer.of(prepared, device="cpu")
     result = trainer.train()
-    trained = trainer.engine.model()
-    assert isinstance(trained, APT)
-    save_final_model(trainer.directory, trained, tokenizer, trainer.config, result.step)
+    trained = TrainedModel(
+        trainer.engine.model(), prepared.family, prepared.config.model, prepared.vocabulary,
+        trainer.directory.portable_model, prepared.artefacts,
+    )  # fmt: skip
+    save_final_model(trainer.directory, trained, trainer.config, result.step)
     forms = ["final_model.pt", "final_model", "checkpoint_epoch_2.pt", "."]
     reports = [report_of(tmp_path / "run" / form, data, tmp_path / "r.json") for form in forms]
     for report in reports:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.engines.optimizers import OptimizerSet, build_optimizers
+from training.models.protocol import BaseFamily
 from training.settings.tree import OptimizerConfig
 
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ def make(optimizer: str = "muon", **settings: Any) -> tuple[nn.Module, Optimizer
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 6, bias=False))
     config = OptimizerConfig.model_validate({"optimizer": optimizer, **settings})
-    return model, build_optimizers(model, config, CPU)
+    return model, build_optimizers(model, BaseFamily().parameter_groups(model), config, CPU)
 
 
 def train(model: nn.Module, optimizers: OptimizerSet, steps: int = 2) -> None:

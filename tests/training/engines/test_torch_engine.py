@@ -82,7 +82,7 @@ def test_accuracy_counts_answer_tokens_only_and_never_padding() -> None:
 
     def all_right(model: nn.Module, batch: Batch) -> LossSum:
         result = TASK.loss(model, batch)
-        return LossSum(result.loss, torch.tensor(float(len(batch.tensors["targets"]))))
+        return LossSum(result.loss, {"accuracy": torch.tensor(float(len(batch.tensors["targets"])))})
 
     result = update(make_engine(), parts, all_right)
     assert result.weight == answer_tokens

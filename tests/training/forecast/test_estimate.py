@@ -14,12 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.backends.placement import Placement, placement_of
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.forecast.dry_run import fit_lines, largest_batch, micro_batches
-from training.forecast.memory import Sharing, rank_memory
+from training.forecast.memory import rank_memory
 from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
+from training.models.apt.cost import APTCost
 from training.models.cost import BatchShape
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import flatten, nest
@@ -202,9 +204,9 @@ def test_memory_and_disk_come_out_as_expected(train: Train, tiny_dataset: TinyDa
 # -- memory --------------------------------------------------------------------------------------------------------
 
 
-def peak(config: TrainingConfig, samples: int = 32, micro: int = 1, spread: Sharing | None = None) -> int:
-    config = config.model_copy(update={"model": config.model.model_copy(update={"vocab_size": 300})})
-    return rank_memory(config, BatchShape(samples, 64, samples * 8), micro, "cuda", spread).peak
+def peak(config: TrainingConfig, samples: int = 32, micro: int = 1, spread: Placement | None = None) -> int:
+    batch = BatchShape(samples, 64, samples * 8)
+    return rank_memory(config, APTCost(config.model.network(300)), batch, micro, "cuda", spread or Placement()).peak
 
 
 def test_what_saves_memory_saves_memory() -> None:
@@ -218,10 +220,10 @@ def test_what_saves_memory_saves_memory() -> None:
 
 def test_each_zero_stage_needs_less_than_the_one_before_and_offload_less_again() -> None:
     wide = config_of(backend="deepspeed", d_model=4096, num_layers=4, d_ff=16384, num_gpus=8)
-    by_stage = [peak(wide, 4, spread=Sharing(8, 8, stage)) for stage in (0, 1, 2)]
+    by_stage = [peak(wide, 4, spread=Placement(8, 8, zero_stage=stage)) for stage in (0, 1, 2)]
     assert by_stage == sorted(by_stage, reverse=True)
     assert len(set(by_stage)) == 3
-    assert peak(wide, 4, spread=Sharing(8, 8, 2, cpu_offload=True)) < by_stage[2]
+    assert peak(wide, 4, spread=Placement(8, 8, zero_stage=2, cpu_offload=True)) < by_stage[2]
 
 
 # -- what would fit ------------------------------------------------------------------------------------------------
@@ -241,7 +243,11 @@ def test_what_is_said_to_fit_does_fit_and_keeps_the_curve(backend: str, batch: i
     )  # fmt: skip
 
     def needed(other: TrainingConfig) -> int:
-        return rank_memory(other, largest_batch(other, None), micro_batches(other), "cuda").peak
+        place = placement_of(other)
+        batch = largest_batch(other, place, None)
+        assert batch is not None
+        cost = APTCost(other.model.network())
+        return rank_memory(other, cost, batch, micro_batches(other, place), "cuda", place).peak
 
     available = int(needed(config) * room)
     tried: dict[int, TrainingConfig] = {}

@@ -13,13 +13,15 @@ from apt_model.config import ModelConfig
 from apt_model.model import APT
 from tests.support.small_apts import language_modeling
 from training import TrainingConfig
+from training.backends.placement import Placement
 from training.engines.optimizers import build_optimizers
 from training.engines.torch_engine import TorchEngine
 from training.forecast.memory import checkpoint_bytes, optimizer_bytes
 from training.machine.ranks import Ranks
-from training.models.apt.cost import activations, count_parameters, parameter_shapes
+from training.models.apt.cost import APTCost, activations, count_parameters, parameter_shapes
+from training.models.apt.family import APTFamily
 from training.models.apt.options import APTOptions
-from training.models.cost import BatchShape
+from training.models.cost import BatchShape, count, elements
 from training.record.reporter import read_report
 from training.settings.tree import OptimizerConfig
 from training.tasks.objective import Batch
@@ -53,9 +55,14 @@ def test_every_parameter_is_known_by_name_and_shape_without_building_the_model(c
     assert dict(parameter_shapes(config)) == {name: tuple(p.shape) for name, p in built.named_parameters()}
     counts = count_parameters(config)
     assert counts.total == built.num_parameters()
-    optimizers = build_optimizers(built, OptimizerConfig(optimizer="muon"), torch.device("cpu")).optimizers
+    optimizers = build_optimizers(
+        built, APTFamily().parameter_groups(built), OptimizerConfig(optimizer="muon"), torch.device("cpu")
+    ).optimizers
     trained_by_muon = sum(p.numel() for group in optimizers["muon"].param_groups for p in group["params"])
     assert counts.hidden == trained_by_muon
+    cost = APTCost(config)
+    assert count(cost) == counts.total
+    assert sum(elements(cost.shapes[name]) for name in cost.matrices) == trained_by_muon
 
 
 def kept_by_autograd(config: ModelConfig, batch: BatchShape, half: bool) -> int:
@@ -111,7 +118,7 @@ def test_the_state_of_the_optimizer_is_known_to_the_byte(settings_of_optimizer: 
         optimizer=OptimizerConfig(**settings_of_optimizer),
     )
     task = language_modeling(config.model.network())
-    engine = TorchEngine(task.build_model(), config, Ranks(torch.device("cpu")))
+    engine = TorchEngine(task.build_model(), config, Ranks(torch.device("cpu")), APTFamily())
     tensors = {
         "tokens": torch.randint(0, 30, (2, 6)),
         "positions": torch.tensor([3, 4, 9]),
@@ -122,7 +129,7 @@ def test_the_state_of_the_optimizer_is_known_to_the_byte(settings_of_optimizer: 
     saved = dict(named_tensors({key: state.get(key, {}) for key in ("optimizers", "stabilizer")}))
     # AdamW's count of its own steps and the generator of the stabilizer's first bases do not grow with the model.
     counted = {name: tensor for name, tensor in saved.items() if not name.endswith(("/step", "/generator"))}
-    assert sum(tensor.nbytes for tensor in counted.values()) == optimizer_bytes(config)
+    assert sum(tensor.nbytes for tensor in counted.values()) == optimizer_bytes(config, APTCost(config.model.network()))
 
 
 def named_tensors(tree: Any, path: str = "") -> list[tuple[str, torch.Tensor]]:
@@ -151,4 +158,5 @@ def test_a_checkpoint_is_as_large_as_expected(front_door: FrontDoor, tiny_datase
     config = TrainingConfig(
         model=APTOptions(d_model=128, num_layers=2, d_ff=256, vocab_size=report["vocab_size"]),
     )
-    assert size == pytest.approx(checkpoint_bytes(config), rel=0.01)
+    cost = APTCost(config.model.network())
+    assert size == pytest.approx(checkpoint_bytes(config, cost, Placement()), rel=0.01)

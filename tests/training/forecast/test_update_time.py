@@ -18,11 +18,12 @@ from apt_model.config import ModelConfig
 from tests.support.small_apts import language_modeling
 from training import TrainingConfig
 from training.forecast.estimate import count_checkpoints
-from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of, work, work_of
+from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of
 from training.machine.other_load import OtherLoad
 from training.machine.ranks import Ranks
 from training.machine.units import as_duration, as_size
-from training.models.cost import BatchShape
+from training.models.apt.cost import APTCost
+from training.models.cost import BatchShape, work_of
 from training.record.report import MAX_RANKS
 from training.record.reporter import ProgressReporter, read_report
 from training.tasks.batch_plan import BatchPlan
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset
 
 MODEL = ModelConfig(d_model=64, num_layers=2, num_heads=4, d_ff=96, vocab_size=50)
+COST = APTCost(MODEL)
 
 
 @given(
@@ -61,11 +63,11 @@ def test_few_short_updates_foretell_an_epoch_with_long_ones() -> None:
     mix = Mix(plan, np.ones_like(lengths), 16, ranks=1)
 
     def takes(shapes: list[BatchShape]) -> float:
-        return 0.01 + 1e-9 * work_of(MODEL, shapes)
+        return 0.01 + 1e-9 * work_of(COST, shapes)
 
     timed = sorted((mix.shapes(0, i) for i in range(32)), key=lambda s: s[0].width)[:24]
-    pace = fit_pace([work_of(MODEL, shapes) for shapes in timed], [takes(shapes) for shapes in timed])
-    foretold = sum(pace.seconds(work_of(MODEL, shapes)) for shapes in mix.updates())
+    pace = fit_pace([work_of(COST, shapes) for shapes in timed], [takes(shapes) for shapes in timed])
+    foretold = sum(pace.seconds(work_of(COST, shapes)) for shapes in mix.updates())
     assert foretold == pytest.approx(sum(map(takes, mix.updates())), rel=1e-9)
     assert largest_of(mix.updates()).width == lengths.max() - 1
 
@@ -105,11 +107,11 @@ def test_the_shapes_are_those_of_the_batches(tiny_dataset: TinyDataset) -> None:
 
 
 def test_work_grows_with_everything_that_is_computed() -> None:
-    base = work(MODEL, BatchShape(4, 10, 8))
-    assert base < work(MODEL, BatchShape(5, 10, 8))
-    assert base < work(MODEL, BatchShape(4, 11, 8))
-    assert base < work(MODEL, BatchShape(4, 10, 9))
-    assert base < work(MODEL.model_copy(update={"num_layers": 3}), BatchShape(4, 10, 8))
+    base = COST.work(BatchShape(4, 10, 8))
+    assert base < COST.work(BatchShape(5, 10, 8))
+    assert base < COST.work(BatchShape(4, 11, 8))
+    assert base < COST.work(BatchShape(4, 10, 9))
+    assert base < APTCost(MODEL.model_copy(update={"num_layers": 3})).work(BatchShape(4, 10, 8))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class Weights(Callback):
     def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         self._note(trainer)
 
-    def _note(self, trainer: Trainer) -> None:
+    def _note(self, trainer: RunView) -> None:
         self.at[trainer.step] = trainer.engine.model().get_parameter("weight").detach().clone()
 
 

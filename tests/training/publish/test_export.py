@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ import torch
 from apt_model.generation import answer_prompts
 from apt_model.model import APT
 from apt_model.portable import load_portable
+from apt_model.tokenizer import DynamicTagTokenizer
 from tests.conftest import ROOT, FrontDoor, TinyDataset
 from tests.support.hub_stand_in import HubStandIn, environment, hub_stand_in, pretend
+from tests.support.small_apts import same_weights
 from tools import export_model
 from training.checkpoints.finished_model import load_trained_model
 from training.errors import UserError
@@ -32,11 +35,6 @@ QUESTION = "12 + 34 = ?"
 
 def export(*words: object) -> int:
     return export_model.run([str(word) for word in words])
-
-
-def same_weights(one: APT, other: APT) -> bool:
-    theirs = other.state_dict()
-    return all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -58,7 +56,7 @@ def test_any_form_of_a_model_becomes_the_same_kind_of_directory(
     model, tokenizer = load_portable(tmp_path / "out" / "apt")
     trained = load_trained_model(finished_run / form)
     assert same_weights(model, trained.model)
-    assert tokenizer == trained.tokenizer
+    assert tokenizer.to_dict() == trained.artefacts["tokenizer"]
     made = files(tmp_path / "out" / "apt")
     assert set(files(finished_run / "final_model")) | {"README.md", "training_curve.png"} == set(made)
     assert made["README.md"].decode().count("\n# apt\n") == 1
@@ -157,7 +155,9 @@ def test_from_a_run_to_the_hub_and_back_with_transformers_alone(
     used = run(["-c", ALONE + code], env, tmp_path)
     assert used.returncode == 0, used.stderr
     trained = load_trained_model(finished_run)
-    [(_, answer)] = answer_prompts(trained.model, trained.tokenizer, [QUESTION], max_new_tokens=20)
+    model = cast(APT, trained.model)
+    tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"])
+    [(_, answer)] = answer_prompts(model, tokenizer, [QUESTION], max_new_tokens=20)
     assert used.stdout.rstrip("\n") == answer.rstrip("\n")
 
 
@@ -232,11 +232,12 @@ def test_onnx_runtime_computes_what_pytorch_computes(
     words += ["--epochs", "2", "--learning-rate", "0.05", "--num-layers", "2", "--max-seq-len", "41"]
     assert front_door(words).exit_code == 0
     assert export(tmp_path / "run", "--output", tmp_path / "out", "--format", "onnx") == 0
-    model, _ = load_portable(tmp_path / "out")
+    model, tokenizer = load_portable(tmp_path / "out")
     moved = [p.detach().abs().max() for name, p in model.named_parameters() if "self_control" in name]
     assert min(moved) > 0.01
-    assert greatest_difference(model, tmp_path / "out" / ONNX_NAME) < 1e-5
+    shape = model.config.max_seq_len, tokenizer.vocab_size
+    assert greatest_difference(model, *shape, tmp_path / "out" / ONNX_NAME) < 1e-5
     assert "onnx/model.onnx" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     with torch.no_grad():
         model.norm.weight.mul_(1.01)
-    assert greatest_difference(model, tmp_path / "out" / ONNX_NAME) > 1e-3, "another model would be noticed"
+    assert greatest_difference(model, *shape, tmp_path / "out" / ONNX_NAME) > 1e-3, "another model would be noticed"

@@ -21,7 +21,8 @@ from training.errors import DataError
 from training.machine.seeding import seed_everything
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
-from training.tasks.objective import ModuleObjective
+from training.tasks.metrics import ACCURACY
+from training.tasks.objective import ModuleObjective, measured
 from training.tasks.token_dataset import EncodedSample
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["abcdefgh 0123456789+=?"])
@@ -184,10 +185,10 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_samples_whatever_the_padding(
     data = dataset(*pairs, loss_on=loss_on)
     samples = [data[i] for i in range(len(data))]
     task = language_modeling(CONFIG, pad_id)
-    loss, correct = task.loss(MODEL, task.collate(samples))
+    loss, sums = task.loss(MODEL, task.collate(samples))
     alone = [dense_loss(MODEL, encoded) for encoded in samples]
     torch.testing.assert_close(loss, torch.stack([each for each, _ in alone]).sum(), rtol=1e-5, atol=1e-4)
-    assert int(correct) == sum(right for _, right in alone)
+    assert int(sums["accuracy"]) == sum(right for _, right in alone)
 
 
 def test_all_answer_tokens_right_is_as_many_as_the_weight() -> None:
@@ -199,9 +200,9 @@ def test_all_answer_tokens_right_is_as_many_as_the_weight() -> None:
 
     data = dataset(("ab", "1"), ("abcd", "123"))
     batch = TASK.collate([data[0], data[1]])
-    loss, correct = TASK.loss(Oracle(), batch)
+    loss, sums = TASK.loss(Oracle(), batch)
     assert float(loss) < 1e-6
-    assert int(correct) == batch.weight
+    assert int(sums["accuracy"]) == batch.weight
 
 
 def test_logits_are_made_only_where_there_is_a_loss() -> None:
@@ -255,19 +256,22 @@ def test_any_module_and_dataset_have_a_summed_loss_without_accuracy() -> None:
     task = ModuleObjective(lambda: nn.Linear(2, 1), squared_error)
     points = [{"x": torch.ones(2) * i, "y": torch.tensor(float(i))} for i in range(3)]
     batch = task.collate(points)
-    assert (batch.weight, batch.tokens, batch.num_samples) == (3, 3, 3)
+    assert (batch.weight, batch.tokens, batch.num_samples) == (3, 0, 3), "a sample is no token"
     assert batch.tensors["x"].shape == (3, 2)
     module = task.build_model()
-    loss, correct = task.loss(module, batch)
-    assert float(correct) == 0.0
+    loss, sums = task.loss(module, batch)
+    assert sums == {}
     assert float(loss) == pytest.approx(sum(float(task.loss(module, task.collate([p])).loss) for p in points), rel=1e-5)
     assert task.lengths(points).tolist() == [0, 0, 0]
 
 
 @torch.inference_mode()
 def test_any_module_may_say_how_much_was_right() -> None:
-    task = ModuleObjective(lambda: nn.Linear(2, 1), lambda m, t: (squared_error(m, t), torch.tensor(2)))
-    assert int(task.loss(task.build_model(), task.collate([{"x": torch.ones(2), "y": torch.tensor(1.0)}])).correct) == 2
+    right = {"accuracy": torch.tensor(2)}
+    task = ModuleObjective(lambda: nn.Linear(2, 1), lambda m, t: (squared_error(m, t), right), metrics=(ACCURACY,))
+    batch = task.collate([{"x": torch.ones(2), "y": torch.tensor(1.0)}])
+    assert int(task.loss(task.build_model(), batch).sums["accuracy"]) == 2
+    assert measured(task.metrics) == ("accuracy",)
 
 
 def test_one_seed_fixes_the_draws_of_python_numpy_and_torch() -> None:

@@ -16,6 +16,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from apt_model.tokenizer import DynamicTagTokenizer
 from tests.support.small_apts import language_modeling
 from training.checkpoints.checkpoint import list_checkpoints, load_checkpoint
 from training.checkpoints.finished_model import load_trained_model
@@ -207,7 +208,7 @@ def test_a_checkpoint_opens_with_transformers_alone(run: Run, tmp_path: Path) ->
     theirs = AutoModelForCausalLM.from_pretrained(checkpoint, trust_remote_code=True)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
     ours = load_trained_model(checkpoint)
-    ids = ours.tokenizer.prompt_ids("问题 3 + 9？")
+    ids = DynamicTagTokenizer.from_dict(ours.artefacts["tokenizer"]).prompt_ids("问题 3 + 9？")
     assert tokenizer("问题 3 + 9？")["input_ids"] == ids
     tokens_BT = torch.tensor([ids])
     with torch.no_grad():
