@@ -31,10 +31,10 @@ if str(ROOT) not in sys.path:
 from benchmarks.workload import MINIATURE_MODEL, as_flags, parse
 from training import TrainingConfig
 from training.backends.prepare import config_class
-from training.backends.registry import load
+from training.backends.registry import BACKENDS
 from training.machine.other_load import OtherLoad
 from training.record.reporter import read_report
-from training.settings.layers import flatten, nest
+from training.settings.yaml_files import flatten, nest
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -87,9 +87,8 @@ def median(rounds: Sequence[Round]) -> Round:
 
 def make_config(settings: dict[str, Any]) -> TrainingConfig:
     """Return playground's config with these settings over `COMMON`."""
-    config_class = config_class(load("playground"))
-    layer = flatten({**COMMON, **settings}, config_class, "benchmark")
-    return config_class.from_dict(nest(layer))
+    tree = config_class(BACKENDS.load("playground"))
+    return tree.from_dict(nest(flatten({**COMMON, **settings}, tree, "benchmark")))
 
 
 def print_figures(settings: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ import torch
 
 from apt_model.config import ModelConfig
 from apt_model.model import APT
-from benchmarks.workload import MINIATURE_MODEL, load_rows, parse, spread
+from benchmarks.workload import MINIATURE_MODEL, load_rows, objective_for, parse, spread
 from tools.landscape.directions import random_plane
 from tools.landscape.flat_weights import FlatWeights
 from tools.landscape.grid import axis, check_resolution
@@ -35,7 +35,6 @@ from tools.landscape.measurement import Budget, Measurement
 from tools.landscape.path import WeightPath
 from tools.landscape.probe import Probe
 from tools.landscape.surface import Surface, surface_path, write_surface
-from training.tasks.language_modeling import LanguageModeling
 
 TARGET = 1.15
 
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = MINIATURE_MODEL if options.miniature else {}
     torch.manual_seed(0)
     model = APT(ModelConfig(vocab_size=dataset.tokenizer.vocab_size, **sizes)).eval()
-    probe = Probe(LanguageModeling(model.config), dataset, options.probe, 0, torch.device("cpu"))
+    probe = Probe(objective_for(dataset), dataset, options.probe, 0, torch.device("cpu"))
     passes = resolution**2
     print(
         f"{model.num_parameters():,} parameters, {probe.num_samples} samples ({probe.num_tokens} tokens with a loss), "

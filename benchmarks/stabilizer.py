@@ -25,13 +25,19 @@ if str(ROOT) not in sys.path:
 import torch
 from torch import Tensor
 
-from apt_model.config import ModelConfig
-from benchmarks.workload import MINIATURE_MODEL, load_rows, make_trainer, parse, seconds_per_update, spread
+from benchmarks.workload import (
+    MINIATURE_MODEL,
+    load_rows,
+    make_trainer,
+    objective_for,
+    parse,
+    seconds_per_update,
+    spread,
+)
 from tools.landscape.probe import Probe
 from training.loop.trainer import Trainer
 from training.tasks.batch_plan import mix
 from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.language_modeling import LanguageModeling
 
 FACTOR = 1e4
 EVERY = 100
@@ -73,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rank", type=int, nargs="+", default=[32])
     options = parse(parser, {"steps": 30, "seeds": 1, "rounds": 2, "rank": [8]}, argv)
     dataset = load_rows("HLBD_Hardcore_Full_V2.json", 64 if options.miniature else None)
-    probe = Probe(LanguageModeling(ModelConfig()), dataset, 1000, 0, torch.device("cpu"))
+    probe = Probe(objective_for(dataset), dataset, 1000, 0, torch.device("cpu"))
     model = MINIATURE_MODEL if options.miniature else {}
     base = {
         "num_layers": 2, "max_steps": options.steps, "precision": "auto", "optimizer": options.optimizer,

@@ -41,12 +41,12 @@ from benchmarks.workload import (
 from training import TrainingConfig
 from training.engines.optimizers import build_optimizers
 from training.engines.results import UpdateResult
-from training.loop.trainer import Trainer
+from training.loop.callbacks import RunView
 from training.machine.device import pick_precision
 from training.record.reporter import ProgressReporter
 from training.tasks.batch_plan import BatchPlan
 from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.language_modeling import LanguageModeling
+from training.tasks.hlbd.task import prepared_from_datasets
 
 
 class TimedReporter(ProgressReporter):
@@ -67,10 +67,12 @@ class Bare:
     def __init__(self, dataset: HLBDDataset, config: TrainingConfig) -> None:
         torch.manual_seed(config.run.seed)
         self.dataset, self.precision = dataset, config.run.precision
-        vocab_size = dataset.tokenizer.vocab_size
-        self.task = LanguageModeling(config.model.model_copy(update={"vocab_size": vocab_size}))
-        self.model = self.task.build_model()
-        self.optimizers = build_optimizers(self.model, config.optimizer, torch.device("cpu")).optimizers.values()
+        prepared = prepared_from_datasets(config, dataset)
+        self.objective = prepared.objective
+        self.model = self.objective.build_model()
+        groups = prepared.family.parameter_groups(self.model)
+        built = build_optimizers(self.model, groups, config.optimizer, torch.device("cpu"))
+        self.optimizers = built.optimizers.values()
         self.plan = BatchPlan(dataset.lengths, config.run.batch_size, config.run.seed, config.data.length_window)
         self.seconds: list[float] = []
         self.tokens: list[int] = []
@@ -80,9 +82,9 @@ class Bare:
         """Make one update."""
         started = time.perf_counter()
         indices = self.plan.indices(*divmod(len(self.seconds), self.plan.steps_per_epoch))
-        batch = self.task.collate([self.dataset[int(i)] for i in indices])
+        batch = self.objective.collate([self.dataset[int(i)] for i in indices])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            loss = self.task.loss(self.model, batch).loss / batch.weight
+            loss = self.objective.loss(self.model, batch).loss / batch.weight
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -104,12 +106,12 @@ class InTurns(UpdateTimes):
         self.bare = bare
         self.losses: list[float] = []
 
-    def on_run_start(self, trainer: Trainer) -> None:
+    def on_run_start(self, trainer: RunView) -> None:
         """Begin with an update of the bare loop."""
         self.bare.step()
         super().on_run_start(trainer)
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         """Note our update's time; after every second one it is the bare loop's turn."""
         super().on_step(trainer, result)
         self.losses.append(result.loss)

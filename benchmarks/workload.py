@@ -13,11 +13,14 @@ from typing import Any
 from apt_model.tokenizer import DynamicTagTokenizer
 from training import TrainingConfig
 from training.engines.results import UpdateResult
-from training.loop.callbacks import Callback
+from training.forecast.run_forecast import RunForecast
+from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
-from training.settings.layers import flatten, nest
+from training.settings.yaml_files import flatten, nest
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
+from training.tasks.hlbd.task import prepared_from_datasets
+from training.tasks.objective import Objective
 
 WARMUP_UPDATES = 5
 MINIATURE_MODEL: dict[str, Any] = {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64}
@@ -60,6 +63,11 @@ def load_rows(name: str, limit: int | None = None) -> HLBDDataset:
     return HLBDDataset(samples, tokenizer, 256)
 
 
+def objective_for(dataset: HLBDDataset) -> Objective:
+    """Return the objective of a dataset with the default network; batches and losses do not depend on its size."""
+    return prepared_from_datasets(TrainingConfig(), dataset).objective
+
+
 def make_trainer(dataset: HLBDDataset, settings: Mapping[str, Any], folder: str, *callbacks: Callback) -> Trainer:
     """Make our loop as `--backend playground` has it, on the CPU, with its record in `folder`.
 
@@ -73,7 +81,8 @@ def make_trainer(dataset: HLBDDataset, settings: Mapping[str, Any], folder: str,
         "schedule": "constant", "save_interval": None, "snapshots": 0, **settings, "run_dir": str(Path(folder) / "run"),
     }  # fmt: skip
     config = TrainingConfig.from_dict(nest(flatten(values, TrainingConfig, "benchmark")))
-    return Trainer(config, dataset, device="cpu", callbacks=callbacks)
+    prepared = prepared_from_datasets(config, dataset)
+    return Trainer.of(prepared, device="cpu", callbacks=[RunForecast(prepared), *callbacks])
 
 
 class UpdateTimes(Callback):
@@ -83,11 +92,11 @@ class UpdateTimes(Callback):
         self.seconds: list[float] = []
         self._last = 0.0
 
-    def on_run_start(self, trainer: Trainer) -> None:
+    def on_run_start(self, trainer: RunView) -> None:
         """Start the clock."""
         self.resume()
 
-    def on_step(self, trainer: Trainer, result: UpdateResult) -> None:
+    def on_step(self, trainer: RunView, result: UpdateResult) -> None:
         """Note the update's time."""
         self.seconds.append(time.perf_counter() - self._last)
         self.resume()
