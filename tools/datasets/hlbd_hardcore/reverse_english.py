@@ -15,7 +15,7 @@ def _word_identity(word: str) -> str:
 
 
 def _rhyme_identity(word: str) -> str:
-    """Words in -iddle are reserved together, so that riddle, fiddle and middle can form a contrast group."""
+    """Reserve the words in -iddle together, so that riddle, fiddle and middle can form a contrast group."""
     return f"{MODULE}/rhyme/{word[1:]}"
 
 
@@ -33,7 +33,7 @@ def _word(index: int) -> Fact:
 
 @cache
 def _short_words() -> tuple[str, ...]:
-    """Words of up to four letters that training may use; only pairs of them are asked."""
+    """Return the words of up to four letters that training may use; pairs are made of these alone."""
     facts = (_word(index) for index in range(len(words())))
     return tuple(fact.answer[::-1] for fact in facts if len(fact.answer) <= 4 and not fact.is_reserved())
 
@@ -45,7 +45,7 @@ def _pair(first: int, second: int) -> Fact:
 
 
 def _pair_axes(reach: int) -> Axes:
-    """No pairs at reach 1: the words alone fill it. They enter when a file is too large for the lexicon."""
+    """Return the axes of pairs: none at reach 1, because pairs enter only when a file is too large for the lexicon."""
     some = range(min(80 * (reach - 1), len(_short_words())))
     return (some, some)
 

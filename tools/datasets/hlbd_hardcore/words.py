@@ -10,5 +10,5 @@ LEXICON = Path(__file__).with_name("words.txt")
 
 @cache
 def words() -> tuple[str, ...]:
-    """The words of `words.txt` in its (alphabetical) order: lower case, 3 to 8 letters, no palindromes."""
+    """Return the words of `words.txt` in its (alphabetical) order: lower case, 3 to 8 letters, no palindromes."""
     return tuple(LEXICON.read_text(encoding="utf-8").split())
