@@ -58,7 +58,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of one examination of all faulty backends, and of honest ones beside them."""
+    """The certificate of one examination of all faulty backends and some honest ones."""
     path = tmp_path_factory.mktemp("faults") / "certificate.json"
     variants = [*HONEST, *(planted.variant for planted in PLANTED), "stops"]
     # Twenty-one runs: the checker starts them warm, or two thirds of the time would be torch's import.
