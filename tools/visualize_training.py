@@ -96,7 +96,7 @@ def _check_directories(args: argparse.Namespace) -> None:
             is_run = holds_run(directory)
         except OSError as error:
             raise UserError(
-                f"{flag} {directory}: it cannot be read ({error.strerror}); change its permissions"
+                f"{flag} {directory}: it cannot be read ({error.strerror}); fix that and try again"
             ) from error
         if not is_run:
             raise UserError(f"{flag} {directory}: there is no run in it (neither {LOG_NAME} nor {REPORT_NAME})")
