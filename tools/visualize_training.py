@@ -105,7 +105,7 @@ def _check_directories(args: argparse.Namespace) -> None:
 def _check_output(args: argparse.Namespace) -> None:
     if args.output is None:
         if args.mode == "realtime" and args.dpi is not None:
-            raise UserError(f"--dpi {args.dpi}: a window has the resolution of its screen; add --output FILE.png")
+            raise UserError(f"--dpi {args.dpi}: a window has its screen's resolution; add --output FILE.png")
         return
     suffix = args.output.suffix.lower()
     if args.mode == "realtime" and suffix != ".png":

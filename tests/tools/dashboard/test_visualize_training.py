@@ -129,7 +129,7 @@ def test_a_film_needs_its_encoder(recorded: RecordedRun, tmp_path: Path, monkeyp
         (["--log-dir", "a", "--compare", "away"], "--compare away: it cannot be read (File name too long); fix"),
         (["--log-dir", "a", "--refresh", "0"], "--refresh must be a number of seconds from 0.1 to 3600, got '0'"),
         (["--log-dir", "a", "--dpi", "9"], "--dpi must be a number of dots an inch from 50 to 600, got '9'"),
-        (["--log-dir", "a", "--dpi", "90"], "--dpi 90: a window has the resolution of its screen; add --output FILE.png"),
+        (["--log-dir", "a", "--dpi", "90"], "--dpi 90: a window has its screen's resolution; add --output FILE.png"),
         (["--log-dir", "a"], "there is no display to open a window on (DISPLAY is not set); add --output FILE.png"),
         (["--log-dir", "a", "--dip", "90"], "unrecognized arguments: --dip 90 (see --help)"),
     ],
