@@ -25,8 +25,8 @@ from tools.datasets.hlbd_hardcore.held_out import held_out_rows
 from tools.datasets.hlbd_hardcore.lane import Lane, shares
 from tools.datasets.hlbd_hardcore.modules import MODULES
 from tools.datasets.hlbd_hardcore.permutation import Permutation
+from tools.datasets.hlbd_hardcore.reverse_english import words
 from tools.datasets.hlbd_hardcore.weights import apportion, read_weights
-from tools.datasets.hlbd_hardcore.words import words
 
 ROOT = Path(__file__).resolve().parents[4]
 COMMITTED = {
