@@ -120,6 +120,9 @@ class BackendContract(PartContract):
         preset = choose(backend=self.name).preset()
         if preset is not None:
             assert preset.settings.get("backend", self.name) == self.name
+            assert [key for key in preset.settings if key.startswith(("data.", "model."))] == [], (
+                "any task may run on it"
+            )
         self.backend().validate(self.settings())
 
     def test_its_resolved_settings_survive_the_file_that_workers_read(self, tmp_path: Path) -> None:

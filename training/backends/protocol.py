@@ -116,7 +116,8 @@ class Backend(Protocol):
     unsupported: ClassVar[Mapping[Feature, str]]
     """Features that the backend cannot do, with the reason that the user reads."""
     preset: ClassVar[str | None]
-    """Preset in configs/ that lies under the user's settings."""
+    """Preset in configs/ that lies under the user's settings. It is used with any task and model family, so it has no
+    settings of theirs."""
 
     @classmethod
     def check(cls) -> Availability:
