@@ -122,7 +122,7 @@ class TrainingView:
                 self._shown[kind] = step
             if kind == "step":
                 self.step = event["step"]
-            if kind not in ("run_started", "run_resumed"):
+            if kind not in ("run_started", "run_resumed", "conclusion"):  # the conclusion is shown with the results
                 self._bar.event(event)
 
 
