@@ -19,7 +19,7 @@ from tools.command_line import one_of
 from tools.dashboard.drawing_style import LARGE, SMALL, Pen
 from tools.dashboard.frame import Scene
 from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
-from tools.dashboard.panels.status import scene_colour, scene_told
+from tools.dashboard.panels.status import scene_colour, scene_state
 from tools.runs.wording import shortened
 
 WIDTH, HEIGHT = 12.8, 7.2
@@ -166,7 +166,7 @@ def _header(figure: Figure, scene: Scene, pen: Pen) -> None:
     figure.text(0.052, 0.9665, name, fontsize=LARGE, color=theme.text, va="center", gid="name")
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     figure.text(
-        0.885, 0.967, scene_told(scene), fontsize=LARGE, color=scene_colour(scene, theme), ha="right",
+        0.885, 0.967, scene_state(scene), fontsize=LARGE, color=scene_colour(scene, theme), ha="right",
         va="center", gid="state", **pen.bold,
     )  # fmt: skip
     figure.text(0.991, 0.967, when, fontsize=SMALL, color=theme.faint, ha="right", va="center", gid="time")

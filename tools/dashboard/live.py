@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tools.dashboard.drawing_style import Pen
 from tools.dashboard.frame import Scene
-from tools.dashboard.panels.status import state_told
+from tools.dashboard.panels.status import state_text
 from tools.dashboard.picture import save
 from tools.dashboard.reader import Stage
 
@@ -21,7 +21,7 @@ def fingerprint(scene: Scene) -> tuple[object, ...]:
     views = (scene.run, *scene.others)
     runs = tuple(
         (
-            state_told(view), view.history.step, view.history.latest, view.history.peak_memory_bytes,
+            state_text(view), view.history.step, view.history.latest, view.history.peak_memory_bytes,
             len(view.summary.evaluations) if view.summary is not None else 0,
             view.summary.started_at if view.summary is not None else None,
         )

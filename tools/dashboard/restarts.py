@@ -1,4 +1,4 @@
-"""Where a run's learning rate begins anew: a closed form of its settings, as the schedule is."""
+"""The updates at which a run's learning rate starts again: a closed form of its settings, as the schedule is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from tools.runs.trace import integer, number
+from training.record.schema import integer, number
 
 
 def warm_restarts(settings: Mapping[str, Any], steps_per_epoch: int | None, until: int) -> list[int]:
-    """The updates, up to `until`, that are the first of a new cycle (SGDR, arXiv 1608.03983); empty: no such schedule.
+    """Return the updates, up to `until`, that are the first of a new cycle (SGDR, arXiv 1608.03983).
+
+    Empty where the run has another schedule.
 
     Args:
-        settings: of the run, flat (`tools.runs.settings.read_settings`).
+        settings: settings of the run, flat (`tools.runs.state.read_settings`).
         steps_per_epoch: updates an epoch.
         until: the last update that counts.
     """
@@ -32,12 +34,12 @@ def warm_restarts(settings: Mapping[str, Any], steps_per_epoch: int | None, unti
 
 
 def _cycle_ends(first: float, factor: float) -> Iterator[float]:
-    """Epochs at which the first, second, … cycle is over."""
+    """Yield the epochs at which the first, second, … cycle is over."""
     for n in count(1):
         yield first * n if factor == 1.0 else first * (factor**n - 1.0) / (factor - 1.0)
 
 
 def _whole_steps(steps: float) -> int:
-    """The first whole step at or after this one."""
+    """Return the first whole step at or after this one."""
     rounded = round(steps)
     return rounded if abs(steps - rounded) < 1e-6 else int(steps) + 1

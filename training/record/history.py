@@ -304,7 +304,11 @@ class History:
         if self._last_time is not None and time is not None:
             self.seconds += max(0.0, time - self._last_time)
         self._last_time = time
-        self._curve.add(self.latest)
+        self._curve.add(self._point(self.latest))
+
+    def _point(self, row: Row) -> Row:
+        """Return what the curve keeps of an update."""
+        return row
 
     def _row(self, event: Event) -> Row:
         """Return the figures of an event, with those that follow from its loss."""

@@ -33,6 +33,8 @@ from tools.dashboard.theme import THEMES
 from tools.figures.log_scale import in_decades
 from tools.figures.typeface import Typeface
 from tools.landscape.surface import surface_path, write_surface
+from tools.runs.summary import RunSummary
+from training.tasks.metrics import Metric
 
 START = 1000.0
 TITLES = ("损失地形 loss landscape", "损失曲线 loss curves", "梯度范数 gradient norm", "学习率 learning rate",
@@ -349,6 +351,32 @@ def test_the_run_panel_tells_a_loss_that_is_not_finite_and_no_time_that_is_not_k
     told = {english: value for (_, english), value in rows(scene, scene.run.summary)}
     assert (told["loss"], told["ETA"]) == ("nan", "-")
     assert "took" not in told, "it stalled, so it is not over"
+
+
+def test_a_task_s_own_figures_are_shown_and_no_others(tmp_path: Path) -> None:
+    """In the present and in an animation, however many metrics there are: the first six have room."""
+    metrics = {Metric(f"error_{n}", f"{n} of a long name", "lower"): 0.125 * n for n in range(9)}
+    run = RecordedRun(tmp_path / "run", start=START, metrics=metrics, validation=lambda epoch: 1.0).train(30).flush()
+    language = RecordedRun(tmp_path / "language", start=START).train(30).flush()
+    scene = Stage(run.path, [language.path]).look()
+    for shown in (scene, scene.until(17, 0.0)):
+        assert shown.run.summary is not None
+        told = {english: value for (_, english), value in rows(shown, shown.run.summary)}
+        assert not {"PPL", "acc", "tok/s"} & set(told)
+        assert [name for name in told if name.endswith("~")] == [f"{n} of a lon~" for n in range(6)]
+        assert told["samples/s"] == "8"
+        assert_in_order(drawn(shown, Pen(THEMES["cyber"], ENGLISH)))
+    told = {english: value for (_, english), value in rows(*_alone(language))}
+    assert list(told) == [
+        *("epoch", "step", "loss", "PPL", "acc", "tok/s", "FW/BW", "ETA", "device", "memory", "backend", "params")
+    ]
+    assert (told["acc"], told["tok/s"]) == ("50.0%", "1.0k")
+
+
+def _alone(run: RecordedRun) -> tuple[Scene, RunSummary]:
+    scene = Stage(run.path, []).look()
+    assert scene.run.summary is not None
+    return scene, scene.run.summary
 
 
 def test_many_runs_are_told_apart_and_their_legend_stays_in_the_panel(tmp_path: Path) -> None:

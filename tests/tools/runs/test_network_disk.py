@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
-from tools.dashboard.followed_run import FollowedRun, RunView
-from tools.dashboard.reader import Stage
+from tools.dashboard.frame import RunView
+from tools.dashboard.reader import FollowedRun, Stage
 from tools.landscape.surface import read_surface, surface_path, write_surface
 from tools.runs.alerts import Kind
 from tools.runs.fleet import SEARCH_EVERY, Fleet
-from tools.runs.summary import WatchedRun
 from tools.runs.state import State
-from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
-from training.record.follower import ProgressFollower
+from tools.runs.summary import WatchedRun
 from training.checkpoints.run_directory import LANDSCAPE_NAME
+from training.record.follower import ProgressFollower
+from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
 
 START = 1000.0
 NO_DISK_TAKES_IT = "x" * 300

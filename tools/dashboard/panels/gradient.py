@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 
 from tools.dashboard.drawing_style import Pen
 from tools.dashboard.frame import Scene
-from tools.dashboard.history import History, values
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.log_scale import in_decades
-from tools.runs.trace import number
+from tools.runs.trace import Trace, curve_of
+from training.record.schema import number
 
 TITLE = ("梯度范数", "gradient norm")
 COLUMNS, ROWS = 150, 48
@@ -27,9 +27,9 @@ MEDIAN_SHARE = 25
 
 def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     """Draw the panel."""
-    whole = values(scene.run.history.updates, lambda update: update.grad_norm)[1]
+    whole = curve_of(scene.run.history.updates, "grad_norm")[1]
     history = scene.history(scene.run)
-    steps, norms = values(history.updates, lambda update: update.grad_norm)
+    steps, norms = curve_of(history.updates, "grad_norm")
     positive = [norm for norm in whole if norm > 0.0]
     if not norms or not positive:
         pen.empty(axes, pen.typeface.label("还没有梯度", "no gradient yet"))
@@ -60,7 +60,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     pen.legend_above(axes, columns=4)
 
 
-def _marks(axes: Axes, history: History, pen: Pen) -> None:
+def _marks(axes: Axes, history: Trace, pen: Pen) -> None:
     rug = axes.get_xaxis_transform()
     kinds: tuple[tuple[str, list[int], str, str, float], ...] = (
         ("clipped", history.clipped, "|", pen.theme.tertiary, 0.035),

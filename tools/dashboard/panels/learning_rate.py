@@ -6,26 +6,27 @@ from matplotlib.axes import Axes
 
 from tools.dashboard.drawing_style import Pen
 from tools.dashboard.frame import Scene
-from tools.dashboard.history import values
 from tools.dashboard.panels.steps import along_steps
 from tools.dashboard.restarts import warm_restarts
 from tools.figures.log_scale import in_decades
+from tools.runs.trace import curve_of
 
 TITLE = ("学习率", "learning rate")
 
 
 def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     """Draw the panel."""
-    whole = [rate for rate in values(scene.run.history.updates, lambda update: update.learning_rate)[1] if rate > 0.0]
+    whole = [rate for rate in curve_of(scene.run.history.updates, "learning_rate")[1] if rate > 0.0]
     history = scene.history(scene.run)
-    steps, rates = values(history.updates, lambda update: update.learning_rate or None)
+    known = [(step, rate) for step, rate in zip(*curve_of(history.updates, "learning_rate"), strict=True) if rate]
+    steps, rates = [step for step, _ in known], [rate for _, rate in known]
     if not rates:
         pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
         return
     settings = scene.run.summary.settings if scene.run.summary is not None else {}
     label = str(settings.get("schedule.schedule", "learning rate"))
     pen.line(axes, steps, rates, color=pen.theme.primary, width=1.6, zorder=3.0, label=label)
-    restarts = warm_restarts(settings, history.facts["steps_per_epoch"], scene.now)
+    restarts = warm_restarts(settings, history.facts.get("steps_per_epoch"), scene.now)
     for n, step in enumerate(restarts):
         axes.axvline(
             step, color=pen.theme.tertiary, lw=1.0, ls=(0, (2, 2)), zorder=2.0,

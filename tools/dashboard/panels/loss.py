@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from tools.dashboard.drawing_style import Pen
-from tools.dashboard.followed_run import RunView
-from tools.dashboard.frame import Scene
-from tools.dashboard.history import History, values
+from tools.dashboard.frame import RunView, Scene
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.log_scale import in_decades
+from tools.runs.trace import Trace, curve_of
 from tools.runs.wording import shortened
 
 TITLE = ("损失曲线", "loss curves")
@@ -57,9 +56,9 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     pen.legend_above(axes, columns=4)
 
 
-def _own(axes: Axes, view: RunView, history: History, pen: Pen) -> None:
+def _own(axes: Axes, view: RunView, history: Trace, pen: Pen) -> None:
     theme = pen.theme
-    steps, losses = values(history.updates, lambda update: update.loss)
+    steps, losses = curve_of(history.updates, "loss")
     marker = "." if len(steps) == 1 else ""
     axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label="batch", marker=marker)
     if means := _means(history):
@@ -79,9 +78,9 @@ def _own(axes: Axes, view: RunView, history: History, pen: Pen) -> None:
         )  # fmt: skip
 
 
-def _other(axes: Axes, view: RunView, history: History, line: Line, name: str) -> None:
+def _other(axes: Axes, view: RunView, history: Trace, line: Line, name: str) -> None:
     colour, style = line
-    steps, losses = values(history.updates, lambda update: update.loss)
+    steps, losses = curve_of(history.updates, "loss")
     marker = "." if len(steps) == 1 else ""
     axes.plot(steps, losses, color=colour, lw=0.5, alpha=0.3, zorder=2.0, marker=marker)
     means = _means(history)
@@ -94,7 +93,7 @@ def _other(axes: Axes, view: RunView, history: History, line: Line, name: str) -
         axes.plot(*zip(*measured, strict=True), "s--", color=colour, lw=0.9, ms=2.2, zorder=3.1)
 
 
-def _means(history: History) -> list[tuple[int, float]]:
+def _means(history: Trace) -> list[tuple[int, float]]:
     """Of the epochs that are over, and of the first: a mean of few updates beside theirs would look like a jump."""
     known = [(epoch.step, epoch.loss, epoch.is_open) for epoch in history.epochs if epoch.loss is not None]
     over = [(step, loss) for step, loss, is_open in known if not is_open]
@@ -104,7 +103,7 @@ def _means(history: History) -> list[tuple[int, float]]:
 def _points(view: RunView) -> list[tuple[int, float]]:
     """(update, loss) of all that is drawn of a run in the end."""
     history = view.history
-    updates = zip(*values(history.updates, lambda update: update.loss), strict=True)
+    updates = zip(*curve_of(history.updates, "loss"), strict=True)
     return [*updates, *_means(history), *validations(view, history.step)]
 
 
