@@ -67,7 +67,7 @@ def diagnose_run(run_dir: Path) -> Iterator[Finding]:
 
 
 def _record(run_dir: Path) -> dict[str, Any] | None:
-    """The run's snapshot, folded anew from the log where the report cannot be read."""
+    """Return the run's report, folded again from the log where it cannot be read."""
     report = read_report(run_dir)
     if report is None and (run_dir / LOG_NAME).is_file():
         return Report.of(read_events(run_dir / LOG_NAME)).to_dict()

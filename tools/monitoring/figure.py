@@ -21,9 +21,9 @@ from tools.figures.output_file import write_atomically
 from tools.figures.typeface import Typeface
 from tools.monitoring.leaderboard import Board, Entry
 from tools.runs.state import State
-from tools.runs.summary import RunSummary
+from tools.runs.summary import RunSummary, metric_text
 from tools.runs.trace import spans
-from tools.runs.wording import cut, duration, figure, metric_text, rate, shortened
+from tools.runs.wording import cut, duration, figure, rate, shortened
 from training.tasks.metrics import Metric
 
 GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"

@@ -15,8 +15,8 @@ from tools.monitoring.leaderboard import Board
 from tools.monitoring.sparkline import Glyphs, bar, sparkline
 from tools.runs.alerts import Alert, Kind
 from tools.runs.state import State
-from tools.runs.summary import RunSummary
-from tools.runs.wording import duration, figure, metric_text, printable, rate
+from tools.runs.summary import RunSummary, metric_text
+from tools.runs.wording import duration, figure, printable, rate
 from training.tasks.metrics import Metric
 
 STATE_STYLES = {

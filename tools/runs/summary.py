@@ -10,6 +10,7 @@ from typing import Any
 from tools.runs.alerts import Alert, Kind, alerts_of
 from tools.runs.state import State, allowed_silence, read_settings, state_of
 from tools.runs.trace import Trace
+from tools.runs.wording import figure
 from training.errors import UserError
 from training.record.follower import ProgressFollower, Reading
 from training.record.history import Row
@@ -191,6 +192,11 @@ class WatchedRun:
         """Measure by our own clock where an event was seen to arrive: another computer's may be wrong."""
         since = self._heard_at if self._heard_at is not None else trace.updated_at
         return max(0.0, now - since) if since is not None else 0.0
+
+
+def metric_text(metric: Metric, value: float) -> str:
+    """Format a metric's value in at most seven columns: `83.1%`, `0.1234`."""
+    return metric.text(value) if metric.form == "percent" else figure(value)
 
 
 def _last(trace: Trace, name: str) -> float | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-from training.tasks.metrics import Metric
-
 _JOINERS = {"\u200d", "\ufe0e", "\ufe0f"}
 """They join or vary emoji. A font without colours shows no difference, and terminals disagree on their width."""
 
@@ -35,11 +33,6 @@ def figure(value: float) -> str:
     if size >= 1e4 or 0.0 < size < 0.001:
         return f"{value:.1e}"
     return f"{value:.4f}" if size < 10.0 else f"{value:.4g}"
-
-
-def metric_text(metric: Metric, value: float) -> str:
-    """Format a metric's value in at most seven columns: `83.1%`, `0.1234`."""
-    return metric.text(value) if metric.form == "percent" else figure(value)
 
 
 def printable(text: str) -> str:

@@ -12,9 +12,9 @@ from tools.dashboard.drawing_style import LARGE, SMALL, Pen
 from tools.dashboard.frame import RunView, Scene
 from tools.dashboard.theme import Theme
 from tools.runs.state import State
-from tools.runs.summary import RunSummary
+from tools.runs.summary import RunSummary, metric_text
 from tools.runs.trace import Trace
-from tools.runs.wording import cut, duration, figure, in_two_lines, metric_text, rate, shortened
+from tools.runs.wording import cut, duration, figure, in_two_lines, rate, shortened
 from training.machine.units import as_size
 from training.record.schema import number
 from training.tasks.metrics import Metric
