@@ -34,7 +34,7 @@ from training.record.reporter import LOG_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
     from tools.dashboard.drawing_style import Pen
-    from tools.dashboard.reader import Stage
+    from tools.dashboard.reader import Reader
 
 MODES = ("realtime", "offline")
 DEFAULT_OUTPUT = Path("training_dashboard.png")
@@ -130,34 +130,34 @@ def run(arguments: list[str]) -> int:
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.dashboard.drawing_style import Pen
     from tools.dashboard.layout import panel_named
-    from tools.dashboard.reader import Stage
+    from tools.dashboard.reader import Reader
     from tools.figures.typeface import Typeface
 
     panel = panel_named(args.panel) if args.panel is not None else None
-    pen, stage = Pen(theme, Typeface()), Stage(args.log_dir, args.compare)
+    pen, reader = Pen(theme, Typeface()), Reader(args.log_dir, args.compare)
     if args.mode == "offline":
-        _offline(stage, pen, args.output or DEFAULT_OUTPUT, dpi, panel)
+        _offline(reader, pen, args.output or DEFAULT_OUTPUT, dpi, panel)
         return 0
     _tell(pen)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C leaves
-        _watch(stage, pen, args.output, dpi, panel, refresh)
+        _watch(reader, pen, args.output, dpi, panel, refresh)
     return 0
 
 
-def _watch(stage: Stage, pen: Pen, output: Path | None, dpi: float | None, panel: str | None, refresh: float) -> None:
+def _watch(reader: Reader, pen: Pen, output: Path | None, dpi: float | None, panel: str | None, refresh: float) -> None:
     """Follow the run in a picture or in a window."""
     if output is not None:
         from tools.dashboard.live import keep_rewriting
 
         print(f"{output} is kept up to date; Ctrl-C leaves", file=sys.stderr)
         _give_way()
-        keep_rewriting(stage, pen, dpi or STILL_DPI, output, panel, refresh)
+        keep_rewriting(reader, pen, dpi or STILL_DPI, output, panel, refresh)
     else:
         from tools.dashboard.window import Window, open_figure
 
-        figure = open_figure(f"APT: {stage.run.directory}")
+        figure = open_figure(f"APT: {reader.run.directory}")
         _give_way()
-        Window(figure, stage, pen, panel, refresh).show()
+        Window(figure, reader, pen, panel, refresh).show()
 
 
 def _give_way() -> None:
@@ -166,22 +166,22 @@ def _give_way() -> None:
         os.nice(NICENESS)
 
 
-def _offline(stage: Stage, pen: Pen, path: Path, dpi: float | None, panel: str | None) -> None:
+def _offline(reader: Reader, pen: Pen, path: Path, dpi: float | None, panel: str | None) -> None:
     """Write the picture or the film."""
-    scene = stage.look()
+    frame = reader.look()
     if path.suffix.lower() in FILMS:
         from tools.dashboard.animation import FRAMES, encoder, film, save_gif, save_mp4
 
-        if scene.run.history.step < 1:
+        if frame.run.history.step < 1:
             raise UserError(f"--output {path}: the run has done no update yet, so there is nothing to replay")
         if path.suffix.lower() == ".mp4":
             encoder()  # before the frames are drawn, which takes half a minute
         save = save_gif if path.suffix.lower() == ".gif" else save_mp4
-        save(film(scene, pen, dpi or FILM_DPI, panel, FRAMES), path, _progress, FRAMES)
+        save(film(frame, pen, dpi or FILM_DPI, panel, FRAMES), path, _progress, FRAMES)
     else:
         from tools.dashboard.picture import save as save_picture
 
-        save_picture(scene, pen, dpi or STILL_DPI, path, panel)
+        save_picture(frame, pen, dpi or STILL_DPI, path, panel)
     _tell(pen)
     print(f"wrote {path}", file=sys.stderr)
 

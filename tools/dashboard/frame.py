@@ -25,7 +25,7 @@ class RunView:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Frame:
     """A run, those it is compared with, and its measured surface, at a moment."""
 
     run: RunView
@@ -56,6 +56,6 @@ class Scene:
         """Return the curves of one of the runs as far as they are shown."""
         return view.history if self.replayed_until is None else view.history.until(self.replayed_until)
 
-    def until(self, step: int, azimuth: float) -> Scene:
+    def until(self, step: int, azimuth: float) -> Frame:
         """Return the same run as it was after an update. The surface is the one that was measured, whenever it was."""
         return replace(self, azimuth=azimuth, replayed_until=step)

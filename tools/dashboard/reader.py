@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.dashboard.frame import RunView, Scene
+from tools.dashboard.frame import Frame, RunView
 from tools.landscape.surface import Surface, read_surface
 from tools.runs.summary import WatchedRun
 from tools.runs.trace import Trace
@@ -48,7 +48,7 @@ class FollowedRun:
         return RunView(self.name, self.directory, self._watched.summary(now), False, self._history)
 
 
-class Stage:
+class Reader:
     """Follows a run and those to compare it with.
 
     Args:
@@ -65,11 +65,11 @@ class Stage:
         """Return the direction from which the landscape is seen now, in degrees."""
         return (FIRST_AZIMUTH + DEGREES_PER_SECOND * (time.monotonic() - self._began)) % 360.0
 
-    def look(self) -> Scene:
+    def look(self) -> Frame:
         """Return what is to be drawn now."""
         now = time.time()
         run = self.run.look(now)
-        return Scene(run, tuple(other.look(now) for other in self.others), _surface(run), self.azimuth())
+        return Frame(run, tuple(other.look(now) for other in self.others), _surface(run), self.azimuth())
 
 
 def _surface(run: RunView) -> Surface | None:

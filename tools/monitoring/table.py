@@ -37,7 +37,7 @@ ALERT_STYLES = {
     Kind.OVERFITTING: "magenta",
 }
 SPEEDS = {"tokens": "tok/s", "samples": "samples/s"}
-"""What a run counts, and the title of the column that says how many a second."""
+"""Unit that a run counts, and the title of the column of its speed."""
 NAME_WIDTH = (18, 36)
 MOST_ALERTS, MOST_PLACES = 6, 5
 """Lines that a large screen gives to them; a small one gives each an eighth of its height. Lines to spare go to the

@@ -1,4 +1,4 @@
-"""The curve of a run, update by update, as its progress record tells it."""
+"""The curve of a run, update by update, from its progress record."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Update:
     loss: float
     """Mean over the answer tokens of the global batch, before the update."""
     grad_norm: float
-    """Of the whole gradient, before clipping."""
+    """Norm of the whole gradient, before clipping."""
     learning_rate: float | None
     loss_tokens: int | None
     batch_hash: str | None
-    """Of the samples in the global batch, whatever their order."""
+    """Hash of the samples in the global batch, whatever their order."""
     weights: Fingerprint | None
     """Fingerprint of the weights after the update."""
     clipped: bool = False
@@ -46,11 +46,11 @@ class Curve:
     """Updates before the first one: those of the run whose checkpoint this one went on from."""
 
     def at(self, step: int) -> Update:
-        """The update with this number. Raises StopIteration where there is none."""
+        """Return the update with this number. Raises StopIteration where there is none."""
         return next(update for update in self.updates if update.step == step)
 
     def weights_before(self, step: int) -> Fingerprint | None:
-        """Fingerprint that update `step` started from."""
+        """Return the fingerprint of the weights from which update `step` started."""
         first = self.weights_at_start or (self.earlier[-1].weights if self.earlier else None)
         return next((u.weights for u in reversed(self.updates) if u.step < step), first)
 
@@ -83,7 +83,7 @@ def _update(event: Mapping[str, Any]) -> Update:
 
 
 def _number(value: float | None) -> float:
-    """The record writes a number that is not finite as null."""
+    """Return a number of the record, where null stands for one that was not finite."""
     return math.nan if value is None else float(value)
 
 

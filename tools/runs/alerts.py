@@ -13,9 +13,9 @@ from tools.runs.wording import duration
 from training.record.history import Row
 
 OVERFITTING_EPOCHS = 3
-"""Validations since the lowest one, at least, all of them higher."""
+"""Smallest number of validations since the lowest one, all of them higher."""
 OVERFITTING_RISE = 1.05
-"""How far above the lowest one the last is, at least."""
+"""Smallest ratio of the last validation to the lowest one."""
 
 
 class Kind(StrEnum):

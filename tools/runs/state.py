@@ -1,4 +1,4 @@
-"""How a run is doing, by its record, its settings and by how long it has been silent."""
+"""The state of a run, by its record, its settings and the time for which it has been silent."""
 
 from __future__ import annotations
 

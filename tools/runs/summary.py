@@ -46,7 +46,7 @@ class RunSummary:
     figures: Mapping[str, float | None]
     """Value of each of `metrics` by its name: the last validation's, else the last update's."""
     unit: str | None
-    """What the run counts: `tokens` or `samples`; None: no update says so."""
+    """Unit that the run counts: `tokens` or `samples`; None: no update says so."""
     speed: float | None
     """Units per second of the last update of a run that is at work."""
     eta_seconds: float | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from training.record.schema import (
     number,
     text,
 )
+from training.tasks.metrics import Metric
 
 MAX_POINTS_PER_EPOCH = 100
 MAX_POINTS = 1000
@@ -85,13 +87,10 @@ class Report(History):
     @property
     def curve_keys(self) -> tuple[str, ...]:
         """Columns of the curve: the run's own metrics among them, and no other's."""
-        return (
-            "step", "epoch", "loss", *(metric.name for metric in self.metrics), "grad_norm", "learning_rate",
-            f"{self.unit or 'tokens'}_per_second", "forward_ms", "backward_ms", "skipped",
-        )  # fmt: skip
+        return _curve_keys(self.metrics, self.unit or "tokens")
 
     def _point(self, row: Row) -> Row:
-        return Row({key: row.get(key) for key in self.curve_keys})
+        return Row(zip(keys := self.curve_keys, map(row.get, keys), strict=True))
 
     def _estimate_and_fact(self) -> dict[str, dict[str, float | None]]:
         """Return what was expected, and what came true; None: not yet known."""
@@ -185,6 +184,14 @@ class Report(History):
             case "warning":
                 return {**own, "time": event["time"]} in self.warnings
         return False  # taken twice, the others change nothing
+
+
+@lru_cache
+def _curve_keys(metrics: tuple[Metric, ...], unit: str) -> tuple[str, ...]:
+    return (
+        "step", "epoch", "loss", *(metric.name for metric in metrics), "grad_norm", "learning_rate",
+        f"{unit}_per_second", "forward_ms", "backward_ms", "skipped",
+    )  # fmt: skip
 
 
 def _facts(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import RunView, Scene
+from tools.dashboard.frame import Frame, RunView
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.log_scale import in_decades
 from tools.runs.trace import Trace, curve_of
@@ -19,17 +19,17 @@ from tools.runs.wording import shortened
 
 TITLE = ("损失曲线", "loss curves")
 LONGEST_NAME = 28
-"""Columns."""
+"""Columns of a run's name."""
 MOST_ROWS = 6
-"""Of the legend of the runs; more make a second column."""
+"""Rows of the legend of the runs; more make a second column."""
 Line = tuple[str, str]
 """Colour, and style of the means."""
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
-    views = (scene.run, *scene.others)
-    histories = [(view, scene.history(view), pen.typeface.text(name_of(view, views))) for view in views]
+    views = (frame.run, *frame.others)
+    histories = [(view, frame.history(view), pen.typeface.text(name_of(view, views))) for view in views]
     if not any(history.updates for _, history, _ in histories):
         pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
         return
@@ -38,7 +38,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     lines = cycle((colour, style) for style in ("-", "-.", ":") for colour in pen.theme.others)
     for (view, history, name), line in zip(others, lines, strict=False):
         _other(axes, view, history, line, name)
-    along_steps(axes, scene, pen)
+    along_steps(axes, frame, pen)
     whole = [point for view in views for point in _points(view)]  # so all frames of an animation have the same axis
     low, high = (of((loss for _, loss in whole), default=0.0) for of in (min, max))
     if low > 0.0:
@@ -94,37 +94,37 @@ def _other(axes: Axes, view: RunView, history: Trace, line: Line, name: str) -> 
 
 
 def _means(history: Trace) -> list[tuple[int, float]]:
-    """Of the epochs that are over, and of the first: a mean of few updates beside theirs would look like a jump."""
+    """Return the means of the epochs that are over, or of the first: a mean of few updates would look like a jump."""
     known = [(epoch.step, epoch.loss, epoch.is_open) for epoch in history.epochs if epoch.loss is not None]
     over = [(step, loss) for step, loss, is_open in known if not is_open]
     return over or [(step, loss) for step, loss, _ in known]
 
 
 def _points(view: RunView) -> list[tuple[int, float]]:
-    """(update, loss) of all that is drawn of a run in the end."""
+    """Return (update, loss) of all that is drawn of a run in the end."""
     history = view.history
     updates = zip(*curve_of(history.updates, "loss"), strict=True)
     return [*updates, *_means(history), *validations(view, history.step)]
 
 
 def emptiest_corner(axes: Axes, points: Sequence[tuple[int, float]], columns: int, rows: int) -> str:
-    """The corner in which a legend of so many columns and rows covers the fewest points."""
+    """Return the corner in which a legend of so many columns and rows covers the fewest points."""
     width, height = 0.34 * columns, 0.05 + 0.085 * rows
     x, y = (axes.transScale + axes.transLimits).transform(points or [(0.0, 0.0)]).T
-    beside = {"right": x > 1.0 - width, "left": x < width}
+    sides = {"right": x > 1.0 - width, "left": x < width}
     above = {"upper": y > 1.0 - height, "lower": y < height}
-    covered = {f"{row} {side}": int((above[row] & beside[side]).sum()) for side in beside for row in above}
+    covered = {f"{row} {side}": int((above[row] & sides[side]).sum()) for side in sides for row in above}
     return min(covered, key=covered.__getitem__)
 
 
 def validations(view: RunView, until: int) -> list[tuple[int, float]]:
-    """(update, loss) of the measurements on the validation data so far."""
+    """Return (update, loss) of the measurements on the validation data so far."""
     found = view.summary.evaluations if view.summary is not None else ()
     return [(e.step, e.loss) for e in found if e.loss is not None and e.step <= until]
 
 
 def name_of(view: RunView, among: Sequence[RunView]) -> str:
-    """What the legend calls a run: its directory, and its attention where the runs differ in it."""
+    """Return what the legend calls a run: its directory, and its attention where the runs differ in it."""
     kinds = [one.summary.settings.get("model.attention") if one.summary is not None else None for one in among]
     kind = kinds[list(among).index(view)]
     name = shortened(view.name, LONGEST_NAME)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from tools.dashboard.drawing_style import LARGE, SMALL, Pen
-from tools.dashboard.frame import RunView, Scene
+from tools.dashboard.frame import Frame, RunView
 from tools.dashboard.theme import Theme
 from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
@@ -24,7 +24,7 @@ UNKNOWN = "-"
 LONGEST_LINE = 56
 """Columns of a line of small letters."""
 LONGEST_NAME = 11
-"""Columns of a device or a backend, beside its label."""
+"""Columns of a device or a backend, next to its label."""
 LONGEST_COUNT = 19
 NAMES = {"perplexity": ("困惑度", "PPL"), "accuracy": ("准确率", "acc")}
 """Names of metrics that have a Chinese one; others are shown by their label."""
@@ -35,24 +35,24 @@ _WIDTH, _HEIGHT = 3.05, 2.05
 """Inches of the panel among the six; alone it has larger letters."""
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(0.0, 1.0)
     axes.set_axis_off()
-    summary = scene.run.summary
+    summary = frame.run.summary
     size = _size(axes)
-    words: dict[str, Any] = {"color": scene_colour(scene, pen.theme), "fontsize": size * LARGE, **pen.bold}
-    axes.text(0.0, 0.955, scene_state(scene), va="center", **words)
+    words: dict[str, Any] = {"color": frame_colour(frame, pen.theme), "fontsize": size * LARGE, **pen.bold}
+    axes.text(0.0, 0.955, frame_state(frame), va="center", **words)
     small: dict[str, Any] = {"color": pen.theme.faint, "fontsize": size * SMALL, "va": "center"}
     if summary is None:
-        axes.text(0.0, 0.81, shortened(pen.typeface.text(str(scene.run.directory)), LONGEST_LINE), **small)
+        axes.text(0.0, 0.81, shortened(pen.typeface.text(str(frame.run.directory)), LONGEST_LINE), **small)
         return
-    if summary.reason and not scene.is_midway:
+    if summary.reason and not frame.is_midway:
         reason = pen.typeface.text(summary.reason.splitlines()[0])
         axes.text(0.0, 0.836, in_two_lines(reason, LONGEST_LINE), linespacing=1.1, **small)
-    _progress(axes, scene, summary, pen)
-    figures = rows(scene, summary)
+    _progress(axes, frame, summary, pen)
+    figures = rows(frame, summary)
     gap = min(0.098, 0.5 / (math.ceil(len(figures) / 2) - 1))
     for n, (name, value) in enumerate(figures):
         x, y = 0.52 * (n % 2), 0.60 - gap * (n // 2)
@@ -67,14 +67,14 @@ def _size(axes: Axes) -> float:
     return float(min(max(1.0, min(room.width / dpi / _WIDTH, room.height / dpi / _HEIGHT)), 2.0))
 
 
-def scene_state(scene: Scene) -> str:
+def frame_state(frame: Frame) -> str:
     """Return the run's state; in the midst of an animation, its position."""
-    return f"replay, step {scene.now:,}" if scene.is_midway else state_text(scene.run)
+    return f"replay, step {frame.now:,}" if frame.is_midway else state_text(frame.run)
 
 
-def scene_colour(scene: Scene, theme: Theme) -> str:
-    """Return the colour of `scene_state`."""
-    return theme.primary if scene.is_midway else state_colour(scene.run, theme)
+def frame_colour(frame: Frame, theme: Theme) -> str:
+    """Return the colour of `frame_state`."""
+    return theme.primary if frame.is_midway else state_colour(frame.run, theme)
 
 
 def state_text(view: RunView) -> str:
@@ -96,31 +96,31 @@ def state_colour(view: RunView, theme: Theme) -> str:
     return theme.good if state is State.FINISHED else theme.primary
 
 
-def _progress(axes: Axes, scene: Scene, summary: RunSummary, pen: Pen) -> None:
+def _progress(axes: Axes, frame: Frame, summary: RunSummary, pen: Pen) -> None:
     total = summary.total_steps
-    share = min(1.0, scene.now / total) if total else 0.0
+    share = min(1.0, frame.now / total) if total else 0.0
     axes.add_patch(Rectangle((0.0, 0.70), 1.0, 0.05, color=pen.theme.grid, lw=0))
-    colour = scene_colour(scene, pen.theme)
+    colour = frame_colour(frame, pen.theme)
     axes.add_patch(Rectangle((0.0, 0.70), share, 0.05, color=colour, lw=0))
     if pen.theme.glow:
         for wide, alpha in ((0.012, 0.22), (0.026, 0.10)):
             axes.add_patch(Rectangle((0.0, 0.70 - wide), share, 0.05 + 2 * wide, color=colour, lw=0, alpha=alpha))
 
 
-def rows(scene: Scene, summary: RunSummary) -> list[tuple[tuple[str, str], str]]:
+def rows(frame: Frame, summary: RunSummary) -> list[tuple[tuple[str, str], str]]:
     """Return ((Chinese, English), value) pairs: every figure is the record's, at the update that is shown.
 
     A figure that the task does not have has no row.
     """
-    history = scene.history(scene.run)
+    history = frame.history(frame.run)
     latest = history.latest
     loss = latest.loss
-    is_over = summary.ended_at is not None and not scene.is_midway
+    is_over = summary.ended_at is not None and not frame.is_midway
     peak = history.peak_memory_bytes
     memory = {"resident": ("内存峰值", "RAM"), "cuda_tensors": ("显存峰值", "GPU mem")}
     return [
         (("轮", "epoch"), _of(latest.epoch, history.facts.get("num_epochs"))),
-        (("步", "step"), _of(scene.now, summary.total_steps)),
+        (("步", "step"), _of(frame.now, summary.total_steps)),
         (("损失", "loss"), figure(loss) if loss is not None else "nan" if latest else UNKNOWN),
         *((_name(metric), _metric(metric, history)) for metric in history.metrics[:MOST_METRICS]),
         (UNITS[history.unit or "tokens"], _rate(history)),
