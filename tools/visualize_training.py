@@ -33,7 +33,7 @@ from training.errors import UserError
 from training.record.reporter import LOG_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
-    from tools.dashboard.drawing_style import Pen
+    from tools.dashboard.panels.drawing_style import Pen
     from tools.dashboard.reader import Reader
 
 MODES = ("realtime", "offline")
@@ -121,15 +121,15 @@ def run(arguments: list[str]) -> int:
     one_of("--mode", args.mode, "mode", MODES)
     refresh = number_between("--refresh", args.refresh, 0.1, 3600.0, "seconds")
     dpi = number_between("--dpi", args.dpi, 50.0, 600.0, "dots an inch") if args.dpi is not None else None
-    from tools.dashboard.theme import theme_named
+    from tools.dashboard.panels.theme import theme_named
 
     theme = theme_named(args.theme)
     _check_directories(args)
     _check_output(args)
 
     # Imported here, so that --help and a misspelt flag do not wait.
-    from tools.dashboard.drawing_style import Pen
     from tools.dashboard.layout import panel_named
+    from tools.dashboard.panels.drawing_style import Pen
     from tools.dashboard.reader import Reader
     from tools.figures.typeface import Typeface
 

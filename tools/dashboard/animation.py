@@ -13,9 +13,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame
 from tools.dashboard.layout import compose, new_figure
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.reader import FIRST_AZIMUTH
 from tools.figures.output_file import write_atomically
 from training.errors import UserError

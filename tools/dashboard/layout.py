@@ -16,9 +16,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from tools.command_line import one_of
-from tools.dashboard.drawing_style import LARGE, SMALL, Pen
-from tools.dashboard.frame import Frame
 from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
+from tools.dashboard.panels.drawing_style import LARGE, SMALL, Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.status import frame_colour, frame_state
 from tools.runs.wording import shortened
 

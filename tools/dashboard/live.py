@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.status import state_text
 from tools.dashboard.picture import save
 from tools.dashboard.reader import Reader

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame
 from tools.dashboard.layout import compose, new_figure
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.figures.output_file import write_atomically
 
 

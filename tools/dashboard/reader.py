@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.dashboard.frame import Frame, RunView
+from tools.dashboard.panels.frame import Frame, RunView
 from tools.landscape.surface import Surface, read_surface
 from tools.runs.summary import WatchedRun
 from tools.runs.trace import Trace

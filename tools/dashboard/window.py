@@ -14,9 +14,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from tools.dashboard.drawing_style import Pen
 from tools.dashboard.layout import HEIGHT, WIDTH, compose
 from tools.dashboard.live import DRAWING, fingerprint, rest_after
+from tools.dashboard.panels.drawing_style import Pen
 from tools.dashboard.reader import Reader
 from tools.dashboard.toolkit import toolkit_here
 

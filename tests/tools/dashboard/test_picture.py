@@ -21,15 +21,15 @@ from matplotlib.transforms import Bbox
 
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame
 from tools.dashboard.layout import BACKGROUND, PANELS, compose, new_figure
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.learning_rate import scientific
 from tools.dashboard.panels.loss import emptiest_corner
 from tools.dashboard.panels.status import rows
 from tools.dashboard.panels.terrain import Heights, now_text, path_of
+from tools.dashboard.panels.theme import THEMES
 from tools.dashboard.reader import Reader
-from tools.dashboard.theme import THEMES
 from tools.figures.log_scale import in_decades
 from tools.figures.typeface import Typeface
 from tools.landscape.surface import surface_path, write_surface

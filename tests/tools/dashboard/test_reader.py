@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.recorded_runs import RecordedRun
-from tools.dashboard.frame import RunView
+from tools.dashboard.panels.frame import RunView
+from tools.dashboard.panels.learning_rate import warm_restarts
 from tools.dashboard.reader import FollowedRun
-from tools.dashboard.restarts import warm_restarts
 from tools.runs.state import State
 from training.loop.schedules import learning_rate_at
 from training.record.history import EpochMean

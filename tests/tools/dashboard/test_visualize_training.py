@@ -21,10 +21,10 @@ from tests.conftest import ROOT, Train
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
 from tools.dashboard import animation, toolkit
-from tools.dashboard.drawing_style import Pen
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.theme import THEMES
 from tools.dashboard.picture import draw
 from tools.dashboard.reader import Reader
-from tools.dashboard.theme import THEMES
 from tools.figures.typeface import Typeface
 from tools.landscape.surface import surface_path, write_surface
 from tools.visualize_training import run as command

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
-from tools.dashboard.frame import RunView
+from tools.dashboard.panels.frame import RunView
 from tools.dashboard.reader import FollowedRun, Reader
 from tools.landscape.surface import read_surface, surface_path, write_surface
 from tools.runs.alerts import Kind

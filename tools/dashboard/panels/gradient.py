@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.log_scale import in_decades
 from tools.runs.trace import Trace, curve_of

@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from mpl_toolkits.mplot3d import Axes3D
 
-from tools.dashboard.drawing_style import SMALL, Pen
-from tools.dashboard.frame import Frame
+from tools.dashboard.panels.drawing_style import SMALL, Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.terrain import (
     Heights,
     Path,

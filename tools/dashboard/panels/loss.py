@@ -10,8 +10,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame, RunView
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame, RunView
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.log_scale import in_decades
 from tools.runs.trace import Trace, curve_of

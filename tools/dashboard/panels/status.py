@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from tools.dashboard.drawing_style import LARGE, SMALL, Pen
-from tools.dashboard.frame import Frame, RunView
-from tools.dashboard.theme import Theme
+from tools.dashboard.panels.drawing_style import LARGE, SMALL, Pen
+from tools.dashboard.panels.frame import Frame, RunView
+from tools.dashboard.panels.theme import Theme
 from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
 from tools.runs.trace import Trace

@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 
 
 def along_steps(axes: Axes, frame: Frame, pen: Pen) -> None:

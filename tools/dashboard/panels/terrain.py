@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Frame
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.landscape.surface import Surface
 from tools.runs.wording import figure
 from training.machine.units import as_duration

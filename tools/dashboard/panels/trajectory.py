@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from tools.dashboard.drawing_style import SMALL, Pen
-from tools.dashboard.frame import Frame
+from tools.dashboard.panels.drawing_style import SMALL, Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.terrain import Heights, Path, axis_names, is_drawable, path_of
 from tools.landscape.surface import Surface
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.legend import Legend
 
-from tools.dashboard.theme import Theme
+from tools.dashboard.panels.theme import Theme
 from tools.figures.typeface import Typeface
 
 SMALL, NORMAL, LARGE = 7.5, 8.5, 10.5
