@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from training import TrainingConfig
+from training.checkpoints.checkpoint import Checkpoint
 from training.checkpoints.resume import refuse_another_run
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run, with_names
 from training.errors import CheckpointError, ConfigError
@@ -58,14 +59,19 @@ def test_a_checkpoint_of_before_there_were_names_is_of_the_same_run() -> None:
     now = TrainingConfig()
     config = now.to_dict()
     del config["task"], config["model"]["model"]
-    payload = {"kind": "checkpoint", "num_samples": 3, "data_fingerprint": "f", "config": config}
-    refuse_another_run(Path("c"), payload, now, 3, "f")
+    loop = {"batch": 1, "epoch_loss": [0.0, 0], "best": None, "epochs_without_gain": 0, "skipped_in_a_row": 0}
+    payload = {
+        "kind": "checkpoint", "step": 1, "total_steps": 3, "config": config, "engine": {}, "loop": loop,
+        "num_samples": 3, "data_fingerprint": "f",
+    }  # fmt: skip
+    checkpoint = Checkpoint.from_payload(Path("c"), payload)
+    refuse_another_run(Path("c"), checkpoint, now, 3, "f")
     for changed, told in (
         (now.model_copy(update={"task": "other"}), "the run's task was 'hlbd' and is 'other' now"),
         (TrainingConfig.from_dict({"model": {"model": "other"}}), "model was 'apt' in the run and is 'other' now"),
     ):
         with pytest.raises(CheckpointError, match=told):
-            refuse_another_run(Path("c"), payload, changed, 3, "f")
+            refuse_another_run(Path("c"), checkpoint, changed, 3, "f")
 
 
 def test_a_run_of_before_there_were_names_is_of_hlbd_and_apt() -> None:

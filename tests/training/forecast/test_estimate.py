@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.models.apt.activations import BatchShape
 
 from training.backends.placement import Placement, placement_of
 from training.backends.prepare import config_class
@@ -24,7 +23,6 @@ from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
 from training.models.apt.cost import APTCost
 from training.models.cost import BatchShape
-from training.settings.layers import flatten, nest
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import flatten, nest
 
