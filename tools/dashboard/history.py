@@ -177,7 +177,7 @@ def _clean(event: Event) -> Event:
         "step": event["step"],
         "loss": number(event.get("loss")),
         "accuracy": number(event.get("accuracy")),
-        "loss_tokens": max(1, integer(event.get("loss_tokens")) or 1),
+        "loss_tokens": max(1, integer(event.get("loss_tokens", event.get("loss_weight"))) or 1),
         "tokens": integer(event.get("tokens")) or 0,
     }
 

@@ -93,8 +93,9 @@ EVENTS: Mapping[str, EventSchema] = {
     "step": EventSchema({"step": is_count}, {
         "epoch": _none_or(is_count), "batch": _none_or(is_count), "loss": is_measured, "grad_norm": is_measured,
         "learning_rate": is_measured, "tokens": _none_or(is_count), "samples": _none_or(is_count),
-        "loss_tokens": is_measured, "tokens_per_second": is_measured, "samples_per_second": is_measured,
-        "forward_ms": is_measured, "backward_ms": is_measured, "clipped": is_flag, "skipped": is_flag,
+        "loss_tokens": is_measured, "loss_weight": is_measured, "tokens_per_second": is_measured,
+        "samples_per_second": is_measured, "forward_ms": is_measured, "backward_ms": is_measured, "clipped": is_flag,
+        "skipped": is_flag,
         "batch_hash": _none_or(is_text), "weights_fingerprint": _none_or(_list_of(is_measured)), "nonfinite": is_texts,
     }),
     "eval": EventSchema(
@@ -156,6 +157,11 @@ def _none(word: str) -> None:
 def number(value: object) -> float | None:
     """Return a finite number as a float, or None for anything else."""
     return float(value) if is_number(value) else None  # type: ignore[arg-type]
+
+
+def loss_weight(event: Mapping[str, Any]) -> object:
+    """Return what the loss of an update was divided by: tokens with a loss, `loss_weight` where there are no tokens."""
+    return event.get("loss_tokens", event.get("loss_weight", 1))
 
 
 def integer(value: object) -> int | None:
