@@ -7,11 +7,11 @@ form neither torch nor NumPy is imported.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from training.backends.placement import Placement, placement_of
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 from training.forecast.memory import DeviceKind, RankMemory, checkpoint_bytes, rank_memory
 from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
@@ -77,21 +77,27 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
     run = config.run.model_copy(update={"precision": guess_precision(config, device)})
     config = config.model_copy(update={"run": run})
     cost: ModelCost | None = None
-    if data is None and not reason:
+    unknown: Iterable[str] = ()
+    if not reason and (data is None or not family.has_closed_form):
         from training.forecast.measured_cost import cost_of, preview_of
 
         prepared = task.prepare(config)
-        data, config, cost = preview_of(prepared), prepared.config, cost_of(prepared)
+        data, config = preview_of(prepared), prepared.config
+        try:
+            cost = cost_of(prepared)
+        except ConfigError as error:
+            unknown = [str(error)]
     else:
         vocabulary = data.vocabulary if data is not None else None
         config = config.model_copy(update={"model": family.completed(config.model, vocabulary)})
         cost = family.cost(config.model, vocabulary)
+        unknown = family.open_sizes(config.model)
     if data is None:
         yield f"data: {reason}"
     else:
         yield from _data_lines(config, data)
     if cost is None:
-        yield from family.open_sizes(config.model)
+        yield from unknown
         return
     yield f"parameters: {count(cost):,}"
     batch = largest_batch(config, placement, data)

@@ -121,12 +121,13 @@ def estimate(config: TrainingConfig) -> Estimate:
     trainer, measured = rehearsal.calibrate()
     other_load = load.share()
 
-    run, cost = config.run, cost_of(prepared)
+    run, cost = config.run, cost_of(prepared, may_compute=True)
     # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
     stand_in = Mix(trainer.plan, weights, run.batch_size, ranks=1)
     tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
     pace = fit_pace([work_of(cost, shapes) for shapes in tried], measured.seconds)
-    first = [work_of(cost, stand_in.shapes(0, step)) for step in range(len(measured.warmup))]
+    warmup = range(len(measured.warmup))
+    first = [work_of(cost, stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch))) for step in warmup]
     plan = BatchPlan(lengths, run.samples_per_update, run.seed, config.data.length_window)
     steps = plan.steps_per_epoch
     total = min(run.epochs * steps, run.max_steps or run.epochs * steps)

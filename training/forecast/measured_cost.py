@@ -8,6 +8,7 @@ of any size is measured on any machine. What PyTorch's kernels take for themselv
 from __future__ import annotations
 
 import contextlib
+import random
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -36,16 +37,19 @@ class MeasuredCost:
         family: switches gradient checkpointing on and sorts the parameters.
         samples: dataset from which batches are made.
         longest: numbers of the samples, longest first.
+        fake: whether tensors are fake; real ones take the memory that they are counted for.
 
     Raises:
         ConfigError: the network does not run on fake tensors, because its own code looks at values.
     """
 
-    def __init__(self, objective: Objective, family: ModelFamily, samples: Any, longest: Sequence[int]) -> None:
-        self._objective, self._family = objective, family
+    def __init__(
+        self, objective: Objective, family: ModelFamily, samples: Any, longest: Sequence[int], fake: bool = True
+    ) -> None:
+        self._objective, self._family, self._fake = objective, family, fake
         self._samples, self._longest = samples, longest
         self._measure = lru_cache(maxsize=64)(self._run)
-        with _fake() as mode, _explained():
+        with self._tensors() as mode:
             model = self._build(mode, checkpointing=False)
             names = {id(parameter): name for name, parameter in model.named_parameters()}
             self.shapes: Mapping[str, Shape] = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -62,22 +66,38 @@ class MeasuredCost:
         operations, size = self._operations
         return operations * batch.padded_tokens / size if operations else float(batch.samples)
 
-    def _build(self, mode: FakeTensorMode, checkpointing: bool) -> nn.Module:
-        with mode:
+    @contextlib.contextmanager
+    def _tensors(self) -> Iterator[FakeTensorMode | None]:
+        """Yield the mode in which tensors are made; None: they are real. Nothing is drawn from the caller's generators.
+
+        Raises:
+            ConfigError: the network does not run on fake tensors.
+        """
+        with _own_draws():
+            if not self._fake:
+                yield None
+                return
+            with _explained():
+                yield FakeTensorMode(allow_non_fake_inputs=True)
+
+    def _build(self, mode: FakeTensorMode | None, checkpointing: bool) -> nn.Module:
+        with mode or contextlib.nullcontext():
             model = self._objective.build_model()
         if checkpointing:
             self._family.recompute_activations(model)
         return model.train()
 
-    def _batch(self, mode: FakeTensorMode, count: int) -> Batch:
+    def _batch(self, mode: FakeTensorMode | None, count: int) -> Batch:
         chosen = [self._longest[n % len(self._longest)] for n in range(count)]
         batch = self._objective.collate([self._samples[int(number)] for number in chosen])
+        if mode is None:
+            return batch
         tensors = tree_map_only(Tensor, mode.from_tensor, batch.tensors)
         return Batch(tensors, batch.weight, batch.tokens, batch.num_samples)
 
     def _run(self, count: int, half: bool, checkpointing: bool) -> int:
         """Return the largest sum of storages of a forward and backward pass, apart from weights and their gradients."""
-        with _fake() as mode, _explained():
+        with self._tensors() as mode:
             model = self._build(mode, checkpointing)
             batch = self._batch(mode, count)
             for parameter in model.parameters():
@@ -85,7 +105,7 @@ class MeasuredCost:
                     parameter.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]
             counter = _StorageCounter([*model.parameters(), *model.buffers()])
             autocast = torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext()
-            with mode, counter:
+            with mode or contextlib.nullcontext(), counter:
                 for tensor in batch.tensors.values():
                     counter.count(tensor)
                 with autocast:
@@ -95,10 +115,10 @@ class MeasuredCost:
 
     def _measured_operations(self) -> tuple[float, int]:
         """Return (operations of a forward pass over one sample, its padded size)."""
-        with _fake() as mode, _explained():
+        with self._tensors() as mode:
             model, batch = self._build(mode, checkpointing=False), self._batch(mode, 1)
             counter = FlopCounterMode(display=False)
-            with mode, counter, torch.no_grad():
+            with mode or contextlib.nullcontext(), counter, torch.no_grad():
                 self._objective.loss(model, batch)
             return float(counter.get_total_flops()), max(1, batch.tokens)
 
@@ -115,16 +135,26 @@ def preview_of(prepared: Prepared) -> DataPreview:
     )
 
 
-def cost_of(prepared: Prepared) -> ModelCost:
+def cost_of(prepared: Prepared, may_compute: bool = False) -> ModelCost:
     """Return the cost of a task's network: in closed form where its family has one, else measured.
 
+    Args:
+        prepared: objective, data and model family.
+        may_compute: measure on real tensors where the network does not run on fake ones.
+
     Raises:
-        ConfigError: the network does not run on fake tensors.
+        ConfigError: the network does not run on fake tensors, and may not compute.
     """
     cost = prepared.family.cost(prepared.config.model, prepared.vocabulary)
     if cost is not None:
         return cost
-    return MeasuredCost(prepared.objective, prepared.family, prepared.train, _longest(prepared))
+    parts = prepared.objective, prepared.family, prepared.train, _longest(prepared)
+    try:
+        return MeasuredCost(*parts)
+    except ConfigError:
+        if not may_compute:
+            raise
+        return MeasuredCost(*parts, fake=False)
 
 
 def _longest(prepared: Prepared) -> list[int]:
@@ -139,10 +169,15 @@ def _drop_gradient(parameter: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _fake() -> Iterator[FakeTensorMode]:
+def _own_draws() -> Iterator[None]:
     """Draw nothing from the caller's random generators meanwhile."""
-    with torch.random.fork_rng(devices=[]):
-        yield FakeTensorMode(allow_non_fake_inputs=True)
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextlib.contextmanager

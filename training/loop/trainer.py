@@ -458,9 +458,9 @@ def named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:
 
 
 def _throughput(result: UpdateResult, batch: GlobalBatch, seconds: float) -> dict[str, Any]:
-    """Figures of an update's size and speed: in tokens where there are any, else in samples."""
+    """Return an update's size, speed and weight of the loss: in tokens where there are any, else in samples."""
     if result.tokens:
         rate = round(result.tokens / seconds, 1)
         return {"tokens": result.tokens, "loss_tokens": result.weight, "tokens_per_second": rate}
     rate = round(batch.num_samples / seconds, 1)
-    return {"samples": batch.num_samples, "loss_tokens": result.weight, "samples_per_second": rate}
+    return {"samples": batch.num_samples, "loss_weight": result.weight, "samples_per_second": rate}

@@ -167,17 +167,20 @@ class BaseFamily:
 
     def recompute_activations(self, model: nn.Module) -> None:
         """See `ModelFamily.recompute_activations`: by transformers' method or by an attribute of that name."""
-        if hasattr(model, "gradient_checkpointing_enable"):
-            # Reentrant checkpointing loses gradients where no input needs one, and the random state with it.
-            enable: Any = model.gradient_checkpointing_enable
-            enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        elif hasattr(model, "gradient_checkpointing"):
-            setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
-        else:
+        for method in ("activation_checkpointing", "gradient_checkpointing"):  # transformers' new name, and the old
+            if (enable := getattr(model, f"{method}_enable", None)) is not None:
+                try:
+                    # Reentrant checkpointing loses gradients where no input needs one, and the random state with it.
+                    enable(**{f"{method}_kwargs": {"use_reentrant": False}})
+                except ValueError as error:
+                    raise ConfigError(f"gradient_checkpointing: {error} Turn it off") from error
+                return
+        if not hasattr(model, "gradient_checkpointing"):
             raise ConfigError(
                 f"gradient_checkpointing: {type(model).__name__} has neither gradient_checkpointing_enable() nor an "
                 "attribute gradient_checkpointing; turn it off"
             )
+        setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
 
     def save(
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from training.record.log import counted
-from training.record.schema import Event, declared_metrics, is_number
+from training.record.schema import Event, declared_metrics, is_number, loss_weight, number
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class EpochMean(NamedTuple):
 
 
 class EpochSums:
-    """Sums over an epoch's updates, weighted by `loss_tokens`.
+    """Sums over an epoch's updates, weighted by what the loss was divided by.
 
     Args:
         epoch: number from 1.
@@ -91,7 +91,7 @@ class EpochSums:
         loss = event.get("loss")
         if loss is None:
             return
-        weight = event.get("loss_tokens", 1) or 0
+        weight = number(loss_weight(event)) or 0.0
         self._loss.add(loss, weight)
         for name, figures in self._figures.items():
             if is_number(value := event.get(name)):  # any task's figure: the schema does not know its type

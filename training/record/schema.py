@@ -105,7 +105,8 @@ EVENTS: Mapping[str, EventSchema] = {
     "step": EventSchema({"step": is_count}, {
         "epoch": is_count_or_none, "batch": is_count_or_none, "loss": is_measured, "grad_norm": is_measured,
         "learning_rate": is_measured, "tokens": is_count_or_none, "samples": is_count_or_none,
-        "loss_tokens": is_measured, "tokens_per_second": is_measured, "samples_per_second": is_measured,
+        "loss_tokens": is_measured, "loss_weight": is_measured,
+        "tokens_per_second": is_measured, "samples_per_second": is_measured,
         "forward_ms": is_measured, "backward_ms": is_measured, "clipped": is_flag, "skipped": is_flag,
         "batch_hash": is_text_or_none, "weights_fingerprint": _none_or(_list_of(is_measured)), "nonfinite": is_texts,
     }),
@@ -172,6 +173,11 @@ def _none(word: str) -> None:
 def number(value: object) -> float | None:
     """Return a finite number as a float, or None for anything else."""
     return float(value) if is_number(value) else None
+
+
+def loss_weight(event: Mapping[str, Any]) -> object:
+    """Return what the loss of an update was divided by: tokens with a loss, `loss_weight` where there are no tokens."""
+    return event.get("loss_tokens", event.get("loss_weight", 1))
 
 
 def integer(value: object) -> int | None:

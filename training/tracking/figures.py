@@ -21,10 +21,10 @@ from training.tasks.metrics import LANGUAGE_METRICS, Metric
 from training.tracking.tracker import Held, Point, RunStart
 
 _UPDATE = (
-    "grad_norm", "learning_rate", "tokens", "samples", "loss_tokens", "tokens_per_second", "samples_per_second",
-    "forward_ms", "backward_ms", "epoch", "clipped", "skipped",
+    "grad_norm", "learning_rate", "tokens", "samples", "loss_tokens", "loss_weight", "tokens_per_second",
+    "samples_per_second", "forward_ms", "backward_ms", "epoch", "clipped", "skipped",
 )  # fmt: skip
-TRAIN = ("loss", "accuracy", *(key for key in _UPDATE if not key.startswith("samples")))
+TRAIN = ("loss", "accuracy", *(key for key in _UPDATE if not key.startswith(("samples", "loss_weight"))))
 """Keys of a language model's update that trackers are given, without what follows from the loss."""
 EVAL = ("loss", "accuracy", "epoch")
 """The same of an evaluation."""
