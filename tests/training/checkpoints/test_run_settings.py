@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from training import TrainingConfig
-from training.checkpoints.checkpoint import Checkpoint, DataIdentity, Origin
+from training.checkpoints.checkpoint import Checkpoint
 from training.checkpoints.resume import refuse_another_run
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run, with_names
 from training.errors import CheckpointError, ConfigError
@@ -59,16 +59,12 @@ def test_a_checkpoint_of_before_there_were_names_is_of_the_same_run() -> None:
     now = TrainingConfig()
     config = now.to_dict()
     del config["task"], config["model"]["model"]
-    checkpoint = Checkpoint(
-        step=1,
-        total_steps=1,
-        config=config,
-        engine={},
-        loop={},
-        artefacts={},
-        data=DataIdentity(3, "f"),
-        origin=Origin(),
-    )
+    loop = {"batch": 1, "epoch_loss": [0.0, 0], "best": None, "epochs_without_gain": 0, "skipped_in_a_row": 0}
+    payload = {
+        "kind": "checkpoint", "step": 1, "total_steps": 3, "config": config, "engine": {}, "loop": loop,
+        "num_samples": 3, "data_fingerprint": "f",
+    }  # fmt: skip
+    checkpoint = Checkpoint.from_payload(Path("c"), payload)
     refuse_another_run(Path("c"), checkpoint, now, 3, "f")
     for changed, told in (
         (now.model_copy(update={"task": "other"}), "the run's task was 'hlbd' and is 'other' now"),

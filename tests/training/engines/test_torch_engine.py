@@ -20,6 +20,7 @@ from training.engines.torch_engine import TorchEngine
 from training.errors import ConfigError
 from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
+from training.models.apt.family import APTFamily
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
 from training.tasks.objective import Batch, LossFunction, LossSum
@@ -36,7 +37,7 @@ TASK = language_modeling(MODEL)
 def make_engine(**optimizer: object) -> TorchEngine:
     torch.manual_seed(0)
     config = TrainingConfig.from_dict({"optimizer": {"learning_rate": 0.01, "weight_decay": 0.0, **optimizer}})
-    return TorchEngine(TASK.build_model(), config, ALONE)
+    return TorchEngine(TASK.build_model(), config, ALONE, APTFamily())
 
 
 def batches(*sizes: int) -> list[Batch]:
@@ -160,7 +161,7 @@ def test_evaluation_neither_trains_nor_depends_on_how_it_is_cut() -> None:
 def test_bf16_stays_close_to_fp32_and_keeps_fp32_weights() -> None:
     torch.manual_seed(0)
     config = TrainingConfig.from_dict({"run": {"precision": "bf16"}})
-    low = TorchEngine(TASK.build_model(), config, ALONE)
+    low = TorchEngine(TASK.build_model(), config, ALONE, APTFamily())
     result, exact = update(low, batches(12), TASK.loss), update(make_engine(), batches(12), TASK.loss)
     assert result.loss == pytest.approx(exact.loss, rel=0.02)
     assert {p.dtype for p in low.model().parameters()} == {torch.float32}

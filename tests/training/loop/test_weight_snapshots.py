@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.loop.weight_snapshots import (
     LARGEST_BY_DEFAULT,
+    WeightSnapshots,
     snapshot_bytes,
     snapshot_files,
     snapshot_limit,
@@ -52,8 +54,10 @@ def settings(run_dir: Path, snapshots: int | None, epochs: int = 3, save_steps: 
     })  # fmt: skip
 
 
-def train(config: TrainingConfig, **arguments: Any) -> Trainer:
-    trainer = Trainer(config, ROWS, objective=TASK, device=None if "ranks" in arguments else "cpu", **arguments)
+def train(config: TrainingConfig, callbacks: Sequence[Callback] = (), **arguments: Any) -> Trainer:
+    device = None if "ranks" in arguments else "cpu"
+    hooks = [WeightSnapshots(), *callbacks]
+    trainer = Trainer(config, ROWS, objective=TASK, device=device, callbacks=hooks, **arguments)
     trainer.train()
     return trainer
 
