@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
+from training.storage.run_files import RunFile
 from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
 from training.tracking.wandb_log import is_whole, last_step
 from training.tracking.wandb_login import import_wandb
+
+RUN_FILES = (RunFile("wandb"),)  # the name is W&B's own
 
 SECONDS_TO_UPLOAD = 8
 """At the end; W&B keeps what it has not sent by then for `wandb sync`."""

@@ -24,7 +24,7 @@ from tools.runs.summary import WatchedRun
 from tools.runs.state import State
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
 from training.record.follower import ProgressFollower
-from training.checkpoints.run_directory import LANDSCAPE_NAME
+from tools.landscape.surface import LANDSCAPE_NAME
 
 START = 1000.0
 NO_DISK_TAKES_IT = "x" * 300
