@@ -13,6 +13,8 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.errors import DataError
 from training.models.protocol import ModelFamily
 from training.settings.tree import TaskOptions, TrainingConfig
+from training.tasks.card import CardFacts, TaskCard
+from training.tasks.hlbd.card import hlbd_card
 from training.tasks.hlbd.files import Corpus, Sample, find_dataset, load_corpus, split_corpus
 from training.tasks.hlbd.options import HLBDOptions
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
@@ -74,6 +76,10 @@ class HLBDTask(BaseTask):
             f"({time.perf_counter() - started:.1f} s):"
         )
         return Conclusion({"recitation": figures}, [headline, *table(answered)])
+
+    def card(self, facts: CardFacts) -> TaskCard:
+        """See `Task.card`: what the verifier found, else what the model recites."""
+        return hlbd_card(facts)
 
 
 def tokenizer_of(corpus: Corpus) -> DynamicTagTokenizer:
