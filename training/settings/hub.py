@@ -14,7 +14,7 @@ _PART = re.compile(rf"(?=[A-Za-z0-9_])[A-Za-z0-9_.-]{{1,{MAX_NAME}}}(?<=[A-Za-z0
 
 
 def fault_of_repo(name: str) -> str | None:
-    """What the Hub would refuse in a repository's name, or None.
+    """Return what the Hub would refuse in a repository's name; None: nothing.
 
     The rules are those of `huggingface_hub.utils.validate_repo_id`; they are written out here, so that a misspelt name
     is refused without that library. A test holds the two against each other.
@@ -35,7 +35,7 @@ def fault_of_repo(name: str) -> str | None:
 
 
 class HubConfig(Section):
-    """Where the finished model is published. None of these settings changes the curve."""
+    """Repository to which the finished model is pushed. None of these settings changes the curve."""
 
     push_to_hub: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Which trackers follow a run, and where they write. No tracker's package is imported here.
+"""Settings of the trackers that follow a run. No tracker's package is imported here.
 
 None of these settings decides the curve, so none of them enters its hash.
 """
@@ -22,7 +22,7 @@ _MLFLOW_SCHEMES = ("http", "https", "databricks", "azureml", *_DATABASES)
 
 
 class TrackConfig(Section):
-    """Who else is told of the run. Nothing here changes the curve."""
+    """Trackers that follow the run. Nothing here changes the curve."""
 
     track: tuple[TrackerName, ...] = Field(
         (),
@@ -47,7 +47,7 @@ class TrackConfig(Section):
         None,
         min_length=1,
         description="MLflow: a server (http://…), a database (sqlite:///…), an Azure ML workspace (azureml://…, or the "
-        "word azureml for that of config.json). None: MLFLOW_TRACKING_URI, else the SQLite file mlflow.db beside "
+        "word azureml for that of config.json). None: MLFLOW_TRACKING_URI, else the SQLite file mlflow.db next to "
         "run_dir, without a server.",
     )
     mlflow_experiment: str | None = Field(
@@ -73,14 +73,14 @@ class TrackConfig(Section):
         return value
 
     def fault(self) -> str | None:
-        """What is wrong with an address, in one line that does not show it: it may hold a password. None: nothing."""
-        if self.mlflow_tracking_uri is None or (told := fault_of_store(self.mlflow_tracking_uri)) is None:
+        """Return what is wrong with an address, without the address, which may hold a password; None: nothing."""
+        if self.mlflow_tracking_uri is None or (fault := fault_of_store(self.mlflow_tracking_uri)) is None:
             return None
-        return f"--mlflow-tracking-uri: {told}"
+        return f"--mlflow-tracking-uri: {fault}"
 
 
 def fault_of_store(uri: str) -> str | None:
-    """What is wrong with an MLflow tracking URI, and what to give instead; None: nothing that can be seen offline.
+    """Return what is wrong with an MLflow tracking URI, and what to give instead; None: nothing that shows offline.
 
     A password or a token is refused: the resolved config is written into the run directory.
     """
