@@ -32,7 +32,7 @@ from benchmarks.workload import MINIATURE_MODEL, as_flags, parse
 from training import TrainingConfig
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
-from training.machine.other_load import OtherLoad
+from training.machine.usage import OtherLoad
 from training.record.reporter import read_report
 from training.settings.yaml_files import flatten, nest
 

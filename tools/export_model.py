@@ -1,4 +1,4 @@
-"""Export a trained model: the Hugging Face form with a model card, ONNX, or straight to the Hub.
+"""Export a trained model: its directory with a model card, ONNX, or straight to the Hub.
 
     python tools/export_model.py runs/default --output my_model
     python tools/export_model.py runs/default --push-to-hub OWNER/NAME --private
@@ -28,9 +28,8 @@ from training.settings.hub import fault_of_repo
 
 FORMATS = ("huggingface", "onnx")
 WHY_NOT_GGUF = (
-    "--format gguf: there is no such export. GGUF files are read by llama.cpp, which builds the networks that it knows "
-    "by name; APT is not one of them (each head computes a temperature and a gate at every token), and neither is its "
-    "tokenizer. Use --format huggingface or onnx"
+    "--format gguf: there is no such export. GGUF files are read by llama.cpp, which builds only the networks and "
+    "tokenizers that it knows by name (docs/EXPORT.md). Use --format huggingface or onnx"
 )
 
 
@@ -43,7 +42,8 @@ def _parser() -> CommandLine:
     add(
         "--format",
         default="huggingface",
-        help="huggingface: safetensors, tokenizer, code, card; onnx: also onnx/model.onnx (default: %(default)s)",
+        help="huggingface: weights, settings and card, for transformers where the model family has a form for it; "
+        "onnx: also onnx/model.onnx (default: %(default)s)",
     )
     add(
         "--verification",
@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
 
 def _naming_the_flag(repo: str, step: Callable[[], str]) -> str:
     """Do one step of publishing; if it fails, name the flag in the error."""
-    from training.publish.hub_refusals import HubError
+    from training.publish.hub import HubError
 
     try:
         return step()
@@ -120,8 +120,7 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
 
 def _refuse_foreign_directory(path: Path, overwrite: bool) -> None:
     """Refuse a path with anything in it, except a model that the user wants replaced: the export replaces it whole."""
-    from apt_model.errors import ModelError
-    from apt_model.portable import load_portable
+    from training.checkpoints.finished_model import load_model_directory
 
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise UserError(f"--output {path}: this is not a directory; choose another")
@@ -130,8 +129,8 @@ def _refuse_foreign_directory(path: Path, overwrite: bool) -> None:
     if not path.exists() or not any(path.iterdir()):
         return
     try:
-        load_portable(path)
-    except ModelError as error:
+        load_model_directory(path)
+    except UserError as error:
         message = f"--output {path}: there are other files in it, and the export would replace them; choose another"
         raise UserError(message) from error
     if not overwrite:

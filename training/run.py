@@ -13,12 +13,12 @@ from dataclasses import replace
 from training.backends.protocol import RunRequest, RunResult
 from training.checkpoints.checkpoint import load_checkpoint
 from training.checkpoints.finished_model import TrainedModel, save_final_model
-from training.checkpoints.run_directory import JOB_NAME, SNAPSHOTS_NAME, checkpoint_name
+from training.checkpoints.run_directory import checkpoint_name
 from training.checkpoints.start_from import refuse_absent_checkpoints, start_from
 from training.errors import ConfigError
 from training.forecast.run_forecast import RunForecast
 from training.loop.trainer import MakeEngine, Trainer, our_loop
-from training.loop.weight_snapshots import WeightSnapshots, snapshot_bytes
+from training.loop.weight_snapshots import SNAPSHOTS_NAME, WeightSnapshots, snapshot_bytes
 from training.machine.ranks import Ranks
 from training.machine.units import as_size
 from training.publish.export import push_final_model
@@ -64,7 +64,7 @@ def run_task(
     )
     try:
         if ranks.is_main:
-            (trainer.directory.path / JOB_NAME).unlink(missing_ok=True)  # no longer the copy of a job's
+            trainer.directory.becomes_local()
             trainer.reporter.introduced([*prepared.introduction, *_introduction(trainer, prepared)])
         return _train(trainer, task, prepared)
     finally:

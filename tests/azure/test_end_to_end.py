@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from tests.azure.stand_in.world import GROUP, SUBSCRIPTION, WORKSPACE
 from tests.conftest import write_tiny_dataset
 from tools import azure_jobs
-from training.checkpoints.run_directory import JOB_NAME
+from training.azure.service.job_file import JOB_NAME
 from training.record.reporter import read_report
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ import pytest
 import yaml
 
 from training.azure.service.address import WorkspaceAddress
-from training.azure.service.job_file import JobHandle
+from training.azure.service.job_file import JOB_NAME, JobHandle
 from training.azure.submit.resume_source import ResumeSource, as_submitted, find_resume_source
 from training.backends.protocol import RunRequest
-from training.checkpoints.run_directory import JOB_NAME
 from training.errors import UserError
 from training.settings.tree import TrainingConfig
 

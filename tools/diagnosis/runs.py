@@ -13,7 +13,8 @@ from tools.diagnosis.findings import Finding, Status
 from tools.diagnosis.fix_commands import pip_command, python_command, shown
 from tools.figures.wording import size_text
 from tools.runs.search import find_runs
-from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, LOCK_NAME, MODEL_DIRECTORY
+from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.checkpoints.run_lock import is_locked
 from training.errors import CheckpointError
 from training.record.report import Report
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_events, read_report
@@ -79,32 +80,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:  # a run at work has just replaced it
         return 0
-
-
-def is_locked(run_dir: Path) -> bool:
-    """Return whether a process is training in the directory: it holds the lock of its `RunDirectory`.
-
-    The check takes a shared lock for an instant and changes nothing. A lock held on another computer is seen only if
-    the network file system shares locks.
-    """
-    try:
-        file = (run_dir / LOCK_NAME).open("rb+" if os.name == "nt" else "rb")
-    except OSError:  # most often: no such file
-        return False
-    with file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:  # held by another process
-            return True
-    return False
 
 
 def _backend(report: dict[str, Any]) -> list[str]:

@@ -79,6 +79,8 @@ class Checkpoint:
     """Plain data of the task, such as the tokenizer."""
     data: DataIdentity
     origin: Origin
+    vocabulary: int | None = None
+    """Number of tokens, with which the model is built again; None: there are none, or the model's settings say."""
 
     def to_payload(self) -> dict[str, Any]:
         """Return nested plain data and tensors, as the checkpoint's files hold them."""
@@ -101,6 +103,7 @@ class Checkpoint:
             "world_size": origin.world_size,
             "device": origin.device,
             "layout": origin.layout,
+            "vocabulary": self.vocabulary,
             "engine": dict(self.engine),
         }
 
@@ -128,6 +131,7 @@ class Checkpoint:
                     payload.get("run_id"), payload.get("backend"), payload.get("world_size"), payload.get("device"),
                     payload.get("config_hash"), payload.get("layout"),
                 ),
+                vocabulary=payload.get("vocabulary"),
             )  # fmt: skip
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: its state lacks {error}; it is not a checkpoint of a run") from error

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from training.checkpoints.manifest import BEST_NAME, checkpoint_directories
+from training.checkpoints.run_lock import RunLock, owner_of
 from training.errors import UserError
-from training.record.reporter import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, put_back
+from training.storage.run_files import RunFile, run_files
 
 CONFIG_NAME = "config.yaml"
 FINAL_NAME = "final_model.pt"
 MODEL_DIRECTORY = "final_model"
-LOCK_NAME = ".lock"
-DEEPSPEED_NAMES = ("deepspeed_config.json", "zero_to_fp32.py", "zero_to_torch.py")
-"""What its backend and DeepSpeed itself write beside the checkpoints."""
-TRACKER_NAMES = ("trackers.json", "wandb")
-"""What trackers write, besides TensorBoard's files in logs/."""
-SNAPSHOTS_NAME = "snapshots"
-"""Weights along the run's path (`training/loop/weight_snapshots.py`)."""
-LANDSCAPE_NAME = "landscape"
-"""What was measured along it (`tools/landscape/`)."""
-COMPARISON_NAME = "comparison.json"
-"""What a control experiment found (`training/experiments/comparison.py`)."""
-JOB_NAME = "azure_job.json"
-"""Which job in Azure fills the directory (`training/azure/service/job_file.py`)."""
+RUN_FILES = (RunFile(FINAL_NAME, shows_run=True), RunFile(MODEL_DIRECTORY, shows_run=True), RunFile(CONFIG_NAME))
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:
-    """What a checkpoint after update `step` is called; `epoch` is the one that ends there, from 1."""
+    """Return the name of a checkpoint after update `step`; `epoch` is the one that ends there, from 1."""
     return f"checkpoint_step_{step}" if epoch is None else f"checkpoint_epoch_{epoch}"
 
 
@@ -41,7 +28,7 @@ class RunDirectory:
 
     Args:
         path: created if it is missing.
-        checkpoint_name: (step, epoch that ends there or None) -> what a checkpoint is called.
+        checkpoint_name: (step, epoch that ends there or None) -> name of a checkpoint.
         resume: the run in it goes on.
         overwrite: delete the run in it. Only what a run writes is deleted, never a user's other files.
         claim: False: only know what is called what (the ranks other than 0).
@@ -62,7 +49,7 @@ class RunDirectory:
         self.path = path
         self._checkpoint_name = checkpoint_name
         self._made: list[Path] = []
-        self._lock: IO[str] | None = None
+        self._lock: RunLock | None = None
         if claim:
             self._claim(resume, overwrite)
 
@@ -76,17 +63,18 @@ class RunDirectory:
                 f"--run-dir {path}: it holds a run already ({', '.join(holds_run)}); go on with it (--resume), "
                 "delete it (--overwrite) or choose another --run-dir"
             )
-        # Made for this run: taken away again if nothing comes of it.
+        # Made for this run: removed again if nothing comes of it.
         self._made = [p for p in (path, *path.parents) if not p.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / LOCK_NAME).open("w")
+            self._lock = RunLock.take(path)
         except OSError as error:
             raise UserError(f"--run-dir {path}: it cannot be written to ({error.strerror}); choose another") from error
-        if not _try_lock(self._lock):
-            self._lock.close()
-            raise UserError(f"--run-dir {path}: another process is training in it; wait for it or choose another")
-        for aside in path.glob(".checkpoint[_-]*.old"):  # what a kill left
+        if self._lock is None:
+            owner = owner_of(path)
+            who = f" (pid {owner.pid}, since {owner.since()})" if owner is not None else ""
+            raise UserError(f"--run-dir {path}: another process{who} is training in it; wait for it or choose another")
+        for aside in path.glob(".checkpoint[_-]*.old"):  # left by a kill
             put_back(aside)
         for leftover in path.glob(".*.tmp"):
             delete(leftover)
@@ -94,31 +82,32 @@ class RunDirectory:
             self.delete_run()
 
     def holds_run(self) -> list[str]:
-        """Names of the files that show a run was here."""
-        names = [LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, JOB_NAME]
-        found = [name for name in names if (self.path / name).exists()]
+        """Return the names of the files that show that the directory holds a run; empty: it holds none."""
+        found = [path.name for file in run_files() if file.shows_run for path in file.found_in(self.path)]
         return found + [p.name for p in checkpoint_directories(self.path)][:3]
 
     def delete_run(self) -> None:
-        """Delete all that a run writes, and nothing else."""
-        own = (
-            LOG_NAME, REPORT_NAME, FINAL_NAME, MODEL_DIRECTORY, CONFIG_NAME, SNAPSHOTS_NAME, LANDSCAPE_NAME,
-            COMPARISON_NAME, JOB_NAME,
-        )  # fmt: skip
-        for name in (*own, *DEEPSPEED_NAMES, *TRACKER_NAMES):
-            delete(self.path / name)
-        for path in (self.path / "logs").glob("events.out.tfevents.*"):
-            delete(path)
+        """Delete all that a run writes (see `training.storage.run_files`), and nothing else."""
+        for file in run_files():
+            for path in file.found_in(self.path):
+                delete(path)
         for path in checkpoint_directories(self.path):
             delete(path)
 
+    def becomes_local(self) -> None:
+        """Delete the marks of a run that is trained elsewhere: from now on the run is this machine's."""
+        for file in run_files():
+            if file.trained_elsewhere:
+                for path in file.found_in(self.path):
+                    delete(path)
+
     def checkpoint(self, step: int, epoch: int | None = None) -> Path:
-        """Checkpoint after update `step`; `epoch`, from 1, where it is one at that epoch's end."""
+        """Return the path of the checkpoint after update `step`; `epoch`, from 1, if it is one at that epoch's end."""
         return self.path / self._checkpoint_name(step, epoch)
 
     @property
     def best_checkpoint(self) -> Path:
-        """The best so far."""
+        """The checkpoint with the lowest loss so far."""
         return self.path / BEST_NAME
 
     @property
@@ -139,25 +128,8 @@ class RunDirectory:
     def release(self) -> None:
         """Let other processes in."""
         if self._lock is not None:
-            self._lock.close()
-            (self.path / LOCK_NAME).unlink(missing_ok=True)
+            self._lock.release()
             self._lock = None
             for directory in self._made:  # innermost first; one that holds anything stays
                 with contextlib.suppress(OSError):
                     directory.rmdir()
-
-
-def _try_lock(file: IO[str]) -> bool:
-    """A lock that ends with the process, also when it is killed."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

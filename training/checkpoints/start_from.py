@@ -17,10 +17,11 @@ from training.checkpoints.manifest import (
     is_checkpoint,
     read_manifest,
 )
-from training.checkpoints.run_directory import CONFIG_NAME, JOB_NAME
+from training.checkpoints.run_directory import CONFIG_NAME
 from training.errors import CheckpointError, UserError
 from training.record.reporter import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, make_temporary, put_in_place, temporary_of
+from training.storage.run_files import run_files
 
 RECORD_NAMES = (LOG_NAME, REPORT_NAME, CONFIG_NAME)
 
@@ -98,13 +99,13 @@ def start_from(run_dir: Path, source: Path) -> bool:
 
 
 def refuse_absent_checkpoints(run_dir: Path) -> None:
-    """A job's run that was watched from here has its record in `run_dir` and its checkpoints in Azure.
+    """Refuse to resume a run that was trained elsewhere and has only its record here.
 
     Raises:
-        UserError: to resume would begin at the beginning, and take the record along.
+        UserError: resuming would start at the beginning and continue the record; says where the checkpoints are.
     """
-    if (run_dir / JOB_NAME).exists() and not checkpoint_directories(run_dir):
-        raise UserError(
-            f"--resume: {run_dir} holds the record of a job, whose checkpoints are in Azure; bring them here first: "
-            f"python tools/azure_jobs.py download --what all --run-dir {run_dir}"
-        )
+    if checkpoint_directories(run_dir):
+        return
+    for file in run_files():
+        if file.trained_elsewhere and file.found_in(run_dir):
+            raise UserError(f"--resume: {run_dir} holds {file.trained_elsewhere.format(run_dir=run_dir)}")

@@ -21,15 +21,17 @@ from typing import Any
 import yaml
 
 from training.backends.prepare import PreparedRun
-from training.checkpoints.run_directory import COMPARISON_NAME
 from training.errors import ConfigError, UserError
 from training.record.reporter import read_report
 from training.settings.declarations import find_key
 from training.settings.layers import Layer
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
+from training.storage.run_files import RunFile
 
 SCHEMA_VERSION = 1
+COMPARISON_NAME = "comparison.json"
+RUN_FILES = (RunFile(COMPARISON_NAME),)
 LEAST_SEEDS = 3
 CONFIDENCE = 0.95
 FRONT_DOOR = Path(__file__).resolve().parents[1] / "train.py"

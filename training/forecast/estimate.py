@@ -17,8 +17,8 @@ from training.forecast.dry_run import describe, fit_lines, micro_batches
 from training.forecast.memory import DeviceKind, RankMemory, checkpoint_bytes, rank_memory
 from training.forecast.update_time import Mix, Pace, extra_seconds, fit_pace, largest_of
 from training.machine.free_memory import host_memory
-from training.machine.other_load import OtherLoad
 from training.machine.units import as_duration, as_size
+from training.machine.usage import OtherLoad
 from training.models.cost import FP32, BatchShape, ModelCost, count, work_of
 from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan

@@ -88,6 +88,7 @@ class Trainer:
         overwrite: delete the run that the directory holds.
         facts: plain data about the run for the report (backend, data).
         artefacts: plain data that is kept in every checkpoint (the tokenizer).
+        vocabulary: number of tokens, kept in every checkpoint; None: there are none, or the model's settings say.
 
     Raises:
         UserError: the directory or the checkpoint cannot be used; see the message.
@@ -117,6 +118,7 @@ class Trainer:
         overwrite: bool = False,
         facts: Mapping[str, Any] | None = None,
         artefacts: Mapping[str, Any] | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         config.validate()
         self.ranks = ranks or Ranks.join(pick_device(device))
@@ -159,7 +161,7 @@ class Trainer:
         self.step = 0
         self.batch = 0
         self._facts = {"backend": config.backend, "world_size": self.ranks.world_size, **(facts or {})}
-        self.artefacts = artefacts or {}
+        self.artefacts, self.vocabulary = artefacts or {}, vocabulary
         self._run_id = uuid.uuid4().hex[:12]
         self.early_stopping = EarlyStopping(config.checkpoint.early_stopping_patience)
         self._skipped = SkippedUpdates(config.optimizer.max_skipped_updates)
@@ -184,14 +186,16 @@ class Trainer:
             facts: more plain data for the report.
             options: the other arguments of `Trainer`.
         """
+        fingerprint = {"data_fingerprint": prepared.fingerprint} if prepared.fingerprint else {}
         return cls(
             prepared.config,
             prepared.train,
             prepared.validation,
             objective=prepared.objective,
             family=prepared.family,
-            facts={**prepared.facts, **(facts or {})},
+            facts={**fingerprint, **prepared.facts, **(facts or {})},
             artefacts=prepared.artefacts,
+            vocabulary=prepared.vocabulary,
             **options,
         )
 
@@ -440,6 +444,7 @@ class Trainer:
                 config_hash=self.config.curve_hash(),
                 layout=dict(self.engine.layout),
             ),
+            vocabulary=self.vocabulary,
         )
 
     def _call(self, name: str, *arguments: Any) -> None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from training.checkpoints.run_directory import SNAPSHOTS_NAME
 from training.loop.callbacks import Callback, RunView
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import delete, temporary_of
+from training.storage.run_files import RunFile
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from training.engines.results import UpdateResult
 
 FORMAT = "apt-snapshot"
+SNAPSHOTS_NAME = "snapshots"
+RUN_FILES = (RunFile(SNAPSHOTS_NAME),)
 DEFAULT_LIMIT = 64
 LARGEST_BY_DEFAULT = 2_000_000
 """Parameters. Above it no snapshots are kept unless asked for: 64 of them would take more than 256 MB."""

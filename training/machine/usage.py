@@ -1,8 +1,13 @@
-"""The most memory that this process has held. Reading it costs microseconds, so a run reads it at each checkpoint."""
+"""Usage of this machine: the most memory that this process has held, and the load of other programs.
+
+Reading them costs microseconds, so a run reads them at each checkpoint. No torch at import.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,10 +16,11 @@ if TYPE_CHECKING:
 
 Kind = Literal["resident", "cuda_tensors"]
 _STATUS = Path("/proc/self/status")
+_STAT = Path("/proc/stat")
 
 
 def peak_memory(device_type: str) -> int:
-    """Bytes: on CUDA the most that tensors held on this process's GPU, else the largest resident set so far.
+    """Return in bytes the most that tensors held on this process's GPU (CUDA), else the largest resident set so far.
 
     Args:
         device_type: `cpu`, `cuda` or `mps`. MPS shares the host's memory, and its tensors count as resident there.
@@ -37,13 +43,13 @@ def peak_memory(device_type: str) -> int:
 
 
 def peak_of_each(ranks: Ranks) -> tuple[Kind, list[int]]:
-    """(what `peak_memory` counts here, each rank's figure). Collective; the list is empty but on rank 0."""
+    """Return what `peak_memory` counts here, and each rank's figure. Collective; the list is empty but on rank 0."""
     kind: Kind = "cuda_tensors" if ranks.device.type == "cuda" else "resident"
     return kind, ranks.gather(peak_memory(ranks.device.type))
 
 
 def restart_peak(device_type: str) -> None:
-    """Let the peak begin anew at what is held now, where the system can."""
+    """Restart the peak at what is held now, where the system can."""
     if device_type == "cuda":
         import torch
 
@@ -90,3 +96,35 @@ def _windows_peak() -> int:
     kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  # only on Windows
     kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.cb)
     return int(counters.PeakWorkingSetSize)
+
+
+class OtherLoad:
+    """Share of the processors that other programs take while something is timed, by the kernel's own counters.
+
+    It counts from the moment it is made. A processor is busy if it is neither idle nor waiting for a disk; on a virtual
+    machine also while its host serves others ("steal"). This process's own share includes its children once they have
+    ended and were waited for.
+    """
+
+    def __init__(self) -> None:
+        self._before = _now()
+
+    def share(self) -> float | None:
+        """Return the share of all processors' time, 0 to 1; None: the system does not say (not Linux)."""
+        now = _now()
+        if now is None or self._before is None:
+            return None
+        seconds, busy, own = (new - old for new, old in zip(now, self._before, strict=True))
+        # The kernel counts in hundredths of a second, each counter on its own.
+        return min(1.0, max(0.0, busy - own) / max(1e-9, seconds * (os.cpu_count() or 1)))
+
+
+def _now() -> tuple[float, float, float] | None:
+    """Return seconds on the clock, busy seconds of all processors, and busy seconds of this process."""
+    try:
+        words = _STAT.read_text(encoding="ascii").split(maxsplit=9)
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, irq, soft, steal = map(int, words[1:9])
+    busy = (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), busy, sum(os.times()[:4])

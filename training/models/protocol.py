@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from training.errors import CheckpointError, ConfigError
+from training.models.card import FamilyCard, PublishedModel, family_card
 from training.settings.tree import ModelOptions
 from training.storage.atomic import make_temporary, put_in_place, write_atomically
 
@@ -121,6 +122,10 @@ class ModelFamily(Protocol):
         """Yield lines about the size of a network whose vocabulary is not known yet."""
         ...
 
+    def card(self, published: PublishedModel) -> FamilyCard:
+        """Return the family's part of the card of a model that is published: the network, and how it is loaded."""
+        ...
+
     # Under transformers' Trainer.
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
@@ -222,6 +227,10 @@ class BaseFamily:
     def open_sizes(self, options: ModelOptions) -> Iterable[str]:
         """See `ModelFamily.open_sizes`."""
         yield "parameters and memory: not known from the settings alone; --estimate measures them"
+
+    def card(self, published: PublishedModel) -> FamilyCard:
+        """See `ModelFamily.card`: the name, and the code that loads the directory with this project."""
+        return family_card(self.name, published)
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
         """See `ModelFamily.transformers_form`."""

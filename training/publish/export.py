@@ -19,13 +19,13 @@ Form = Literal["huggingface", "onnx"]
 
 
 def export(trained: TrainedModel, facts: ModelFacts, directory: Path, place: str, form: Form = "huggingface") -> None:
-    """Write the portable directory with its card; what was in `directory` is replaced whole.
+    """Write the model's directory, as its family does, with its card; an older directory is replaced whole.
 
     Args:
         trained: the model.
-        facts: what the card tells.
-        directory: where to.
-        place: how the card calls it: OWNER/NAME on the Hub, or the directory's name.
+        facts: content of the card.
+        directory: target.
+        place: name of it in the card: OWNER/NAME on the Hub, or the directory's name.
         form: onnx: with `onnx/model.onnx` in it.
 
     Raises:
@@ -50,7 +50,7 @@ def write_card(facts: ModelFacts, directory: Path, place: str, *, has_onnx: bool
     Raises:
         OSError: the disk refuses.
     """
-    figure = curve_figure(facts.report, facts.step) if facts.report else None
+    figure = curve_figure(dict(facts.report), facts.step) if facts.report else None
     if figure is not None:
         write_atomically(directory / FIGURE_NAME, figure, durable=True)
     else:
@@ -62,14 +62,15 @@ def write_card(facts: ModelFacts, directory: Path, place: str, *, has_onnx: bool
 def push_final_model(trained: TrainedModel, settings: HubConfig) -> str | None:
     """Publish a finished run's `final_model/`, with its card, if the settings ask for it.
 
-    A push that fails takes nothing from the run: what went wrong is returned, not raised.
+    A push that fails takes nothing from the run: the reason is returned, not raised.
 
     Args:
         trained: the final model; its origin is the run's `final_model/`.
         settings: which repository.
 
     Returns:
-        One line about a push that failed, with the command that pushes again; None: it is published, or not asked for.
+        One line about a push that failed, with the command that pushes again; None: it is published, or nobody asked
+        for it.
     """
     repo = settings.push_to_hub
     if repo is None:
@@ -78,10 +79,10 @@ def push_final_model(trained: TrainedModel, settings: HubConfig) -> str | None:
         write_card(facts_of(trained), trained.origin, repo)
         page = push(trained.origin, repo, settings.private)
     except (UserError, OSError, KeyboardInterrupt) as error:
-        told = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         again = f"python tools/export_model.py {shlex.quote(str(trained.origin.parent))} --push-to-hub {repo}"
         return (
-            f"the run is finished, but the push to {repo} failed: {told}; push again with: "
+            f"the run is finished, but the push to {repo} failed: {reason}; push again with: "
             f"{again}{' --private' if settings.private else ''}"
         )
     print(f"pushed  {page}")

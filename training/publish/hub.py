@@ -11,17 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.errors import ConfigError
-from training.publish.hub_refusals import HubError, refusal, status_of
+from training.errors import ConfigError, UserError
 from training.settings.hub import HubConfig
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 TIMEOUT = 60.0
-"""Seconds that the Hub may be silent; the library's own client would wait for ever."""
+"""Seconds that the Hub may be silent; the library's own client would wait forever."""
 LEFT_BY_OTHER_EXPORTS = "onnx/"
-"""What an export may write and the next may not: it would stay behind beside other weights."""
+"""Directory that an export may write and the next may not: it would be left next to other weights."""
+LONGEST = 300
+"""Characters of the Hub's own words that are passed on."""
+
+
+class HubError(UserError):
+    """A model could not be published."""
 
 
 def check_before_training(settings: HubConfig) -> str | None:
@@ -49,10 +54,10 @@ def check_before_training(settings: HubConfig) -> str | None:
     except HubError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # of the library: the Hub's answers and the network's faults
-        told = refusal(error, repo, token)
+        reason = refusal(error, repo, token)
         if status_of(error) in (401, 403):
-            raise ConfigError(f"{where}: {told}") from error
-        return f"{where} could not be checked ({told}); the push is tried after the training"
+            raise ConfigError(f"{where}: {reason}") from error
+        return f"{where} could not be checked ({reason}); the push is tried after the training"
     return None
 
 
@@ -63,7 +68,7 @@ def push(directory: Path, repo: str, private: bool = False) -> str:
 
     Args:
         directory: all its files are uploaded; files of the repository that it does not have stay there, except what
-            another export of ours has left (`LEFT_BY_OTHER_EXPORTS`).
+            another export has left (`LEFT_BY_OTHER_EXPORTS`).
         repo: OWNER/NAME, or NAME for the token's own account.
         private: a repository that is made is private; one that is there must be.
 
@@ -71,7 +76,7 @@ def push(directory: Path, repo: str, private: bool = False) -> str:
         The page of the model.
 
     Raises:
-        HubError: nothing or not all was published; one line with what to do. Calling again goes on from there.
+        HubError: nothing or not everything was published; one line with what to do. Calling again continues from there.
     """
     token = find_token()
     try:
@@ -81,9 +86,7 @@ def push(directory: Path, repo: str, private: bool = False) -> str:
             if private:
                 _refuse_public(api, created.repo_id)
             # Not upload_folder, which may make several commits: weights and config would differ between two of them.
-            api.create_commit(
-                created.repo_id, _changes(api, directory, created.repo_id), commit_message="Upload APT model"
-            )
+            api.create_commit(created.repo_id, _changes(api, directory, created.repo_id), commit_message="Upload model")
     except HubError:
         raise
     except Exception as error:  # of the library: the Hub's answers and the network's faults
@@ -92,7 +95,7 @@ def push(directory: Path, repo: str, private: bool = False) -> str:
 
 
 def _changes(api: HfApi, directory: Path, repo: str) -> list[CommitOperationAdd | CommitOperationDelete]:
-    """What makes the repository hold `directory`; the library leaves out files that are the same already."""
+    """Return the changes after which the repository holds `directory`; identical files are not sent again."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     files = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
@@ -105,7 +108,7 @@ def _changes(api: HfApi, directory: Path, repo: str) -> list[CommitOperationAdd 
 
 
 def find_token() -> str:
-    """The user's token, from the places where the Hub's library looks for it.
+    """Return the user's token, from the places where the Hub's library looks for it.
 
     Raises:
         HubError: there is none, or the library is missing or switched off.
@@ -126,7 +129,7 @@ def find_token() -> str:
     if token is None:
         raise HubError("there is no token for the Hub; run `hf auth login`, or set HF_TOKEN to one that may write")
     if not (token.isascii() and token.isprintable()):
-        raise HubError("the token for the Hub holds signs that no token has; run `hf auth login`, or mend HF_TOKEN")
+        raise HubError("the token for the Hub holds characters that no token has; run `hf auth login`, or set HF_TOKEN")
     return token
 
 
@@ -177,3 +180,66 @@ def _refuse_public(api: HfApi, repo: str) -> None:
             f"{repo} is there already and public, and --private is asked for; nothing was uploaded. Make it private on "
             "its settings page, or choose another name"
         )
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that the Hub answered with; None: it did not answer."""
+    for cause in _chain(error):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def refusal(error: BaseException, repo: str = "", token: str = "") -> str:
+    """Put an exception of the Hub's library into one line that says what to do.
+
+    Args:
+        error: any exception; of a chain, the first one that the Hub caused is described.
+        repo: OWNER/NAME.
+        token: never shown, whatever the exception's text contains.
+    """
+    status = status_of(error)
+    words = _hidden(_words(error), token)
+    if status is None:
+        return f"the Hub cannot be reached or gave no sensible answer: {words}; try again later"
+    answer = f"({status}: {words})" if words else f"({status})"
+    if status == 401:
+        return f"the Hub does not accept the token {answer}; run `hf auth login`, or set HF_TOKEN to one that may write"
+    if status in (403, 404):
+        return f"the token may not write to {repo} {answer}; check the name, and that the token may write there"
+    if status in (409, 412):
+        return f"{repo} was changed by somebody else at the same moment {answer}; push again"
+    if status == 429:
+        return f"the Hub has had too many requests from here {answer}; wait a while and push again"
+    if status >= 500:
+        return f"the Hub has a fault of its own {answer}; push again later"
+    return f"the Hub refuses {answer}"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an exception and its causes, the outermost first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__
+    return chain
+
+
+def _words(error: BaseException) -> str:
+    """Return the Hub's own words where there are any, else the innermost exception's."""
+    chain = _chain(error)
+    words = next((w for e in chain if isinstance(w := getattr(e, "server_message", None), str)), "")
+    if not words and status_of(error) is None:
+        # A file that could not be uploaded hides the broken connection behind it.
+        words = str(chain[-1]) or type(chain[-1]).__name__
+    line = " ".join(words.split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+
+def _hidden(text: str, token: str) -> str:
+    return text.replace(token, "[token]") if token else text

@@ -1,9 +1,8 @@
-"""What is known of a trained model that is about to be published: gathered from what its run left behind."""
+"""Everything known of a trained model that is about to be published: gathered from what its run left behind."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,55 +11,45 @@ from training.checkpoints.checkpoint import load_checkpoint
 from training.checkpoints.finished_model import TrainedModel
 from training.checkpoints.manifest import is_checkpoint
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.checkpoints.run_settings import with_names
 from training.checkpoints.single_file import digest
-from training.errors import UserError
+from training.errors import ConfigError, UserError
+from training.models.protocol import ModelFamily
 from training.record.reporter import read_report
-from training.settings.tree import ModelOptions
+from training.settings.tree import DEFAULT_TASK
 from training.settings.yaml_files import read_yaml
+from training.tasks.card import VERIFICATION_NAME, CardFacts
+from training.tasks.protocol import BaseTask, Task
+from training.tasks.registry import TASKS
 
-VERIFICATION_NAME = "verification.json"
-"""Where a run's directory is searched for a report of tools/verify_hlbd_model.py --json."""
 VERIFICATION_FORMAT, VERIFICATION_VERSION = "apt-verification", 1
+_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """A model and its past, as far as it is known. None: it is not."""
+class ModelFacts(CardFacts):
+    """The facts for the card, and who turns them into text."""
 
-    config: ModelOptions
-    num_parameters: int
-    num_characters: int
-    tags: tuple[str, ...]
-    source: str
-    """Name of the file or directory that the model was read from."""
-    is_final: bool
-    """Whether it is a finished run's model, and not a checkpoint of it."""
-    is_best: bool
-    """Whether a finished run chose its best weights for its model, and not its last."""
-    step: int | None
-    """Updates that the model has had."""
-    settings: dict[str, Any] | None
-    """`TrainingConfig.to_dict()` of its run."""
-    report: dict[str, Any] | None
-    """`experiment_report.json` of its run."""
-    verification: dict[str, Any] | None
-    """What the verifier found."""
+    family: ModelFamily
+    described_by: Task | BaseTask
+    """The task that it was trained on; a `BaseTask` where that is not known or not installed."""
+    dtype: str
+    """Arithmetic of the parameters: "fp32"."""
     notes: tuple[str, ...] = ()
-    """What was found and not used, and why; for the user, not for the card."""
+    """Things that were found and not used, with the reason; for the user, not for the card."""
 
 
 def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFacts:
-    """Gather the facts from around the place that a model was read from.
+    """Gather the facts from the surroundings of the place that a model was read from.
 
     Args:
         trained: the model.
         verification: a verifier's report; None: the run's `verification.json` if there is one.
 
     Raises:
-        UserError: `verification` is no verifier's report, or another model's.
+        UserError: `verification` is not a verifier's report, or is about another model.
     """
     origin = trained.origin
-    tokenizer: Mapping[str, Any] = trained.artefacts.get("tokenizer", {})
     run_dir = origin.resolve().parent
     report = read_report(run_dir)
     if report is not None and report.get("num_parameters") != trained.num_parameters():
@@ -75,20 +64,48 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
     if is_best:
         step = ((report or {}).get("best") or {}).get("step")
     found, notes = _verification(trained, verification, run_dir)
+    name = _task_name(settings, found)
+    task, reason = _task(name)
     return ModelFacts(
-        config=trained.options,
+        task=name,
+        options=trained.options,
         num_parameters=trained.num_parameters(),
-        num_characters=len(tokenizer.get("characters", ())),
-        tags=tuple(tokenizer.get("tags", ())),
-        source=origin.name,
+        artefacts=trained.artefacts,
         is_final=is_final,
         is_best=is_best,
         step=step,
         settings=settings,
         report=report,
         verification=found,
-        notes=notes,
+        family=trained.family,
+        described_by=task,
+        dtype=_dtype(trained),
+        notes=(*notes, *reason),
     )
+
+
+def _task_name(settings: dict[str, Any] | None, verification: dict[str, Any] | None) -> str | None:
+    """Return the name of the task that a model was trained on; None: not known."""
+    if settings is not None:
+        name: str = with_names(settings)["task"]
+        return name
+    # Far from its run, a model is known by its verifier, which asks the questions of one task.
+    return verification.get("task", DEFAULT_TASK) if verification is not None else None
+
+
+def _task(name: str | None) -> tuple[Task | BaseTask, tuple[str, ...]]:
+    """Return the task of this name, or one that knows nothing of the data with the reason why."""
+    if name is None:
+        return BaseTask(), ()
+    try:
+        return TASKS.load(name)(), ()
+    except ConfigError as error:
+        return BaseTask(), (f"the card says only what is true of any task: {error}",)
+
+
+def _dtype(trained: TrainedModel) -> str:
+    names = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in trained.model.parameters()})
+    return ", ".join(_DTYPES.get(name, name) for name in names)
 
 
 def _of_payload(origin: Path) -> tuple[int | None, dict[str, Any] | None]:
@@ -99,7 +116,7 @@ def _of_payload(origin: Path) -> tuple[int | None, dict[str, Any] | None]:
 def _verification(
     trained: TrainedModel, given: Path | None, run_dir: Path
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """(the verifier's report on this very model, notes)."""
+    """Return the verifier's report on this very model, and notes for the user."""
     path = given or run_dir / VERIFICATION_NAME
     if given is None and not path.is_file():
         return None, ()
@@ -112,14 +129,14 @@ def _verification(
             fault = "it is about other weights"
     if fault is None:
         return document, ()
-    advice = "make it with tools/verify_hlbd_model.py --json"
+    advice = "make it with the verifier and its flag --json"
     if given is not None:
         raise UserError(f"--verification {given}: {fault}; {advice}")
     return None, (f"{path} is left out of the card: {fault}; {advice}",)
 
 
 def _read_verification(path: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """(the report, what is wrong with it)."""
+    """Return the report, or the reason why it cannot be used."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

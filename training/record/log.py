@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from training.record.schema import Event, integer, parse_event, parse_json
+from training.storage.run_files import RunFile
 
 LOG_NAME = "progress.jsonl"
 REPORT_NAME = "experiment_report.json"
+RUN_FILES = (RunFile(LOG_NAME, shows_run=True), RunFile(REPORT_NAME, shows_run=True))
 
 _OF_THE_END = frozenset({"conclusion", "recitation"})
 """Events without a step that belong to the last update done before them; a resumption before that supersedes them."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from training.models.protocol import Artefacts, ModelFamily
 from training.settings.tree import TaskOptions, TrainingConfig
+from training.tasks.card import CardFacts, TaskCard, task_card
 from training.tasks.metrics import Metric
 
 if TYPE_CHECKING:
@@ -113,6 +114,10 @@ class Task(Protocol):
         """
         ...
 
+    def card(self, facts: CardFacts) -> TaskCard:
+        """Return the task's part of the card of a model that is published: data, figures, limits."""
+        ...
+
 
 class BaseTask:
     """Defaults for a task: inherit it and write `prepare`."""
@@ -136,6 +141,10 @@ class BaseTask:
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """See `Task.conclude`: nothing to show."""
         return Conclusion()
+
+    def card(self, facts: CardFacts) -> TaskCard:
+        """See `Task.card`: the settings of the data, and the validation's figures."""
+        return task_card(facts)
 
 
 def check_data(config: TrainingConfig) -> None:

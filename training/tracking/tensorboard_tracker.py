@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from training.storage.run_files import RunFile
 from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
 
 LOGS_NAME = "logs"
+RUN_FILES = (RunFile(f"{LOGS_NAME}/events.out.tfevents.*"),)  # the directory may hold files of the user's
 
 
 class TensorBoardTracker:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from training.storage.atomic import write_atomically
+from training.storage.run_files import RunFile
 from training.tracking.tracker import RunStart
 
 TRACKERS_NAME = "trackers.json"
+RUN_FILES = (RunFile(TRACKERS_NAME),)
 
 
 class TrackerFile:

@@ -13,10 +13,13 @@ from typing import Any, ClassVar
 
 from training.errors import ConfigError
 from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
+from training.storage.run_files import RunFile
 from training.tracking.secrets import without_secrets
 from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
 from training.tracking.wandb_log import is_whole, last_step
+
+RUN_FILES = (RunFile("wandb"),)  # the name is W&B's own
 
 SECONDS_TO_UPLOAD = 8
 """Time for uploads at the end; W&B keeps what it has not sent by then for `wandb sync`."""

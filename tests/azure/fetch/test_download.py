@@ -17,9 +17,9 @@ from tests.azure.submitted_jobs import DATASTORE, ROOT, address_of
 from tests.support.meanwhile import Meanwhile
 from training.azure.fetch.collect_results import register_model
 from training.azure.fetch.download import What, download_run
-from training.azure.service.job_file import JobHandle
+from training.azure.service.job_file import JOB_NAME, JobHandle
 from training.azure.service.workspace import Workspace
-from training.checkpoints.run_directory import JOB_NAME, RunDirectory
+from training.checkpoints.run_directory import RunDirectory
 from training.errors import UserError
 
 OWN = (JOB_NAME, ".azure_download.json")

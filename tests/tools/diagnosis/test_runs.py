@@ -16,6 +16,7 @@ from tests.support.meanwhile import Meanwhile
 from tools.diagnosis import runs
 from tools.diagnosis.findings import Status
 from training.checkpoints.run_directory import RunDirectory
+from training.checkpoints.run_lock import is_locked
 from training.record.reporter import ProgressReporter
 
 
@@ -120,10 +121,10 @@ def test_a_directory_that_vanishes_while_it_is_counted_is_no_fault(recorded: Cal
 
 def test_the_lock_probe_never_takes_the_place_of_a_run(recorded: Callable[..., Path]) -> None:
     run_dir = recorded()
-    assert runs.is_locked(run_dir) is False
+    assert is_locked(run_dir) is False
     assert not (run_dir / ".lock").exists()
     claimed = RunDirectory(run_dir, resume=True)
-    assert runs.is_locked(run_dir) is True
+    assert is_locked(run_dir) is True
     claimed.release()
 
 

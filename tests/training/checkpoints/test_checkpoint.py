@@ -356,7 +356,7 @@ def test_a_disk_that_fills_up_under_the_progress_record_stops_the_run_with_one_c
 
 def test_a_run_directory_belongs_to_one_run_and_one_process(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path / "run")
-    with pytest.raises(UserError, match="another process is training in it"):
+    with pytest.raises(UserError, match=r"another process \(pid \d+, since .*\) is training in it"):
         RunDirectory(tmp_path / "run")
     save_checkpoint(first.checkpoint(1), payload())
     first.release()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from safetensors.numpy import load_file
 
+from training.azure.service.job_file import JOB_NAME
 from training.checkpoints.manifest import checkpoint_directories
-from training.checkpoints.run_directory import JOB_NAME
 from training.record.reporter import read_report
 
 if TYPE_CHECKING:

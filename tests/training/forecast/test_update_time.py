@@ -19,9 +19,9 @@ from tests.support.small_apts import language_modeling
 from training import TrainingConfig
 from training.forecast.estimate import count_checkpoints
 from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of
-from training.machine.other_load import OtherLoad
 from training.machine.ranks import Ranks
 from training.machine.units import as_duration, as_size
+from training.machine.usage import OtherLoad
 from training.models.apt.cost import APTCost
 from training.models.cost import BatchShape, work_of
 from training.record.report import MAX_RANKS
@@ -220,7 +220,7 @@ def test_what_another_program_computes_is_seen() -> None:
 def test_our_own_work_is_no_other_program_s(seconds: float, own: float, others: float) -> None:
     books = iter([(100.0, 50.0, 20.0), (100.0 + seconds, 50.0 + own + others, 20.0 + own)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.machine.other_load._now", lambda: next(books))
+        patch.setattr("training.machine.usage._now", lambda: next(books))
         share = OtherLoad().share()
     expected = min(1.0, others / (seconds * (os.cpu_count() or 1)))
     assert share == pytest.approx(expected, abs=1e-6 / seconds)

@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from tests.support.hub_stand_in import DROP, SILENT, HubStandIn, hub_stand_in, pretend
 from training.errors import ConfigError
 from training.publish import hub
-from training.publish.hub import check_before_training, find_token, push
-from training.publish.hub_refusals import HubError, refusal
+from training.publish.hub import HubError, check_before_training, find_token, push, refusal
 from training.settings.hub import HubConfig, fault_of_repo
 
 # huggingface_hub 2.4 gives large files to its HTTP library in a way that the latter has deprecated.
@@ -136,7 +135,7 @@ def test_a_token_with_a_foreign_sign_is_refused_and_not_shown(
     stand_in: HubStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_秘密")
-    with pytest.raises(ConfigError, match="signs that no token has") as caught:
+    with pytest.raises(ConfigError, match="characters that no token has") as caught:
         check_before_training(wanted())
     assert "秘密" not in str(caught.value)
 
@@ -201,7 +200,7 @@ def test_a_push_makes_the_repository_and_uploads_every_file(stand_in: HubStandIn
     assert push(model, REPO) == f"{stand_in.endpoint}/{REPO}"
     assert pushed(stand_in) == files(model)
     assert not stand_in.repositories[REPO].private
-    assert stand_in.repositories[REPO].commits == ["initial commit", "Upload APT model"], "all of it at once"
+    assert stand_in.repositories[REPO].commits == ["initial commit", "Upload model"], "all of it at once"
     assert stand_in.requests["put"] == 1, "the weights go to the store of large files"
 
 

@@ -21,9 +21,9 @@ from tools import verify_hlbd_model
 from training.checkpoints.finished_model import load_trained_model
 from training.checkpoints.single_file import digest
 from training.errors import UserError
-from training.publish.markdown import plain, table
 from training.publish.model_card import model_card
 from training.publish.model_facts import ModelFacts, facts_of
+from training.tasks.card import plain, table
 
 ODD_NAME = "odd|*<b>`x`_奇数"
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from training.azure.follow.sweep import best_run
 from training.azure.service.errors import service_refusals
-from training.azure.service.job_file import JobHandle
-from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, JOB_NAME, MODEL_DIRECTORY, RunDirectory
+from training.azure.service.job_file import JOB_NAME, JobHandle
+from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY, RunDirectory
 from training.errors import UserError
 from training.machine.units import as_size
 from training.record.reporter import LOG_NAME, REPORT_NAME

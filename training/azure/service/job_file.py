@@ -8,11 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from training.azure.service.address import WorkspaceAddress
-from training.checkpoints.run_directory import JOB_NAME
 from training.errors import UserError
 from training.storage.atomic import write_atomically
+from training.storage.run_files import RunFile
 
 FORMAT = "apt-azure-job"
+JOB_NAME = "azure_job.json"
+RUN_FILES = (
+    RunFile(
+        JOB_NAME,
+        shows_run=True,
+        trained_elsewhere="the record of a job, whose checkpoints are in Azure; bring them here first: "
+        "python tools/azure_jobs.py download --what all --run-dir {run_dir}",
+    ),
+)
 
 
 @dataclass(frozen=True)

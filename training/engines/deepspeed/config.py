@@ -17,8 +17,15 @@ from pydantic import Field
 from training.errors import ConfigError
 from training.settings.section import Section
 from training.settings.tree import Precision, TrainingConfig
+from training.storage.run_files import RunFile
 
 AUTO = "auto"
+CONFIG_NAME = "deepspeed_config.json"
+RUN_FILES = (
+    RunFile(CONFIG_NAME),
+    RunFile("zero_to_fp32.py"),
+    RunFile("zero_to_torch.py"),
+)  # the scripts are DeepSpeed's
 LARGEST_BUCKET = 50_000_000
 """Elements that are reduced or gathered at once, at most; DeepSpeed's own half billion costs gigabytes of buffers."""
 

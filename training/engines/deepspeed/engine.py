@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from training.engines.deepspeed.config import deepspeed_json, options_of
+from training.engines.deepspeed.config import CONFIG_NAME, deepspeed_json, options_of
 from training.engines.deepspeed.environment import prepare_deepspeed
 from training.engines.deepspeed.state import PartitionedState, emptied, whole_copy
 from training.engines.evaluation import evaluate_with
@@ -33,8 +33,6 @@ from training.models.protocol import BaseFamily, ModelFamily
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
 from training.tasks.objective import Batch, LossFunction, LossSum
-
-CONFIG_NAME = "deepspeed_config.json"
 
 
 class LossScale:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from apt_model.errors import ModelError
 from training.errors import CheckpointError, ConfigError
+from training.models.apt.card import apt_card
 from training.models.apt.cost import APTCost
 from training.models.apt.options import APTOptions
+from training.models.card import FamilyCard, PublishedModel
 from training.models.cost import count
 from training.models.protocol import Artefacts, BaseFamily, LoadedModel, ParameterGroups
 from training.settings.tree import ModelOptions
@@ -90,6 +92,10 @@ class APTFamily(BaseFamily):
         each = options.d_model * (1 if options.tie_embeddings else 2)
         without = count(APTCost(options.network(1))) - each
         yield f"parameters: {without:,} and {each:,} for each token of the vocabulary"
+
+    def card(self, published: PublishedModel) -> FamilyCard:
+        """See `ModelFamily.card`."""
+        return apt_card(published)
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
         """See `ModelFamily.transformers_form`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from apt_model.tokenizer import DynamicTagTokenizer
 from training.errors import DataError
 from training.models.protocol import ModelFamily
 from training.settings.tree import TaskOptions, TrainingConfig
+from training.tasks.card import CardFacts, TaskCard
+from training.tasks.hlbd.card import hlbd_card
 from training.tasks.hlbd.files import Corpus, Sample, find_dataset, load_corpus, split_corpus
 from training.tasks.hlbd.options import HLBDOptions
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
@@ -75,6 +78,10 @@ class HLBDTask(BaseTask):
         )
         return Conclusion({"recitation": figures}, [headline, *table(answered)])
 
+    def card(self, facts: CardFacts) -> TaskCard:
+        """See `Task.card`: what the verifier found, else what the model recites."""
+        return hlbd_card(facts)
+
 
 def tokenizer_of(corpus: Corpus) -> DynamicTagTokenizer:
     """Build the tokenizer of a corpus: every character and tag of its prompts and answers.
@@ -112,7 +119,7 @@ def prepared_from_samples(
     options = _options(config)
 
     def encode(samples: Sequence[Sample]) -> HLBDDataset:
-        return HLBDDataset(samples, tokenizer, config.model.max_seq_len, options.loss_on, options.truncate)
+        return HLBDDataset(samples, tokenizer, _longest(config), options.loss_on, options.truncate)
 
     prepared = prepared_from_datasets(config, encode(train), encode(validation) if validation else None)
     if corpus is None:
@@ -183,7 +190,7 @@ def read_preview(config: TrainingConfig) -> DataPreview:
     corpus = load_corpus(options.datasets, options.pairs)
     train, _ = split_corpus(corpus, options.validation_split, config.run.seed)
     tokenizer = tokenizer_of(corpus)
-    limit = config.model.max_seq_len
+    limit = _longest(config)
     lengths = [_length(tokenizer, sample, options.loss_on == "all") for sample in train]
     if options.truncate:
         lengths = [(min(n, limit), weight - max(0, n - limit)) for n, weight in lengths if n - weight < limit]
@@ -205,6 +212,11 @@ def read_preview(config: TrainingConfig) -> DataPreview:
 def _length(tokenizer: DynamicTagTokenizer, sample: Sample, learns_prompt: bool) -> tuple[int, int]:
     prompt, answer = len(tokenizer.prompt_ids(sample.prompt)), len(tokenizer.encode(sample.answer)) + 1
     return prompt + answer, prompt + answer - 1 if learns_prompt else answer
+
+
+def _longest(config: TrainingConfig) -> int:
+    """Return how many tokens a sample may have: as many as the network reads, any number where it names no limit."""
+    return getattr(config.model, "max_seq_len", sys.maxsize)
 
 
 def _options(config: TrainingConfig) -> HLBDOptions:

@@ -1,0 +1,56 @@
+"""APT's part of a model card. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
+
+from training.models.apt.options import APTOptions
+from training.models.card import FamilyCard, PublishedModel, loading_code
+
+_ATTENTION = {
+    "autopoietic": "autopoietic attention: each head sets its own temperature and output gate at every token",
+    "standard": "standard attention, as the control experiment of APT",
+}
+
+
+def apt_card(published: PublishedModel) -> FamilyCard:
+    """Return the card of an APT: of the portable form, which transformers opens, where there is a tokenizer."""
+    attention = cast(APTOptions, published.options).attention
+    card = FamilyCard(
+        subject=f"An APT language model of {published.num_parameters:,} parameters",
+        network=f"It is a causal decoder with {_ATTENTION[attention]}",
+        tags=("apt",),
+        usage=loading_code(published),
+    )
+    if "tokenizer" not in published.artefacts:
+        return card
+    return replace(
+        card,
+        library="transformers",
+        pipeline="text-generation",
+        usage=list(_transformers_code(published)),
+        onnx_input='question["input_ids"].numpy()',
+    )
+
+
+def _transformers_code(published: PublishedModel) -> Iterator[str]:
+    question = json.dumps(published.example or "Hello", ensure_ascii=False)
+    yield from (
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f"place = {published.place!r}",
+        "tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=True)",
+        "model = AutoModelForCausalLM.from_pretrained(place, trust_remote_code=True)",
+        "",
+        f'question = tokenizer({question}, return_tensors="pt")',
+        "answer = model.generate(**question, max_new_tokens=20, do_sample=False)",
+        'print(tokenizer.decode(answer[0, question["input_ids"].shape[1] :], skip_special_tokens=True))',
+        "```",
+        "",
+        "`trust_remote_code=True` runs the Python files of this directory: read them first. They need PyTorch and "
+        "transformers, nothing else.",
+    )
