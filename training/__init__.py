@@ -1,4 +1,4 @@
-"""The Python API: `from training import TrainingConfig, Trainer`. Each name is imported when it is used."""
+"""Python API: `from training import TrainingConfig, Trainer`. Each name is imported when it is used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a run would need, before it starts: `--estimate` trains a few of its updates and computes the rest.
+"""Estimate of a run's needs before it starts: `--estimate` trains a few of its updates and computes the rest.
 
-What is measured and what is computed is told apart in what is printed. Nothing that is written stays.
+The output distinguishes measured from computed figures. All files that are written are deleted again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 
 DISTURBED = 0.05
-"""Share of the processors from which on others count: threads wait for each other, so that one that has to wait for its
-processor makes all wait."""
+"""Share of the processors from which on other programs matter: threads wait for each other, so one that waits for its
+processor delays all."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Figures of a whole run. Times in seconds."""
+    """Figures of a whole run; times in seconds."""
 
     config: TrainingConfig
     cost: ModelCost
@@ -38,59 +38,59 @@ class Estimate:
     placement: Placement
     num_samples: int
     num_tokens: int
-    """Read in an epoch."""
+    """Number of tokens read in an epoch."""
     longest: int
-    """Tokens of the longest sample."""
+    """Number of tokens of the longest sample."""
     steps_per_epoch: int
     total_steps: int
     num_measured: int
     update_seconds: float
-    """Mean over the real mix of batch lengths."""
+    """Mean time of an update over the real mix of batch lengths."""
     uncertainty: float
-    """Two standard errors of that mean, as a share of it: what the updates' scatter says, not what the machine will
-    do later."""
+    """Two standard errors of that mean, as a share of it: from the scatter of the updates; later changes of the
+    machine's speed are not included."""
     warmup_seconds: float
-    """What the first updates took beyond what their work takes later on: once in a process."""
+    """Additional time of the first updates, compared with later ones of the same work: once in a process."""
     start_seconds: float
-    """Until the first update: libraries, data, model."""
+    """Time until the first update: libraries, data, model."""
     num_evaluations: int
     evaluation_seconds: float
-    """Each."""
+    """Time of one evaluation."""
     num_checkpoints: int
-    """Written in all."""
+    """Number of checkpoints written in all."""
     num_kept: int
-    """On disk at the end."""
+    """Number of checkpoints on disk at the end."""
     checkpoint_seconds: float
-    """Each."""
+    """Time to write one checkpoint."""
     final_seconds: float
-    """For the finished model."""
+    """Time to write the finished model."""
     checkpoint_bytes: int
-    """Each."""
+    """Size of one checkpoint."""
     computed: RankMemory
     peak_bytes: int
-    """Of each rank: measured, and what the calibrated process had not."""
+    """Peak memory of each rank: the measured peak, plus computed parts that the calibrated process did not have."""
     batch: BatchShape
-    """The micro-batch that needs most."""
+    """Micro-batch that needs most memory."""
     available: int | None
     other_load: float | None
-    """Share of the processors that other programs took while updates were timed; None: not known."""
+    """Share of the processors that other programs took while updates were timed; None: unknown."""
     was_stopped: int = 0
-    """Exit code where a signal stopped the calibration; 0: none did."""
+    """Exit code if a signal stopped the calibration; 0: none did."""
 
     @property
     def training_seconds(self) -> float:
-        """All updates."""
+        """Return the time of all updates."""
         return self.total_steps * self.update_seconds + self.warmup_seconds
 
     @property
     def total_seconds(self) -> float:
-        """From the command to the finished model."""
+        """Return the time from the command to the finished model."""
         evaluations = self.num_evaluations * self.evaluation_seconds
         checkpoints = self.num_checkpoints * self.checkpoint_seconds
         return self.start_seconds + self.training_seconds + evaluations + checkpoints + self.final_seconds
 
     def needed(self, other: TrainingConfig) -> int:
-        """Compute the bytes of a rank with other settings, moved by as much as the figure was off for these."""
+        """Compute the bytes of a rank with other settings, corrected by the computed figure's error for these."""
         placement = placement_of(other)
         share = -(-other.run.samples_per_update // placement.ranks)
         size = min(other.run.batch_size, share)
@@ -100,10 +100,10 @@ class Estimate:
 
 
 def estimate(config: TrainingConfig) -> Estimate:
-    """Train a few updates in this process and work out what the whole run needs.
+    """Train a few updates in this process and compute what the whole run needs.
 
     Raises:
-        UserError: data, settings or device that the run itself would refuse.
+        UserError: the run itself would refuse the data, the settings or the device.
     """
     started = time.perf_counter()
     import torch
@@ -122,7 +122,7 @@ def estimate(config: TrainingConfig) -> Estimate:
     other_load = load.share()
 
     run, cost = config.run, cost_of(prepared)
-    # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
+    # The same batches as the run's if it has one rank; else the same number of samples as a rank, of similar lengths.
     stand_in = Mix(trainer.plan, weights, run.batch_size, ranks=1)
     tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
     pace = fit_pace([work_of(cost, shapes) for shapes in tried], measured.seconds)
@@ -168,14 +168,14 @@ def estimate(config: TrainingConfig) -> Estimate:
 
 
 class Saves(NamedTuple):
-    """Checkpoints of a run."""
+    """Number of checkpoints of a run."""
 
     written: int
     kept: int
 
 
 def count_checkpoints(config: TrainingConfig, steps_per_epoch: int, total_steps: int) -> Saves:
-    """How many a run writes. Every epoch may be the best so far: no one knows before."""
+    """Count the checkpoints that a run writes, if every epoch is the best so far: that cannot be known in advance."""
     settings = config.checkpoint
     at = {total_steps}
     if settings.save_interval is not None:
@@ -193,7 +193,7 @@ def _uncertainty(pace: Pace, amounts: list[float], seconds: list[float]) -> floa
 
 
 def lines(found: Estimate) -> Iterator[str]:
-    """The estimate as a person reads it."""
+    """Yield the estimate as lines for the user."""
     config, placement = found.config, found.placement
     ranks = f" by {placement.ranks} ranks" if placement.ranks > 1 else ""
     tokens = f" and {found.num_tokens:,} tokens an epoch, the longest of {found.longest} tokens"
@@ -256,7 +256,7 @@ def _not_counted(found: Estimate) -> list[str]:
 
 
 def print_estimate(config: TrainingConfig) -> int:
-    """Estimate a run and say what was found. Returns the exit code.
+    """Estimate a run and print the result. Return the exit code.
 
     Raises:
         UserError: as `estimate`.

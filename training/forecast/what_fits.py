@@ -1,4 +1,4 @@
-"""The nearest settings with which a run fits into memory. Only such as leave the curve as it is. No torch."""
+"""Search for the nearest settings with which a run fits into memory and the curve stays the same. No torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from training.settings.tree import TrainingConfig
 
 
 def nearest_fit(config: TrainingConfig, needed: Callable[[TrainingConfig], int], available: int) -> str:
-    """What to do about a run that does not fit, as the end of a sentence.
+    """Return advice on a run that does not fit, as the end of a sentence.
 
-    Smaller micro-batches come first: they cost least time. Then recomputed activations, then both; with DeepSpeed
-    higher ZeRO stages and offload, with and without them.
+    Smaller micro-batches come first: they cost the least time. Then come recomputed activations, then both; with
+    DeepSpeed also higher ZeRO stages and offload, with and without these.
 
     Args:
         config: the settings that do not fit.
-        needed: settings -> bytes.
-        available: bytes.
+        needed: function from settings to bytes.
+        available: free bytes.
     """
     least: tuple[int, str] | None = None
     for other, flags in _changes(config):
@@ -37,7 +37,7 @@ def nearest_fit(config: TrainingConfig, needed: Callable[[TrainingConfig], int],
 
 
 def _changes(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
-    """(settings, flags that make them) from near to far."""
+    """Yield (settings, flags that set them), the nearest first."""
     for sharded, sharding_flags in ((config, ""), *wider_layouts(config)):
         if sharding_flags:
             yield sharded, sharding_flags.strip()

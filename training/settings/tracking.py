@@ -1,6 +1,6 @@
-"""Which trackers follow a run, and where they write. No tracker's package is imported here.
+"""Settings of trackers: those that follow a run, and where they write. No tracker's package is imported here.
 
-None of these settings decides the curve, so none of them enters its hash.
+None of these settings changes the curve, so its hash contains none of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MLFLOW_SCHEMES = ("http", "https", "databricks", "azureml", *_DATABASES)
 
 
 class TrackConfig(Section):
-    """Who else is told of the run. Nothing here changes the curve."""
+    """Trackers that follow the run. None of these settings changes the curve."""
 
     track: tuple[TrackerName, ...] = Field(
         (),
@@ -47,7 +47,7 @@ class TrackConfig(Section):
         None,
         min_length=1,
         description="MLflow: a server (http://…), a database (sqlite:///…), an Azure ML workspace (azureml://…, or the "
-        "word azureml for that of config.json). None: MLFLOW_TRACKING_URI, else the SQLite file mlflow.db beside "
+        "word azureml for that of config.json). None: MLFLOW_TRACKING_URI, else the SQLite file mlflow.db next to "
         "run_dir, without a server.",
     )
     mlflow_experiment: str | None = Field(
@@ -73,18 +73,18 @@ class TrackConfig(Section):
         return value
 
     def fault(self) -> str | None:
-        """What is wrong with an address, in one line that does not show it: it may hold a password. None: nothing."""
-        if self.mlflow_tracking_uri is None or (told := fault_of_store(self.mlflow_tracking_uri)) is None:
+        """Return the fault of an address, in one line that does not show it: it may hold a password. None: no fault."""
+        if self.mlflow_tracking_uri is None or (fault := fault_of_store(self.mlflow_tracking_uri)) is None:
             return None
-        return f"--mlflow-tracking-uri: {told}"
+        return f"--mlflow-tracking-uri: {fault}"
 
 
 def fault_of_store(uri: str) -> str | None:
-    """What is wrong with an MLflow tracking URI, and what to give instead; None: nothing that can be seen offline.
+    """Return the fault of an MLflow tracking URI, and what to give instead; None: no fault that shows offline.
 
-    A password or a token is refused: the resolved config is written into the run directory.
+    A password or a token is refused, because the resolved config is written into the run directory.
     """
-    if uri == "azureml":  # which workspace that is, is looked up where the run begins
+    if uri == "azureml":  # the start of the run looks up which workspace that is
         return None
     try:
         parts = urlsplit(uri)
