@@ -122,7 +122,7 @@ def _introduction(trainer: Trainer, prepared: Prepared) -> list[str]:
     """Describe the model and the run in lines."""
     config, ranks = trainer.config, trainer.ranks
     vocabulary = "" if prepared.vocabulary is None else f", {prepared.vocabulary} tokens in the vocabulary"
-    shared = f", {ranks.world_size} ranks sharing {config.run.samples_per_update} samples an update"
+    shared = f", {ranks.world_size} ranks sharing {config.run.samples_per_update} samples per update"
     lines = [
         f"model   {prepared.family.describe(config.model, trainer.num_parameters)}{vocabulary}",
         f"run     {config.run.run_dir} on {ranks.device}, {config.run.precision}, {trainer.total_steps} steps"

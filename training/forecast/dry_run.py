@@ -70,7 +70,7 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
     Raises:
         ConfigError: the settings contradict the data, such as a vocabulary that is too small.
     """
-    yield "computed from the settings; --estimate measures a few updates, and time with them"
+    yield "computed from the settings; --estimate trains a few updates and measures memory and time"
     task, family, placement = task_of(config), family_of(config), placement_of(config)
     data, reason = _preview(task, config)
     device = guess_device(placement)
@@ -96,7 +96,7 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
     yield f"parameters: {count(cost):,}"
     batch = largest_batch(config, placement, data)
     if batch is None:
-        yield "memory of each rank: the length of the samples is not known; --estimate reads the data"
+        yield "memory of each rank: the samples' lengths are not known; --estimate reads the data"
         return
     need = rank_memory(config, cost, batch, micro_batches(config, placement), device, placement)
     yield f"memory of each rank: {'at most' if data is None else 'about'} {describe(need, batch)}"
@@ -114,9 +114,9 @@ def _data_lines(config: TrainingConfig, data: DataPreview) -> Iterator[str]:
     run = config.run
     steps = -(-data.num_samples // run.samples_per_update)
     total = min(steps * run.epochs, run.max_steps or steps * run.epochs)
-    tokens = f" and {data.num_tokens:,} tokens an epoch, the longest of {data.longest[0][0] + 1} tokens"
-    yield f"data: {data.num_samples:,} samples{tokens if data.num_tokens else ' an epoch'}"
-    yield f"steps: {steps:,} an epoch, {total:,} in all, {run.samples_per_update} samples each"
+    tokens = f" and {data.num_tokens:,} tokens per epoch, the longest of {data.longest[0][0] + 1} tokens"
+    yield f"data: {data.num_samples:,} samples{tokens if data.num_tokens else ' per epoch'}"
+    yield f"steps: {steps:,} per epoch, {total:,} in all, {run.samples_per_update} samples each"
 
 
 def _preview(task: Task, config: TrainingConfig) -> tuple[DataPreview | None, str]:
@@ -134,7 +134,7 @@ def _preview(task: Task, config: TrainingConfig) -> tuple[DataPreview | None, st
 def describe(need: RankMemory, batch: BatchShape) -> str:
     """Format the memory of one rank with its parts."""
     parts = ", ".join(f"{name} {as_size(size)}" for name, size in need.parts())
-    host = f"; offloaded to the host {as_size(need.on_host)}" if need.on_host else ""
+    host = f"; {as_size(need.on_host)} offloaded to the host" if need.on_host else ""
     shape = f"{batch.samples} x {batch.width} tokens" if batch.width > 1 else f"{batch.samples} samples"
     return f"{as_size(need.peak)} at its peak ({parts}; not all at one time), with a micro-batch of {shape}{host}"
 

@@ -196,10 +196,10 @@ def lines(found: Estimate) -> Iterator[str]:
     """Yield the estimate as lines for the user."""
     config, placement = found.config, found.placement
     ranks = f" by {placement.ranks} ranks" if placement.ranks > 1 else ""
-    tokens = f" and {found.num_tokens:,} tokens an epoch, the longest of {found.longest} tokens"
-    yield f"data        {found.num_samples:,} samples{tokens if found.num_tokens else ' an epoch'}"
+    tokens = f" and {found.num_tokens:,} tokens per epoch, the longest of {found.longest} tokens"
+    yield f"data        {found.num_samples:,} samples{tokens if found.num_tokens else ' per epoch'}"
     yield (
-        f"steps       {found.steps_per_epoch:,} an epoch, {found.total_steps:,} in all, "
+        f"steps       {found.steps_per_epoch:,} per epoch, {found.total_steps:,} in all, "
         f"{config.run.samples_per_update} samples each{ranks}"
     )
     yield f"model       {count(found.cost):,} parameters, {config.run.precision}"
@@ -208,11 +208,11 @@ def lines(found: Estimate) -> Iterator[str]:
         f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
         f"{found.num_measured} timed updates" + (" of one rank's share in one process" if ranks else "")
     )
-    yield f"            computed alone: about {describe(found.computed, found.batch)}"
+    yield f"            from computation alone: about {describe(found.computed, found.batch)}"
     yield (
-        f"time        {found.update_seconds * 1e3:.1f} ms an update over the epoch's mix of lengths "
+        f"time        {found.update_seconds * 1e3:.1f} ms per update over the epoch's mix of lengths "
         f"(± {found.uncertainty:.0%} by their scatter), {as_duration(found.update_seconds * found.steps_per_epoch)} "
-        "an epoch"
+        "per epoch"
     )
     parts = [f"start {as_duration(found.start_seconds)}", f"updates {as_duration(found.training_seconds)}"]
     if found.num_evaluations:
@@ -225,12 +225,12 @@ def lines(found: Estimate) -> Iterator[str]:
     if found.device == "cpu" and (found.other_load or 0.0) > DISTURBED:
         yield (
             f"            other programs took {found.other_load:.0%} of the processors meanwhile; alone the run is "
-            "faster, and how much is not known"
+            "faster by an unknown amount"
         )
     kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count(found.cost)
     yield (
-        f"disk        {as_size(found.checkpoint_bytes)} a checkpoint, {as_size(kept)} in all, and {as_size(model)} of "
-        "final model in its two forms"
+        f"disk        {as_size(found.checkpoint_bytes)} per checkpoint, {as_size(kept)} in all, and {as_size(model)} "
+        "of the final model in its two forms"
     )
     missing = _not_counted(found)
     if missing:
@@ -247,11 +247,11 @@ def _times(count: int, what: str) -> str:
 def _not_counted(found: Estimate) -> list[str]:
     placement, missing = found.placement, []
     if found.config.report.answer_samples:
-        missing.append("what the task shows of the finished model (answers to training questions)")
+        missing.append("the task's look at the finished model (answers to training questions)")
     if placement.ranks > 1:
-        missing.append(f"what {placement.ranks} ranks spend on communication")
+        missing.append(f"the communication between {placement.ranks} ranks")
     if placement.zero_stage is not None:
-        missing.append("DeepSpeed's own time; what ZeRO spreads is computed, not measured")
+        missing.append("DeepSpeed's own time; the memory that ZeRO spreads is computed, not measured")
     return missing
 
 
@@ -263,7 +263,7 @@ def print_estimate(config: TrainingConfig) -> int:
     """
     found = estimate(config)
     if found.was_stopped:
-        print("the estimate was stopped; nothing is kept of it")
+        print("the estimate was stopped; nothing was kept")
         return found.was_stopped
     for line in lines(found):
         print(line)

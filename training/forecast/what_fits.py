@@ -29,10 +29,10 @@ def nearest_fit(config: TrainingConfig, needed: Callable[[TrainingConfig], int],
         if least is None or size < least[0]:
             least = (size, flags)
     if least is None or least[0] >= needed(config):
-        return "no setting that keeps the curve makes it smaller; train a smaller model, or where there is more memory"
+        return "no setting with the same curve needs less; train a smaller model, or use a machine with more memory"
     return (
-        f"the least that keeps the curve is {as_size(least[0])} ({least[1]}); train a smaller model, or where there is "
-        "more memory"
+        f"the smallest need with the same curve is {as_size(least[0])} ({least[1]}); train a smaller model, or use a "
+        "machine with more memory"
     )
 
 
