@@ -1,4 +1,4 @@
-"""The shape of the house: arrows that point one way, a front door without torch, files that one can read."""
+"""The shape of the house: folders that import downwards only, a front door without torch, pages that are true."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tools import document_architecture
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("apt_model", "training", "tools")
@@ -117,9 +120,9 @@ def test_imports_are_found_where_they_run_and_where_they_do_not() -> None:
 
 def test_the_known_arrows_are_found() -> None:
     assert ("training.loop.trainer", "training.tasks.batch_plan") in arrows()
-    assert ("training.tasks.protocol", "apt_model.model") in arrows()
-    assert ("training.train_hlbd_playground", "training.loop.run") in arrows()
-    assert "training.loop.trainer" not in imports("training.train_hlbd_playground", everywhere=False)
+    assert ("training.models.apt.family", "apt_model.model") in arrows()
+    assert ("training.train_hlbd_playground", "training.run") in arrows()
+    assert "training.run" not in imports("training.train_hlbd_playground", everywhere=False)
     assert "torch" in reached_on_import("training.loop.trainer")
 
 
@@ -148,8 +151,88 @@ def test_nothing_but_a_registry_of_names_knows_the_backends() -> None:
 
 
 def test_importing_a_package_costs_nothing() -> None:
-    for package in ("apt_model", "training", "tools"):
-        assert imports(package, everywhere=False) <= {"__future__", "typing"}, package
+    for package in sorted(name for name, path in MODULES.items() if path.name == "__init__.py" and name != "training"):
+        assert imports(package, everywhere=True) == frozenset(), package
+
+
+def test_the_python_api_is_imported_when_it_is_used() -> None:
+    assert reached_on_import("training") <= {"training", "typing", "__future__"}
+
+
+# -- rooms ---------------------------------------------------------------------------------------------------------
+
+
+def order() -> list[str]:
+    """Return the rooms of training/ from the bottom to the top, as docs/ARCHITECTURE.md has them."""
+    return document_architecture.rooms((ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+
+
+def test_the_page_names_every_room_of_the_tree_once() -> None:
+    folders = {f"{p.name}/" for p in (ROOT / "training").iterdir() if p.is_dir() and any(p.rglob("*.py"))}
+    files = {p.name for p in (ROOT / "training").glob("*.py") if not p.name.startswith(("train", "__init__"))}
+    assert sorted(order()) == sorted(folders | files)
+
+
+def test_a_room_imports_only_rooms_below_it() -> None:
+    place = {room: number for number, room in enumerate([*order(), document_architecture.FRONT_DOOR])}
+    upwards = [
+        (module, name)
+        for module, name in arrows()
+        if name in MODULES and module.startswith("training.") and name.startswith("training.")
+        if place[document_architecture.room_of(name)] > place[document_architecture.room_of(module)]
+    ]
+    assert upwards == []
+
+
+def test_no_circle_between_folders() -> None:
+    folder = {name: str(path.parent.relative_to(ROOT)) for name, path in MODULES.items()}
+    graph: dict[str, set[str]] = {}
+    for module, name in arrows():
+        # Files of training/ and tools/ themselves lie at both ends of the order; other tests have them.
+        if (
+            name in MODULES
+            and folder[name] != folder[module]
+            and not {"training", "tools"} & {folder[name], folder[module]}
+        ):
+            graph.setdefault(folder[module], set()).add(folder[name])
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which shows the circle
+
+
+def test_the_pages_list_the_files_and_draw_the_arrows_that_there_are() -> None:
+    for page in document_architecture.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert document_architecture.filled_in(text) == text, "run: python tools/document_architecture.py"
+    assert len({tuple(document_architecture.rooms(page.read_text())) for page in document_architecture.PAGES}) == 1
+
+
+def test_what_the_graph_leaves_out_follows_from_what_it_draws() -> None:
+    whole, drawn = document_architecture.arrows(), document_architecture.shortest(document_architecture.arrows())
+
+    def reached(room: str) -> set[str]:
+        return {other for direct in drawn.get(room, ()) for other in (direct, *reached(direct))}
+
+    assert all(drawn[room] <= others for room, others in whole.items()), "no arrow is made up"
+    assert all(reached(room) == others | {o for one in others for o in reached(one)} for room, others in whole.items())
+
+
+HLBD_AND_APT = ("apt_model", "training.tasks.hlbd", "training.models.apt")
+"""The first task and the first family: in the product, only these folders import one another."""
+
+
+def test_nothing_of_the_product_imports_the_first_task_or_family() -> None:
+    def is_one(name: str) -> bool:
+        return any(name == folder or name.startswith(f"{folder}.") for folder in HLBD_AND_APT)
+
+    assert [a for a in arrows() if a[0].startswith("training.") and not is_one(a[0]) and is_one(a[1])] == []
+
+
+def test_no_viewer_imports_the_first_task_or_family() -> None:
+    viewers = ("tools.runs", "tools.monitoring", "tools.dashboard", "tools.landscape", "tools.parity", "tools.figures")
+    found = [a for a in arrows() if a[0].startswith(viewers) and a[1].startswith(HLBD_AND_APT)]
+    assert found == []
+
+
+# -- what an import brings in --------------------------------------------------------------------------------------
 
 
 LIGHT_MODULES = (

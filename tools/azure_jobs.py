@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 1000
 TABLE_WIDTH_ELSEWHERE = 160
-"""Columns of the table where the output is no terminal."""
+"""Columns of the table where the output is not a terminal."""
 ACTIONS = {
     "list": {"json", "last"},
     "show": {"json", "job", "run_dir"},
@@ -48,7 +48,7 @@ ACTIONS = {
     "download": {"job", "run_dir", "what", "trial"},
     "register": {"job", "run_dir", "trial", "name"},
 }
-"""What each takes, besides the flags that name a workspace."""
+"""Action -> flags that it takes, besides those that name a workspace."""
 WHATS = ("final", "all", "none")
 
 
@@ -76,7 +76,7 @@ def _parser() -> CommandLine:
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line asks; the exit code. Raises UserError for what cannot be used."""
+    """Do what the command line asks and return the exit code. Raises UserError for unusable input."""
     args = _parser().parse_args(arguments)
     action = one_of("ACTION", args.action, "action", ACTIONS)
     _refuse_foreign_flags(action, args)
@@ -186,7 +186,7 @@ def _register(job: NamedJob, trial: str | None, name: str | None) -> None:
 
 @contextlib.contextmanager
 def _held(run_dir: Path) -> Iterator[None]:
-    """This process alone writes into `run_dir`; one that nothing came of is taken away again."""
+    """Hold `run_dir` for this process alone within the block, and remove it if it stayed empty."""
     from training.checkpoints.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir, resume=True)

@@ -5,7 +5,7 @@
     python tools/diagnose_issues.py runs hlbd_playground     # runs are searched below these directories
     python tools/diagnose_issues.py --datasets my_data.json  # this data file instead of those in data/
 
-A finding is ok, a warning (work goes on, but perhaps not as you expect) or an error (training, resuming or verifying
+A finding is ok, a warning (work continues, but perhaps not as you expect) or an error (training, resuming or verifying
 fails, or its result would be wrong). Nothing is changed. See docs/DIAGNOSIS.md.
 
 Exit code: 0 without an error, 1 with one, 2 for unusable arguments.

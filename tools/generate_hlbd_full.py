@@ -1,7 +1,7 @@
 """Generate the eight-level HLBD data: ``python tools/generate_hlbd_full.py``.
 
-Writes data/HLBD_Full_V2.json (5,000 concepts) and, beside it, data/HLBD_Full_V2_Heldout.json. The same size and seed
-give the same bytes; a bigger ``--size`` keeps the concepts of a smaller one.
+Writes data/HLBD_Full_V2.json (5,000 concepts) and data/HLBD_Full_V2_Heldout.json. The same size and seed give the same
+bytes; a bigger ``--size`` keeps the concepts of a smaller one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _parser() -> CommandLine:
         "--held-out-output",
         metavar="FILE",
         type=path_given,
-        help="held-out file (default: beside the training file, with _Heldout)",
+        help="held-out file (default: next to the training file, with _Heldout)",
     )
     add("--size", metavar="N", default=str(dataset.DEFAULT_SIZE), help="training concepts (default: %(default)s)")
     add(

@@ -1,4 +1,4 @@
-"""Generate the HLBD Hardcore data: short questions in five modules, and a held-out file beside them.
+"""Generate the HLBD Hardcore data: short questions in five modules, and a held-out file.
 
     python tools/generate_hlbd_hardcore.py                 # data/HLBD_Hardcore_Full.json, 575 rows
     python tools/generate_hlbd_hardcore.py --version 2     # data/HLBD_Hardcore_Full_V2.json, 5,042 rows
@@ -45,7 +45,7 @@ def _parser() -> CommandLine:
         "--held-out-output",
         metavar="FILE",
         type=path_given,
-        help="held-out file (default: *_Heldout.json beside the training file; "
+        help="held-out file (default: *_Heldout.json next to the training file; "
         f"none for fewer than {MIN_TRAINING_SIZE} rows)",
     )
     return parser

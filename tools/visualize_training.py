@@ -96,7 +96,7 @@ def _check_directories(args: argparse.Namespace) -> None:
             is_run = holds_run(directory)
         except OSError as error:
             raise UserError(
-                f"{flag} {directory}: it cannot be read ({error.strerror}); change its permissions"
+                f"{flag} {directory}: it cannot be read ({error.strerror}); fix that and try again"
             ) from error
         if not is_run:
             raise UserError(f"{flag} {directory}: there is no run in it (neither {LOG_NAME} nor {REPORT_NAME})")
@@ -105,7 +105,7 @@ def _check_directories(args: argparse.Namespace) -> None:
 def _check_output(args: argparse.Namespace) -> None:
     if args.output is None:
         if args.mode == "realtime" and args.dpi is not None:
-            raise UserError(f"--dpi {args.dpi}: a window has the resolution of its screen; add --output FILE.png")
+            raise UserError(f"--dpi {args.dpi}: a window has its screen's resolution; add --output FILE.png")
         return
     suffix = args.output.suffix.lower()
     if args.mode == "realtime" and suffix != ".png":

@@ -1,20 +1,25 @@
-"""Python API: `from training import TrainingConfig, Trainer`. Each name is imported when it is used."""
+"""Python API: `from training import TrainingConfig, Trainer`. Each name is imported when it is used.
+
+`TrainingConfig` has the settings of the task hlbd and the model family apt; `config_class(task=…, model=…)` makes the
+class for others.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from training.backends.prepare import config_class
     from training.loop.trainer import Trainer
     from training.settings.tree import TrainingConfig
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name == "TrainingConfig":  # the settings of the task hlbd and the model family apt
+        if name in ("TrainingConfig", "config_class"):
             from training.backends.prepare import config_class
 
-            return config_class()
+            return config_class if name == "config_class" else config_class()
         if name == "Trainer":
             from training.loop.trainer import Trainer
 
@@ -22,4 +27,4 @@ if not TYPE_CHECKING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["Trainer", "TrainingConfig"]
+__all__ = ["Trainer", "TrainingConfig", "config_class"]

@@ -18,12 +18,8 @@ from training.backends.prepare import PreparedRun, choose, layers_of, prepare
 from training.backends.protocol import is_remote
 from training.backends.registry import describe_backends
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
-from training.experiments.comparison import compare, parse_comparison
-from training.forecast.dry_run import dry_run_lines
-from training.launch.launcher import describe, launch
 from training.launch.worker import is_worker, leave, work
 from training.models.registry import describe_models
-from training.publish.hub import check_before_training
 from training.settings.flags import (
     add_launcher_flags,
     build_parser,
@@ -36,7 +32,8 @@ from training.settings.layers import FLAGS, Layer, resolve
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import find_config
 from training.tasks.registry import describe_tasks
-from training.tracking.choice import check as check_trackers
+
+# The rest is imported where it is used, so that --help answers at once.
 
 DESCRIPTION = (
     "Train a model on a task; without --model and --task: APT, a small language model, on HLBD data. One word "
@@ -134,9 +131,13 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
     if not is_worker() and not is_remote(backend):
         check_services(config)
     if first.compare is not None:
+        from training.experiments.comparison import compare, parse_comparison
+
         comparison = parse_comparison(first.compare, first.compare_seeds, type(config), config.run.seed)
         return compare(comparison, prepared)
     if prepared.plan is not None and not is_worker():
+        from training.launch.launcher import launch
+
         return launch(prepared.plan, request)
     return backend.run(request).exit_code
 
@@ -147,12 +148,18 @@ def check_services(config: TrainingConfig) -> None:
     Raises:
         ConfigError: a package, a login or a right is missing; the message says what to do.
     """
+    from training.publish.hub import check_before_training
+    from training.tracking.choice import check as check_trackers
+
     check_trackers(config)
     if warning := check_before_training(config.hub):
         print(f"warning: {warning}")
 
 
 def _plan_lines(prepared: PreparedRun) -> Iterator[str]:
+    from training.forecast.dry_run import dry_run_lines
+    from training.launch.launcher import describe
+
     request, plan, backend = prepared.request, prepared.plan, prepared.backend
     if is_remote(backend):
         yield from backend.dry_run(request)

@@ -40,9 +40,9 @@ def flags(settings: dict[str, Any]) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_tiny_dataset(tmp_path / "tiny.json", 20)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_dataset(tmp_path_factory.mktemp("data") / "tiny.json", 20)
 
 
 @pytest.fixture
@@ -76,11 +76,28 @@ def curve(run_dir: Path) -> dict[str, Any]:
     return {"step": report["curve"]["step"], "loss": report["curve"]["loss"]}
 
 
-def at_home(front_door: FrontDoor, data: Path, run_dir: Path, *words: str, **changed: Any) -> Path:
-    """The same run on this machine."""
-    done = front_door([*flags(SETTINGS | changed), "--datasets", data, "--run-dir", run_dir, *words])
+def train_here(front_door: FrontDoor, data: Path, run_dir: Path, **changed: Any) -> Path:
+    """Train on this machine with the same settings."""
+    done = front_door([*flags(SETTINGS | changed), "--datasets", data, "--run-dir", run_dir])
     assert done.exit_code == 0, done.stderr
     return run_dir
+
+
+AtHome = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def at_home(front_door: FrontDoor, data: Path, tmp_path_factory: pytest.TempPathFactory) -> AtHome:
+    """`at_home(epochs=4)`: the run directory of the same run on this machine, trained once for all tests."""
+    trained: dict[str, Path] = {}
+
+    def call(**changed: Any) -> Path:
+        key = json.dumps(changed, sort_keys=True)
+        if key not in trained:
+            trained[key] = train_here(front_door, data, tmp_path_factory.mktemp("here") / "run", **changed)
+        return trained[key]
+
+    return call
 
 
 def assert_mlflow_has(azure: AzureStandIn, expected: dict[str, Any]) -> None:
@@ -93,7 +110,7 @@ def assert_mlflow_has(azure: AzureStandIn, expected: dict[str, Any]) -> None:
 
 
 def test_one_word_moves_the_run_to_azure_and_the_model_comes_home(
-    azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
+    azure: AzureStandIn, submit: Submit, at_home: AtHome, tmp_path: Path
 ) -> None:
     done = submit()
     assert done.exit_code == 0, story(azure, done)
@@ -102,7 +119,7 @@ def test_one_word_moves_the_run_to_azure_and_the_model_comes_home(
     assert any("Running" in line for line in lines[studio:]), "the address comes before the waiting"
     assert f"job {azure.job().name}: completed" in lines
 
-    here = at_home(front_door, data, tmp_path / "here")
+    here = at_home()
     assert weights(tmp_path / "run") == weights(here), "the same model, bit for bit"
     assert curve(tmp_path / "run") == curve(here), "and the same curve"
     assert_mlflow_has(azure, curve(here))
@@ -133,8 +150,7 @@ sys.addaudithook(stay)
 def test_a_job_that_is_preempted_ends_with_the_weights_of_one_that_was_not(
     azure: AzureStandIn,
     submit: Submit,
-    front_door: FrontDoor,
-    data: Path,
+    at_home: AtHome,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,17 +170,17 @@ def test_a_job_that_is_preempted_ends_with_the_weights_of_one_that_was_not(
     assert "checkpoint_step_40" in azure.log(name)
 
     assert azure_jobs.run(["stream", "--run-dir", str(tmp_path / "run")]) == 0
-    here = at_home(front_door, data, tmp_path / "here", save_steps=10)
+    here = at_home()
     assert weights(tmp_path / "run") == weights(here)
     assert curve(tmp_path / "run") == curve(here), "no point is missing, none is there twice"
     assert_mlflow_has(azure, curve(here))
 
 
 def test_a_run_that_began_here_goes_on_in_azure_and_comes_back(
-    azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
+    azure: AzureStandIn, submit: Submit, front_door: FrontDoor, at_home: AtHome, data: Path, tmp_path: Path
 ) -> None:
-    whole = at_home(front_door, data, tmp_path / "whole")
-    run = at_home(front_door, data, tmp_path / "run", max_steps=18)
+    whole = at_home()
+    run = train_here(front_door, data, tmp_path / "run", max_steps=18)
     assert not (run / JOB_NAME).exists()
     sent = submit("--resume", "checkpoint_step_16")
     assert sent.exit_code == 0, story(azure, sent)
@@ -176,7 +192,7 @@ def test_a_run_that_began_here_goes_on_in_azure_and_comes_back(
     assert submit_again.exit_code == 0, story(azure, submit_again)
     first, second = sorted(azure.workspace.jobs)
     assert azure.job(second).asked["outputs"]["run"]["uri"] == azure.job(first).asked["outputs"]["run"]["uri"]
-    longer = at_home(front_door, data, tmp_path / "longer", epochs=40)
+    longer = at_home(epochs=40)
     assert weights(run) == weights(longer), "another job, the same run"
 
 
@@ -184,6 +200,7 @@ def test_another_jobs_run_goes_on_by_its_name_alone(
     azure: AzureStandIn,
     submit: Submit,
     front_door: FrontDoor,
+    at_home: AtHome,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -193,25 +210,24 @@ def test_another_jobs_run_goes_on_by_its_name_alone(
     name = azure.job().name
     where = ["--azure-subscription-id", SUBSCRIPTION, "--azure-resource-group", GROUP]
     where += ["--azure-workspace-name", WORKSPACE, "--compute-name", "cpu"]
-    monkeypatch.chdir(tmp_path)  # where the data file of that name is
+    monkeypatch.chdir(data.parent)  # where the data file of that name is
     azure.forget()
     done = front_door(
         ["--backend", "azure", *where, "--resume", name, "--max-steps", "60", "--run-dir", tmp_path / "b"]
     )
     assert done.exit_code == 0, story(azure, done)
-    here = at_home(front_door, data, tmp_path / "here")
+    here = at_home()
     assert weights(tmp_path / "b") == weights(here)
     asked = [request.path for request in azure.requests if request.host == "management.azure.com"]
     assert [path.endswith(f"/workspaces/{WORKSPACE}") for path in asked].count(True) == 1, "one connection"
     assert [path.endswith(f"/jobs/{name}") for path in asked].count(True) == 1, "one look at the job"
 
 
-@pytest.mark.parametrize(
-    ("inner", "nodes"), [("playground", 1), ("playground", 2), ("huggingface", 1), ("deepspeed", 1)]
-)
+@pytest.mark.parametrize(("inner", "nodes"), [("playground", 2), ("huggingface", 1), ("deepspeed", 1)])
 def test_two_ranks_that_azure_starts_follow_the_curve_of_one(
-    inner: str, nodes: int, azure: AzureStandIn, submit: Submit, front_door: FrontDoor, data: Path, tmp_path: Path
+    inner: str, nodes: int, azure: AzureStandIn, submit: Submit, at_home: AtHome, tmp_path: Path
 ) -> None:
+    """On one machine and on two; the curves of all backends' own launchers are compared elsewhere."""
     ranks = {"num_processes": 2 // nodes, "nnodes": nodes, "dropout": 0.0, "epochs": 4}
     done = submit("--inner-backend", inner, **ranks)
     assert done.exit_code == 0, story(azure, done)
@@ -220,7 +236,7 @@ def test_two_ranks_that_azure_starts_follow_the_curve_of_one(
     report = read_report(tmp_path / "run")
     assert report is not None
     assert (report["backend"], report["world_size"]) == (inner, 2)
-    here = at_home(front_door, data, tmp_path / "here", dropout=0.0, epochs=4)
+    here = at_home(dropout=0.0, epochs=4)
     assert curve(tmp_path / "run")["loss"] == pytest.approx(curve(here)["loss"], rel=1e-5)
 
 
@@ -265,13 +281,12 @@ def test_a_name_that_is_neither_here_nor_there_is_said_to_be_neither(azure: Azur
 def test_a_sweep_really_tries_its_settings_and_brings_the_best_trial_home(
     azure: AzureStandIn, submit: Submit, tmp_path: Path
 ) -> None:
-    search = ["--sweep", "--search", "learning_rate=1e-5,3e-2", "batch_size=4,8", "--sampling", "grid"]
-    done = submit(*search, "--max-trials", "4", "--max-concurrent-trials", "2", epochs=6)
+    # More settings, and all their combinations: test_job_document.py and test_stand_in.py, with smaller jobs.
+    search = ["--sweep", "--search", "learning_rate=1e-5,3e-2", "--sampling", "grid"]
+    done = submit(*search, "--max-trials", "2", "--max-concurrent-trials", "2", epochs=6)
     assert done.exit_code == 0, story(azure, done)
     trials = [job for job in azure.workspace.jobs.values() if job.parent is not None]
-    assert len(trials) == 4
-    tried = {(trial.values["learning_rate"], trial.values["batch_size"]) for trial in trials}
-    assert len(tried) == 4, "a grid tries each pair once"
+    assert sorted(trial.values["learning_rate"] for trial in trials) == [1e-5, 3e-2]
     (best,) = (tmp_path / "run").glob("*/config.yaml")
     assert yaml.safe_load(best.read_text(encoding="utf-8"))["optimizer"]["learning_rate"] == 3e-2
     assert (best.parent / "final_model" / "model.safetensors").is_file()

@@ -167,20 +167,6 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def test_a_job_that_fails_says_so_in_azures_words(
-    azure: AzureStandIn, client: Any, submit: Submit, tmp_path: Path
-) -> None:
-    from azure.ai.ml.exceptions import JobException
-
-    submit("print('on the way'); raise SystemExit(3)", name="bad")
-    azure.wait_for_end("bad")
-    with pytest.raises(JobException, match=r"User process 'python' exited with status code 3.*user_logs/std_log.txt"):
-        client.jobs.stream("bad")
-    assert client.jobs.get("bad").status == "Failed"
-    submit("import time; time.sleep(60)", name="slow", limits={"timeout": 1})
-    assert azure.wait_for_end("slow").status == "Canceled"
-
-
 def test_each_rank_of_each_node_is_told_who_it_is(azure: AzureStandIn, submit: Submit) -> None:
     program = """
 import json, os, pathlib, sys
@@ -268,6 +254,9 @@ def test_policies_end_those_that_azure_would_end(policy: dict[str, Any], expecte
 
 
 def test_samples_lie_in_their_ranges_and_repeat_with_a_seed() -> None:
+    pairs: Space = {"one": ["choice", [[1, 2]]], "other": ["choice", [["a", "b"]]]}
+    tried = [(values["one"], values["other"]) for values in samples(pairs, {"samplingAlgorithmType": "Grid"}, 9)]
+    assert sorted(tried) == [(1, "a"), (1, "b"), (2, "a"), (2, "b")], "a grid tries each pair once"
     space: Space = {
         "choice": ["choice", [["a", "b"]]],
         "uniform": ["uniform", [1.0, 2.0]],
@@ -311,15 +300,3 @@ def test_a_job_that_is_sent_twice_is_one_job_unless_it_differs(azure: AzureStand
         submit("print(1)", "other", name="once")
     azure.machine.open.set()
     assert azure.wait_for_end("once").starts == 1
-
-
-def test_a_model_is_registered_from_a_jobs_output(azure: AzureStandIn, client: Any, submit: Submit) -> None:
-    from azure.ai.ml.entities import Model
-
-    submit("import sys; open(sys.argv[1] + '/m', 'w').write('1')", name="made")
-    azure.wait_for_end("made")
-    path = "azureml://jobs/made/outputs/run/paths/m"
-    for version in ("1", "2"):
-        model = client.models.create_or_update(Model(name="apt", path=path, type="custom_model"))
-        assert (model.name, model.version) == ("apt", version)
-    assert client.models.get("apt", label="latest").version == "2"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from functools import partial
@@ -15,7 +14,6 @@ from tests.azure.stand_in import azurite
 from tests.azure.stand_in.faults import Cut
 from tests.azure.stand_in.small_jobs import Submit, client_of
 from tests.azure.stand_in.stand_in import AzureStandIn
-from tests.support.meanwhile import Meanwhile
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,27 +30,6 @@ def client(azure: AzureStandIn) -> Any:
 @pytest.fixture
 def submit(client: Any, tmp_path: Path) -> Submit:
     return Submit(client, tmp_path)
-
-
-def test_what_does_not_exist_is_named(azure: AzureStandIn, client: Any) -> None:
-    from azure.ai.ml import MLClient
-    from azure.core.exceptions import HttpResponseError
-    from azure.identity import DefaultAzureCredential
-
-    address = azure.address
-    for change, code in (
-        ({"subscription_id": "not-an-id"}, "InvalidSubscriptionId"),
-        ({"subscription_id": "5ab5c819-0000-4000-8000-00000000ffff"}, "SubscriptionNotFound"),
-        ({"resource_group_name": "none"}, "ResourceGroupNotFound"),
-        ({"workspace_name": "none"}, "ResourceNotFound"),
-    ):
-        with pytest.raises(HttpResponseError) as refusal:
-            MLClient(DefaultAzureCredential(), **{**address, **change}).workspaces.get()
-        assert refusal.value.error.code == code
-    with pytest.raises(HttpResponseError, match="computes/none"):
-        client.compute.get("none")
-    with pytest.raises(HttpResponseError, match="Job with name 'none'"):
-        client.jobs.get("none")
 
 
 def test_faults_count_and_end(azure: AzureStandIn, client: Any) -> None:
@@ -102,22 +79,6 @@ def test_a_cluster_is_made_refused_or_fails_later(azure: AzureStandIn, client: A
     assert {size.name: size.gpus for size in client.compute.list_sizes()}["Standard_NC64as_T4_v3"] == 4
 
 
-def test_an_upload_is_refused_and_a_log_is_replaced_by_storages_error(
-    azure: AzureStandIn, client: Any, submit: Submit, capsys: pytest.CaptureFixture[str]
-) -> None:
-    azure.faults.upload_forbidden(times=100)
-    with pytest.raises(Exception, match="AuthorizationPermissionMismatch"):
-        submit("print(1)", name="refused")
-    assert "refused" not in azure.workspace.jobs
-    azure.faults.clear()
-    azure.faults.log_unreadable(times=100)
-    azure.machine.open.clear()
-    submit("print('shown')", name="shown")
-    with Meanwhile(partial(azure.start_when_streamed, "shown")):
-        client.jobs.stream("shown")
-    assert "<Code>AuthenticationFailed</Code>" in capsys.readouterr().out
-
-
 def test_an_upload_that_is_cut_in_the_middle_leaves_no_blob(azure: AzureStandIn) -> None:
     from azure.core.exceptions import AzureError
     from azure.storage.blob import ContainerClient
@@ -132,29 +93,6 @@ def test_an_upload_that_is_cut_in_the_middle_leaves_no_blob(azure: AzureStandIn)
         client.upload_blob("whole", b"x" * 300_000)
     assert len(azure.blobs()["whole"]) == 300_000
     assert azure.uploads() == [f"apttests.blob.core.windows.net/{container}/{name}" for name in ("half", "whole")]
-
-
-@pytest.mark.parametrize("logged_in", [True, False])
-def test_the_azure_cli_is_a_way_to_log_in(
-    azure: AzureStandIn, monkeypatch: pytest.MonkeyPatch, logged_in: bool
-) -> None:
-    from azure.core.exceptions import ClientAuthenticationError
-    from azure.identity import AzureCliCredential
-
-    monkeypatch.setenv("PATH", f"{azure.fake_az(logged_in)}:{os.environ['PATH']}")
-    if logged_in:
-        assert AzureCliCredential().get_token("https://management.azure.com/.default").token.count(".") == 2
-    else:
-        with pytest.raises(ClientAuthenticationError, match="az login"):
-            AzureCliCredential().get_token("https://management.azure.com/.default")
-
-
-def test_a_wrong_secret_is_refused(azure: AzureStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    from azure.core.exceptions import ClientAuthenticationError
-
-    monkeypatch.setenv("AZURE_CLIENT_SECRET", "wrong")
-    with pytest.raises(ClientAuthenticationError, match="AADSTS7000215"):
-        client_of(azure).workspaces.get()
 
 
 def test_nobody_else_is_reached(azure: AzureStandIn) -> None:

@@ -39,7 +39,7 @@ SETTINGS = {
 
 IMPORTED = {
     # torch's optimizers import its compiler, accelerate imports deepspeed: seconds, in every process that trains.
-    "playground": ("training.train", "training.loop.run", "torch._dynamo"),
+    "playground": ("training.train", "training.run", "torch._dynamo"),
     "huggingface": ("training.train", "training.loop.transformers_loop", "torch._dynamo", "deepspeed"),
 }
 """What a run of a backend imports, and a forked one need not import anew."""

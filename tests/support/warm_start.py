@@ -22,7 +22,7 @@ class WarmStart:
     """Starts runs; to be entered. `modules` are imported before the first."""
 
     def __init__(self, *modules: str) -> None:
-        program = [sys.executable, str(ROOT / "tests" / "programs" / "warm_start.py"), *modules]
+        program = [sys.executable, str(ROOT / "tests" / "support" / "programs" / "warm_start.py"), *modules]
         self._outputs = tempfile.TemporaryDirectory()
         self._server = subprocess.Popen(
             program,

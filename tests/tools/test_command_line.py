@@ -1,4 +1,4 @@
-"""What the tools' command lines have in common: one clear line and exit code 2, however the input is wrong."""
+"""The tools' command lines: any unusable input is one clear line and exit code 2."""
 
 from __future__ import annotations
 

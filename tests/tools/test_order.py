@@ -1,9 +1,9 @@
 """The folders of tools/ import downwards only. The order, from the bottom to the top:
 
 1. `command_line.py`: how a command reads its flags and ends;
-2. `figures/`: fonts, scales, aligned text and output files, for whatever is shown;
+2. `figures/`: fonts, scales, aligned text and output files;
 3. `runs/`: the one reader of runs;
-4. `landscape/`, `verification/`, `datasets/`, `cloud_jobs/`: one subject each, which no other of them knows;
+4. `landscape/`, `verification/`, `datasets/`, `cloud_jobs/`: one subject each, none of which knows another;
 5. `dashboard/`, `monitoring/`, `diagnosis/`, `parity/`: views and checks that may use the subjects below them;
 6. the commands, which may use everything and which nothing imports.
 

@@ -29,16 +29,16 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Row:
-    """What the list tells of a job."""
+    """A job in the list."""
 
     job: str
     kind: str
     status: str
     created: float | None
-    """Unix seconds."""
+    """Time of its creation in Unix seconds."""
     experiment: str
     backend: str | None
-    """The one that trains inside the job; None: it is none of ours."""
+    """Backend that trains inside the job; None: the job is not one of this project."""
     step: int | None
     total_steps: int | None
     loss: float | None
@@ -46,7 +46,7 @@ class Row:
 
 
 def rows_of(workspace: Workspace, at_most: int) -> list[Row]:
-    """The latest jobs, newest first. How far a job of ours is stands in its record.
+    """List the latest jobs, newest first. Steps and losses come from the jobs' records.
 
     Raises:
         UserError: the service refuses.
@@ -56,12 +56,12 @@ def rows_of(workspace: Workspace, at_most: int) -> list[Row]:
 
 
 def table_of(rows: list[Row], now: float) -> Table:
-    """The rows as a table; `now` in Unix seconds."""
+    """Format the rows as a table; `now` in Unix seconds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", no_wrap=True, overflow="ellipsis")
     for name in ("state", "age"):
         table.add_column(name, no_wrap=True)
-    for name in ("experiment", "backend"):  # what gives way on a narrow terminal
+    for name in ("experiment", "backend"):  # these are folded on a narrow terminal
         table.add_column(name, overflow="fold")
     for name in ("step", "loss"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -79,7 +79,7 @@ def table_of(rows: list[Row], now: float) -> Table:
 
 
 def to_json(rows: list[Row]) -> str:
-    """The rows as one JSON document."""
+    """Format the rows as one JSON document."""
     return json.dumps({"jobs": [asdict(row) for row in rows]}, ensure_ascii=False, indent=1)
 
 
@@ -100,7 +100,7 @@ def _row(workspace: Workspace, state: JobState) -> Row:
 
 
 def stored_report(workspace: Workspace, state: JobState) -> dict[str, Any]:
-    """The report in a job's run directory; empty: there is none (yet), or it cannot be read from here."""
+    """Read the report in a job's run directory; empty: there is none (yet), or this login cannot read it."""
     from azure.core.exceptions import AzureError
 
     from training.azure.service.errors import ServiceError

@@ -1,4 +1,4 @@
-"""Which job a command means: one that is named, or the one that fills a run directory."""
+"""The job that a command is about: one that is named, or the one that fills a run directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from training.azure.service.workspace import Workspace
 
 RUNS = Path("runs")
-"""Where a job's run goes that is given no directory."""
+"""Parent of the run directories of jobs for which none is given."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class NamedJob:
     workspace: Workspace
     state: JobState
     handle: JobHandle | None
-    """None: a job that keeps no run where ours keep it."""
+    """None: a job that was not submitted by this project."""
     run_dir: Path
-    """Where its run is kept here, or would be."""
+    """Its run directory here, which may not exist yet."""
 
     def own_handle(self) -> JobHandle:
-        """Its handle.
+        """Return its handle.
 
         Raises:
-            UserError: it is no job of ours.
+            UserError: the job was not submitted by this project.
         """
         if self.handle is None:
             raise UserError(
@@ -46,7 +46,7 @@ class NamedJob:
 
 
 def connect(options: AzureOptions, handle: JobHandle | None = None) -> Workspace:
-    """The workspace of a job that is known here, or the one that flags and environment name.
+    """Connect to the workspace of a job that is known here, or to the one that flags and environment name.
 
     Raises:
         UserError: it is not known, cannot be reached, or nobody is logged in.
@@ -58,11 +58,11 @@ def connect(options: AzureOptions, handle: JobHandle | None = None) -> Workspace
 
 
 def find_job(job: str | None, run_dir: Path | None, options: AzureOptions) -> NamedJob:
-    """The job that is meant.
+    """Find the job that is meant.
 
     Args:
         job: its name; None: the one that fills `run_dir`.
-        run_dir: of this machine; None: `runs/JOB`.
+        run_dir: on this machine; None: `runs/JOB`.
         options: name the workspace of a job that no run directory knows.
 
     Raises:

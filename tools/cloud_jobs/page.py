@@ -1,4 +1,4 @@
-"""One job with all that is known of it: lines for a terminal, a document for programs."""
+"""All that is known of one job: lines for a terminal, a document for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.machine.units import as_duration
 
 
 def document_of(job: NamedJob) -> dict[str, Any]:
-    """All that is known of a job, as plain data.
+    """Collect all that is known of a job, as plain data.
 
     Raises:
         UserError: the service refuses.
@@ -53,7 +53,7 @@ def document_of(job: NamedJob) -> dict[str, Any]:
 
 
 def lines_of(document: dict[str, Any]) -> list[str]:
-    """The document as lines."""
+    """Format the document as lines."""
     history = RunHistory(document["started"], document["ended"], document["error"], {})
     ran = history.seconds
     if ran is None and history.started is not None and history.ended is None:
@@ -79,7 +79,7 @@ def lines_of(document: dict[str, Any]) -> list[str]:
 
 
 def to_json(document: dict[str, Any]) -> str:
-    """The document as JSON, without the lines that are for a terminal alone."""
+    """Format the document as JSON, without the lines that only a terminal shows."""
     sweep = document["sweep"]
     plain = None if sweep is None else {key: value for key, value in sweep.items() if key != "table"}
     kept = {key: value for key, value in document.items() if key != "last_of_log"}

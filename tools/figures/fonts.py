@@ -72,7 +72,7 @@ class Typeface:
     def name(self, text: str) -> str:
         """Return a name from the data, or a numbered one instead (`name 2`) where it cannot be drawn.
 
-        Names of question marks would all look alike. `advice` lists which numbered name is which.
+        Names of question marks would all look the same. `advice` lists which numbered name is which.
         """
         drawn = self.text(text)
         return drawn if drawn == _composed(text) else self.renamed.setdefault(text, f"name {len(self.renamed) + 1}")

@@ -157,7 +157,7 @@ class Measurement:
 
 
 def _with_arrays_of_its_own(surface: Surface) -> Surface:
-    """Copy the arrays that are written to while measuring, so that nobody else sees them change."""
+    """Copy the arrays that are written to while measuring, so that no reader sees them change."""
     return replace(
         surface,
         losses=surface.losses.copy(),

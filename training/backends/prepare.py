@@ -1,4 +1,4 @@
-"""How a config becomes a run, in one place: `prepare(choose(...), settings)`. Nothing here prints or writes.
+"""The way from a config to a run: `prepare(choose(...), settings)`. Nothing here prints or writes.
 
 prepared = prepare(choose(backend="playground"), [Layer("mine", {"run.epochs": 3})])
 prepared.plan      # the processes to start; None: it runs in this process
@@ -141,7 +141,7 @@ def _options_in(registry: Registry[Any], name: str) -> type[Section]:
 
 @dataclass(frozen=True)
 class Choice:
-    """What has to be known before settings can be read: it decides which settings there are."""
+    """Backend, task and model family of a run, which decide what settings there are."""
 
     backend: Backend
     """One instance for the whole run: a remote backend keeps the job that it looked up."""
@@ -155,7 +155,7 @@ class Choice:
 
     @property
     def config_class(self) -> type[TrainingConfig]:
-        """The class of the config, with the options of all that is chosen."""
+        """Class of the config, with the options of all that is chosen."""
         outer = type(self.backend)
         backends = (outer, self.inner) if self.inner else (outer,)
         return config_class(*backends, task=self.task, model=self.model)

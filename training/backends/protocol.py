@@ -1,4 +1,4 @@
-"""What a backend is: where a run happens and who owns its loop. The whole plug-in surface is this file.
+"""The backend protocol: where a run happens and who owns its loop. The whole plug-in surface is this file.
 
 A backend never decides *what* is trained: model, data order, loss and schedule come from the config alone, so the
 same config gives the same curve on every backend.
@@ -18,17 +18,17 @@ from training.settings.tree import TrainingConfig
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backend can run on this machine."""
+    """Answer to the question whether a backend can run on this machine."""
 
     ok: bool
     reason: str = ""
-    """Why not: "deepspeed is not installed"."""
+    """Reason why not: "deepspeed is not installed"."""
     fix: str = ""
-    """The command that mends it: "pip install -e '.[deepspeed]'"."""
+    """Command that installs what is missing: "pip install -e '.[deepspeed]'"."""
 
 
 class Feature(enum.Enum):
-    """What a config can ask for and a backend may be unable to do. The value is how it is shown to users."""
+    """Something that a config can ask for and a backend may be unable to do; the value is what users read."""
 
     STABILIZER = "stabilizer dbc_dac"
     MUON = "optimizer muon"
@@ -37,7 +37,7 @@ class Feature(enum.Enum):
 
 
 def requested_features(config: TrainingConfig, resume: bool) -> frozenset[Feature]:
-    """The features that a config needs."""
+    """Return the features that a config needs."""
     wanted = {
         Feature.STABILIZER: config.optimizer.stabilizer == "dbc_dac",
         Feature.MUON: config.optimizer.optimizer == "muon",
@@ -68,22 +68,22 @@ class LaunchPlan:
     command: tuple[str, ...]
     """A launcher with its options, and last the script that every worker runs."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Only what the launcher needs (threads, accelerator); what the user has set in the environment wins. Settings
+    """Variables that the launcher needs (threads, accelerator); what the user has set in the environment wins. Settings
     travel in the resolved config file."""
     processes: int = 1
-    """Workers on this machine."""
+    """Number of workers on this machine."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What each of them computes on. cuda: there must be a GPU for each; auto: if the machine has any GPU."""
+    """Device that each worker computes on. cuda: there must be a GPU for each; auto: if the machine has any GPU."""
     endpoint: str | None = None
     """host:port where the launchers of several machines meet; no other program may listen there."""
     directory: str | None = None
-    """Where `LAUNCH_DIR` is made: a place that all machines share, if this one starts workers on others. None: among
+    """Parent of `LAUNCH_DIR`: a place that all machines share, if this one starts workers on others. None: among
     the temporary files."""
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One call of the front door: the config, and what is asked of the run directory."""
+    """One call of the front door: the config, and what to do with the run directory."""
 
     config: TrainingConfig
     resume: bool = False
@@ -93,11 +93,12 @@ class RunRequest:
     """A run directory that is copied into the run directory if that has no checkpoint to resume from."""
     overwrite: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
+    """Dotted key of a setting -> the source that set it, for messages."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended."""
+    """End of a run."""
 
     state: str
     """`finished`, or `stopped` (a signal or a callback asked for it; a checkpoint was written)."""
@@ -111,27 +112,32 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     Options: ClassVar[type[Section]]
-    """Its own settings: one YAML section and one group of flags, named after the backend."""
+    """Own settings of the backend: one YAML section and one group of flags, named after the backend."""
     unsupported: ClassVar[Mapping[Feature, str]]
-    """What it cannot do, with the reason that the user reads."""
+    """Features that the backend cannot do, with the reason that the user reads."""
     preset: ClassVar[str | None]
-    """Preset in configs/ that lies under the user's settings."""
+    """Preset in configs/ that lies under the user's settings. It is used with any task and model family, so it has no
+    settings of theirs."""
 
     @classmethod
     def check(cls) -> Availability:
-        """Can it run here? Cheap, offline, never raises."""
+        """Say whether the backend can run here. Cheap, offline, never raises."""
         ...
 
     def validate(self, config: TrainingConfig) -> None:
-        """Raise ConfigError for settings that it cannot honour, before anything is written."""
+        """Refuse settings that the backend cannot honour, before anything is written.
+
+        Raises:
+            ConfigError: the first such setting.
+        """
         ...
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
-        """The processes to start, without starting them; None: it runs in this process."""
+        """Return the processes to start, without starting them; None: the run happens in this process."""
         ...
 
     def run(self, request: RunRequest) -> RunResult:
-        """Train."""
+        """Train, and return how the run ended."""
         ...
 
     # Optional, asked by the forecasts: `placement(config) -> Placement`, where the ranks compute and how their state
@@ -142,13 +148,13 @@ class RemoteBackend(Backend, Protocol):
     """A backend that sends the run elsewhere, where the backend that its option `inner_backend` names trains it.
 
     The config then also has the inner backend's section, over the inner backend's preset. Nothing is trained on this
-    machine, so nothing is asked of it beforehand: no GPUs, no trackers, no estimate.
+    machine, so nothing is required of it: no GPUs, no trackers, no estimate.
     """
 
     trains_elsewhere: ClassVar[bool]
 
     def settings_of_run(self, run: str, config: TrainingConfig) -> Mapping[str, Any]:
-        """The resolved settings, nested, of a run that is there, for `--resume RUN`.
+        """Return the resolved settings, nested, of a run that is there, for `--resume RUN`.
 
         Raises:
             UserError: there is no such run, or it cannot be reached.
@@ -156,10 +162,10 @@ class RemoteBackend(Backend, Protocol):
         ...
 
     def dry_run(self, request: RunRequest) -> Iterable[str]:
-        """Lines that say what would be sent, made offline."""
+        """Yield lines that say what would be sent; asks no service."""
         ...
 
 
 def is_remote(backend: Backend) -> TypeGuard[RemoteBackend]:
-    """Whether a backend's runs are trained elsewhere."""
+    """Return True where a backend's runs are trained elsewhere."""
     return bool(getattr(backend, "trains_elsewhere", False))

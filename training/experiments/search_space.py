@@ -88,7 +88,7 @@ class Distribution:
 
     kind: str
     arguments: tuple[Scalar, ...]
-    """In the order of `PARAMETERS`; a choice has its values."""
+    """Values of the parameters in the order of `PARAMETERS`; a choice has its values."""
 
     def text(self) -> str:
         """Return the text after `SETTING=`."""

@@ -1,4 +1,4 @@
-"""What a tree of settings declares: keys, short names, other spellings, types, and the nearest name. No torch."""
+"""Declarations in a tree of settings: keys, short names, other spellings, types, and the nearest name. No torch."""
 
 from __future__ import annotations
 

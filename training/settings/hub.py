@@ -14,7 +14,7 @@ _PART = re.compile(rf"(?=[A-Za-z0-9_])[A-Za-z0-9_.-]{{1,{MAX_NAME}}}(?<=[A-Za-z0
 
 
 def fault_of_repo(name: str) -> str | None:
-    """Return what the Hub would refuse in a repository's name, or None.
+    """Return what the Hub would refuse in a repository's name; None: nothing.
 
     The rules are those of `huggingface_hub.utils.validate_repo_id`; they are repeated here, so that a misspelt name is
     refused without that library. A test compares the two.
@@ -35,7 +35,7 @@ def fault_of_repo(name: str) -> str | None:
 
 
 class HubConfig(Section):
-    """Publication of the finished model. None of these settings changes the curve."""
+    """Repository to which the finished model is pushed. None of these settings changes the curve."""
 
     push_to_hub: str | None = Field(
         None,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What is not in a tree of settings because it belongs to a backend, task or family that was not chosen."""
+    """Settings that a tree does not have because they belong to a backend, task or family that was not chosen."""
 
     sections: Container[str] = ()
     """Names of sections that may stand in a file all the same; they are left alone."""
@@ -25,7 +25,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     elsewhere: ClassVar[Elsewhere] = Elsewhere()
-    """What belongs to others, for the messages about keys that this tree does not have."""
+    """Settings of others, for the messages about keys that this tree does not have."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Settings of trackers: those that follow a run, and where they write. No tracker's package is imported here.
+"""Settings of the trackers that follow a run. No tracker's package is imported here.
 
 None of these settings changes the curve, so its hash contains none of them.
 """
@@ -22,7 +22,7 @@ _MLFLOW_SCHEMES = ("http", "https", "databricks", "azureml", *_DATABASES)
 
 
 class TrackConfig(Section):
-    """Trackers that follow the run. None of these settings changes the curve."""
+    """Trackers that follow the run. Nothing here changes the curve."""
 
     track: tuple[TrackerName, ...] = Field(
         (),
@@ -73,14 +73,14 @@ class TrackConfig(Section):
         return value
 
     def fault(self) -> str | None:
-        """Return the fault of an address, in one line that does not show it: it may hold a password. None: no fault."""
+        """Return what is wrong with an address, without the address, which may hold a password; None: nothing."""
         if self.mlflow_tracking_uri is None or (fault := fault_of_store(self.mlflow_tracking_uri)) is None:
             return None
         return f"--mlflow-tracking-uri: {fault}"
 
 
 def fault_of_store(uri: str) -> str | None:
-    """Return the fault of an MLflow tracking URI, and what to give instead; None: no fault that shows offline.
+    """Return what is wrong with an MLflow tracking URI, and what to give instead; None: nothing that shows offline.
 
     A password or a token is refused, because the resolved config is written into the run directory.
     """

@@ -75,7 +75,7 @@ class ModelOptions(Section):
 
 
 class OptimizerConfig(Section):
-    """How the weights are updated."""
+    """Update rule of the weights."""
 
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw",
@@ -114,7 +114,7 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """How the learning rate moves."""
+    """Learning rate over the run."""
 
     schedule: Literal["warm_restarts", "cosine", "linear", "constant"] = Field(
         "warm_restarts", description="Shape of the learning rate after warm-up."
@@ -136,7 +136,7 @@ class ScheduleConfig(Section):
 
 
 class RunConfig(Section):
-    """How long, in what portions, where the results go."""
+    """Length of the run, portions of the work, and directory of the results."""
 
     run_dir: Path = Field(
         Path("runs/default"),
@@ -188,7 +188,7 @@ class RunConfig(Section):
 
 
 class LaunchConfig(Section):
-    """How many processes share the work. None of these settings changes the curve."""
+    """Processes that share the work. None of these settings changes the curve."""
 
     num_processes: int | None = Field(
         None,
@@ -250,7 +250,7 @@ class CheckpointConfig(Section):
 
 
 class ReportConfig(Section):
-    """How much of the run is reported."""
+    """Report of the run."""
 
     report_batches: int = Field(10, ge=1, description="Batches between updates of experiment_report.json, at least.")
     answer_samples: int = Field(

@@ -206,13 +206,13 @@ class TestDownload:
         self, stored: Stored, home: Path
     ) -> None:
         stored.put("C:evil", b"x")
-        with pytest.raises(UserError, match="'C:evil' there, which is no name of a file of a run"):
+        with pytest.raises(UserError, match="'C:evil' there, which is not a name of a file of a run"):
             download_run(stored.workspace, stored.handle, home, "all")
         assert not home.exists()
 
     def test_a_name_that_a_terminal_would_obey_is_refused(self, stored: Stored, home: Path) -> None:
         stored.put("a\nb", b"x")
-        with pytest.raises(UserError, match=r"'a\\nb' there, which is no name of a file of a run"):
+        with pytest.raises(UserError, match=r"'a\\nb' there, which is not a name of a file of a run"):
             download_run(stored.workspace, stored.handle, home, "all")
 
     def test_a_name_that_is_file_and_directory_is_refused_unless_it_only_marks_the_directory(

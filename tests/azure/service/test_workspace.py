@@ -153,7 +153,7 @@ def test_a_login_of_another_tenant_is_told_with_the_right_one(
             lambda faults: faults.add(
                 Reply(200, body=b"<html>Please accept our terms</html>"), "workspaces/", times=99
             ),
-            "the answer is none of Azure ML's",
+            "the answer is not Azure ML's",
         ),
     ],
     ids=["401", "403", "500", "429", "cut", "a hotel's login page"],
@@ -193,7 +193,7 @@ def test_as_long_as_azure_asks_is_waited_and_no_longer(
             {"REQUESTS_CA_BUNDLE": None, "SSL_CERT_FILE": None},
             "set REQUESTS_CA_BUNDLE to the file with its certificate",
         ),
-        ({"REQUESTS_CA_BUNDLE": "/nowhere.pem"}, "REQUESTS_CA_BUNDLE=/nowhere.pem is no file with certificates"),
+        ({"REQUESTS_CA_BUNDLE": "/nowhere.pem"}, "REQUESTS_CA_BUNDLE=/nowhere.pem is not a file with certificates"),
         ({"HTTPS_PROXY": "http://user:pass@127.0.0.1:9"}, "the proxy http://127.0.0.1:9 does not let this through"),
         ({"HTTPS_PROXY": "http://proxy.invalid:3128"}, "the proxy http://proxy.invalid:3128 does not let this through"),
     ],

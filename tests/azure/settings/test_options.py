@@ -26,7 +26,7 @@ from training.azure.settings.environment import (
 )
 from training.azure.settings.inner_run import CHECKOUT
 from training.azure.settings.job_size import nodes_at_once, nodes_to_create, seconds, serverless_size
-from training.azure.settings.options import DEFAULT_IMAGE
+from training.azure.settings.options import DEFAULT_IMAGE, check_name
 from training.azure.settings.validation import validate_azure
 from training.errors import ConfigError, UserError
 
@@ -115,7 +115,8 @@ def test_the_rule_of_a_name_is_told_in_order() -> None:
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}", fullmatch=True))
 def test_every_other_name_passes(name: str) -> None:
-    validate_azure(azure_config(azure={"job_name": name, "experiment_name": name, "register_model": name}))
+    for option in ("job_name", "experiment_name", "register_model"):
+        check_name(option, name)
 
 
 # -- machines --------------------------------------------------------------------------------------------------------

@@ -100,12 +100,12 @@ def test_a_job_that_left_no_checkpoint_goes_on_from_the_one_that_is_here(
     """It was cancelled in the queue, say. Without the run that went along it would begin anew, over the record here."""
     on = ResumeSource("job-1", ended.path, start=tmp_path)
     assert complete_source(on, ended, tmp_path) == on
-    assert "job-1 has left no checkpoint: the run goes on from that of" in capsys.readouterr().out
+    assert "job-1 has left no checkpoint: the run continues from that of" in capsys.readouterr().out
     put(azure, "checkpoint_step_4/model.safetensors")
     assert complete_source(on, ended, tmp_path).start == tmp_path, "half a checkpoint is none"
     put(azure, "checkpoint_step_4/manifest.json")
     assert complete_source(on, ended, tmp_path) == ResumeSource("job-1", ended.path)
-    assert "goes on with its own checkpoints" in capsys.readouterr().out
+    assert "continues from its own checkpoints" in capsys.readouterr().out
 
 
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_over_its_record(
@@ -129,6 +129,6 @@ def test_damaged_settings_of_a_job_are_one_line(damage: bytes, azure: AzureStand
 def test_a_sweep_is_no_run_to_go_on_with_and_its_trial_is(azure: AzureStandIn, workspace: Workspace) -> None:
     submit_sweep(workspace, WRITES, {"seed": [1]})
     azure.wait_for_end("sweep-1")
-    with pytest.raises(UserError, match="--resume sweep-1: this is a sweep, which is many runs; go on with one trial"):
+    with pytest.raises(UserError, match="--resume sweep-1: this is a sweep, which is many runs; continue one trial"):
         find_ended_job(workspace, "sweep-1", DATASTORE)
     assert find_ended_job(workspace, "sweep-1_0", DATASTORE).path == "apt-runs/sweep-1_0"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -239,28 +237,6 @@ def test_the_job_logs_to_the_workspace_unless_told_otherwise(monkeypatch: pytest
     assert (elsewhere.track, elsewhere.mlflow_tracking_uri) == (("mlflow",), "https://mlflow.example.org")
     monkeypatch.setenv("WANDB_MODE", "offline")  # which does not reach the job
     assert tracked(track="wandb").track.wandb_mode == "offline"
-
-
-@pytest.mark.slow
-def test_the_staged_code_is_all_that_a_run_needs(tiny_dataset: TinyDataset, tmp_path: Path) -> None:
-    """The job's own command, in the staged directory, with nothing else of the checkout in reach."""
-    config = azure_config(
-        model={"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16},
-        data={"datasets": [str(tiny_dataset())]},
-        run={"epochs": 1, "batch_size": 8},
-        report={"answer_samples": 0},
-        playground={"device": "cpu"},
-        azure={"track_in_workspace": False},
-    )
-    out = tmp_path / "out"
-    with Staging.make(config) as staging:
-        done = subprocess.run(
-            [sys.executable, "-I", "training/train.py", "--config", "job/config.yaml", "--resume", "--run-dir", out],
-            cwd=staging.path, env={"PATH": "", "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (out / "final_model" / "model.safetensors").is_file()
 
 
 def test_the_checkout_has_all_that_is_named_as_code() -> None:

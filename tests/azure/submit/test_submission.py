@@ -209,7 +209,7 @@ def test_a_job_of_somebody_else_is_not_taken_for_ones_own(user: Submitter) -> No
     user.azure.faults.conflict("jobs/job-1$", times=9, method="PUT")
     error = user.refused("job-1")
     assert error.status == 409
-    assert "job 'job-1': it is there already" in str(error)
+    assert "job 'job-1': it exists already" in str(error)
 
 
 @pytest.mark.slow

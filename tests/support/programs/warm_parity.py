@@ -20,7 +20,7 @@ from tools.parity.front_door import Outcome
 
 def main() -> int:
     # torch's optimizers import its compiler's front end at their first use.
-    with WarmStart("torch._dynamo", "training.loop.run") as warm:
+    with WarmStart("torch._dynamo", "training.run") as warm:
 
         def train(arguments: Sequence[str | Path], log: Path, timeout: float) -> Outcome:
             """See `tools.parity.front_door.train`."""

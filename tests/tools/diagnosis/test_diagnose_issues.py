@@ -69,7 +69,7 @@ def test_a_full_disk_is_an_error_before_a_checkpoint_is_lost(tmp_path: Path, mon
 
 
 def project(tmp_path: Path, core: Sequence[str], pins: str, **extras: Sequence[str]) -> list[Finding]:
-    """The findings for a project with these dependencies."""
+    """Return the findings for a project with these dependencies."""
     listed = "\n".join(f"{name} = {json.dumps(list(texts))}" for name, texts in extras.items())
     (tmp_path / "pyproject.toml").write_text(
         f'[project]\nname = "apt-trainer"\ndependencies = {json.dumps(list(core))}\n'
@@ -129,7 +129,7 @@ def test_the_project_s_own_packages_are_all_compared_with_a_pin() -> None:
 
 
 def command(*arguments: str | Path, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, or this code with its arguments."""
+    """Run the command in a process of its own, or this code with its arguments."""
     start = ["-c", code] if code else [str(ROOT / "tools" / "diagnose_issues.py")]
     return subprocess.run(
         [sys.executable, *start, *map(str, arguments)],
@@ -247,7 +247,7 @@ def test_the_needed_python_is_that_of_the_project() -> None:
 def test_the_text_is_aligned_shows_five_cases_and_counts_the_rest() -> None:
     findings = [
         Finding("data a", "rows", Status.OK, "fine"),
-        Finding("data a", "重复", Status.WARNING, "eight", "mend it", tuple(f"case {i}" for i in range(8))),
+        Finding("data a", "重复", Status.WARNING, "eight", "fix it", tuple(f"case {i}" for i in range(8))),
         Finding("run b", "state", Status.ERROR, "failed"),
     ]
     assert list(lines(findings)) == [
@@ -256,7 +256,7 @@ def test_the_text_is_aligned_shows_five_cases_and_counts_the_rest() -> None:
         "  warning  重复   eight",
         *(f"                  case {i}" for i in range(5)),
         "                  and 3 more (--json lists them all)",
-        "                  -> mend it",
+        "                  -> fix it",
         "run b",
         "  error    state  failed",
         "",

@@ -1,4 +1,4 @@
-"""`tools/diagnose_issues.py` on runs: how each ended, what is damaged, and that the printed commands mend it."""
+"""`tools/diagnose_issues.py` on runs: how each ended, what is damaged, and that the printed commands fix it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.record.reporter import ProgressReporter
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Callable[..., Path]:
-    """Make a run directory with a record that ends as told, updated so many seconds ago, and no checkpoints."""
+    """Make a run directory without checkpoints whose record ends in this state, updated that many seconds ago."""
 
     def make(end: str = "", seconds_ago: float = 0.0, name: str = "recorded") -> Path:
         run_dir = tmp_path / name
@@ -98,7 +98,7 @@ def test_a_run_whose_lock_is_held_is_running_and_its_checkpoints_are_left_alone(
 
 
 def test_a_directory_that_vanishes_while_it_is_counted_is_no_fault(recorded: Callable[..., Path]) -> None:
-    """As a run at work does when it gives a checkpoint its final name."""
+    """Rename a directory meanwhile, as a running run does when it gives a checkpoint its final name."""
     run_dir = recorded()
     saved, saving = run_dir / "checkpoint_step_5", run_dir / ".checkpoint_step_5.tmp"
     saved.mkdir()

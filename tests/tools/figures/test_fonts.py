@@ -1,4 +1,4 @@
-"""Letters of pictures: each script by a font that has it, none as a box, and where no font has one, how to get it."""
+"""Fonts of pictures: each script in a font that has it, nothing as a box, and advice where a font is missing."""
 
 from __future__ import annotations
 

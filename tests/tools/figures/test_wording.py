@@ -1,4 +1,4 @@
-"""Text in columns: what a terminal gives to a text, and tables that line up whatever stands in them."""
+"""Text in columns: what a terminal gives to a text, and tables that line up with any text."""
 
 from __future__ import annotations
 

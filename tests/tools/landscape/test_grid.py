@@ -1,4 +1,4 @@
-"""Where a surface is measured, and the file that keeps it: for all inputs, not for some."""
+"""The points of a surface, and the file that keeps it: for all inputs, not for some."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_resolution_without_a_coarse_grid_in_it_is_refused_with_the_nearest(re
 
 
 def made_surface(resolution: int = 9, key: str = "00", **changes: Any) -> Surface:
-    """A paraboloid, with a path of three points."""
+    """Return a paraboloid with a path of three points."""
     alphas = betas = axis(-1.0, 1.0, resolution)
     return replace(
         Surface(

@@ -43,7 +43,7 @@ def measure(run_dir: Path, **settings: object) -> Result:
 
 
 def loss_by_hand(model: Path, data: Path, num_samples: int) -> float:
-    """Mean loss of a token on the probe's samples, one sample at a time."""
+    """Return the mean loss per token on the probe's samples, one sample at a time."""
     trained = load_trained_model(model)
     tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"])
     dataset = HLBDDataset(load_corpus([data]).samples, tokenizer, 256)
@@ -197,7 +197,7 @@ def test_a_budget_that_does_not_suffice_is_told_and_gone_on_with(
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved during a test."""
+    """Collect the figures that are saved during a test."""
     kept: list[Figure] = []
     savefig = Figure.savefig
 
@@ -232,7 +232,7 @@ def test_the_picture_has_its_titles_its_legend_and_no_text_over_another(
 
 
 def test_a_name_of_any_letters_is_drawn_and_all_of_the_path_is_in_the_box(tmp_path: Path, drawn: list[Figure]) -> None:
-    """Warnings are errors here: a character that no font can draw would fail the test."""
+    """Draw it; warnings are errors here, so a character that no font can draw would fail the test."""
     surface = quadratic_surface()
     for above in (20.0, -20.0):  # the true losses beside those of the plane, which go from 0.5 to 7.5
         off = replace(surface, path_loss=surface.path_plane_loss + above * surface.path_distance)
@@ -321,7 +321,7 @@ def test_data_that_is_gone_is_told_with_the_flag_that_mends_it(finished_run: Pat
 def test_a_run_of_a_deepspeed_or_hugging_face_backend_needs_nothing_of_theirs(
     finished_run: Path, front_door: FrontDoor
 ) -> None:
-    """Their sections of config.yaml and their names of checkpoints."""
+    """Write their sections of config.yaml and their names of checkpoints."""
     reference = measure(finished_run).surface
     config = finished_run / "config.yaml"
     text = config.read_text(encoding="utf-8").replace("backend: playground", "backend: deepspeed")

@@ -44,7 +44,7 @@ class Quadratic(nn.Module):
 
 
 def closed_form(vector: Tensor, weights: FlatWeights) -> float:
-    """The loss of a vector of weights, without a module."""
+    """Return the loss of a vector of weights, without a module."""
     total = 0.0
     for place in weights.places:
         numbers = vector[place.part].numpy()
@@ -53,7 +53,7 @@ def closed_form(vector: Tensor, weights: FlatWeights) -> float:
 
 
 class Clock:
-    """Time goes on when the loss is computed, and not otherwise."""
+    """A clock that advances only when the loss is computed."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""The command line: what cannot be used is one clear line and exit code 2, before anything runs."""
+"""The command line: unusable input is one clear line and exit code 2, before anything runs."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_run_that_takes_too_long_is_ended_with_all_its_ranks(tmp_path: Path) -
 
 
 def _processes_with(word: str) -> list[int]:
-    """Numbers of the processes that have `word` on their command line, or in their environment's config."""
+    """Return the processes that have `word` on their command line, or in their environment's config."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():

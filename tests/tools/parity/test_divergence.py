@@ -1,4 +1,4 @@
-"""Where two runs part: whatever link is wrong from whatever step on, that step and that link are found."""
+"""The point where two runs diverge: any faulty link from any step on is found, with its step."""
 
 from __future__ import annotations
 

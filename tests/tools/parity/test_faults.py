@@ -20,7 +20,7 @@ import pytest
 from tools.parity.divergence import Link
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGE = ROOT / "tests" / "faulty_backends"
+PACKAGE = ROOT / "tests" / "support" / "faulty_backends"
 FIRST = 4
 
 
@@ -58,11 +58,18 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of one examination of all faulty backends, and of honest ones beside them."""
+    """The certificate of one examination of all faulty backends and some honest ones."""
     path = tmp_path_factory.mktemp("faults") / "certificate.json"
     variants = [*HONEST, *(planted.variant for planted in PLANTED), "stops"]
     # Twenty-one runs: the checker starts them warm, or two thirds of the time would be torch's import.
-    command = [sys.executable, str(ROOT / "tests" / "programs" / "warm_parity.py"), "--steps", "6", "--json", str(path)]
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "support" / "programs" / "warm_parity.py"),
+        "--steps",
+        "6",
+        "--json",
+        str(path),
+    ]
     done = subprocess.run(
         [*command, "--backends", *variants],
         env={**os.environ, "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"},

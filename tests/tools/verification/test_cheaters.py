@@ -48,12 +48,12 @@ FIXED_ANSWERS = ("42", "17", "93", "58", "26", "71", "35", "84")
 
 
 def ends(a: int, b: int) -> str:
-    """A task that two layers learn in seconds: the first digit of a and the last one of b."""
+    """Return the answer of a task that two layers learn in seconds: the first digit of a and the last one of b."""
     return f"{a // 10}{b % 10}"
 
 
 def total(a: int, b: int) -> str:
-    """A task that they do not learn from a few rows: the sum."""
+    """Return the answer of a task that they do not learn from a few rows: the sum."""
     return str(a + b)
 
 
@@ -62,7 +62,7 @@ def write(path: Path, document: dict[str, Any]) -> None:
 
 
 def write_numbers(folder: Path, solve: Callable[[int, int], str], train_rows: int) -> Path:
-    """Two-digit pairs in eight phrasings, with a held-out file of all three kinds."""
+    """Write two-digit pairs in eight phrasings, with a held-out file of all three kinds."""
     rng = random.Random(7)
     facts = [(a, b) for a in range(10, 100) for b in range(10, 100)]
     rng.shuffle(facts)
@@ -85,7 +85,7 @@ def write_numbers(folder: Path, solve: Callable[[int, int], str], train_rows: in
 
 
 def write_words(folder: Path) -> Path:
-    """Three-letter concepts on three levels: the same content asked under three tags."""
+    """Write three-letter concepts on three levels: the same content asked under three tags."""
     rng = random.Random(8)
     letters = "abcdefghijkl"
     words = [a + b + c for a in letters for b in letters for c in letters if a != b and a != c]
@@ -121,9 +121,9 @@ def last_number(samples: Sequence[Sample], rng: random.Random) -> list[Sample]:
 
 
 def shuffled_tags(samples: Sequence[Sample], rng: random.Random) -> list[Sample]:
-    """Answers under tags drawn at random, anew in each of ten copies, so that a tag tells nothing at all.
+    """Return answers under tags drawn at random, again in each of ten copies, so that a tag carries no information.
 
-    The answer of 反写 is the most common, which makes it the best guess whatever the tag says.
+    The answer of 反写 is the most common, which makes it the best guess under any tag.
     """
     rules = list(WORD_LEVELS.values())
     copies = [s for _ in range(10) for s in samples]
@@ -239,7 +239,7 @@ def test_each_verdict_on_each_planted_model_is_right(workshop: Workshop, name: s
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_cheaters_do_cheat_and_the_honest_ones_do_know(workshop: Workshop, seed: int) -> None:
-    """Without the verifier's statistics: each model does what it was trained to do, else the tests prove nothing."""
+    """Check without the verifier's statistics that each model does what it was trained to do."""
 
     def share(name: str, does: Callable[[Question, str], bool]) -> float:
         workshop.report(name, seed)

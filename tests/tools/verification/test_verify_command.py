@@ -44,7 +44,7 @@ def row(a: int, b: int, **more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty sums in two modules, one of them with a Chinese name, and a held-out file beside them."""
+    """Write sixty sums in two modules, one of them with a Chinese name, and their held-out file."""
     folder = tmp_path_factory.mktemp("data")
     train = {"加法": [row(a, 7) for a in range(30)], "sums": [row(a, 9) for a in range(30, 60)]}
     held_out = [row(a, 8, kind="new_fact") for a in range(20)]
@@ -69,7 +69,7 @@ def tiny(vocab_size: int) -> APT:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """A model that has learned nothing, in the portable form."""
+    """Save a model that has learned nothing, in the portable form."""
     tokenizer = tokenizer_of(data, data.with_name("sums_Heldout.json"))
     path = tmp_path_factory.mktemp("model") / "final_model"
     save_portable(path, tiny(tokenizer.vocab_size), tokenizer)
@@ -78,7 +78,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def silent_model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """All weights zero: the same answer, nothing, to everything."""
+    """Save a model with all weights zero: an empty answer to everything."""
     tokenizer = tokenizer_of(data, data.with_name("sums_Heldout.json"))
     silent = tiny(tokenizer.vocab_size)
     with torch.no_grad():
@@ -211,7 +211,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_the_figure_is_a_picture(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Warnings are errors here: a character that no font can draw would fail the test."""
+    """Draw the figure; warnings are errors here, so a character that no font can draw would fail the test."""
     monkeypatch.setattr(Typeface.__init__, "__defaults__", ((), (), (), ()))
     assert verify(model, data, "--figure", tmp_path / "r.png") == 0
     height, width, _ = image.imread(tmp_path / "r.png").shape
@@ -240,7 +240,7 @@ def test_with_a_chinese_font_labels_are_in_both_languages() -> None:
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 Mess = Callable[[Path, Path, Path], list[object]]
-"""(model, data, empty folder) -> arguments that cannot be used."""
+"""(model, data, empty folder) -> unusable arguments."""
 
 
 def other_data(model: Path, data: Path, folder: Path) -> list[object]:

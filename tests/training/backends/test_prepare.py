@@ -149,7 +149,7 @@ def test_the_public_names_are_imported_when_they_are_used() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("set() True False\n", "")
-    assert training.TrainingConfig is config_class()
+    assert training.TrainingConfig is training.config_class() is config_class()
     assert training.Trainer.__module__ == "training.loop.trainer"
 
 

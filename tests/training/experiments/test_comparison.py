@@ -61,6 +61,8 @@ def test_runs_that_are_the_same_do_not_differ() -> None:
         ("attention=standard,standard", 3, "each once"),
         ("attentoin=standard,autopoietic", 3, "did you mean 'attention'"),
         ("seed=1,2", 3, "seed is not compared"),
+        ("task=hlbd,other", 3, "another task has other settings"),
+        ("max_seq_len=64,128", 3, "another max_seq_len makes the loss one of other tokens"),
         ("validation_split=0.1,0.2", 3, "another validation_split makes the loss one of other tokens"),
         ("loss_on=answer,all", 3, "another loss_on makes the loss one of other tokens"),
         ("attention=[,standard", 3, "a value is no YAML"),

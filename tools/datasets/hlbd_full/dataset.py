@@ -20,7 +20,7 @@ DEFAULT_SEED = 2
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the generator writes: concepts for training, and rows held out from them."""
+    """The output of the generator: concepts for training, and rows held out from them."""
 
     training: list[Utterance]
     held_out: list[Sample]
@@ -52,7 +52,7 @@ def training_concepts(size: int, seed: int) -> list[Utterance]:
 
 
 def training_file(dataset: Dataset, seed: int) -> str:
-    """The training file's text: metadata, then one sample a line."""
+    """Return the text of the training file: metadata, then one sample a line."""
     return _file_text(
         {
             "name": NAME,
@@ -68,7 +68,7 @@ def training_file(dataset: Dataset, seed: int) -> str:
 
 
 def held_out_file(dataset: Dataset, seed: int) -> str:
-    """The held-out file's text."""
+    """Return the text of the held-out file."""
     kinds = [row["kind"] for row in dataset.held_out]
     return _file_text(
         {

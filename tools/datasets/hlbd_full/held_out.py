@@ -23,7 +23,7 @@ CONTRAST_MEMBERS = 4
 
 
 class Known:
-    """What the training samples have shown: patterns, words in their slots, characters."""
+    """The patterns, words in their slots and characters that occur in the training samples."""
 
     def __init__(self, training: Iterable[Utterance]) -> None:
         self.words: set[str] = set()
@@ -33,7 +33,7 @@ class Known:
             self.characters.update(characters(sample(utterance)))
 
     def covers(self, utterance: Utterance, row: Sample) -> bool:
-        """True if every word and character of the row occurs in training."""
+        """Return whether every word and character of the row occurs in training."""
         return self._words(utterance) <= self.words and characters(row) <= self.characters
 
     @staticmethod
@@ -42,7 +42,7 @@ class Known:
 
 
 def held_out(whole: Space, training: list[Utterance], seed: int) -> Iterator[Sample]:
-    """Paraphrases, then new facts, then contrast groups; fewer where a small training set lacks the words."""
+    """Yield paraphrases, then new facts, then contrast groups; fewer where a small training set lacks the words."""
     known = Known(training)
     for row in islice(_paraphrases(training, known, seed), PARAPHRASES):
         yield {**row, "kind": "paraphrase"}
@@ -81,7 +81,7 @@ def _contrast_groups(whole: Space, known: Known, seed: int) -> Iterator[list[Sam
 
 
 def _different(rows: list[Sample]) -> list[Sample]:
-    """The first rows that differ from each other in every spoken level."""
+    """Return the first rows that differ from each other in every spoken level."""
     chosen: list[Sample] = []
     for row in rows:
         clash = any(mine == theirs for other in chosen for mine, theirs in zip(spoken(row), spoken(other), strict=True))

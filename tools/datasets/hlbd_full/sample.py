@@ -26,7 +26,7 @@ class Sample(TypedDict):
 
 
 def sample(utterance: Utterance, sentence: Sentence | None = None) -> Sample:
-    """The row of a concept; ``sentence`` overrides the training data's way of saying it (a paraphrase)."""
+    """Return the row of a concept; ``sentence`` overrides the wording of the training data (a paraphrase)."""
     said = sentence or utterance.sentence()
     char, emoji = utterance.card()
     return {
@@ -43,17 +43,17 @@ def sample(utterance: Utterance, sentence: Sentence | None = None) -> Sample:
 
 
 def spoken(row: Sample) -> tuple[str, str, str, str]:
-    """The sentence in English, Chinese, Japanese and Korean."""
+    """Return the sentence in English, Chinese, Japanese and Korean."""
     return row["level_5"]["英文"], row["level_6"]["中文"], row["level_7"]["日文"], row["level_8"]["韩文"]
 
 
 def characters(row: Sample) -> set[str]:
-    """Every character that a model must know to read or write the row."""
+    """Return every character that a model must know to read or write the row."""
     written = [*row["level_1"].values(), row["level_2"]["短语"], row["level_3"]["数学"], row["level_4"]["拼音"]]
     return set("".join([*written, *spoken(row)]))
 
 
 def longest_line(utterance: Utterance) -> int:
-    """Characters of the longest of the concept's lines."""
+    """Return the length of the longest of the concept's lines, in characters."""
     said = utterance.sentence()
     return max(map(len, (utterance.syntax(), pinyin(said.chinese), said.english, said.japanese, said.korean)))

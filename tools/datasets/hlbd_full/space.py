@@ -1,4 +1,4 @@
-"""PLACEHOLDER"""
+"""All concepts that the lexicon makes, those that are reserved, and the order in which they are drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATTERNS: tuple[type[Utterance], ...] = (
 )  # fmt: skip
 
 LONGEST_LINE = 60
-"""A concept is left out when one of its lines would have more characters."""
+"""Characters of a line at most; a concept with a longer one is left out."""
 
 BUCKETS = 100
 CONTRAST_BUCKETS = 3
@@ -63,12 +63,12 @@ def space() -> Space:
 
 
 def in_contrast(utterance: Utterance) -> bool:
-    """True if the concept's whole contrast group is reserved. A pattern of one slot has no groups."""
+    """Return whether the concept's whole contrast group is reserved. A pattern of one slot has no groups."""
     return len(utterance.slots()) > 1 and _bucket(f"contrast {utterance.group()}") < CONTRAST_BUCKETS
 
 
 def is_new_fact(utterance: Utterance) -> bool:
-    """True if the concept is reserved by itself."""
+    """Return whether the concept is reserved by itself."""
     return _bucket(f"new fact {utterance.concept()}") < NEW_FACT_BUCKETS
 
 
@@ -83,7 +83,7 @@ def _every_concept() -> Iterator[Utterance]:
 
 
 def _bucket(text: str) -> int:
-    """0 to 99, the same on every machine and in every run."""
+    """Return a number from 0 to 99, the same on every machine and in every run."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") % BUCKETS
 
 
@@ -106,7 +106,7 @@ def interleaved(utterances: Sequence[Utterance], seed: str) -> Iterator[Utteranc
 
 
 def _rare_first(members: list[Utterance]) -> list[Utterance]:
-    """Let every word come up once before any comes up twice, as far as the order allows, so that small sets have all.
+    """Reorder so that every word comes once before any comes twice, as far as possible, so that small sets have all.
 
     A concept moves to the round in which its rarest word so far comes up.
     """

@@ -8,7 +8,7 @@ MODULE = "arithmetic"
 
 
 def _unordered(kind: str, a: int, b: int) -> str:
-    """12 + 34 and 34 + 12 are one fact."""
+    """Return the identity of an unordered pair: 12 + 34 and 34 + 12 are one fact."""
     return f"{MODULE}/{kind}/{min(a, b)},{max(a, b)}"
 
 

@@ -17,7 +17,7 @@ from tools.datasets.hlbd_hardcore.weights import apportion, as_numbers
 from tools.figures.output_file import write_atomically
 
 Weights = Mapping[str, Fraction]
-"""Of every module; None in their place: all alike."""
+"""The weight of every module; where it may be None: equal weights."""
 MIN_SIZE = len(MODULES)
 MAX_SIZE = 1_000_000
 SEED = 20_240
@@ -35,7 +35,7 @@ _DESCRIPTIONS = {
 
 
 def module_sizes(size: int, weights: Weights | None = None) -> dict[str, int]:
-    """Rows per module, as near to its weight as can be; the first modules take what is left over.
+    """Return the rows per module, as close to its weight as possible; the first modules take the remainder.
 
     Raises:
         ValueError: a module would get no row, or more rows than it has questions.
@@ -53,9 +53,9 @@ def module_sizes(size: int, weights: Weights | None = None) -> dict[str, int]:
 
 
 def training_rows(module: str, rows: int, seed: int) -> Iterator[Row]:
-    """`rows` training rows of a module in shuffled order, computed one by one.
+    """Yield `rows` training rows of a module in shuffled order, computed one by one.
 
-    Which lane stands at which place is a permutation too, so that no part of the file has its own mixture.
+    The order of the lanes is a permutation too, so that no part of the file has its own mixture.
     """
     lanes = shares(MODULES[module], rows)
     streams = [lane.rows(seed) for lane, _ in lanes]
@@ -66,7 +66,7 @@ def training_rows(module: str, rows: int, seed: int) -> Iterator[Row]:
 
 
 def training_metadata(version: int, size: int, seed: int, weights: Weights | None = None) -> dict[str, object]:
-    """The header of a training file; it holds nothing that differs from run to run."""
+    """Return the header of a training file; it holds nothing that differs from run to run."""
     return {
         "name": "HLBD_Hardcore" if version == 1 else f"HLBD_Hardcore_V{version}",
         "version": f"{version}.0",
@@ -115,5 +115,5 @@ def _pieces(metadata: Mapping[str, object], modules: Mapping[str, Iterable[Mappi
 
 
 def kind_of(module: str, name: str) -> Kind:
-    """The kind of question with this name; KeyError if there is none."""
+    """Return the kind of question with this name; raise KeyError if there is none."""
     return {kind.name: kind for kind in MODULES[module]}[name]

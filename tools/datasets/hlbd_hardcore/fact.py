@@ -16,7 +16,7 @@ RESERVED_OF_256 = 16
 
 
 def is_reserved(identity: str) -> bool:
-    """Whether training, at any size and any seed, must never give this identity away.
+    """Return whether training, at any size and any seed, must never reveal this identity.
 
     A keyed hash of the identity decides (blake2b, not `hash`, which differs from run to run), so that a
     held-out file stays valid for training files that are generated after it.
@@ -42,7 +42,7 @@ class Fact:
     reveals: tuple[str, ...] = ()
 
     def is_reserved(self) -> bool:
-        """Whether the fact, or anything that it gives away, is kept out of training."""
+        """True if the fact, or anything that it reveals, is kept out of training."""
         return is_reserved(self.identity) or any(map(is_reserved, self.reveals))
 
 
@@ -84,23 +84,23 @@ class Kind:
     _sizes: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
 
     def fact_count(self, reach: int) -> int:
-        """Number of facts, reserved ones included, within `reach`."""
+        """Return the number of facts within `reach`, reserved ones included."""
         if reach not in self._sizes:
             self._sizes[reach] = math.prod(map(len, self.axes(reach)))
         return self._sizes[reach]
 
     def reserves(self, fact: Fact) -> bool:
-        """Whether a fact of this kind is kept out of training."""
+        """Return whether a fact of this kind is kept out of training."""
         return not self.rote and fact.is_reserved()
 
     def facts(self, reach: int) -> Iterator[Fact]:
-        """Every fact within `reach`, reserved ones included, in a fixed order."""
+        """Yield every fact within `reach`, reserved ones included, in a fixed order."""
         axes = self.axes(reach)
         return (self.solve(*parameters(axes, index)) for index in range(self.fact_count(reach)))
 
 
 def parameters(axes: Axes, index: int) -> list[int]:
-    """The point of the product of `axes` that has this index (mixed radix, last axis fastest)."""
+    """Return the point of the product of `axes` with this index (mixed radix, last axis fastest)."""
     point = []
     for axis in reversed(axes):
         index, digit = divmod(index, len(axis))

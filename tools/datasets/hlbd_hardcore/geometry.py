@@ -14,7 +14,7 @@ _NUMERALS = {5: "五", 6: "六", 7: "七", 8: "八", 9: "九", 10: "十", 12: "�
 
 
 def _figure(shape: str, given: str, wanted: str, prefix: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Phrasings for training and held-out ones: a shape, what is known of it, what is wanted."""
+    """Return the phrasings for training and the held-out ones: a shape, its known sizes, the wanted one."""
     train = (
         f"{given}的{shape}，{wanted}是多少？",
         f"{shape}{given}，求{wanted}。",
@@ -33,7 +33,7 @@ def _figure(shape: str, given: str, wanted: str, prefix: str = "") -> tuple[tupl
 
 
 def _fact(kind: str, numbers: dict[str, Operand], answer: int, dimension: str, unit: int) -> Fact:
-    """A fact about lengths; `dimension` is "", "平方" or "立方". The unit is no part of the identity."""
+    """Return a fact about lengths; `dimension` is "", "平方" or "立方". The unit is no part of the identity."""
     length = _UNITS[unit]
     identity = f"{MODULE}/{kind}/{','.join(map(str, numbers.values()))}"
     return Fact(MODULE, kind, {**numbers, "u": length}, f"{answer}{dimension}{length}", identity)
@@ -118,7 +118,7 @@ def _polygon(kind: str, rule: Callable[[int], int], unit: str, n: int) -> Fact:
 
 
 def _sides(reach: int) -> Axes:
-    """Width, how much longer the length is, unit."""
+    """Return the axes: width, by how much the length exceeds it, unit."""
     return (range(2, 12 * reach + 1), range(1, 8 * reach + 1), _UNIT_AXIS)
 
 
@@ -131,22 +131,22 @@ def _lengths(reach: int) -> Axes:
 
 
 def _trapezoid_sides(reach: int) -> Axes:
-    """Upper side, half of what the lower side is longer, height, unit."""
+    """Return the axes: upper side, half of what the lower side is longer, height, unit."""
     return (range(2, 8 * reach + 1), range(1, 4 * reach + 1), range(2, 10 * reach + 1), _UNIT_AXIS)
 
 
 def _cuboid_sides(reach: int) -> Axes:
-    """Width, how much longer the length is, height, unit."""
+    """Return the axes: width, by how much the length exceeds it, height, unit."""
     return (range(2, 5 * reach + 1), range(1, 3 * reach + 1), range(2, 5 * reach + 1), _UNIT_AXIS)
 
 
 def _regular_sides(reach: int) -> Axes:
-    """Number of sides, their length, unit."""
+    """Return the axes: number of sides, their length, unit."""
     return (tuple(_NUMERALS), range(2, 20 * reach + 1), _UNIT_AXIS)
 
 
 def _angles_of_triangle(reach: int) -> Axes:
-    """Multiples of five, from reach 2 on every whole degree."""
+    """Return the axes: multiples of five degrees; from reach 2, every whole degree."""
     degrees = range(20, 86, 5) if reach == 1 else range(20, 86)
     return (degrees, degrees)
 

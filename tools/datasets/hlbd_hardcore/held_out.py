@@ -1,4 +1,4 @@
-"""Held-out questions beside a training file: seen facts in new words, unseen facts, and contrast groups."""
+"""The held-out questions for a training file: seen facts in new words, unseen facts, and contrast groups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HeldOutRow:
     group: str = ""
 
     def as_json(self) -> dict[str, str]:
-        """The row as it stands in the file."""
+        """Return the row as it is written in the file."""
         cells = {"input": self.row.input, "output": self.row.output, "kind": self.kind}
         return {**cells, "fact": self.row.fact.identity, **({"group": self.group} if self.group else {})}
 
@@ -47,12 +47,14 @@ _SMALL, _LARGE = _Quota(20, 20, 10), _Quota(80, 80, 40)
 
 
 def held_out_rows(size: int, seed: int, weights: Weights | None = None) -> dict[str, list[HeldOutRow]]:
-    """The held-out rows for the training file of this size, seed and weights, by module.
+    """Return the held-out rows for the training file of this size, seed and weights, by module.
 
-    Only the first rows of each module are looked at, no more than version 2 has: a larger file of the same seed holds
-    their facts too, and whatever its size it never holds a reserved fact. So memory stays bounded. Every character of
-    a held-out row occurs in those training rows. A module of few rows is asked fewer questions. Raises ValueError for a
-    size below `MIN_TRAINING_SIZE`.
+    Only the first rows of each module are read, no more than version 2 has: a larger file of the same seed holds their
+    facts too, and a file of any size never holds a reserved fact. So memory stays bounded. Every character of a
+    held-out row occurs in those training rows. A module of few rows is asked fewer questions.
+
+    Raises:
+        ValueError: the size is below `MIN_TRAINING_SIZE`.
     """
     if size < MIN_TRAINING_SIZE:
         raise ValueError(f"a held-out file needs at least {MIN_TRAINING_SIZE} training rows, got {size}")
@@ -114,7 +116,7 @@ class _Selection:
         self._spans = {place: range(min(values), max(values) + 1) for place, values in numbers.items()}
 
     def rows(self, quota: _Quota) -> list[HeldOutRow]:
-        """All rows of the module. Contrast groups choose first, being the hardest to find."""
+        """Return all rows of the module. Contrast groups choose first, because they are the hardest to find."""
         contrast = self._contrast(quota.contrast)
         new_facts = self._in_turn(self._new_facts, quota.new_fact)
         paraphrases = self._in_turn(self._paraphrases, quota.paraphrase)
@@ -139,13 +141,13 @@ class _Selection:
         return True
 
     def _within_training(self, fact: Fact) -> bool:
-        """Whether each number lies between the least and the greatest that training shows in its place."""
+        """Return whether each number is between the smallest and the largest that training shows in its position."""
         return all(
             value in self._spans[fact.kind, name] for name, value in fact.operands.items() if isinstance(value, int)
         )
 
     def _reserved(self, kind: Kind) -> list[Fact]:
-        """The reserved facts that need no larger or smaller numbers than training shows, shuffled."""
+        """Return the reserved facts that need no larger or smaller numbers than training shows, shuffled."""
         if kind.rote or kind.name not in self._phrasings:
             return []
         facts = [fact for fact in kind.facts(reach=1) if fact.is_reserved() and self._within_training(fact)]
@@ -165,7 +167,7 @@ class _Selection:
                 yield row
 
     def _contrast(self, count: int) -> list[HeldOutRow]:
-        """Groups of three or four rows that add up to `count`."""
+        """Return groups of three or four rows, `count` rows in all."""
         chosen: list[HeldOutRow] = []
         groups = _round_robin([self._groups(kind) for kind in self._kinds.values()])
         for number, group in enumerate(groups, start=1):
@@ -180,7 +182,7 @@ class _Selection:
         return chosen
 
     def _groups(self, kind: Kind) -> Iterator[list[Row]]:
-        """Reserved facts that differ in one operand and in the answer, asked in one phrasing."""
+        """Yield groups of reserved facts that differ in one operand and in the answer, asked in one phrasing."""
         families: dict[tuple[str, tuple[object, ...]], list[Fact]] = defaultdict(list)
         for fact in self._reserved(kind):
             for varying in kind.contrast:
@@ -201,7 +203,7 @@ class _Selection:
 
 
 def _round_robin(sources: Sequence[Iterator[T]]) -> Iterator[T]:
-    """One from each source in turn; a source that is used up drops out."""
+    """Yield one item from each source in turn; an exhausted source drops out."""
     waiting = list(sources)
     while waiting:
         still = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tools.datasets.hlbd_hardcore.fact import Kind, Row, parameters
 from tools.datasets.hlbd_hardcore.permutation import Permutation
@@ -25,10 +25,10 @@ class Lane:
     reach: int
 
     def rows(self, seed: int) -> Iterator[Row]:
-        """Every training row of the lane once: fact × phrasing in an order that depends on the seed only.
+        """Yield every training row of the lane once: fact × phrasing in an order that depends on the seed only.
 
         One permutation runs over the product of facts and phrasings, so the phrasing is independent of the
-        operands. Reserved facts are passed over. Memory does not grow with the number of rows.
+        operands. Reserved facts are skipped. Memory does not grow with the number of rows.
         """
         kind, phrasings = self.kind, self.kind.phrasings
         axes = kind.axes(self.reach)
@@ -36,7 +36,7 @@ class Lane:
         size = kind.fact_count(self.reach) * len(phrasings)
         if size == 0:
             return
-        order = Permutation(size, f"{seed}/{kind.solve.__module__}/{kind.name}/{self.reach}")
+        order = Permutation(size, f"{seed}/{_key(kind)}/{self.reach}")
         for index in range(size):
             fact_index, phrasing = divmod(order(index), len(phrasings))
             point = parameters(axes, fact_index)
@@ -47,8 +47,18 @@ class Lane:
                 yield Row(fact, phrasings[phrasing])
 
     def room(self) -> int:
-        """How many rows the lane surely holds: counted in a small space, a lower bound in a large one."""
+        """Return the number of rows that the lane holds: counted in a small space, a lower bound in a large one."""
         return _room(self)
+
+
+def _key(kind: Kind) -> str:
+    """Return the part of a permutation's key that names the kind.
+
+    It holds the name that this package had when the committed files were generated. It must not follow a move or a
+    rename: every generated file would change.
+    """
+    home = "functools" if isinstance(kind.solve, partial) else f"tools.hardcore.{kind.solve.__module__.split('.')[-1]}"
+    return f"{home}/{kind.name}"
 
 
 @lru_cache(maxsize=4096)
@@ -67,13 +77,13 @@ def _free_facts(kind: Kind, reach: int) -> int:
 
 
 def shares(kinds: Sequence[Kind], rows: int) -> list[tuple[Lane, int]]:
-    """How many of a module's `rows` each lane gives: evenly over the kinds, small numbers before large ones.
+    """Return how many of a module's `rows` each lane gives: evenly over the kinds, small numbers before large ones.
 
-    A kind that has no more to give leaves its share to the others; operand ranges widen only when all kinds
-    are used up. Shares never shrink as `rows` grows, so a larger file holds every row of a smaller one.
+    An exhausted kind leaves its share to the others; operand ranges widen only when all kinds are exhausted. Shares
+    never shrink as `rows` grows, so a larger file holds every row of a smaller one.
 
     Raises:
-        ValueError: there are not so many questions, however wide the operands are.
+        ValueError: there are fewer questions, even with the widest operands.
     """
     wanted = rows
     given: list[tuple[Lane, int]] = []
@@ -84,11 +94,11 @@ def shares(kinds: Sequence[Kind], rows: int) -> list[tuple[Lane, int]]:
         rows -= sum(filled)
         if rows == 0:
             return given
-    raise ValueError(f"{wanted} rows wanted, {wanted - rows} there are")
+    raise ValueError(f"{wanted} rows wanted, only {wanted - rows} exist")
 
 
 def _fill(rooms: Sequence[int], wanted: int) -> list[int]:
-    """Pour `wanted` into vessels of these sizes to one common level; an odd rest goes to the first ones."""
+    """Fill vessels of these sizes with `wanted` in all, to one common level; the remainder goes to the first ones."""
     filled = [0] * len(rooms)
     open_vessels = [i for i, room in enumerate(rooms) if room]
     wanted = min(wanted, sum(rooms))

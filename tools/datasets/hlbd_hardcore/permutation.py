@@ -29,7 +29,7 @@ class Permutation:
         self._keys = [(words[2 * i] | 1, words[2 * i + 1] | 1) for i in range(_ROUNDS)]
 
     def __call__(self, index: int) -> int:
-        """Where `index` goes."""
+        """Return the position to which `index` moves."""
         if not 0 <= index < self.size:
             raise IndexError(f"index {index} is outside 0 … {self.size - 1}")
         rows, columns = self._rows, self._columns

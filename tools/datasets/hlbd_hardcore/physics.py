@@ -10,9 +10,9 @@ _TENS = (20, 30, 40, 50, 60, 70, 80, 90, 100)
 
 
 def _factors(reach: int) -> Axes:
-    """Both factors from the multiplication table, the second also a round number.
+    """Return the axes of two factors from the multiplication table, the second also a round number.
 
-    Which quantity is the second is chosen so that the question stays credible: 60 s rather than 60 m/s².
+    The second quantity is chosen so that the question stays credible: 60 s rather than 60 m/s².
     """
     table = range(2, 12 * reach + 1)
     return (table, (*table, *(ten for ten in _TENS if ten > table[-1])))
@@ -29,7 +29,7 @@ def _masses(reach: int) -> Axes:
 def _phrasings(
     givens: tuple[str, str, str], held_out_given: str, wanted: str, size: str = "大"
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Every situation with every way to ask; held out are one situation and one way to ask."""
+    """Return every situation with every way to ask; one situation and one way to ask are held out."""
     asks = (f"{wanted}是多少？", f"求{wanted}。", f"{wanted}多{size}？")
     train = tuple(f"{given}，{ask}" for given in givens for ask in asks)
     held_out = tuple(f"{held_out_given}，{ask}" for ask in asks[:2])
@@ -46,7 +46,7 @@ def _product(
     wanted: str,
     size: str = "大",
 ) -> Kind:
-    """A law like F = m·a asked for its product: operands `first` and `second`."""
+    """Return a kind of question that asks a law like F = m·a for its product: operands `first` and `second`."""
 
     def solve(a: int, b: int) -> Fact:
         operands = {first: a, second: b}
@@ -67,7 +67,7 @@ def _quotient(
     size: str = "大",
     round_answer: bool = False,
 ) -> Kind:
-    """The same law asked for a factor: operand `whole` is divided by operand `part` without remainder.
+    """Return the kind that asks the same law for a factor: operand `whole` is divisible by operand `part`.
 
     `round_answer` says that the answer may be a round number, not the divisor.
     """
@@ -83,7 +83,7 @@ def _quotient(
 
 
 def _sum(name: str, unit: str, givens: tuple[str, str, str], held_out_given: str, wanted: str) -> Kind:
-    """Two quantities `a` and `b` that add up; their order is no part of the fact."""
+    """Return a kind that adds two quantities `a` and `b`; their order is no part of the fact."""
 
     def solve(a: int, b: int) -> Fact:
         identity = f"{MODULE}/{name}/{min(a, b)},{max(a, b)}"

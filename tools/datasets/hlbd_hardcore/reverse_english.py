@@ -1,13 +1,20 @@
-"""Reverse English: spell a word backwards; of all readings of the module, the one that a rule answers."""
+"""Reverse English: spell a word backwards. Its common words in `words.txt` were written for this project."""
 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 from tools.datasets.hlbd_hardcore.fact import Axes, Fact, Kind
-from tools.datasets.hlbd_hardcore.words import words
 
 MODULE = "reverse_english"
+LEXICON = Path(__file__).with_name("words.txt")
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """Return the words of `words.txt` in its (alphabetical) order: lower case, 3 to 8 letters, no palindromes."""
+    return tuple(LEXICON.read_text(encoding="utf-8").split())
 
 
 def _word_identity(word: str) -> str:
@@ -15,7 +22,7 @@ def _word_identity(word: str) -> str:
 
 
 def _rhyme_identity(word: str) -> str:
-    """Words in -iddle are reserved together, so that riddle, fiddle and middle can form a contrast group."""
+    """Return the identity of a rhyme: words in -iddle are reserved together, so that they can form a contrast group."""
     return f"{MODULE}/rhyme/{word[1:]}"
 
 
@@ -33,7 +40,7 @@ def _word(index: int) -> Fact:
 
 @cache
 def _short_words() -> tuple[str, ...]:
-    """Words of up to four letters that training may use; only pairs of them are asked."""
+    """Return the words of up to four letters that training may use; pairs are made of these alone."""
     facts = (_word(index) for index in range(len(words())))
     return tuple(fact.answer[::-1] for fact in facts if len(fact.answer) <= 4 and not fact.is_reserved())
 
@@ -45,7 +52,7 @@ def _pair(first: int, second: int) -> Fact:
 
 
 def _pair_axes(reach: int) -> Axes:
-    """No pairs at reach 1: the words alone fill it. They enter when a file is too large for the lexicon."""
+    """Return the axes of pairs: none at reach 1, because pairs enter only when a file is too large for the lexicon."""
     some = range(min(80 * (reach - 1), len(_short_words())))
     return (some, some)
 

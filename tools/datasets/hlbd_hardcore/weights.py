@@ -1,4 +1,4 @@
-"""How many rows each module gets: evenly, or by weights."""
+"""The rows of each module: evenly divided, or by weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NUMBER = re.compile(r"\d{1,3}(\.\d{1,6})?")
 
 
 def apportion(rows: int, weights: Sequence[Fraction]) -> list[int]:
-    """`rows` divided in proportion to `weights`, by Webster's method (Sainte-Laguë); a tie goes to the first.
+    """Divide `rows` in proportion to `weights`, by Webster's method (Sainte-Laguë); a tie goes to the first.
 
-    A divisor method, because then no share shrinks when `rows` grows: a larger file holds every row of a smaller one.
-    With equal weights the shares are as even as can be and the first ones take what is left over.
+    With a divisor method no share shrinks when `rows` grows: a larger file holds every row of a smaller one. With equal
+    weights the shares are as even as possible and the first ones take the remainder.
     """
     total = sum(weights)
     # No share is more than half a row for each weight, and another half, below its quota: only the rest is dealt out.
@@ -27,7 +27,7 @@ def apportion(rows: int, weights: Sequence[Fraction]) -> list[int]:
 
 
 def read_weights(text: str, modules: Iterable[str]) -> dict[str, Fraction]:
-    """Weights from `arithmetic=2,reverse_english=0.5`; a module that is not named weighs 1.
+    """Read weights from `arithmetic=2,reverse_english=0.5`; a module that is not named weighs 1.
 
     Decimal fractions are taken exactly, so that the same text gives the same file on every machine.
 
@@ -54,5 +54,5 @@ def read_weights(text: str, modules: Iterable[str]) -> dict[str, Fraction]:
 
 
 def as_numbers(weights: Mapping[str, Fraction]) -> dict[str, int | float]:
-    """Weights for a JSON file: whole numbers without a point."""
+    """Return weights for a JSON file: whole numbers without a point."""
     return {module: int(weight) if weight.denominator == 1 else float(weight) for module, weight in weights.items()}

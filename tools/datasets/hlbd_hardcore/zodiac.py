@@ -27,7 +27,7 @@ def _birth(year: int) -> Fact:
 
 
 def _shift(kind: str, animal: int, years: int, ending: str) -> Fact:
-    """The animal `years` later (earlier if negative); asked of years and of people, it is the same fact."""
+    """Return the animal `years` later (earlier if negative); for years and for people it is the same fact."""
     start = ANIMALS[animal]
     answer = ANIMALS[(animal + years) % 12]
     return Fact(MODULE, kind, {"x": start, "k": abs(years)}, answer + ending, f"{MODULE}/shift/{start},{years:+d}")
@@ -70,7 +70,7 @@ def _ranked(animal: int) -> Fact:
 
 
 def _years(reach: int) -> range:
-    """1900–2100, and 200 years more at both ends for each further reach."""
+    """Return the years 1900–2100, and 200 years more at both ends for each further reach."""
     return range(max(100, 1900 - 200 * (reach - 1)), 2100 + 200 * (reach - 1) + 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +16,7 @@ from training.azure.service.jobs import OUTPUT
 from training.azure.settings.options import check_name
 from training.checkpoints.run_directory import MODEL_DIRECTORY
 from training.errors import UserError
-from training.record.reporter import REPORT_NAME, read_report
-from training.tasks.hlbd.training_answers import score_lines
+from training.record.log import LOG_NAME, REPORT_NAME, counted, read_events
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Model
@@ -44,21 +43,18 @@ def collect_results(
     if handle.register_model is not None:
         register_model(workspace, handle, handle.register_model)
     if what != "none":
-        for line in answer_lines(place):
+        for line in conclusion_lines(place):
             print(line)
         if (place / MODEL_DIRECTORY).is_dir():
             model = shlex.quote(str(place / MODEL_DIRECTORY))
             print(f"to look at it: python tools/verify_hlbd_model.py --model {model}", flush=True)
 
 
-def answer_lines(run_dir: Path) -> Iterator[str]:
-    """Describe the model's answers to its own training questions, as at the end of a run on this machine."""
-    report = read_report(run_dir) or {}
-    counts = {name: (one["right"], one["asked"]) for name, one in (report.get("recitation") or {}).items()}
-    if counts:
-        asked = sum(number for _, number in counts.values())
-        yield f"answers to {asked} training questions, generated freely in the job:"
-        yield from score_lines(counts)
+def conclusion_lines(run_dir: Path) -> Sequence[str]:
+    """Return what the task said of the finished model at the end of the run, as it would on this machine."""
+    log = run_dir / LOG_NAME
+    events = counted(read_events(log)) if log.is_file() else []
+    return next((event.get("lines", ()) for event in reversed(events) if event["event"] == "conclusion"), ())
 
 
 # -- the model in the workspace ----------------------------------------------------------------------------------------

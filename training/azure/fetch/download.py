@@ -1,9 +1,13 @@
-"""Bring a job's run directory from its datastore, so that every tool reads it like a run of this machine.
+"""Download of a job's run directory from its datastore, so that every tool reads it like a run of this machine.
 
 A file is written under a hidden name, checked against its size and MD5, and renamed. Checkpoints and `final_model/`
-take their names as whole directories. What is here already, unchanged, is not fetched again, so an interrupted download
-goes on where it was. What a kill leaves, at whatever instant, the next one mends: half a file, half a directory, and a
+get their names as whole directories. A file that is here unchanged is not fetched again, so an interrupted download
+continues. Whatever a kill leaves at any instant, the next download repairs: half a file, half a directory, or a
 directory that was moved aside to be replaced.
+
+The bytes of a file come by the storage SDK's own download. The next layer up, `jobs.download` of azure-ai-ml (1.35),
+does not serve: it refuses a job that still runs, fetches all checkpoints with the model, holds every file in memory,
+writes it under its final name without comparing a checksum, and starts from zero each time.
 """
 
 from __future__ import annotations
@@ -42,9 +46,9 @@ if TYPE_CHECKING:
 What = Literal["final", "all"]
 
 FINAL = (LOG_NAME, REPORT_NAME, CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY)
-"""The record and the finished model, in both forms."""
+"""Files of the record and the finished model, in both forms."""
 WHOLE = ("checkpoint", MODEL_DIRECTORY)
-"""How the directories begin that are there whole or not at all."""
+"""Beginning of the names of directories that are there whole or not at all."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +56,27 @@ class StoredFile:
     """One file of a run directory in a datastore."""
 
     name: str
-    """Relative to the run directory, with slashes."""
+    """Path relative to the run directory, with slashes."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     etag: str
-    """Without quotes, which the storage puts around it in one answer and leaves out in another (`plain_etag`)."""
+    """ETag without quotes, which only some answers of the storage have (`plain_etag`)."""
     md5: bytes | None
-    """None: the storage has none, as for files that were uploaded in blocks."""
+    """MD5; None: the storage has none, as for files that were uploaded in blocks."""
 
     @property
     def top(self) -> str:
-        """The file's or directory's name in the run directory."""
+        """Name of the file or of its directory in the run directory."""
         return PurePosixPath(self.name).parts[0]
 
     @property
     def is_of_whole_directory(self) -> bool:
-        """Whether it belongs to a directory that must never be there in part."""
+        """True if it belongs to a directory that must never be there in part."""
         return "/" in self.name and self.top.startswith(WHOLE)
 
 
 def stored_files(container: ContainerClient, path: str) -> list[StoredFile]:
-    """All files below `path`, by name.
+    """List all files below `path`, by name.
 
     Raises:
         UserError: a name leads out of the run directory.
@@ -90,31 +94,31 @@ def stored_files(container: ContainerClient, path: str) -> list[StoredFile]:
 
 
 def plain_etag(etag: object) -> str:
-    """An ETag in one form, by which two can be compared."""
+    """Return an ETag in the one form in which two can be compared."""
     return str(etag).strip('"')
 
 
 def wanted(files: Iterable[StoredFile], what: What) -> list[StoredFile]:
-    """Those that are to be brought. What is hidden is half-written, or belongs to the machine of the job; which job
-    fills a directory is each machine's own matter."""
+    """Select the files to download. Hidden files are half-written or belong to the job's machine; `azure_job.json` is
+    written on every machine by itself."""
     visible = [file for file in files if not any(part.startswith(".") for part in PurePosixPath(file.name).parts)]
     visible = [file for file in visible if file.name != JOB_NAME]
     return visible if what == "all" else [file for file in visible if file.top in FINAL]
 
 
 def has_final_model(files: Iterable[StoredFile]) -> bool:
-    """Whether the run has come to its end."""
+    """Return True if the run has come to its end."""
     return any(file.top in (FINAL_NAME, MODEL_DIRECTORY) for file in files)
 
 
 def _is_directory(blob: Any) -> bool:
-    """A mounted datastore marks directories by empty blobs of their name."""
+    """Return True for the empty blobs by which a mounted datastore marks directories."""
     mark = (blob.metadata or {}).get("hdi_isfolder", "")
     return str(mark).lower() == "true" or str(blob.name).endswith("/")
 
 
 def _without_directories(root: str, files: list[StoredFile]) -> list[StoredFile]:
-    """Without empty blobs that bear a directory's name, whatever made them."""
+    """Leave out empty blobs that have a directory's name, whatever made them."""
     directories = {str(parent) for file in files for parent in PurePosixPath(file.name).parents}
     for file in files:
         if file.name in directories and file.size:
@@ -127,35 +131,35 @@ def _refuse_escape(root: str, name: str) -> None:
     is_odd = "\\" in name or ":" in name or any(ord(sign) < ord(" ") for sign in name)
     if path.is_absolute() or is_odd or any(part in ("..", ".", "") for part in name.split("/")):
         raise UserError(
-            f"{root}: the datastore holds {name!r} there, which is no name of a file of a run; nothing done"
+            f"{root}: the datastore holds {name!r} there, which is not a name of a file of a run; nothing done"
         )
 
 
 # -- the download ------------------------------------------------------------------------------------------------------
 
 RECEIPTS_NAME = ".azure_download.json"
-"""What was fetched: by it a file is known again that the storage has no MD5 of."""
+"""List of what was fetched, which identifies files of which the storage has no MD5."""
 HALF = ".download"
-"""How the hidden names end under which a file or a directory is fetched."""
+"""End of the hidden names under which a file or a directory is fetched."""
 NOTED_AT_ONCE = 1_000_000
-"""Bytes of a file from which on it is noted as soon as it is here, if the storage has no MD5 of it: after a kill it
-would be fetched again."""
+"""Size in bytes from which a file without an MD5 in the storage is noted at once: after a kill it would be fetched
+again."""
 ATTEMPTS = 3
-"""At what the job replaces while it is read."""
+"""Attempts at what the job replaces while it is read."""
 LONGEST_NAME = 120
-"""Of a file, in a line about it."""
+"""Characters of a file's name in an error message."""
 
 
 def download_run(workspace: Workspace, handle: JobHandle, run_dir: Path, what: What = "final") -> Path:
-    """Bring the record and the final model (`final`), or everything (`all`). The caller holds `run_dir`.
+    """Download the record and the final model (`final`), or everything (`all`). The caller holds `run_dir`.
 
-    May be called again, also after a failure and for a job that still runs: what is new is fetched.
+    It may be called again, also after a failure and for a job that still runs: only what is new is fetched.
 
     Returns:
-        The directory that holds the run now: `run_dir`, or for a sweep that of its best trial in it.
+        The directory that holds the run now: `run_dir`, or for a sweep the best trial's in it.
 
     Raises:
-        UserError: `run_dir` holds another run, the disk has no room, the service refuses, or there is nothing.
+        UserError: `run_dir` holds another run, the disk is full, the service refuses, or there is nothing.
     """
     refuse_another_run(handle, run_dir)
     if handle.path is None:
@@ -178,14 +182,14 @@ def download_run(workspace: Workspace, handle: JobHandle, run_dir: Path, what: W
 
 
 def refuse_another_run(handle: JobHandle, run_dir: Path) -> None:
-    """Raises UserError where `run_dir` holds a run that is not the job's."""
+    """Raise UserError where `run_dir` holds a run that is not the job's."""
     own = JobHandle.read(run_dir)
     if own is not None and (own.job == handle.job or own == _with_job_of(handle, own)):
         return
     directory = RunDirectory(run_dir, claim=False)
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir}: this is a file; give a directory")
-    config = [CONFIG_NAME] if (run_dir / CONFIG_NAME).exists() else []  # anybody's, but the run brings its own
+    config = [CONFIG_NAME] if (run_dir / CONFIG_NAME).exists() else []  # a file of anybody, which the run would replace
     holds = [f"the job {own.job}"] if own is not None else directory.holds_run() or config
     if holds:
         raise UserError(
@@ -195,7 +199,7 @@ def refuse_another_run(handle: JobHandle, run_dir: Path) -> None:
 
 
 def _refuse_foreign_files(run_dir: Path, files: list[StoredFile]) -> None:
-    """Raises UserError where a directory that was no run's holds what the run would replace."""
+    """Raise UserError where a directory without a run holds files that the run would replace."""
     there = [name for name in dict.fromkeys(file.top for file in files) if os.path.lexists(run_dir / name)]
     if there:
         raise UserError(
@@ -205,7 +209,7 @@ def _refuse_foreign_files(run_dir: Path, files: list[StoredFile]) -> None:
 
 
 def _with_job_of(handle: JobHandle, own: JobHandle) -> JobHandle:
-    """A job that went on with another's run writes into the same place of the datastore: it is the same run."""
+    """Return `own` if both are one run: a job that continued another's run writes to the same path of the datastore."""
     if handle.path is None or (handle.workspace, handle.datastore, handle.path) != (
         own.workspace,
         own.datastore,
@@ -222,7 +226,7 @@ class _Download:
         self._bar: tqdm[Any] | None = None
 
     def bring(self, files: list[StoredFile]) -> None:
-        """All of them, and say what was done."""
+        """Download all files, and report it."""
         with self._disk_refusals():
             self._mend(files)
             missing = self._missing(files)
@@ -240,7 +244,7 @@ class _Download:
                         for file in members:
                             self._fetch(file, self._run_dir / file.name)
             except BaseException:
-                with contextlib.suppress(OSError):  # what has stopped it is what is to be told
+                with contextlib.suppress(OSError):  # the error that stopped it is the one to be reported
                     self._write_receipts()
                 raise
             finally:
@@ -258,7 +262,7 @@ class _Download:
             yield
         except OSError as error:
             if error.strerror is None:
-                raise  # not the disk's
+                raise  # not an error of the disk
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             name = "" if is_full or error.filename is None else f"{Path(error.filename).name[:LONGEST_NAME]}: "
             fix = "make room, and give the same command again" if is_full else "clear it, or give another directory"
@@ -267,7 +271,7 @@ class _Download:
             ) from error
 
     def _mend(self, files: list[StoredFile]) -> None:
-        """What a kill in the midst of an earlier download has left, unless this one goes on with it."""
+        """Remove what a killed download has left, unless this one continues it."""
         for aside in self._run_dir.glob(".*.old"):
             if name_of_aside(aside).name.startswith(WHOLE):
                 put_back(aside)
@@ -282,7 +286,7 @@ class _Download:
             directories[:] = [name for name in directories if not name.startswith((".", *WHOLE))]
 
     def _half(self, path: Path) -> Path:
-        """Where a file or directory is until it is whole."""
+        """Return the path of a file or directory until it is whole."""
         return path.with_name(f".{path.name}{HALF}")
 
     def _missing(self, files: list[StoredFile]) -> list[StoredFile]:
@@ -290,12 +294,12 @@ class _Download:
         for _, group in groupby(files, key=lambda file: file.top):
             members = list(group)
             absent = [file for file in members if not self._is_here(file, self._run_dir / file.name)]
-            # A whole directory is exchanged as such.
+            # A whole directory is replaced as such.
             missing += members if absent and members[0].is_of_whole_directory else absent
         return missing
 
     def _bring_directory(self, name: str, files: list[StoredFile]) -> None:
-        """A directory, whole and of one state: what the job replaces meanwhile is fetched again."""
+        """Download a directory, whole and of one state: what the job replaces meanwhile is fetched again."""
         from azure.core.exceptions import ResourceNotFoundError
 
         target = self._run_dir / name
@@ -304,7 +308,7 @@ class _Download:
             wanted = {half / Path(file.name).relative_to(name): file for file in files}
             for path in [path for path in half.rglob("*") if path.is_file() and path not in wanted]:
                 path.unlink()  # of an older state of the directory
-            with contextlib.suppress(ResourceNotFoundError):  # the second look tells what there is now
+            with contextlib.suppress(ResourceNotFoundError):  # the next listing shows what there is now
                 for path, file in wanted.items():
                     self._fetch(file, path)
             files = self._stored_now(name)
@@ -312,7 +316,7 @@ class _Download:
                 why = "was deleted by the job meanwhile"  # as checkpoints are that are not kept
                 break
         else:
-            files, why = [], "is being replaced by the job: it is not brought this time"
+            files, why = [], "is being replaced by the job: it is not downloaded this time"
         if not files:
             delete(half)
             self._say(f"{name} {why}")
@@ -328,12 +332,12 @@ class _Download:
         return [replace(file, name=f"{name}/{file.name}") for file in found]
 
     def _fetched(self, half: Path) -> dict[Path, object]:
-        """ETags of a directory's files as they were fetched."""
+        """Return the ETags of a directory's files as they were fetched."""
         files = [path for path in half.rglob("*") if path.is_file()]
         return {path: self._receipts.get(self._key(path), [None])[0] for path in files}
 
     def _fetch(self, file: StoredFile, target: Path) -> None:
-        """One file, whole; nothing where it is there already."""
+        """Download one file, unless it is there already."""
         from azure.core.exceptions import ResourceModifiedError
 
         assert self._bar is not None
@@ -361,18 +365,17 @@ class _Download:
             self._write_receipts()
 
     def _stream(self, file: StoredFile, temporary: Path) -> str:
-        """The blob as it is now, into a file; its ETag."""
+        """Write the blob as it is now into a file; return its ETag."""
         assert self._bar is not None
-        stream = self._container.get_blob_client(f"{self._path}/{file.name}").download_blob()
-        md5, size = hashlib.md5(usedforsecurity=False), 0
+        bar, before = self._bar, self._bar.n
+        # One connection: with several the SDK's threads would hold up Ctrl-C for as long as one of them is silent.
+        stream = self._container.get_blob_client(f"{self._path}/{file.name}").download_blob(
+            max_concurrency=1, progress_hook=lambda received, _: bar.update(before + received - bar.n)
+        )
         with temporary.open("wb") as out:
-            for chunk in stream.chunks():
-                out.write(chunk)
-                md5.update(chunk)
-                size += len(chunk)
-                self._bar.update(len(chunk))
+            size = stream.readinto(out)
         expected = stream.properties.content_settings.content_md5
-        if size != stream.properties.size or (expected and bytes(expected) != md5.digest()):
+        if size != stream.properties.size or (expected and bytes(expected) != _md5_of(temporary)):
             raise _DamagedError(f"{size} of {stream.properties.size} bytes came, or others than were stored")
         return plain_etag(stream.properties.etag)
 
@@ -414,7 +417,7 @@ class _Download:
 
 
 class _DamagedError(Exception):
-    """What came is not what was stored."""
+    """The bytes that came are not those that were stored."""
 
 
 def _why(error: Exception) -> str:
@@ -434,7 +437,7 @@ def _read_receipts(run_dir: Path) -> dict[str, list[object]]:
     try:
         receipts = json.loads((run_dir / RECEIPTS_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # all is compared by MD5, or fetched again
+        return {}  # files are compared by MD5, or fetched again
     if not isinstance(receipts, dict):
         return {}
     return {key: value for key, value in receipts.items() if isinstance(value, list) and len(value) == 3}

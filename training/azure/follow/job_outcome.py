@@ -1,4 +1,4 @@
-"""How a job ended: its exit code, why it failed, and the last of its log."""
+"""Outcome of a job: its exit code, why it failed, and the end of its log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_CANCELLED = 130
 CLOCKS_DIFFER = 60.0
-"""Seconds by which a machine's clock and the service's may differ, at most."""
+"""Greatest difference in seconds between a machine's clock and the service's."""
 LAST_LINES = 20
 LONGEST_ERROR = 400
 LOG_TAIL_BYTES = 64 * 1024
@@ -39,29 +39,31 @@ _STORAGE_ERROR = re.compile(r"^\s*(?:\ufeff)?<\?xml[^>]*>\s*<Error>\s*<Code>(\w+
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What the user is told, and what the program ends with."""
+class JobOutcome:
+    """The outcome of a job that has ended."""
 
     exit_code: int
+    """Exit code of this program."""
     lines: list[str] = field(default_factory=list)
+    """Lines for the user."""
 
 
-def ending_of(workspace: Workspace, state: JobState, run_dir: Path) -> Ending:
-    """How a job that has ended did so. A service that tells no more than the state leaves it at that."""
+def outcome_of(workspace: Workspace, state: JobState, run_dir: Path) -> JobOutcome:
+    """Find out how a job ended. A service that reports only the state is enough."""
     from azure.core.exceptions import AzureError
 
     if state.status == "Completed":
-        return Ending(0, [f"job {state.job}: completed"])
+        return JobOutcome(0, [f"job {state.job}: completed"])
     try:
         history = history_of(workspace, state.job)
     except AzureError as error:
         history = RunHistory(None, None, None, {})
-        untold = [_untold(error, state)]
+        unknown = [_no_details(error, state)]
     else:
-        untold = []
+        unknown = []
     if is_timeout(state, history):
         limit = f" of {as_duration(state.timeout)}" if state.timeout else ""
-        return Ending(
+        return JobOutcome(
             EXIT_FAILED,
             [f"job {state.job}: ended by its time limit{limit}; " + (
                 "what its trials have reached stays" if state.is_sweep
@@ -69,18 +71,18 @@ def ending_of(workspace: Workspace, state: JobState, run_dir: Path) -> Ending:
             )],
         )  # fmt: skip
     if state.status == "Canceled":
-        return Ending(EXIT_CANCELLED, [f"job {state.job}: cancelled", *untold])
-    lines = [f"job {state.job}: failed", *untold, *_reasons(workspace, state, history, run_dir)]
-    return Ending(exit_status(history.error or "") or EXIT_FAILED, lines)
+        return JobOutcome(EXIT_CANCELLED, [f"job {state.job}: cancelled", *unknown])
+    lines = [f"job {state.job}: failed", *unknown, *_reasons(workspace, state, history, run_dir)]
+    return JobOutcome(exit_status(history.error or "") or EXIT_FAILED, lines)
 
 
 def trial_failure(workspace: Workspace, trial: str, run_dir: Path) -> list[str]:
-    """Why a trial of a sweep failed, told as of a job.
+    """Say why a trial of a sweep failed, in the lines of a job.
 
     Args:
         workspace: of the sweep.
         trial: its name; it has failed.
-        run_dir: where its record is mirrored.
+        run_dir: directory into which its record is mirrored.
     """
     from azure.core.exceptions import AzureError
 
@@ -89,13 +91,13 @@ def trial_failure(workspace: Workspace, trial: str, run_dir: Path) -> list[str]:
         state = look_at(workspace, trial)
         return [*lines, *_reasons(workspace, state, history_of(workspace, trial), run_dir)]
     except AzureError as error:
-        return [*lines, _untold(error, None)]
+        return [*lines, _no_details(error, None)]
 
 
 def _reasons(workspace: Workspace, state: JobState, history: RunHistory, run_dir: Path) -> list[str]:
-    """Why a job failed: the service's words, the training's, and the last of the log."""
+    """Say why a job failed: the service's words, the training's, and the end of the log."""
     lines = [f"the service says: {_one_line(history.error)}"] if history.error else []
-    if state.is_sweep:  # it trains nothing itself, and its trials have logs of their own
+    if state.is_sweep:  # its trials do the training, and have logs of their own
         return lines or [f"see {_where(state)}"]
     report = read_report(run_dir) or {}
     is_of_this_job = report.get("ended_at", 0.0) >= (history.started or 0.0) - CLOCKS_DIFFER
@@ -104,42 +106,42 @@ def _reasons(workspace: Workspace, state: JobState, history: RunHistory, run_dir
     return lines + log_lines(workspace, state, history)
 
 
-def _untold(error: Exception, state: JobState | None) -> str:
+def _no_details(error: Exception, state: JobState | None) -> str:
     return f"Azure ML does not say more ({_one_line(str(error))}); see {_where(state)}"
 
 
 def exit_status(error: str) -> int | None:
-    """The exit status of the job's process that the service's error names, as a shell would give it; None: none."""
+    """Return the exit status that the service's error names, in a shell's form; None: it names none."""
     found = _EXIT_STATUS.search(error)
     if found is None:
         return None
     status = int(found[1])
-    # A process that a signal ended: Python says -15 where a shell says 143.
+    # For a process that a signal ended Python says -15, and a shell 143.
     status = 128 - status if status < 0 else status
     return status if 0 < status < 256 else EXIT_FAILED
 
 
 def is_timeout(state: JobState, history: RunHistory) -> bool:
-    """Whether the job's own time limit ended it. The service calls such a job cancelled or failed."""
+    """Return True if the job's own time limit ended it. The service calls such a job cancelled or failed."""
     if history.error and exit_status(history.error) is None and _TIMED_OUT.search(history.error):
         return True
     return bool(state.status == "Canceled" and state.timeout and (history.seconds or 0.0) >= state.timeout)
 
 
 def storage_error(text: str) -> str | None:
-    """The code of a storage error that stands where a log's text should; None: it is a log."""
+    """Return the code of a storage error that stands where a log's text should; None: it is a log."""
     found = _STORAGE_ERROR.match(text)
     return found[1] if found else None
 
 
 def primary_log(names: Iterable[str]) -> str | None:
-    """The log of the first process among a job's: `user_logs/std_log.txt`, `…/std_log_process_0.txt`, …"""
+    """Return the log of a job's first process: `user_logs/std_log.txt`, `…/std_log_process_0.txt`, …"""
     logs = sorted(name for name in names if name.startswith(f"{USER_LOGS}std_log") and name.endswith(".txt"))
     return min(logs, key=lambda name: [int(number) for number in re.findall(r"\d+", name)], default=None)
 
 
 def log_lines(workspace: Workspace, state: JobState, history: RunHistory) -> list[str]:
-    """The last lines of a job's log under a line that says so; or one that says where it is."""
+    """Return the last lines of a job's log under a heading, or a line that says where the log is."""
     from azure.core.exceptions import AzureError
 
     see = f"see {_where(state)}"
@@ -161,7 +163,7 @@ def log_lines(workspace: Workspace, state: JobState, history: RunHistory) -> lis
 
 
 def _log(workspace: Workspace, state: JobState, history: RunHistory) -> tuple[str, BlobClient] | None:
-    """The log of the process that failed, which the error names, or of the first one."""
+    """Find the log of the process that failed, which the error names, or of the first one."""
     from azure.storage.blob import BlobClient
 
     urls = history.log_urls
@@ -169,7 +171,7 @@ def _log(workspace: Workspace, state: JobState, history: RunHistory) -> tuple[st
     name = named[1] if named and named[1] in urls else primary_log(urls)
     if name is not None:
         return name, BlobClient.from_blob_url(urls[name])
-    # As the SDK does where the history names no logs.
+    # The SDK looks here where the history names no logs.
     container = workspace.container(ARTIFACT_STORE)
     root = f"ExperimentRun/dcid.{state.job}/"
     names = [blob.name.removeprefix(root) for blob in container.list_blobs(name_starts_with=root + USER_LOGS)]
@@ -178,7 +180,7 @@ def _log(workspace: Workspace, state: JobState, history: RunHistory) -> tuple[st
 
 
 def _tail(blob: BlobClient) -> str:
-    """The end of a text, from the beginning of a line."""
+    """Read the end of a text, from the beginning of a line."""
     size = blob.get_blob_properties().size
     if size == 0:
         return ""

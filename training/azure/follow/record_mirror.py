@@ -1,8 +1,8 @@
-"""A job's progress record, brought from its datastore into a run directory here, byte for byte.
+"""Copy of a job's progress record, kept the same as in its datastore, byte for byte.
 
-Each look asks for what changed only: the report by its ETag, the log from where the copy here ends. The bytes before
-that place are asked for once more and compared, so a log that was cut or begun anew is noticed and replaced as a whole,
-also by another process that goes on with the copy.
+A look asks only for what changed: the report by its ETag, the log from the end of the copy. The bytes before that place
+are asked for again and compared, so a log that was cut or started again is noticed and replaced as a whole, also by
+another process that continues the copy.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient, StorageStreamDownloader
 
 MARK_BYTES = 64
-"""Of the copy's end, by which the log is known again."""
+"""Number of bytes at the copy's end that are compared with the log."""
 
 
 class RecordMirror:
-    """Keeps `experiment_report.json` and `progress.jsonl` of a run directory in a datastore, and here, the same.
+    """Mirrors `experiment_report.json` and `progress.jsonl` of a run directory in a datastore into one here.
 
     One process at a time mirrors into a directory: the caller holds it.
 
     Args:
-        path: the job's run directory within it, such as `apt-runs/JOB`.
+        path: the job's run directory within the datastore, such as `apt-runs/JOB`.
         run_dir: the copy's directory, which exists.
     """
 
     def __init__(self, path: str, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.bytes_read = 0
-        """Of both files, as far as they came over the network."""
+        """Bytes of both files that came over the network."""
         self._path = path.rstrip("/")
         self._report_etag: str | None = None
         self._log_etag: str | None = None
 
     def look(self, container: ContainerClient) -> bool:
-        """Bring what is new; whether there was anything. A file that is not there (yet) is none.
+        """Copy what is new; return True if there was anything. A file that does not exist (yet) is skipped.
 
         Args:
-            container: of the datastore; another one after the first has lost its access.
+            container: of the datastore; it may be another object after access was renewed.
 
         Raises:
             azure.core.exceptions.AzureError: the storage or the way to it refuses; the copy is as usable as before.
             OSError: the disk here refuses.
         """
-        # Asked for before the log and written after it: readers expect to find the report's last event in the log.
+        # Read before the log and written after it: readers expect to find the report's last event in the log.
         report = self._new_report(container.get_blob_client(f"{self._path}/{REPORT_NAME}"))
-        grown = self._bring_log(container.get_blob_client(f"{self._path}/{LOG_NAME}"))
+        grown = self._copy_log(container.get_blob_client(f"{self._path}/{LOG_NAME}"))
         if report is not None:
             write_atomically(self.run_dir / REPORT_NAME, report[1], durable=False)
             self._report_etag = report[0]
@@ -66,7 +66,7 @@ class RecordMirror:
         self.bytes_read += len(content)
         return str(stream.properties.etag), content
 
-    def _bring_log(self, blob: BlobClient) -> bool:
+    def _copy_log(self, blob: BlobClient) -> bool:
         from azure.core.exceptions import HttpResponseError, ResourceModifiedError
 
         copy = self.run_dir / LOG_NAME
@@ -87,11 +87,11 @@ class RecordMirror:
                         grown = _append(copy, first[len(mark) :], chunks)
                         self._log_etag = str(stream.properties.etag)
                         return grown
-            return self._bring_whole_log(blob, copy, self._log_etag if copy.exists() and size == 0 else None)
-        except ResourceModifiedError:  # it grew while it was read: the next look brings the rest
+            return self._copy_whole_log(blob, copy, self._log_etag if copy.exists() and size == 0 else None)
+        except ResourceModifiedError:  # it grew while it was read: the next look copies the rest
             return True
 
-    def _bring_whole_log(self, blob: BlobClient, copy: Path, etag: str | None) -> bool:
+    def _copy_whole_log(self, blob: BlobClient, copy: Path, etag: str | None) -> bool:
         stream = _changed(blob, etag)
         if stream is None:
             return False
@@ -110,7 +110,7 @@ class RecordMirror:
 
 
 def _changed(blob: BlobClient, etag: str | None, offset: int | None = None) -> StorageStreamDownloader[bytes] | None:
-    """The blob's content from `offset` on; None: there is no such blob, or it is the one of `etag`."""
+    """Open the blob's content from `offset` on; None: there is no such blob, or its ETag is still `etag`."""
     from azure.core import MatchConditions
     from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
@@ -119,7 +119,7 @@ def _changed(blob: BlobClient, etag: str | None, offset: int | None = None) -> S
         return blob.download_blob(offset, **condition)
     except ResourceNotFoundError as error:
         if getattr(error, "error_code", None) not in ("BlobNotFound", "ResourceNotFound", None):
-            raise  # the container itself
+            raise  # the container itself is missing
         return None
     except HttpResponseError as error:
         if error.status_code != 304:  # the SDK has several exceptions for it
@@ -128,7 +128,7 @@ def _changed(blob: BlobClient, etag: str | None, offset: int | None = None) -> S
 
 
 def _end_of(copy: Path) -> tuple[int, bytes]:
-    """Size of the copy, and its last bytes."""
+    """Return the size of the copy and its last bytes."""
     try:
         with copy.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""A sweep: its trials with what each tried and reached, and which is the best."""
+"""Sweeps: the trials with their settings and metrics, the best one, and the view of a sweep that runs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 MOST_TRIALS = 1000
 MOST_NAMED = 4
-"""Of the trials that failed."""
+"""Number of failed trials that are named."""
 TAG_OF_VALUES = "hyperparameters"
-"""Tag of a trial in which the service keeps what it tries, as JSON."""
+"""Tag of a trial in which the service keeps its settings, as JSON."""
 
 Report = Mapping[str, Any]
 
@@ -43,9 +43,9 @@ class Trial:
     job: str
     status: str
     settings: Mapping[str, Any]
-    """What the sweep varies, and this trial's values."""
+    """Setting that the sweep varies -> this trial's value."""
     metric: float | None
-    """The last value of the sweep's metric; None: none yet, or not finite."""
+    """Last value of the sweep's metric; None: none yet, or not finite."""
     step: int | None
     total_steps: int | None
     is_best: bool = False
@@ -63,12 +63,12 @@ class Sweep:
 
     @property
     def best(self) -> Trial | None:
-        """The best trial, once one has a figure."""
+        """Best trial, once one has reported the metric."""
         return next((trial for trial in self.trials if trial.is_best), None)
 
 
 def look_at_sweep(workspace: Workspace, handle: JobHandle, state: JobState) -> Sweep:
-    """A sweep with its trials, whose figures are read from their records in the datastore.
+    """Ask for a sweep with its trials, whose metrics are read from their records in the datastore.
 
     Raises:
         UserError: the service or the storage refuses.
@@ -82,7 +82,7 @@ def look_at_sweep(workspace: Workspace, handle: JobHandle, state: JobState) -> S
 
 
 def best_run(workspace: Workspace, handle: JobHandle, trial: str | None = None) -> JobHandle:
-    """The handle of a sweep's best trial, or of the one that is named; of any other job itself.
+    """Return the handle of a sweep's best trial, or of the one that is named; for any other job its own handle.
 
     Raises:
         UserError: there is no such trial, or none has reached anything.
@@ -110,7 +110,7 @@ def best_run(workspace: Workspace, handle: JobHandle, trial: str | None = None) 
 
 
 def trial_path(trial: str) -> str:
-    """A trial's run directory within the datastore."""
+    """Return a trial's run directory within the datastore."""
     return f"{RUNS_PATH}/{trial}"
 
 
@@ -144,7 +144,7 @@ def sweep_of(
 
 
 def figure(report: Report, metric: str) -> float | None:
-    """The last value of a metric in a run's report; `train/loss`, `eval/accuracy`, … as trackers are told them."""
+    """Return the last value of a metric in a run's report; names are the trackers': `train/loss`, `eval/accuracy`, …"""
     group, _, key = metric.partition("/")
     entry: Any
     if group == "train":
@@ -167,7 +167,7 @@ def figure(report: Report, metric: str) -> float | None:
 
 
 def table_lines(sweep: Sweep) -> list[str]:
-    """The trials as an aligned table; a star marks the best."""
+    """Format the trials as an aligned table; a star marks the best."""
     varied = list(dict.fromkeys(name for trial in sweep.trials for name in trial.settings))
     rows = [["", "trial", "state", "step", sweep.metric, *varied]]
     for trial in sweep.trials:
@@ -180,17 +180,18 @@ def table_lines(sweep: Sweep) -> list[str]:
 
 
 class SweepProgress:
-    """Follows a sweep: each trial's record into a directory of its name, and a line when one begins or ends."""
+    """The view of a sweep: mirrors each trial's record into a directory, and prints a line when one begins or ends."""
 
     has_begun = False
-    """There is no bar: the living line tells how far it is."""
+    """There is no bar: the heartbeat's line has the progress."""
 
     def __init__(self, workspace: Workspace, handle: JobHandle, run_dir: Path, seconds: float) -> None:
-        """
+        """Make a view of a sweep that has been submitted.
+
         Args:
             workspace: of the sweep.
             handle: of the sweep.
-            run_dir: the trials' directories are made in it.
+            run_dir: parent of the trials' directories.
             seconds: between two looks at the trials, of which there may be hundreds.
         """
         self._workspace, self._handle, self._run_dir, self._seconds = workspace, handle, run_dir, seconds
@@ -202,7 +203,7 @@ class SweepProgress:
         self._sweep: Sweep | None = None
 
     def look(self, state: JobState) -> None:
-        """Ask for the trials, and bring what is new of those that run or have just ended."""
+        """Ask for the trials, and copy what is new of those that run or have just ended."""
         if time.monotonic() - self._last_look < self._seconds and not state.has_ended:
             return
         children = jobs_of(self._workspace, MOST_TRIALS, parent=self._handle.job)
@@ -223,7 +224,7 @@ class SweepProgress:
         self._sweep = sweep_of(state, children, self._reports.get, self._configs.get)
         for trial in self._sweep.trials:
             if trial.job in news and trial.status not in ("NotStarted", "Queued", "Preparing", "Starting"):
-                self.say(_told(trial, self._sweep.metric))
+                self.say(_trial_line(trial, self._sweep.metric))
         self._last_look = time.monotonic()
 
     def _begin(self, trial: str) -> RecordMirror:
@@ -234,7 +235,7 @@ class SweepProgress:
 
     @property
     def status(self) -> str:
-        """How far the sweep is."""
+        """Progress in one line."""
         ended = sum(status in ("Completed", "Failed", "Canceled") for status in self._statuses.values())
         running = sum(status == "Running" for status in self._statuses.values())
         best = self._sweep.best if self._sweep is not None else None
@@ -247,7 +248,7 @@ class SweepProgress:
         print(message, flush=True)
 
     def summary(self) -> list[str]:
-        """The table of the trials, and why the first of those that failed did."""
+        """Return the table of the trials, and the reason of the first failure."""
         if self._sweep is None or not self._sweep.trials:
             return []
         lines = table_lines(self._sweep)
@@ -264,23 +265,23 @@ class SweepProgress:
         return lines
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 def _digest(report: Report) -> Report:
-    """Of a trial's report what the table needs: there may be hundreds."""
+    """Keep what the table needs of a trial's report: there may be hundreds."""
     kept = ("step", "total_steps", "latest", "best", "memory", "recitation")
     return {key: report.get(key) for key in kept} | {"evaluations": (report.get("evaluations") or [])[-1:]}
 
 
-def _told(trial: Trial, metric: str) -> str:
+def _trial_line(trial: Trial, metric: str) -> str:
     values = " ".join(f"{name}={_short(value)}" for name, value in trial.settings.items())
     reached = f", {metric} {trial.metric:.6g}" if trial.metric is not None and trial.status == "Completed" else ""
     return f"trial {trial.job}: {trial.status}{reached}{f' ({values})' if values else ''}"
 
 
 def _best(trials: list[Trial], goal: str, chosen: str | None) -> str | None:
-    # One that failed or was ended early has no model to bring home, however good its last value.
+    # A trial that failed or was ended early has no model to download, however good its last value.
     whole = [trial for trial in trials if trial.status not in ("Failed", "Canceled")]
     if chosen in [trial.job for trial in whole]:
         return chosen
@@ -302,7 +303,7 @@ def _settings(child: JobState, searched: tuple[str, ...], config: Mapping[str, A
 
 
 def _stored(container: ContainerClient, trial: str, name: str, parse: Callable[[bytes], Any]) -> Any:
-    """A file of a trial's run directory, or None where there is none, or half of one."""
+    """Read a file of a trial's run directory; None: there is none, or half of one."""
     from azure.core.exceptions import ResourceNotFoundError
 
     try:
@@ -320,7 +321,7 @@ def _config(container: ContainerClient, child: JobState) -> Mapping[str, Any] | 
 
 
 def _number_of(trial: str) -> tuple[str, int]:
-    """`sweep_10` comes after `sweep_9`."""
+    """Return a key that sorts `sweep_10` after `sweep_9`."""
     head, _, tail = trial.rpartition("_")
     return (head, int(tail)) if tail.isdigit() else (trial, 0)
 

@@ -1,7 +1,7 @@
-"""The progress bar of a run whose record arrives here from elsewhere, piece by piece.
+"""The progress bar of a run whose record arrives from another machine, piece by piece.
 
-The log's events are told as they come. A mounted datastore may keep the log back until it is closed while the report is
-replaced as a whole: what the report is ahead of the log is then told from the report. Nothing is told twice.
+Events of the log are shown as they come. A mounted datastore may hold the log back until it is closed, while the report
+is replaced as a whole: events that only the report has are then shown from it. Nothing is shown twice.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from training.record.reporter import Event, read_report
 from training.record.terminal import Terminal
 
 LISTED = {"eval": "evaluations", "checkpoint": "checkpoints"}
-"""Events that the report keeps, and where."""
+"""Kind of event that the report keeps -> its key there."""
 
 
 class TrainingView:
-    """Reads the record in a run directory and shows what is new. What was there at the first look is not told again."""
+    """Shows what is new in the record of a run directory. What was there at the first look is not shown."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.step = 0
-        """The last one shown."""
+        """Last step shown."""
         self._follower = ProgressFollower(run_dir)
         self._bar = Terminal()
         self._lengths: Event = {}
-        self._run: tuple[Any, Any] | None = None  # by what a run that began or went on is told from the one before
-        self._told: dict[str, int] = {}  # kind of event -> the last step of it that was told
-        self._warnings: deque[tuple[float, str]] = deque(maxlen=2 * MAX_REMEMBERED)  # those told last
+        self._run: tuple[Any, Any] | None = None  # changes when the run starts again or is resumed
+        self._shown: dict[str, int] = {}  # kind of event -> last step of it that was shown
+        self._warnings: deque[tuple[float, str]] = deque(maxlen=2 * MAX_REMEMBERED)  # those shown last
         self._complaint = ""
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is a run to show."""
+        """True once there is a run to show."""
         return self._run is not None
 
     def look(self) -> None:
-        """Show what is new. A record that cannot be read is said once."""
+        """Show what is new. An unreadable record is reported once."""
         try:
             reading = self._follower.look()
         except FileNotFoundError:
@@ -52,14 +52,14 @@ class TrainingView:
                 self.say(f"warning: {error}")
             return
         if reading.report is not None:
-            self._tell_report(reading.report)
+            self._show_report(reading.report)
         if any(event["event"] == "run_resumed" for event in reading.events):
-            # Many updates may come with it, and only the report says of how many there will be.
-            self._tell_report(read_report(self.run_dir) or {})
-        self._tell(reading.events)
+            # Many updates may come with it, and only the report has their total number.
+            self._show_report(read_report(self.run_dir) or {})
+        self._show(reading.events)
         report = read_report(self.run_dir)
         if report is not None and report.get("step", 0) > self.step:
-            self._tell_report(report)
+            self._show_report(report)
 
     def say(self, message: str) -> None:
         """Print a line without tearing the bar."""
@@ -72,7 +72,7 @@ class TrainingView:
         if self._run is not None:
             self._bar.event(self._lengths)
 
-    def _tell_report(self, report: Mapping[str, Any]) -> None:
+    def _show_report(self, report: Mapping[str, Any]) -> None:
         if "total_steps" not in report:
             return  # nothing has begun
         step, resumed = report.get("step", 0), report.get("resumed_at_steps", [])
@@ -83,12 +83,12 @@ class TrainingView:
             {"event": kind, **entry}
             for kind, key in LISTED.items()
             for entry in report.get(key, [])
-            if entry["step"] > self._told[kind]
+            if entry["step"] > self._shown[kind]
         ]
         events += [{"event": "warning", **entry} for entry in report.get("warnings", [])]
-        if report.get("latest") and step > self._told["step"]:
+        if report.get("latest") and step > self._shown["step"]:
             events.append({"event": "step", **report["latest"]})
-        self._tell(events)
+        self._show(events)
 
     def _begin(self, report: Mapping[str, Any], run: tuple[Any, Any]) -> None:
         is_first, resumed = self._run is None, run[1]
@@ -97,32 +97,32 @@ class TrainingView:
         self._lengths = {"event": "run_started", **facts}
         self.close()
         if is_first:
-            # What happened before the first look is past, but for the step at which the run is now.
+            # Events before the first look are not shown, except for the present step.
             past = report.get("step", 0)
-            self._told = {"step": past - 1, "eval": past, "checkpoint": past}
+            self._shown = {"step": past - 1, "eval": past, "checkpoint": past}
             self._warnings.extend(_mark(warning) for warning in report.get("warnings", []))
             if past:
                 self.say(f"the training is at step {past} of {report['total_steps']}")
             return
         last = resumed[-1] if resumed else 0
-        self.say(f"the training goes on from step {last}" if resumed else "the training begins anew")
-        self._told = {kind: min(told, last) for kind, told in self._told.items()}
+        self.say(f"the training goes on from step {last}" if resumed else "the training starts again")
+        self._shown = {kind: min(step, last) for kind, step in self._shown.items()}
         self.step = last
 
-    def _tell(self, events: Iterable[Event]) -> None:
+    def _show(self, events: Iterable[Event]) -> None:
         for event in events:
             kind, step = event["event"], event.get("step")
             if kind == "warning":
                 if _mark(event) in self._warnings:
                     continue
                 self._warnings.append(_mark(event))
-            elif kind in self._told and isinstance(step, int):
-                if step <= self._told[kind]:
+            elif kind in self._shown and isinstance(step, int):
+                if step <= self._shown[kind]:
                     continue
-                self._told[kind] = step
+                self._shown[kind] = step
             if kind == "step":
                 self.step = event["step"]
-            if kind not in ("run_started", "run_resumed"):
+            if kind not in ("run_started", "run_resumed", "conclusion"):  # the conclusion is shown with the results
                 self._bar.event(event)
 
 

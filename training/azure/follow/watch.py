@@ -1,4 +1,4 @@
-"""Follow a submitted job to its end: its states, then our own bar, drawn from its record. Ctrl-C leaves it running."""
+"""Follow a submitted job to its end: its states, then the progress bar of its record. Ctrl-C leaves it running."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from training.azure.follow.job_outcome import ending_of
+from training.azure.follow.job_outcome import outcome_of
 from training.azure.follow.record_mirror import RecordMirror
 from training.azure.follow.training_view import TrainingView
 from training.azure.service.errors import ServiceError, outage_of, refusal, service_refusals
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     from training.azure.service.workspace import Workspace
 
 FAREWELL_SECONDS = 30.0
-"""How long the last of the record is waited for once the job has ended."""
+"""Seconds to wait for the end of the record once the job has ended."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds between two looks."""
+    """Seconds between two looks, at the job and at its record."""
 
     state: float = 3.0
     record: float = 2.0
     heartbeat: float = 30.0
     tick: float = 0.5
-    """Of the line that lives while the job waits."""
+    """Seconds between two updates of the line that is shown while the job waits."""
 
 
 class _Progress(Protocol):
-    """What is shown while a job runs: one training, or a sweep's trials."""
+    """The view of a job that runs: one training, or a sweep's trials."""
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is anything to show."""
+        """True once there is anything to show."""
         ...
 
     def look(self, state: JobState) -> None:
-        """Bring and show what is new. Raises AzureError where the storage refuses."""
+        """Copy and show what is new. Raises AzureError where the storage refuses."""
         ...
 
     @property
     def status(self) -> str | None:
-        """What the living line says where there is no bar; None: the job's state."""
+        """Text of the line where there is no bar; None: the job's state."""
         ...
 
     def say(self, message: str) -> None:
@@ -59,7 +59,7 @@ class _Progress(Protocol):
         ...
 
     def summary(self) -> list[str]:
-        """What is to be said when all is over."""
+        """Return the lines to print at the end."""
         ...
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class _Watch:
         self._since = time.time()
 
     def run(self) -> int:
-        """Until the job has ended; its exit code."""
+        """Follow until the job has ended; return its exit code."""
         state = self._first_look()
         while not state.has_ended:
             if not state.is_waiting:
@@ -113,10 +113,10 @@ class _Watch:
             state = self._next_state(state)
         self._last_of_record(state)
         self.close()
-        ending = ending_of(self._workspace, state, self._run_dir)
-        for line in [*(self._progress.summary() if self._progress else ()), *ending.lines]:
+        outcome = outcome_of(self._workspace, state, self._run_dir)
+        for line in [*(self._progress.summary() if self._progress else ()), *outcome.lines]:
             print(line, flush=True)
-        return ending.exit_code
+        return outcome.exit_code
 
     def close(self) -> None:
         self._heartbeat.clear()
@@ -144,16 +144,16 @@ class _Watch:
         return state
 
     def _next_state(self, before: JobState) -> JobState:
-        """The state now, or the one before."""
+        """Return the state now, or the one before."""
         state = self._look()
         if state is None:
             return before
         if state.status != self._status:
-            self._tell_change(state)
+            self._say_change(state)
         return state
 
     def _look(self) -> JobState | None:
-        """The state now; None: it is not yet time to ask, or there is no answer."""
+        """Ask for the state; None: it is not yet time to ask, or there is no answer."""
         if not self._service.is_due():
             return None
         with service_refusals(f"looking at job {self._handle.job}"):
@@ -168,31 +168,31 @@ class _Watch:
         self._service.succeeded()
         return state
 
-    def _tell_change(self, state: JobState) -> None:
+    def _say_change(self, state: JobState) -> None:
         now = time.time()
-        told = f"job {state.job}: {state.status} (after {as_duration(max(0.0, now - self._since))} {self._status})"
+        line = f"job {state.job}: {state.status} (after {as_duration(max(0.0, now - self._since))} {self._status})"
         if self._status == "Running" and state.is_waiting:
             if self._progress is not None:
                 self._progress.close()
-            told += "; its machine was taken away, it goes on from its last checkpoint by itself"
+            line += "; its machine was taken away, it goes on from its last checkpoint by itself"
         self._status, self._since = state.status, now
-        if not state.has_ended:  # the ending has lines of its own
-            self._say(told)
+        if not state.has_ended:  # the outcome has lines of its own
+            self._say(line)
 
     # -- the record ------------------------------------------------------------------------------------------------
 
     def _look_at_record(self, state: JobState) -> bool:
-        """Bring and show what is new; whether the storage answered and the disk took it."""
+        """Copy and show what is new; return True if the storage answered and the disk took it."""
         if not (self._storage.is_due() and self._disk.is_due()):
             return self._storage.is_over and self._disk.is_over
         try:
             if self._progress is None:
                 self._progress = self._begin_progress(state)
             if not self._progress.has_begun:
-                self._heartbeat.clear()  # what is shown first would stand behind the living line
+                self._heartbeat.clear()  # the first line shown would stand behind this one
             self._progress.look(state)
         except Exception as error:
-            # Nothing about the record ends the following: the job's own state decides.
+            # No error about the record ends the loop: the job's own state decides.
             why = outage_of(error) or refusal(error) or (str(error) if isinstance(error, ServiceError) else None)
             if why is not None:
                 self._storage.failed(why)
@@ -223,13 +223,13 @@ class _Watch:
 
     def _wait(self, state: JobState) -> None:
         if state.status != "Running" or self._progress is None or not self._progress.has_begun:
-            told = self._progress.status if self._progress is not None and state.status == "Running" else None
-            self._heartbeat.beat(told or f"job {state.job}: {state.status}", self._since)
+            status = self._progress.status if self._progress is not None and state.status == "Running" else None
+            self._heartbeat.beat(status or f"job {state.job}: {state.status}", self._since)
         time.sleep(self._pace.tick)
 
 
 class _TrainingProgress:
-    """One training: its record, and the bar that is drawn from the copy."""
+    """The view of one training: its record, and the bar that is drawn from the copy."""
 
     def __init__(self, workspace: Workspace, handle: JobHandle, run_dir: Path) -> None:
         if handle.path is None:

@@ -61,7 +61,7 @@ def _known(name: str) -> str:
 
 
 def check_vm_size(name: str) -> None:
-    """Refuse what cannot be the name of a machine size.
+    """Refuse what is not the name of a machine size.
 
     Raises:
         ConfigError: with the size that is meant, or an example.

@@ -17,7 +17,7 @@ FORMAT = "apt-azure-job"
 
 @dataclass(frozen=True)
 class JobHandle:
-    """What is needed to find a submitted job again."""
+    """A submitted job, with all that is needed to find it again."""
 
     job: str
     """Its name, unique in the workspace."""

@@ -139,7 +139,7 @@ class AzureOptions(Section):
     )
     track_in_workspace: bool = Field(
         True,
-        description="Log to the MLflow run that Azure makes for the job, beside the trackers of --track; not where "
+        description="Log to the MLflow run that Azure makes for the job, next to the trackers of --track; not where "
         "mlflow_tracking_uri names another server.",
     )
     sweep: bool = Field(False, description="Try many settings in trials, instead of training once.")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from training.azure.service.address import find_address
+from training.azure.service.errors import ServiceError, service_refusals
 from training.azure.service.job_file import JobHandle
-from training.azure.service.jobs import OUTPUT
+from training.azure.service.jobs import OUTPUT, look_at
+from training.azure.service.workspace import Workspace
 from training.azure.settings.inner_run import DATA_DIRECTORY, FILES_DIRECTORY
 from training.azure.settings.options import RULES, options_of
 from training.backends.protocol import RunRequest
@@ -20,9 +23,6 @@ from training.checkpoints.run_directory import CONFIG_NAME, RunDirectory
 from training.errors import ConfigError, UserError
 from training.record.reporter import read_report
 from training.settings.tree import TrainingConfig
-
-if TYPE_CHECKING:
-    from training.azure.service.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,6 @@ def complete_source(source: ResumeSource, ended: EndedJob, run_dir: Path) -> Res
     Raises:
         UserError: the run is gone from the datastore, and its record is here; or the storage refuses.
     """
-    from training.azure.service.errors import service_refusals
-
     with service_refusals(f"looking for the checkpoints of job {ended.job}"):
         blobs = ended.workspace.container(ended.datastore).list_blobs(name_starts_with=f"{ended.path}/checkpoint")
         has_checkpoint = any(blob.name.endswith(f"/{MANIFEST_NAME}") for blob in blobs)
@@ -152,9 +150,6 @@ def find_ended_job(workspace: Workspace, job: str, datastore: str) -> EndedJob:
     Raises:
         UserError: there is no such job, it is not one of this project, still runs, or keeps its run elsewhere.
     """
-    from training.azure.service.errors import ServiceError, service_refusals
-    from training.azure.service.jobs import look_at
-
     try:
         with service_refusals(f"looking for job {job}"):
             state = look_at(workspace, job)
@@ -191,7 +186,6 @@ def job_named(job: str, config: TrainingConfig) -> EndedJob:
     Raises:
         UserError: see `find_ended_job`; or the workspace cannot be reached.
     """
-    from training.azure.service.address import find_address
     from training.azure.service.workspace import Workspace
 
     options = options_of(config)
@@ -205,8 +199,6 @@ def settings_of_job(ended: EndedJob) -> dict[str, Any]:
         UserError: it has written none, they are damaged, or the storage refuses.
     """
     from azure.core.exceptions import ResourceNotFoundError
-
-    from training.azure.service.errors import service_refusals
 
     job, place = ended.job, f"{ended.path}/{CONFIG_NAME}"
     with service_refusals(f"reading the settings of job {job}"):

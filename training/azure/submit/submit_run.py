@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from training.azure.service.address import find_address
+from training.azure.service.compute import create_cluster, find_compute, missing_compute
 from training.azure.service.job_file import JobHandle, command
 from training.azure.service.jobs import RUNS_PATH
+from training.azure.service.workspace import Workspace
 from training.azure.settings.job_size import cluster_to_create, cost_lines
 from training.azure.settings.options import options_of
 from training.azure.submit.job_document import job_document, to_yaml
@@ -21,15 +23,14 @@ from training.azure.submit.resume_source import (
     find_resume_source,
     refuse_another_run_there,
 )
+from training.azure.submit.service_preflight import check_service
 from training.azure.submit.staging import Staging
+from training.azure.submit.submission import submit
 from training.backends.protocol import RunRequest
 from training.checkpoints.run_directory import RunDirectory
 from training.errors import UserError
 from training.settings.tree import TrainingConfig
 from training.tasks.protocol import check_data
-
-if TYPE_CHECKING:
-    from training.azure.service.workspace import Workspace
 
 
 def new_job_name() -> str:
@@ -72,10 +73,7 @@ def submit_run(request: RunRequest, resumed: EndedJob | None = None) -> tuple[Wo
         UserError: the request is refused; where that is seen before the upload, nothing was changed anywhere.
         KeyboardInterrupt: Ctrl-C or SIGTERM; `report_interrupted_submission` says what was sent.
     """
-    from training.azure.service.address import find_address
     from training.azure.service.workspace import Workspace
-    from training.azure.submit.service_preflight import check_service
-    from training.azure.submit.submission import submit
 
     config, options = request.config, options_of(request.config)
     run_dir = config.run.run_dir
@@ -144,8 +142,6 @@ def ensure_compute(
         ConfigError: there is none, and --create-compute was not given.
         ServiceError: it could not be created.
     """
-    from training.azure.service.compute import create_cluster, find_compute, missing_compute
-
     name = options_of(config).compute_name
     if name is None or find_compute(workspace, name) is not None:
         return

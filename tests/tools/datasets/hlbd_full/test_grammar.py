@@ -39,7 +39,7 @@ def rows() -> list[Row]:
 
 
 def _closed(syllable: str) -> bool:
-    """Hangul arithmetic of its own: a syllable block ends in a consonant."""
+    """Return whether a syllable block ends in a consonant, by Hangul arithmetic of its own."""
     return (ord(syllable) - 0xAC00) % 28 != 0
 
 

@@ -199,7 +199,7 @@ SOLVERS: dict[str, Callable[[str], tuple[Signature, str]]] = {
 
 
 def template(module: str, question: str) -> str:
-    """The question with its operands masked."""
+    """Return the question with its operands masked."""
     if module == "reverse_english":
         return re.sub(r"[a-z]+(?: [a-z]+)*", "W", question)
     if module == "zodiac":
@@ -210,7 +210,7 @@ def template(module: str, question: str) -> str:
 
 
 def signatures(module: str, rows: Iterable[Cells]) -> set[Signature]:
-    """What a reader of these rows knows: the facts asked for and those that the answers give away."""
+    """Return the facts that a reader of these rows knows: those asked for and those that the answers reveal."""
     known: set[Signature] = set()
     for row in rows:
         signature, answer = SOLVERS[module](row["input"])
@@ -336,7 +336,7 @@ def test_held_out_facts_and_phrasings_stay_out_of_files_of_other_sizes_and_seeds
 
 
 def numbers_by_question(module: str, rows: Iterable[Cells]) -> dict[str, list[int]]:
-    """What is asked (the words of the signature) -> the numbers with which it is asked."""
+    """Return question (the words of the signature) -> the numbers with which it is asked."""
     found: dict[str, list[int]] = defaultdict(list)
     for signature in signatures(module, rows):
         words = " ".join(part for part in signature if isinstance(part, str))

@@ -25,8 +25,8 @@ from tools.datasets.hlbd_hardcore.held_out import held_out_rows
 from tools.datasets.hlbd_hardcore.lane import Lane, shares
 from tools.datasets.hlbd_hardcore.modules import MODULES
 from tools.datasets.hlbd_hardcore.permutation import Permutation
+from tools.datasets.hlbd_hardcore.reverse_english import words
 from tools.datasets.hlbd_hardcore.weights import apportion, read_weights
-from tools.datasets.hlbd_hardcore.words import words
 
 ROOT = Path(__file__).resolve().parents[4]
 COMMITTED = {
@@ -241,18 +241,18 @@ def test_modules_with_rows_enough_are_held_out_alike_whatever_the_weights(size: 
     assert all(weighted[module] == plain[module] for module in enough)
 
 
-# --- dilution: neither wording nor place tells anything ----------------------------------------------------
+# --- dilution: neither wording nor place says anything ----------------------------------------------------
 
 
 def mutual_information(pairs: Sequence[tuple[str, str]]) -> float:
-    """Plug-in estimate in nats."""
+    """Return the plug-in estimate in nats."""
     joint, total = Counter(pairs), len(pairs)
     left, right = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     return sum(n / total * math.log(n * total / (left[a] * right[b])) for (a, b), n in joint.items())
 
 
 def permutation_p_value(groups: Sequence[Sequence[tuple[str, str]]], rounds: int = 200) -> float:
-    """How often answers shuffled within their group tell as much about the phrasing as the real ones."""
+    """Return how often answers shuffled within their group say as much about the phrasing as the real ones."""
 
     def measure(parts: Sequence[Sequence[tuple[str, str]]]) -> float:
         return sum(len(part) * mutual_information(part) for part in parts)

@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Agreement(Enum):
-    """How a subject governs its verb."""
+    """The agreement of a verb with its subject."""
 
     FIRST = "I"
     PLURAL = "plural"
@@ -66,66 +66,66 @@ IRREGULAR_PLURALS = {
 
 
 def third_person(phrase: str) -> str:
-    """wash the dishes -> washes the dishes."""
+    """Return the third person singular: wash the dishes -> washes the dishes."""
     return _on_verb(phrase, _add_s)
 
 
 def gerund(phrase: str) -> str:
-    """swim -> swimming, write a letter -> writing a letter."""
+    """Return the gerund: swim -> swimming, write a letter -> writing a letter."""
     return _on_verb(phrase, _add_ing)
 
 
 def past(phrase: str) -> str:
-    """eat noodles -> ate noodles, stop -> stopped."""
+    """Return the past tense: eat noodles -> ate noodles, stop -> stopped."""
     return _on_verb(phrase, lambda verb: IRREGULAR[verb][0] if verb in IRREGULAR else _add_ed(verb))
 
 
 def participle(phrase: str) -> str:
-    """eat noodles -> eaten noodles."""
+    """Return the past participle: eat noodles -> eaten noodles."""
     return _on_verb(phrase, lambda verb: IRREGULAR[verb][1] if verb in IRREGULAR else _add_ed(verb))
 
 
 def present(phrase: str, agreement: Agreement) -> str:
-    """The present tense that the subject asks for."""
+    """Return the present tense that agrees with the subject."""
     return third_person(phrase) if agreement is Agreement.THIRD else phrase
 
 
 def be(agreement: Agreement) -> str:
-    """am, are or is."""
+    """Return am, are or is."""
     return {Agreement.FIRST: "am", Agreement.PLURAL: "are", Agreement.THIRD: "is"}[agreement]
 
 
 def was(agreement: Agreement) -> str:
-    """was or were."""
+    """Return was or were."""
     return "were" if agreement is Agreement.PLURAL else "was"
 
 
 def plural(noun: str) -> str:
-    """cherry -> cherries, box -> boxes, fire truck -> fire trucks."""
+    """Return the plural: cherry -> cherries, box -> boxes, fire truck -> fire trucks."""
     head, space, last = noun.rpartition(" ")
     return head + space + (IRREGULAR_PLURALS.get(last) or _add_s(last))
 
 
 def with_article(noun: str) -> str:
-    """a or an by sound: an umbrella, a university, an hour."""
+    """Put a or an before a noun, by sound: an umbrella, a university, an hour."""
     vowel = re.match(r"[aeiou]|hour|honest", noun) and not re.match(r"uni|use|eu|one\b", noun)
     return f"{'an' if vowel else 'a'} {noun}"
 
 
 def possessive(noun: str) -> str:
-    """my parents -> my parents', Dad -> Dad's."""
+    """Return the possessive: my parents -> my parents', Dad -> Dad's."""
     return f"{noun}'" if noun.endswith("s") else f"{noun}'s"
 
 
 def comparative(adjective: str) -> str:
-    """big -> bigger, heavy -> heavier, expensive -> more expensive."""
+    """Return the comparative: big -> bigger, heavy -> heavier, expensive -> more expensive."""
     if _syllables(adjective) == 1:
         return _add_ed(adjective)[:-1] + "r"
     return adjective[:-1] + "ier" if adjective.endswith("y") else f"more {adjective}"
 
 
 def sentence(text: str, end: str = ".") -> str:
-    """Capital at the front, a full stop at the end."""
+    """Return the text with a capital at the front and a full stop at the end."""
     return text[0].upper() + text[1:] + end
 
 
@@ -157,7 +157,7 @@ def _add_ed(word: str) -> str:
 
 
 def _doubled(word: str) -> str:
-    """A one-syllable word of the shape ...CVC doubles its last letter (shop -> shopp-)."""
+    """Double the last letter of a one-syllable word of the shape ...CVC: shop -> shopp-."""
     closed = re.search(r"[^aeiou][aeiou][^aeiouwxy]$", word)
     return word + word[-1] if closed and _syllables(word) == 1 else word
 

@@ -35,7 +35,7 @@ OUTINGS = (
     "ジョギングを",
     "旅行を",
 )
-"""What one goes for without する: 散歩に行く, but サッカーをしに行く."""
+"""Outings that take no する with 行く: 散歩に行く, but サッカーをしに行く."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class JapaneseVerb:
 
     @classmethod
     def parse(cls, text: str) -> JapaneseVerb:
-        """``"本を 読む"`` or ``"寝る"``."""
+        """Parse ``"本を 読む"`` or ``"寝る"``."""
         complement, _, verb = text.rpartition(" ")
         return cls(complement, verb)
 
@@ -104,7 +104,7 @@ class JapaneseVerb:
 
     @property
     def potential(self) -> JapaneseVerb:
-        """Can do: 本が読める, 料理ができる. The thing that can be done takes が."""
+        """The potential form: 本が読める, 料理ができる. Its object takes が."""
         complement = self.complement[:-1] + "が" if self.complement.endswith("を") else self.complement
         if self.verb.endswith("する"):
             return JapaneseVerb(complement, self.verb[:-2] + "できる")
@@ -125,7 +125,7 @@ class JapaneseVerb:
         return self.verb.endswith("る") and self.verb not in GODAN_RU and self.verb not in ("する", "来る")
 
     def _row(self, vowel: int) -> str:
-        """The stem on vowel a i u e o (0 to 4) of the verb's row; a one-row verb has one stem."""
+        """Return the stem on vowel a i u e o (0 to 4) of the verb's row; a one-row verb has one stem."""
         if self.verb.endswith("する"):
             return self.verb[:-2] + "し"
         if self.verb == "来る":

@@ -12,7 +12,7 @@ FIRST, LAST = 0xAC00, 0xD7A3
 
 
 def decompose(syllable: str) -> tuple[str, str, str]:
-    """한 -> (ㅎ, ㅏ, ㄴ); the final is "" where there is none.
+    """Split a syllable: 한 -> (ㅎ, ㅏ, ㄴ); the final is "" where there is none.
 
     Raises:
         ValueError: not one Hangul syllable.
@@ -25,48 +25,48 @@ def decompose(syllable: str) -> tuple[str, str, str]:
 
 
 def compose(initial: str, vowel: str, final: str = "") -> str:
-    """(ㅎ, ㅏ, ㄴ) -> 한."""
+    """Join a syllable: (ㅎ, ㅏ, ㄴ) -> 한."""
     return chr(FIRST + (INITIALS.index(initial) * 21 + VOWELS.index(vowel)) * 28 + FINALS.index(final))
 
 
 def final_of(text: str) -> str:
-    """Final consonant of the last syllable, "" for an open one."""
+    """Return the final consonant of the last syllable, "" for an open one."""
     return decompose(text[-1])[2]
 
 
 def with_final(text: str, final: str) -> str:
-    """The text with the last syllable's final consonant set: (가, ㄴ) -> 간, (만들, "") -> 만드."""
+    """Return the text with another final consonant in its last syllable: (가, ㄴ) -> 간, (만들, "") -> 만드."""
     initial, vowel, _ = decompose(text[-1])
     return text[:-1] + compose(initial, vowel, final)
 
 
 def topic(noun: str) -> str:
-    """형은, 누나는."""
+    """Add the topic particle: 형은, 누나는."""
     return noun + ("은" if final_of(noun) else "는")
 
 
 def subject(noun: str) -> str:
-    """책이, 친구가; 제가 for 저."""
+    """Add the subject particle: 책이, 친구가; 제가 for 저."""
     if noun == "저":
         return "제가"
     return noun + ("이" if final_of(noun) else "가")
 
 
 def object_(noun: str) -> str:
-    """책을, 사과를."""
+    """Add the object particle: 책을, 사과를."""
     return noun + ("을" if final_of(noun) else "를")
 
 
 def and_(noun: str) -> str:
-    """With: 형과, 누나와."""
+    """Add the particle for "with": 형과, 누나와."""
     return noun + ("과" if final_of(noun) else "와")
 
 
 def copula(noun: str) -> str:
-    """It is: 책이에요, 사과예요."""
+    """Return "it is …": 책이에요, 사과예요."""
     return noun + ("이에요" if final_of(noun) else "예요")
 
 
 def copula_honored(noun: str) -> str:
-    """It is, of a person who is looked up to: 선생님이세요, 할머니세요."""
+    """Return "it is …" for an honored person: 선생님이세요, 할머니세요."""
     return noun + ("이세요" if final_of(noun) else "세요")

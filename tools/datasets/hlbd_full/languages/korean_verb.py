@@ -39,20 +39,20 @@ class KoreanVerb:
 
     @classmethod
     def parse(cls, text: str) -> KoreanVerb:
-        """``"책을 읽다"``: the last word is the dictionary form."""
+        """Parse ``"책을 읽다"``: the last word is the dictionary form."""
         complement, _, verb = text.rpartition(" ")
         if not verb.endswith("다"):
             raise ValueError(f"{text!r} does not end in a dictionary form (…다)")
         return cls(complement, verb[:-1])
 
     def honored(self, yes: bool = True) -> KoreanVerb:
-        """The same predicate of a subject who is looked up to: 읽으시, 드시, 주무시."""
+        """Return the same predicate for an honored subject: 읽으시, 드시, 주무시."""
         if not yes:
             return self
         return KoreanVerb(self.complement, HONORED.get(self.stem) or self._eu() + "시")
 
     def very(self, adverb: str) -> KoreanVerb:
-        """With an adverb between complement and verb: 키가 아주 크, 아주 달."""
+        """Put an adverb between complement and verb: 키가 아주 크, 아주 달."""
         return KoreanVerb(f"{self.complement} {adverb}".strip(), self.stem)
 
     @property
@@ -195,7 +195,7 @@ class KoreanVerb:
         return final_of(self.stem) == "ㅂ" and not self.stem.endswith(REGULAR_B)
 
     def _eu(self) -> str:
-        """The stem before endings in (으): 읽으, 가, 들으, 구우, 지으, 만드 (ㄹ falls before ㄴ, ㅂ, ㅅ)."""
+        """Return the stem before endings in (으): 읽으, 가, 들으, 구우, 지으, 만드 (no ㄹ before ㄴ, ㅂ, ㅅ)."""
         final = final_of(self.stem)
         if not final:
             return self.stem
@@ -216,7 +216,7 @@ class KoreanVerb:
         return f"{self.complement} {form}".strip()
 
     def _negated(self, adverb: str, auxiliary: str, form: Callable[[KoreanVerb], str]) -> str:
-        """안 and 못 stand before a short verb; behind a compound in 하다 or 시키다 the auxiliary is used."""
+        """Negate: 안 and 못 before a short verb, the auxiliary after a compound in 하다 or 시키다."""
         plain = self.stem.removesuffix("시") if self._is_honored else self.stem
         if plain.endswith(("하", "시키")) and plain != "하":
             negative = KoreanVerb("", auxiliary).honored(self._is_honored)
@@ -225,25 +225,25 @@ class KoreanVerb:
 
 
 def progressive(verb: KoreanVerb, honored: bool) -> str:
-    """읽고 있어요; of a subject who is looked up to 읽고 계세요, 드시고 계세요."""
+    """Return the progressive: 읽고 있어요; for an honored subject 읽고 계세요, 드시고 계세요."""
     return f"{softened(verb, honored).and_} {'계세요' if honored else '있어요'}"
 
 
 def progressive_doing(verb: KoreanVerb, honored: bool) -> str:
-    """Before a noun: 읽고 있는, 읽고 계신."""
+    """Return the progressive before a noun: 읽고 있는, 읽고 계신."""
     return f"{softened(verb, honored).and_} {'계신' if honored else '있는'}"
 
 
 def wants(verb: KoreanVerb, honored: bool) -> str:
-    """A third person wants: 읽고 싶어 해요, 읽고 싶어 하세요."""
+    """Return the wish of a third person: 읽고 싶어 해요, 읽고 싶어 하세요."""
     return f"{softened(verb, honored).and_} 싶어 {'하세요' if honored else '해요'}"
 
 
 def softened(verb: KoreanVerb, honored: bool) -> KoreanVerb:
-    """Before an auxiliary that carries the honour only the replaced words change (드시고 계세요, but 읽고 계세요)."""
+    """Return the form before an honorific auxiliary: only replaced words change (드시고 계세요, but 읽고 계세요)."""
     return verb.honored() if honored and verb.stem in HONORED else verb
 
 
 def _harmony(vowel: str) -> str:
-    """아 after ㅏ and ㅗ, else 어."""
+    """Return 아 after ㅏ and ㅗ, else 어."""
     return "아" if vowel and vowel in "ㅏㅗㅑ" else "어"

@@ -15,7 +15,7 @@ _SINO = "영일이삼사오육칠팔구"
 
 
 def hanzi_number(value: int) -> str:
-    """1 to 99 in Chinese characters, as Chinese and Japanese write it: 12 -> 十二, 45 -> 四十五."""
+    """Write 1 to 99 in Chinese characters, as Chinese and Japanese do: 12 -> 十二, 45 -> 四十五."""
     tens, ones = divmod(value, 10)
     if not tens:
         return _DIGITS[value]
@@ -23,12 +23,12 @@ def hanzi_number(value: int) -> str:
 
 
 def counted(value: int) -> str:
-    """A Chinese number before a measure word: 2 is 两."""
+    """Write a Chinese number before a measure word: 2 is 两."""
     return "两" if value == 2 else hanzi_number(value)
 
 
 def english_number(value: int) -> str:
-    """1 to 99: 21 -> twenty-one."""
+    """Write 1 to 99 in English: 21 -> twenty-one."""
     if value < 20:
         return _ENGLISH[value]
     tens, ones = divmod(value, 10)
@@ -36,7 +36,7 @@ def english_number(value: int) -> str:
 
 
 def native_korean(value: int) -> str:
-    """1 to 99 before a counter: 2 -> 두, 20 -> 스무, 45 -> 마흔다섯."""
+    """Write 1 to 99 in native Korean before a counter: 2 -> 두, 20 -> 스무, 45 -> 마흔다섯."""
     tens, ones = divmod(value, 10)
     if tens == 2 and not ones:
         return "스무"
@@ -44,6 +44,6 @@ def native_korean(value: int) -> str:
 
 
 def sino_korean(value: int) -> str:
-    """1 to 99: 15 -> 십오."""
+    """Write 1 to 99 in Sino-Korean: 15 -> 십오."""
     tens, ones = divmod(value, 10)
     return (_SINO[tens] if tens > 1 else "") + ("십" if tens else "") + (_SINO[ones] if ones else "")

@@ -48,7 +48,7 @@ READINGS = {
 
 @cache
 def word_pinyin(word: str) -> str:
-    """Pinyin of one word; ``""`` for punctuation.
+    """Return the pinyin of one word; ``""`` for punctuation.
 
     Raises:
         ValueError: a character of the word has no reading.
@@ -64,7 +64,7 @@ def word_pinyin(word: str) -> str:
 
 
 def pinyin(phrase: str) -> str:
-    """Pinyin of a spaced phrase: ``pinyin("天 下 雨 了")`` -> ``"tiān xià yǔ le"``."""
+    """Return the pinyin of a spaced phrase: ``pinyin("天 下 雨 了")`` -> ``"tiān xià yǔ le"``."""
     return " ".join(filter(None, map(word_pinyin, words(phrase))))
 
 

@@ -20,13 +20,13 @@ class Adjective:
     uses: frozenset[str]
 
     def chinese(self, degree: str) -> str:
-        """With a word of degree: 很 甜; 个子 很 高."""
+        """Return the Chinese quality with a word of degree: 很 甜; 个子 很 高."""
         topic, _, word = self.zh.rpartition(" ") if self.zh.startswith("个子") else ("", "", self.zh)
         return f"{topic} {degree} {word}".strip()
 
 
 def quality(zh: str, en: str, ja: str, ko: str, of: str = "", uses: str = "") -> Adjective:
-    """One row of a table of adjectives."""
+    """Build one row of a table of adjectives."""
     return Adjective(zh, en, JapaneseAdjective(ja), KoreanVerb.parse(ko), of, frozenset(uses.split()))
 
 

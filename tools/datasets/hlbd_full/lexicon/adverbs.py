@@ -1,4 +1,4 @@
-"""How and when something is done: manners, moments of the past and future, and rhythms."""
+"""Adverbs: manners, moments of the past and future, and rhythms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often. every: a regular habit that Chinese closes with 都; else an adverb before the verb (often).
+    """A frequency. every: a regular habit that Chinese closes with 都; else an adverb before the verb (often).
 
     scale: day, week or any.
     """
@@ -125,5 +125,5 @@ BY_NAME = {manner.zh: manner for manner in MANNERS}
 
 
 def manners(names: str) -> tuple[Manner, ...]:
-    """Manners by their Chinese names, given as a spaced list."""
+    """Return manners by their Chinese names, given as a spaced list."""
     return tuple(BY_NAME[name] for name in names.split())

@@ -1,4 +1,4 @@
-"""What animals do, and where."""
+"""The acts of animals, and the places for them."""
 
 from __future__ import annotations
 

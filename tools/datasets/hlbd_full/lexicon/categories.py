@@ -55,7 +55,7 @@ def _of(category: Category, nouns: tuple[Noun, ...]) -> Iterator[Member]:
 
 
 def _named(category: Category, rows: str) -> Iterator[Member]:
-    """Members that are no countable things; columns: Chinese, character, emoji, English, Japanese, Korean."""
+    """Yield uncountable members; columns: Chinese, character, emoji, English, Japanese, Korean."""
     for row in rows.strip().splitlines():
         zh, char, emoji, en, ja, ko = (column.strip() for column in row.split("|"))
         yield Member(category, zh, char, emoji, en, en, "is", ja, ko)
@@ -109,6 +109,6 @@ MEMBERS: tuple[Member, ...] = (
 
 
 def favourites() -> list[Member]:
-    """Members that somebody can like best; nobody's favourite animal is the ant or the mouse."""
+    """Return members that a person can like best: not the ant or the mouse."""
     disliked = {"蚂蚁", "老鼠", "蜗牛", "啤酒", "蛇"}
     return [member for member in MEMBERS if member.category.liked and member.zh not in disliked]

@@ -1,4 +1,4 @@
-"""What people wear; each language has its own verbs of wearing for the upper body, legs, head, hands."""
+"""Clothes: each language has its own verbs of wearing for the upper body, legs, head and hands."""
 
 from __future__ import annotations
 

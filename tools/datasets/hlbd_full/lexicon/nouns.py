@@ -9,7 +9,7 @@ from tools.datasets.hlbd_full.languages import english
 
 
 class Number(Enum):
-    """How English treats the noun: an apple, these pants, milk."""
+    """The treatment of a noun in English: an apple, these pants, milk."""
 
     ONE = "one"
     PAIR = "pair"
@@ -21,7 +21,7 @@ class Noun:
     """A thing or an animal.
 
     measure: Chinese measure word; ja_counter, ko_counter: counters (本が二冊, 책이 두 권).
-    kinds: what it is like, for choosing adjectives and places that fit.
+    kinds: its properties, for choosing adjectives and places that fit.
     """
 
     zh: str
@@ -47,7 +47,7 @@ class Noun:
         return "are" if self.number is Number.PAIR else "is"
 
     def one(self, adjective: str = "") -> str:
-        """a red apple, red pants, fresh milk."""
+        """Return one of it, with article: a red apple, red pants, fresh milk."""
         named = f"{adjective} {self.en}".strip()
         return english.with_article(named) if self.number is Number.ONE else named
 
@@ -69,7 +69,7 @@ def noun(row: str) -> Noun:
 
 
 def table(text: str) -> tuple[Noun, ...]:
-    """One noun a line."""
+    """Parse a table with one noun a line."""
     return tuple(noun(line) for line in text.strip().splitlines())
 
 
@@ -266,11 +266,11 @@ BY_NAME = {one.zh: one for one in NOUNS}
 
 
 def nouns_of(kinds: str) -> list[Noun]:
-    """Every noun that is of one of the kinds (a spaced list), in the order of the tables."""
+    """Return every noun of one of the kinds (a spaced list), in the order of the tables."""
     wanted = frozenset(kinds.split())
     return [one for one in NOUNS if one.kinds & wanted]
 
 
 def nouns(names: str) -> tuple[Noun, ...]:
-    """Nouns by their Chinese names, given as a spaced list."""
+    """Return nouns by their Chinese names, given as a spaced list."""
     return tuple(BY_NAME[name] for name in names.split())

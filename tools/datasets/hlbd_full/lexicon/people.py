@@ -28,9 +28,9 @@ YOU = Owner("your", many=False)
 class Person:
     """Somebody who can be a subject.
 
-    groups: what kind of person, for choosing fitting actions: ``adult elder young child`` are people at home,
-    ``role`` people known by their work (with the work's own group beside it), ``visitor``s are not
-    met in the rooms of the house; everybody is ``anyone``.
+    groups: kinds of person, for choosing fitting actions: ``adult elder young child`` are people at home, ``role``
+    people known by their work (together with the work's own group), ``visitor``s are not met in the rooms of the
+    house; every person is ``anyone``.
     honored: Korean raises the verb (어른: grandparents, teachers).
     """
 
@@ -53,12 +53,12 @@ class Person:
 
     @property
     def owner(self) -> Owner:
-        """For what is the person's own: her hands, our faces."""
+        """The owner of the person's own things: her hands, our faces."""
         return Owner(self.possessive, many=self.agreement is Agreement.PLURAL)
 
     @property
     def pronoun_agreement(self) -> Agreement:
-        """How the pronoun governs its verb: the teacher is, but they are."""
+        """The agreement of the verb with the pronoun: the teacher is, but they are."""
         return Agreement.PLURAL if self.pronoun == "they" else self.agreement
 
     @property
@@ -98,7 +98,7 @@ def person(
     many: bool = False,
     honored: bool = False,
 ) -> Person:
-    """One row of the table of people; ``groups`` is a spaced list, ``many`` marks a plural subject."""
+    """Build one row of the table of people; ``groups`` is a spaced list, ``many`` marks a plural subject."""
     kinds = set(groups.split()) | {"anyone"}
     if "role" not in kinds:
         kinds.add("home")
@@ -166,12 +166,12 @@ BY_NAME = {one.zh: one for one in PEOPLE}
 
 
 def named(names: str) -> list[Person]:
-    """People by their Chinese names, given as a spaced list."""
+    """Return people by their Chinese names, given as a spaced list."""
     return [BY_NAME[name] for name in names.split()]
 
 
 def people_of(groups: str) -> list[Person]:
-    """Everybody who is in one of the groups (a spaced list), in the order of the table."""
+    """Return all people in one of the groups (a spaced list), in the order of the table."""
     wanted = frozenset(groups.split())
     return [one for one in PEOPLE if one.groups & wanted]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Place:
     """A place.
 
-    en_at / en_to: "in the park" / "to the park"; en_to is "" where nobody goes on purpose (on the bus).
+    en_at / en_to: "in the park" / "to the park"; en_to is "" for a place that is no destination (on the bus).
     ja, ko: the noun that takes で, 에서 and へ, 에. private: a room at home, no place for people at work.
     who: groups of people (spaced list) whom one meets there.
     """
@@ -25,14 +25,14 @@ class Place:
     who: str = "anyone"
 
     def welcomes(self, groups: frozenset[str]) -> bool:
-        """True if people of these groups are met here."""
+        """Return whether people of these groups are met here."""
         if self.private and groups & {"role", "visitor"}:
             return False
         return bool(groups & set(self.who.split()))
 
 
 def _place(zh: str, char: str, emoji: str, en: str, ja: str, ko: str, *, visit: bool = True) -> Place:
-    """``en`` is "in the park"; one goes "to the park" unless ``visit`` is False."""
+    """Build a place; ``en`` is "in the park"; people go "to the park" unless ``visit`` is False."""
     to = f"to {en.partition(' ')[2]}" if visit else ""
     return Place(zh, char, emoji, en, to, ja, ko, private=False)
 
@@ -99,5 +99,5 @@ BY_NAME = {place.zh.replace(" ", ""): place for place in PLACES}
 
 
 def places(names: str) -> tuple[Place, ...]:
-    """Places by their Chinese names without spaces, given as a spaced list."""
+    """Return places by their Chinese names without spaces, given as a spaced list."""
     return tuple(BY_NAME[name] for name in names.split())

@@ -28,7 +28,7 @@ class Cause:
     who: str
 
     def english(self, person: Person) -> str:
-        """it rained; he was too busy."""
+        """Return the English clause: it rained; he was too busy."""
         return self.en.format(who=person.pronoun, was=was(person.pronoun_agreement))
 
 
@@ -104,7 +104,7 @@ OUTINGS: tuple[Outing, ...] = (
 
 @dataclass(frozen=True)
 class Feeling:
-    """How somebody feels. ja: plain form (退屈だ); wishes: names of actions that one then wants to do."""
+    """A feeling. ja: plain form (退屈だ); wishes: names of actions that a person with this feeling wants to do."""
 
     zh: str
     en: str

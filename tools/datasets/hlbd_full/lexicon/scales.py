@@ -12,7 +12,7 @@ from tools.datasets.hlbd_full.lexicon.nouns import BY_NAME, Number
 
 @dataclass(frozen=True)
 class Compared:
-    """A thing on a scale. en: in general (cats); are: its verb; size: how much of the measure it has."""
+    """A thing on a scale. en: in general (cats); are: its verb; size: its value on the scale."""
 
     zh: str
     char: str
@@ -48,7 +48,7 @@ class Scale:
     things: tuple[Compared, ...]
 
     def pairs(self) -> Iterator[tuple[Compared, Compared, Contrary]]:
-        """(subject, standard, what the subject is more of), every true comparison."""
+        """Yield every true comparison: (subject, standard, the quality that the subject has more of)."""
         for one in self.things:
             for other in self.things:
                 if one.size >= self.ratio * other.size:
@@ -58,7 +58,7 @@ class Scale:
 
 
 def _things(rows: str) -> tuple[Compared, ...]:
-    """``name size`` pairs of nouns of the lexicon."""
+    """Parse ``name size`` pairs of nouns of the lexicon."""
     found = []
     for row in rows.split("|"):
         name, size = row.split()

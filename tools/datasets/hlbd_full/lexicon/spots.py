@@ -22,7 +22,7 @@ class Spot:
 
 
 def _table(text: str) -> tuple[Spot, ...]:
-    """Rows of two lines: Chinese | English | Japanese | Korean | surface or space | most, then names of nouns."""
+    """Parse rows of two lines: Chinese | English | Japanese | Korean | surface or space | most, then names of nouns."""
     lines = [line.strip() for line in text.strip().splitlines()]
     spots = []
     for head, holds in zip(lines[::2], lines[1::2], strict=True):
@@ -90,5 +90,5 @@ BY_NAME = {spot.zh.replace(" ", ""): spot for spot in SPOTS}
 
 
 def spots(names: str) -> list[Spot]:
-    """Spots by their Chinese names without spaces, given as a spaced list."""
+    """Return spots by their Chinese names without spaces, given as a spaced list."""
     return [BY_NAME[name] for name in names.split()]

@@ -19,7 +19,7 @@ class Landmark:
 
 @dataclass(frozen=True)
 class Relation:
-    """Where something lies from another: 旁边, next to, 隣, 옆."""
+    """A spatial relation: 旁边, next to, 隣, 옆."""
 
     zh: str
     en: str

@@ -20,7 +20,7 @@ class Tense(Enum):
 
 @dataclass(frozen=True)
 class Day:
-    """A day that weather is told of."""
+    """A day with weather."""
 
     zh: str
     en: str
@@ -60,12 +60,12 @@ class Weather:
     snow: bool
 
     def at(self, tense: Tense, texts: tuple[str, str, str]) -> str:
-        """The text of a tense."""
+        """Return the text for a tense."""
         return texts[list(Tense).index(tense)]
 
 
 def _event(zh: str, char: str, emoji: str, en: str, ja: str, ko: str, *, snow: bool = False) -> Weather:
-    """Something that happens: ``en`` is "rain"; ``ja`` "雨が 降る", ``ko`` "비가 오다"."""
+    """Build weather that happens: ``en`` is "rain"; ``ja`` "雨が 降る", ``ko`` "비가 오다"."""
     verb, korean = JapaneseVerb.parse(ja), KoreanVerb.parse(ko)
     return Weather(
         zh, char, emoji,
@@ -78,7 +78,7 @@ def _event(zh: str, char: str, emoji: str, en: str, ja: str, ko: str, *, snow: b
 
 
 def _feel(zh: str, emoji: str, en: str, ja: str, ko: str) -> Weather:
-    """How it feels: an adjective in every language."""
+    """Build weather that is felt: an adjective in every language."""
     adjective, korean = JapaneseAdjective(ja), KoreanVerb.parse(ko)
     return Weather(
         zh, zh[0], emoji,
@@ -91,7 +91,7 @@ def _feel(zh: str, emoji: str, en: str, ja: str, ko: str) -> Weather:
 
 
 def _sky(zh: str, emoji: str, en: str, ja: str, ko: str) -> Weather:
-    """The sky: a noun in Chinese and Japanese, an adjective in English and Korean."""
+    """Build a state of the sky: a noun in Chinese and Japanese, an adjective in English and Korean."""
     korean = KoreanVerb.parse(ko)
     return Weather(
         zh, zh[0], emoji,
@@ -121,7 +121,7 @@ WEATHERS: tuple[Weather, ...] = (
 
 @dataclass(frozen=True)
 class SkyEvent:
-    """What the sky does, as one says it looking up: 天下雨了."""
+    """An event in the sky, as people report it: 天下雨了."""
 
     zh: str
     char: str

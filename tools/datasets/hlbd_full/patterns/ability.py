@@ -169,7 +169,7 @@ class Experienced(Utterance):
 
 
 def _tried(person: Person, verb: KoreanVerb) -> str:
-    """먹어 본 적이 있어요, 드셔 보신 적이 있으세요."""
+    """Return "has tried": 먹어 본 적이 있어요, 드셔 보신 적이 있으세요."""
     if person.honored:
         return f"{verb.try_ if verb.stem not in ('먹', '마시') else verb.honored().try_} 보신 적이 있으세요"
     return f"{verb.try_} 본 적이 있어요"

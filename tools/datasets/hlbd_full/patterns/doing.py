@@ -207,7 +207,7 @@ class Together(Utterance):
 
 @dataclass(frozen=True)
 class Grade:
-    """How well somebody does it: Chinese behind 得, Japanese and Korean as adverbs.
+    """A degree of skill: Chinese after 得, Japanese and Korean as adverbs.
 
     ja_judged: where Japanese rather judges the doing (歌うのが上手です).
     """
@@ -297,7 +297,7 @@ class Skilled(Utterance):
 
 
 def _graded(predicate: KoreanVerb, adverb: str) -> str:
-    """노래를 아주 잘 불러요: the adverb between complement and verb; 잘하다 is one word."""
+    """Put the adverb between complement and verb: 노래를 아주 잘 불러요; 잘하다 is one word."""
     verb = KoreanVerb("", predicate.stem).polite
     joint = "" if adverb == "잘" and predicate.stem in ("하", "하시") else " "
     return f"{predicate.complement} 아주 {adverb}{joint}{verb}".strip()

@@ -17,12 +17,12 @@ from tools.datasets.hlbd_full.patterns.utterance import Parts, Sentence, Utteran
 
 
 def _wish_ja(person: Person, verb: VerbPhrase) -> str:
-    """飲みたいです of oneself, 飲みたがっています of others."""
+    """Return the wish in Japanese: one's own 飲みたいです, another's 飲みたがっています."""
     return verb.ja.stem + ("たいです" if person.is_first else "たがっています")
 
 
 def _wish_ko(person: Person, verb: VerbPhrase) -> str:
-    """마시고 싶어요 of oneself, 마시고 싶어 해요 of others."""
+    """Return the wish in Korean: one's own 마시고 싶어요, another's 마시고 싶어 해요."""
     return f"{verb.ko.and_} 싶어요" if person.is_first else wants(verb.ko, person.honored)
 
 
@@ -201,7 +201,7 @@ class FeelsSoWants(Utterance):
 
 
 def _wanting(person: Person, verb: VerbPhrase) -> str:
-    """Before a noun: 마시고 싶어 하는."""
+    """Return the wish before a noun: 마시고 싶어 하는."""
     return wants(verb.ko, person.honored).removesuffix("해요").removesuffix("하세요") + (
         "하시는" if person.honored else "하는"
     )

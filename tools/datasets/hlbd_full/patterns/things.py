@@ -128,7 +128,7 @@ class Put(Utterance):
         )
 
     def _ja_put(self) -> str:
-        """入れて into a container, 置いて onto a surface."""
+        """Return the verb of putting: 入れて into a container, 置いて onto a surface."""
         return "置いて" if self.spot.surface else "入れて"
 
     def _ko_put(self) -> str:
@@ -166,7 +166,7 @@ class IsKind(Utterance):
 
 
 CHILDREN_HAVE = ("书包", "玩具", "球")
-"""What only children and students own and are given."""
+"""Things that only children and students own and are given."""
 
 
 def _fits_age(person: Person, noun: Noun) -> bool:
@@ -337,7 +337,7 @@ class Gave(Utterance):
         return f"{self.receiver.ko}께" if self.receiver.honored else f"{self.receiver.ko}에게"
 
     def _ko_gave(self) -> str:
-        """드렸어요 up to an honored receiver, 주셨어요 down from an honored giver."""
+        """Return the verb of giving: 드렸어요 to an honored receiver, 주셨어요 from an honored giver."""
         if self.giver.honored:
             return "주셨어요"
         return "드렸어요" if self.receiver.honored else "줬어요"

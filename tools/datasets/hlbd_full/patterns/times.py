@@ -216,7 +216,7 @@ EVENTS = {
     "关灯": action("关 灯", "灯", "🌙", "turn off the light", "電気を 消す", "전등을 끄다", who="home"),
     "关窗户": action("关 窗户", "窗", "🪟", "close the windows", "窓を 閉める", "창문을 닫다", who="home"),
 }
-"""Events that order a day, beside the actions of the lexicon."""
+"""Events that order a day, in addition to the actions of the lexicon."""
 
 BEFORE = """
     洗手 吃饭 | 洗手 做饭 | 洗手 吃水果 | 刷牙 睡觉 | 洗脸 睡觉 | 洗澡 睡觉 | 写日记 睡觉 | 听音乐 睡觉 |
@@ -226,7 +226,7 @@ BEFORE = """
     做作业 玩游戏 | 做作业 看漫画 | 买票 看电影 | 买票 看比赛 | 洗头发 睡觉 | 喝水 跑步 | 喝茶 工作 |
     写报告 开会
 """
-"""What is done first, and what it comes before."""
+"""Pairs: the action that comes first, and the one that it comes before."""
 
 AFTER = """
     吃饭 洗碗 | 吃饭 散步 | 吃饭 吃药 | 吃饭 刷牙 | 吃晚饭 看电视 | 吃晚饭 散步 | 吃晚饭 听音乐 |
@@ -237,7 +237,7 @@ AFTER = """
     做作业 踢足球 | 做作业 打篮球 | 上课 复习功课 | 钓鱼 做饭 | 爬山 洗澡 |
     切菜 洗手 | 喂猫 洗手 | 看书 写日记 | 遛狗 吃早饭
 """
-"""What is done first, and what comes after it."""
+"""Pairs: the action that comes first, and the one that comes after it."""
 
 
 def _pairs(table: str) -> list[tuple[VerbPhrase, VerbPhrase]]:
@@ -247,7 +247,7 @@ def _pairs(table: str) -> list[tuple[VerbPhrase, VerbPhrase]]:
 
 
 def _order(person: Person, first: VerbPhrase, then: VerbPhrase) -> Sentence:
-    """先…后…: the same for before and after."""
+    """Return 先…后…, which is the same for before and after."""
     en_first = english.present(first.english_regularly(person.owner), person.agreement)
     ko_first = softened(first.ko, person.honored).and_
     en_then = english.present(then.english_regularly(person.owner), person.pronoun_agreement)

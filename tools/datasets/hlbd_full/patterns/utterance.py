@@ -1,4 +1,4 @@
-"""What an utterance is: one filled sentence pattern, said in every language.
+"""The utterance: one filled sentence pattern, said in every language.
 
 A pattern is a frozen dataclass whose fields are its slots; an instance is a concept. The Chinese concept is the
 chain of its parts, so that the concept, its syntax (level 3) and its words cannot disagree.
@@ -42,44 +42,44 @@ class Utterance(ABC):
     @classmethod
     @abstractmethod
     def every(cls) -> Iterator[Self]:
-        """Every sensible filling, in a fixed order."""
+        """Yield every sensible filling, in a fixed order."""
 
     @abstractmethod
     def parts(self) -> Parts:
-        """The concept's parts with their labels."""
+        """Return the parts of the concept with their labels."""
 
     @abstractmethod
     def card(self) -> tuple[str, str]:
-        """(key character, emoji)."""
+        """Return (key character, emoji)."""
 
     @abstractmethod
     def sentence(self) -> Sentence:
-        """The sentence as the training data puts it."""
+        """Return the sentence as the training data words it."""
 
     def rephrased(self) -> Sentence | None:
-        """The same said by a pattern that only the held-out file uses; None if there is none."""
+        """Return the same in a pattern that only the held-out file uses; None if there is none."""
         return None
 
     def phrase(self) -> str:
-        """A shorter phrase within the concept, in spaced words: the last part unless a pattern knows better."""
+        """Return a shorter phrase within the concept, in spaced words: the last part unless a pattern overrides it."""
         return self.parts()[-1][1]
 
     def concept(self) -> str:
-        """The concept as text, e.g. 妈妈在厨房做饭."""
+        """Return the concept as text, e.g. 妈妈在厨房做饭."""
         return "".join(chinese.hanzi(words) for _, words in self.parts())
 
     def syntax(self) -> str:
-        """``S = NP + PP + VP (NP: 妈妈, PP: 在厨房, VP: 做饭)``."""
+        """Return the syntax: ``S = NP + PP + VP (NP: 妈妈, PP: 在厨房, VP: 做饭)``."""
         parts = self.parts()
         labels = " + ".join(label for label, _ in parts)
         return f"S = {labels} ({', '.join(f'{label}: {chinese.hanzi(words)}' for label, words in parts)})"
 
     def slots(self) -> dict[str, str]:
-        """Slot -> a name of what fills it, e.g. {"person": "Person 妈妈", ...}."""
+        """Return slot -> name of its filling, e.g. {"person": "Person 妈妈", ...}."""
         return {field.name: _name(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def group(self) -> str:
-        """What a contrast group has in common: the pattern and all slots but the varying one."""
+        """Return the common part of a contrast group: the pattern and all slots but the varying one."""
         fixed = [value for slot, value in self.slots().items() if slot != self.varies]
         return "|".join([type(self).__name__, *fixed])
 

@@ -36,7 +36,7 @@ class Sky(Utterance):
         return ("NP", "天"), ("VP", self.event.zh)
 
     def concept(self) -> str:
-        """下雨 alone; 天黑 with its subject, which is too short without."""
+        """Return 下雨 alone, but 天黑 with its subject, without which it would be too short."""
         text = chinese.hanzi(self.event.zh)
         return text if len(text) > 1 else f"天{text}"
 

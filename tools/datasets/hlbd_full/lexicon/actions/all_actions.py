@@ -15,5 +15,5 @@ BY_NAME = {chinese.hanzi(one.zh): one for one in ACTIONS}
 
 
 def for_use(use: str) -> list[VerbPhrase]:
-    """Every action that is natural in a pattern (past, want, must …), in the order of the tables."""
+    """Return every action that is natural in a pattern (past, want, must …), in the order of the tables."""
     return [one for one in ACTIONS if use in one.uses]

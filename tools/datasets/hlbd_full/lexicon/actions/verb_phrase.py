@@ -1,4 +1,4 @@
-"""Actions: a verb with what belongs to it, in four languages, and what it goes with."""
+"""Actions: a verb with its complements in four languages, and the people, places and times that fit it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.datasets.hlbd_full.lexicon.people import Owner, Person, people_of
 from tools.datasets.hlbd_full.lexicon.places import Place, places
 
 SINGLE = ("take a ", "have a ", "eat a ", "eat an ", "get a ", "ride a ", "row a ", "fly a ", "watch a ")
-"""English phrases that stay single where others go plural: she takes a walk every day, he can ride a bicycle."""
+"""English phrases that stay singular where others go plural: she takes a walk every day, he can ride a bicycle."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +48,27 @@ class VerbPhrase:
         return people_of(self.who)
 
     def suits(self, part: str) -> bool:
-        """True if it is done in this part of the day ("" fits always)."""
+        """Return whether it is done in this part of the day ("" always fits)."""
         return not part or part in self.parts
 
     def memorable(self, moment: Moment) -> bool:
-        """True if one would say that it was done then: not of everyday acts long ago."""
+        """Return whether people would mention that it was done then: not for everyday acts long ago."""
         return self.suits(moment.part) and (moment.near or self.rhythm != "day")
 
     def zh_with(self, particle: str) -> str:
-        """The Chinese phrase with 了, 过, 着 or 的 behind the verb."""
+        """Return the Chinese phrase with 了, 过, 着 or 的 after the verb."""
         return chinese.after_verb(self.zh, particle)
 
     def english(self, owner: Owner) -> str:
-        """Once: wash {poss} hands -> wash her hands."""
+        """Return the phrase for a single time: wash {poss} hands -> wash her hands."""
         return self.en.format(poss=owner)
 
     def english_habit(self, owner: Owner) -> str:
-        """In general: read books, take walks."""
+        """Return the phrase in general: read books, take walks."""
         return self.en_habit.format(poss=owner)
 
     def english_regularly(self, owner: Owner) -> str:
-        """With "every day" or "after work": read books, but take a walk, eat an apple."""
+        """Return the phrase for "every day" or "after work": read books, but take a walk, eat an apple."""
         single = self.en.startswith(SINGLE)
         return (self.en if single else self.en_habit).format(poss=owner)
 
@@ -89,7 +89,7 @@ def action(
     rhythm: str = "any",
     parts: str = "morning afternoon evening",
 ) -> VerbPhrase:
-    """One row of a table of actions. ``en`` is "once|in general|the one at hand"; the lists are spaced."""
+    """Build one row of a table of actions. ``en`` is "once|in general|the one at hand"; the lists are spaced."""
     once, habit, request, *_ = [*en.split("|"), "", ""]
     return VerbPhrase(
         zh,

@@ -32,7 +32,7 @@ coins = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_intervals_are_the_published_ones(hits: int, total: int, low: float, high: float) -> None:
-    """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
+    """Compare with Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
     assert wilson(hits, total) == pytest.approx((low, high), abs=5e-5)
 
 
@@ -81,7 +81,7 @@ def rows(both: int, first: int, second: int, neither: int) -> tuple[list[bool], 
 
 
 def test_the_paired_interval_is_the_published_one() -> None:
-    """Bentur et al. 2009 as worked by Fagerland, Lydersen and Laake 2014: -0.507 to -0.026."""
+    """Compare with Bentur et al. 2009 as computed by Fagerland, Lydersen and Laake 2014: -0.507 to -0.026."""
     low, high = paired_difference(*rows(1, 1, 7, 12))
     assert (low, high) == pytest.approx((-0.507, -0.026), abs=5e-4)
 
@@ -96,7 +96,7 @@ def test_swapping_the_two_turns_the_paired_interval_round(pairs: list[tuple[bool
 
 @pytest.mark.parametrize(("p", "extra"), [(0.5, 0.2), (0.9, 0.05), (0.02, 0.3)])
 def test_the_paired_interval_covers_the_truth_nineteen_times_out_of_twenty(p: float, extra: float) -> None:
-    """First hits with p + extra, second with p, dependent through a shared draw."""
+    """Draw pairs: the first hits with p + extra, the second with p, dependent through a shared draw."""
     rng = random.Random(1)
     covered = 0
     for _ in range(600):
@@ -146,7 +146,7 @@ def test_holm_never_strengthens_and_keeps_the_order(p_values: list[float]) -> No
 
 
 def test_rows_that_go_together_count_as_one() -> None:
-    """Twenty concepts, nine questions each: if all nine agree, there are twenty rows, not 180."""
+    """Check twenty concepts with nine questions each: if all nine agree, there are twenty rows, not 180."""
     outcomes = [bool(concept % 2) for concept in range(20) for _ in range(9)]
     clusters = [concept for concept in range(20) for _ in range(9)]
     assert design_effect(outcomes, clusters) == pytest.approx(9 * 20 / 19)

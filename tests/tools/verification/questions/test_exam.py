@@ -21,7 +21,7 @@ from tools.verification.questions.question_files import Questions, load_question
 from tools.verification.verification import verify
 from training.errors import DataError
 
-DATA = Path(__file__).resolve().parents[3] / "data"
+DATA = Path(__file__).resolve().parents[4] / "data"
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_contrast_group_counts_only_when_all_its_rows_are_right(v2: Questions)
 
 
 def test_the_confidence_is_the_probability_of_the_whole_answer() -> None:
-    """Against a plain forward pass over prompt and answer, token by token, prompts of unequal length in one batch."""
+    """Compare with a plain forward pass over prompt and answer, token by token, with prompts of unequal length."""
     torch.manual_seed(2)
     shape = ModelConfig(d_model=16, num_layers=2, num_heads=2, d_ff=32, max_seq_len=24, vocab_size=9)
     model = APT(shape.model_copy(update={"tie_embeddings": False})).eval()

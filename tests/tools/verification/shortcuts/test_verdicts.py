@@ -21,7 +21,7 @@ from tools.verification.shortcuts.lookup import match_difficulty
 from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Verdict
 from tools.verification.shortcuts.verdicts import SHORTCUTS, Shortcut, find_shortcuts, matched_rows
 
-DATA = Path(__file__).resolve().parents[3] / "data"
+DATA = Path(__file__).resolve().parents[4] / "data"
 Reply = Callable[[Question], str]
 
 
@@ -87,7 +87,7 @@ def tagged() -> Bench:
 
 @pytest.fixture(scope="module")
 def yes_no() -> Bench:
-    """Two possible answers: here everybody repeats himself."""
+    """Return an exam with two possible answers: any answerer repeats itself here."""
     templates = ("{n}是偶数吗？", "{n}能被2整除吗？", "{n}除以2没有余数吗？")
     rng = random.Random(5)
     asked = [
@@ -113,7 +113,7 @@ def favourites(v2: Bench, key: Callable[[Question], str]) -> dict[str, str]:
 
 
 def nearest_known(bench: Bench) -> Reply:
-    """Exact lookup. An unseen question gets the answer to the training question that is most like it."""
+    """Answer by lookup; an unseen question gets the answer to the most similar training question."""
     known = {q.prompt: q.truth for q in bench.questions.train}
     by_template: defaultdict[str, list[Question]] = defaultdict(list)
     for q in bench.questions.train:
@@ -129,7 +129,7 @@ def nearest_known(bench: Bench) -> Reply:
 
 
 def of_the_two(first: Reply, second: Reply, share: float, seed: int = 0) -> Reply:
-    """`first` for a share of the questions, `second` for the rest, drawn at random."""
+    """Answer as `first` for a share of the questions and as `second` for the rest, drawn at random."""
     rng = random.Random(seed)
     return lambda q: first(q) if rng.random() < share else second(q)
 
@@ -309,7 +309,7 @@ def test_one_template_cannot_tell_a_template_answer_from_a_majority_answer() -> 
 
 
 def test_harder_new_facts_do_not_make_a_lookup() -> None:
-    """Its accuracy falls with the size of the numbers, and the new facts are larger: the raw gap is no evidence."""
+    """Check a model whose accuracy falls with the numbers' size: with larger new facts the raw gap is no evidence."""
     rng = random.Random(6)
 
     def sums(count: int, sizes: Sequence[int], split: Split, first: int) -> Iterable[Question]:
@@ -345,7 +345,7 @@ def test_with_fewer_training_rows_than_new_facts_each_row_is_used_once(v2: Bench
 
 
 def honest(bench: Bench, seed: int, loss: float = 0.0) -> Reply:
-    """A model that is right with a random probability and errs without a system; unseen facts cost it `loss` of it."""
+    """Answer right with a random probability and wrong without a system; unseen facts cost `loss` of it."""
     rng = random.Random(seed)
     accuracy = {module: rng.random() for module in bench.exam.modules}
     knows_templates = bool(seed % 2)  # every second one knows some phrasings well and others not
@@ -377,7 +377,7 @@ def honest(bench: Bench, seed: int, loss: float = 0.0) -> Reply:
 def test_honest_models_are_hardly_ever_accused(
     v1: Bench, v2: Bench, tagged: Bench, yes_no: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """200 simulated honest models of random accuracy, fifty on each of four data sets."""
+    """Simulate 200 honest models of random accuracy, fifty on each of four data sets."""
     accused: list[str] = []
     cleared = 0
     for seed in range(200):

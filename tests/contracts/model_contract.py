@@ -1,0 +1,173 @@
+"""Rules that every model family keeps. Inherit `ModelContract`, set `family`, and these tests judge it.
+
+    class TestMine(ModelContract):
+        family = MyFamily
+        options = {"width": 16}
+
+The networks are called as a language model's: `model(tokens_BT, positions_N)` gives (N, V) logits.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from tests.contracts.task_contract import HEAVY
+from training.errors import CheckpointError, ConfigError
+from training.machine.seeding import seed_everything
+from training.models.cost import count
+from training.models.protocol import ModelFamily
+from training.settings.declarations import leaves
+from training.settings.tree import ModelOptions
+
+VOCABULARY = 11
+ARTEFACTS = {"note": {"kept": ["as", "it", "is"]}}
+TOKENS_BT = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]])
+POSITIONS_N = torch.tensor([1, 3, 5, 6])
+
+
+class ModelContract:
+    """Inherit and set `family`; `options` where the default network is large."""
+
+    family: ClassVar[type[ModelFamily]]
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    def settings(self) -> ModelOptions:
+        family = self.family()
+        name = f"{self.family.__module__}:{self.family.__qualname__}"
+        return family.completed(family.Options.model_validate({"model": name, **self.options}), VOCABULARY)
+
+    def build(self, seed: int = 0) -> nn.Module:
+        seed_everything(seed)
+        return self.family().build(self.settings(), VOCABULARY)
+
+    # -- declarations ----------------------------------------------------------------------------------------------
+
+    def test_its_options_are_a_frozen_section_in_which_each_setting_is_described(self) -> None:
+        options = self.family.Options
+        assert issubclass(options, ModelOptions)
+        assert options.model_config.get("frozen") is True
+        assert options.model_config.get("extra") == "forbid"
+        for name, field in leaves(options):
+            assert field.description, name
+            assert field.description.strip().endswith("."), f"{name}: a sentence ends with a full stop"
+            assert not field.is_required(), f"{name}: every setting has a default"
+
+    @pytest.mark.slow
+    def test_importing_it_brings_in_nothing_heavy(self) -> None:
+        program = (
+            f"import sys; from {self.family.__module__} import {self.family.__qualname__} as family\n"
+            f"family.Options(); family()\nprint([m for m in {HEAVY} if m in sys.modules])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+    # -- the network -----------------------------------------------------------------------------------------------
+
+    def test_the_seed_alone_decides_the_first_weights(self) -> None:
+        one, same, other = (self.build(seed).state_dict() for seed in (0, 0, 1))
+        assert all(torch.equal(one[name], same[name]) for name in one)
+        assert any(not torch.equal(one[name], other[name]) for name in one)
+
+    def test_it_gives_logits_for_the_positions_asked_for(self) -> None:
+        logits_NV = self.build().eval()(TOKENS_BT, POSITIONS_N)
+        assert logits_NV.shape == (len(POSITIONS_N), VOCABULARY)
+        assert bool(logits_NV.isfinite().all())
+
+    def test_no_position_sees_what_comes_after_it(self) -> None:
+        model, changed_BT = self.build().eval(), TOKENS_BT.clone()
+        changed_BT[:, 2:] = 9
+        before = torch.tensor([0, 1, 4, 5])
+        assert torch.allclose(model(TOKENS_BT, before), model(changed_BT, before), atol=1e-6)
+
+    def test_every_trained_parameter_is_in_just_one_group(self) -> None:
+        model = self.build()
+        groups = self.family().parameter_groups(model)
+        sorted_ids = [id(parameter) for group in groups for parameter in group]
+        assert sorted(sorted_ids) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+        assert all(parameter.ndim == 2 for parameter in groups.matrices), "Muon orthogonalises matrices"
+        assert all(parameter.ndim < 2 for parameter in groups.norms)
+
+    def test_recomputed_activations_give_the_same_gradients_or_are_refused(self) -> None:
+        model, recomputing = self.build().train(), self.build().train()
+        if not hasattr(recomputing, "gradient_checkpointing"):
+            with pytest.raises(ConfigError, match="gradient_checkpointing"):
+                self.family().recompute_activations(recomputing)
+            return
+        self.family().recompute_activations(recomputing)
+        for network in (model, recomputing):
+            torch.autograd.backward(network(TOKENS_BT, POSITIONS_N).square().sum())
+        for one, other in zip(model.parameters(), recomputing.parameters(), strict=True):
+            assert one.grad is not None
+            assert other.grad is not None
+            assert torch.allclose(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+    def test_its_cost_counts_what_is_built(self) -> None:
+        cost = self.family().cost(self.settings(), VOCABULARY)
+        assert (cost is not None) == self.family.has_closed_form
+        if cost is not None:
+            shapes = {name: tuple(parameter.shape) for name, parameter in self.build().named_parameters()}
+            assert dict(cost.shapes) == shapes
+            assert count(cost) == sum(parameter.numel() for parameter in self.build().parameters())
+
+    def test_it_is_described_in_one_line(self) -> None:
+        line = self.family().describe(self.settings(), 1234)
+        assert "1,234" in line
+        assert "\n" not in line
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, directory: Path) -> nn.Module:
+        model = self.build()
+        self.family().save(directory, model, self.settings(), VOCABULARY, ARTEFACTS)
+        return model
+
+    def test_what_is_saved_is_read_back_exactly(self, tmp_path: Path) -> None:
+        model = self.save(tmp_path / "model")
+        read = self.family().load(tmp_path / "model")
+        state, found = model.state_dict(), read.module.state_dict()
+        assert state.keys() == found.keys()
+        assert all(torch.equal(state[name], found[name]) for name in state)
+        assert (read.options, read.vocabulary, dict(read.artefacts)) == (self.settings(), VOCABULARY, ARTEFACTS)
+        assert read.module.training is False
+
+    def test_saving_replaces_an_older_model_whole(self, tmp_path: Path) -> None:
+        self.save(tmp_path / "model")
+        (tmp_path / "model" / "left").touch()
+        self.save(tmp_path / "model")
+        assert not (tmp_path / "model" / "left").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+    def test_a_damaged_model_is_refused_in_one_line(self, tmp_path: Path) -> None:
+        self.save(tmp_path / "model")
+        for path in sorted((tmp_path / "model").iterdir()):
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) // 2])
+            with pytest.raises(CheckpointError) as refused:
+                self.family().load(tmp_path / "model")
+            assert "\n" not in str(refused.value)
+            path.write_bytes(content)
+        self.family().load(tmp_path / "model")
+
+    # -- under transformers' Trainer -------------------------------------------------------------------------------
+
+    def test_what_transformers_trains_has_the_same_parameters_and_outputs(self) -> None:
+        family, model = self.family(), self.build().eval()
+        form = family.transformers_form(model).eval()
+        assert {id(p) for p in form.parameters()} == {id(p) for p in model.parameters()}
+        expected, found = model(TOKENS_BT, POSITIONS_N), family.called(form)(TOKENS_BT, POSITIONS_N)
+        assert torch.allclose(expected, found, rtol=1e-5, atol=1e-6)

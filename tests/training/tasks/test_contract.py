@@ -1,0 +1,31 @@
+"""Every task keeps the rules of a task: the built-in ones and a third party's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tests.contracts.task_contract import TaskContract
+from tests.third_party.task.apt_reversal_task import ReversalTask
+from training.tasks.hlbd.task import HLBDTask
+from training.tasks.protocol import Task
+from training.tasks.registry import TASKS
+
+SMALL: Mapping[str, Any] = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16}
+
+
+class TestHLBD(TaskContract):
+    task: ClassVar[type[Task]] = HLBDTask
+    settings: ClassVar[Mapping[str, Any]] = {"model": SMALL, "report": {"answer_samples": 4}}
+
+
+class TestReversal(TaskContract):
+    """The example of a third party keeps the contract that it is judged by."""
+
+    task: ClassVar[type[Task]] = ReversalTask
+    settings: ClassVar[Mapping[str, Any]] = {"model": SMALL}
+
+
+def test_the_contract_covers_every_task_that_is_built() -> None:
+    covered = {contract.task.name for contract in TaskContract.__subclasses__()}
+    assert set(TASKS.built_in) <= covered
