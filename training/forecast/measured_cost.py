@@ -1,8 +1,8 @@
 """Sizes, memory and work of any network, measured by running it on fake tensors.
 
 A fake tensor (`torch._subclasses.FakeTensorMode`) has a shape and a dtype and no memory. The network is built and run
-with them, forward and backward, and every storage that comes and goes is counted: no closed form is needed, and a model
-of any size is measured on any machine. What PyTorch's kernels take for themselves is not in the figure.
+with them, forward and backward, and every allocated and freed storage is counted: no closed form is needed, and a model
+of any size can be measured on any machine. Internal memory of PyTorch's kernels is not included.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class MeasuredCost:
     """`ModelCost` of any objective's network.
 
     Args:
-        objective: builds the network, collates and computes the loss.
-        family: switches gradient checkpointing on and sorts the parameters.
-        samples: dataset from which batches are made.
+        objective: objective that builds the network, collates and computes the loss.
+        family: model family that turns on gradient checkpointing and groups the parameters.
+        samples: dataset for the batches.
         longest: numbers of the samples, longest first.
         fake: whether tensors are fake; real ones take the memory that they are counted for.
 
     Raises:
-        ConfigError: the network does not run on fake tensors, because its own code looks at values.
+        ConfigError: the network does not run on fake tensors, because its own code reads values.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class MeasuredCost:
         return Batch(tensors, batch.weight, batch.tokens, batch.num_samples)
 
     def _run(self, count: int, half: bool, checkpointing: bool) -> int:
-        """Return the largest sum of storages of a forward and backward pass, apart from weights and their gradients."""
+        """Return the largest sum of storages in a forward and backward pass, without weights and their gradients."""
         with self._tensors() as mode:
             model = self._build(mode, checkpointing)
             batch = self._batch(mode, count)
@@ -124,7 +124,7 @@ class MeasuredCost:
 
 
 def preview_of(prepared: Prepared) -> DataPreview:
-    """Return what a dry run says of data that was prepared."""
+    """Return the facts of prepared data that a dry run prints."""
     lengths, weights = (f(prepared.train) for f in (prepared.objective.lengths, prepared.objective.weights))
     has_tokens = bool(lengths.any())
     return DataPreview(
@@ -136,7 +136,7 @@ def preview_of(prepared: Prepared) -> DataPreview:
 
 
 def cost_of(prepared: Prepared, may_compute: bool = False) -> ModelCost:
-    """Return the cost of a task's network: in closed form where its family has one, else measured.
+    """Return the cost of a task's network: in closed form if its family has one, else measured.
 
     Args:
         prepared: objective, data and model family.
@@ -170,7 +170,7 @@ def _drop_gradient(parameter: Tensor) -> None:
 
 @contextlib.contextmanager
 def _own_draws() -> Iterator[None]:
-    """Draw nothing from the caller's random generators meanwhile."""
+    """Enter a fake tensor mode that leaves the caller's random generators unchanged."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -192,7 +192,7 @@ def _explained() -> Iterator[None]:
 
 
 class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the storages that operations make and let go, and the most that there were at a time."""
+    """Counter of the bytes of storages that operations allocate and free, with their peak."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -209,7 +209,7 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def count(self, tensor: Tensor) -> None:
-        """Count a tensor's storage until it is freed; a view's is counted already."""
+        """Count a tensor's storage until it is freed; that of a view is already counted."""
         storage = tensor.untyped_storage()
         if storage in self._seen:
             return

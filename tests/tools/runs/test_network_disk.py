@@ -22,7 +22,6 @@ from tools.runs.alerts import Kind
 from tools.runs.fleet import SEARCH_EVERY, Fleet
 from tools.runs.state import State
 from tools.runs.summary import WatchedRun
-from training.checkpoints.run_directory import LANDSCAPE_NAME
 from training.record.follower import ProgressFollower
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
 
