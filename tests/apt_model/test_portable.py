@@ -78,6 +78,7 @@ def test_three_files_are_all_that_we_need(saved: Path) -> None:
     assert same_weights(load_portable(saved)[0], new_model())
 
 
+@pytest.mark.slow
 def test_no_transformers_is_needed_to_write_or_read_a_model(tmp_path: Path) -> None:
     save_portable(tmp_path / "model", new_model(), TOKENIZER)
     program = "import sys; sys.modules['transformers'] = None\n"
