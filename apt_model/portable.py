@@ -20,8 +20,8 @@ from torch import Tensor
 
 from apt_model.config import ModelConfig
 from apt_model.errors import ModelError
-from apt_model.huggingface.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
 from apt_model.model import APT
+from apt_model.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, SPECIALS, UNK, DynamicTagTokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"

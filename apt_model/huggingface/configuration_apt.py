@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import PretrainedConfig, __version__
 
-from apt_model.huggingface.remote_code import AUTO_MAP, write_code
+from apt_model.remote_code import AUTO_MAP, write_code
 
 # The first version that can distinguish a chat template's control tokens from those that a user writes.
 if tuple(map(int, __version__.split(".")[:2])) < (5, 23):

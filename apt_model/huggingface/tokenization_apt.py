@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizer
 
-from apt_model.huggingface.remote_code import TOKENIZER_AUTO_MAP, write_code
+from apt_model.remote_code import TOKENIZER_AUTO_MAP, write_code
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, UNK, DynamicTagTokenizer
 
 CHAT_TEMPLATE = (

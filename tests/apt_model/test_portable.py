@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from apt_model.config import ModelConfig
 from apt_model.errors import ModelError
 from apt_model.generation import answer_prompts
-from apt_model.huggingface.remote_code import CODE
 from apt_model.model import APT
 from apt_model.portable import build_from_weights, load_portable, save_portable
+from apt_model.remote_code import CODE
 from apt_model.tokenizer import DynamicTagTokenizer
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["下雨 rain 🌧️\n"], ["[FR]"])

@@ -20,9 +20,9 @@ from apt_model.errors import ModelError
 from apt_model.generation import answer_prompts
 from apt_model.huggingface.modeling_apt import APTForCausalLM
 from apt_model.huggingface.registration import register_auto_classes
-from apt_model.huggingface.remote_code import CODE, write_code
 from apt_model.huggingface.tokenization_apt import APTTokenizer
 from apt_model.portable import load_portable, save_portable
+from apt_model.remote_code import CODE, write_code
 from tests.support.small_apts import TOKENIZER, same_weights, small_apt
 from training.checkpoints.finished_model import load_trained_model
 

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training import TrainingConfig
 from training.backends.placement import Placement, placement_of
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
@@ -23,7 +24,6 @@ from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
 from training.models.apt.cost import APTCost
 from training.models.cost import BatchShape
-from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import flatten, nest
 
 if TYPE_CHECKING:

@@ -202,14 +202,14 @@ def config_of(family: type[BaseFamily], run_dir: Path) -> TrainingConfig:
 
 def test_a_dry_run_measures_any_module(tmp_path: Path) -> None:
     lines = list(dry_run_lines(config_of(NoisyFamily, tmp_path / "run")))
-    assert "data: 8 samples an epoch" in lines
+    assert "data: 8 samples per epoch" in lines
     assert "parameters: 321" in lines
     assert any(line.startswith("memory of each rank: about ") and "4 samples" in line for line in lines)
 
 
 def test_a_dry_run_says_what_it_cannot_measure_and_tells_the_rest(tmp_path: Path) -> None:
     lines = list(dry_run_lines(config_of(LookingFamily, tmp_path / "run")))
-    assert "data: 8 samples an epoch" in lines
+    assert "data: 8 samples per epoch" in lines
     assert lines[-1].startswith("the model's memory cannot be computed without training it")
 
 

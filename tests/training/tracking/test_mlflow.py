@@ -30,10 +30,10 @@ from tests.support.tracked_runs import (
     train,
     train_in_two_parts,
 )
+from training import TrainingConfig
 from training.checkpoints.finished_model import load_trained_model
 from training.record.curve_figure import curve_figure
 from training.record.reporter import LOG_NAME, read_events
-from training.settings.tree import TrainingConfig
 
 pytestmark = SLOW
 

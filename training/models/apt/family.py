@@ -111,9 +111,9 @@ class APTFamily(BaseFamily):
 
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
         """See `ModelFamily.transformers_files`: settings, and the code that `trust_remote_code` runs."""
-        from apt_model.huggingface.remote_code import code_files
         from apt_model.model import APT
         from apt_model.portable import CONFIG, transformers_settings
+        from apt_model.remote_code import code_files
         from apt_model.tokenizer import DynamicTagTokenizer
 
         if "tokenizer" not in artefacts:

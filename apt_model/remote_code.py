@@ -42,7 +42,7 @@ def code_files() -> dict[str, str]:
     here = Path(__file__).parent
     found = {}
     for name in CODE:
-        path = next((p for p in (here / name, here.parent / name) if p.is_file()), None)
+        path = next((p for p in (here / name, here / "huggingface" / name) if p.is_file()), None)
         if path is not None:
             found[name] = standalone(path.read_text(encoding="utf-8"))
     return found
