@@ -304,15 +304,15 @@ WRONG_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "no manifest": (lambda p: (p / "manifest.json").unlink(), ["no manifest.json"]),
     "somebody's manifest": (
         lambda p: (p / "manifest.json").write_text('{"format": "x"}'),
-        ["not a checkpoint of ours"],
+        ["not a checkpoint of this project"],
     ),
     "a later version": (lambda p: (p / "manifest.json").write_text(LATER_VERSION), ["version 99", "reads 2"]),
     "a file missing": (lambda p: (p / "optimizer.safetensors").unlink(), ["optimizer.safetensors is missing"]),
     "weights cut short": (lambda p: cut(p / "model.safetensors", 99), ["model.safetensors: cut short", "99 bytes"]),
     "state cut by a byte": (lambda p: cut(p / "state.json", -1), ["state.json: cut short"]),
     "one digit changed": (lambda p: change_a_digit(p / "state.json"), ["state.json: damaged"]),
-    "somebody's tensors": (lambda p: replace(p, {"w": torch.zeros(3)}), ["not a checkpoint of ours"]),
-    "somebody's objects": (lambda p: replace(p, torch.nn.Linear(2, 2)), ["not a checkpoint of ours"]),
+    "somebody's tensors": (lambda p: replace(p, {"w": torch.zeros(3)}), ["not a checkpoint of this project"]),
+    "somebody's objects": (lambda p: replace(p, torch.nn.Linear(2, 2)), ["not a checkpoint of this project"]),
 }
 
 

@@ -9,8 +9,8 @@
       tokenizer.json          as in final_model/
       …                       what the engine's own tools want to find (DeepSpeed's shards)
 
-It is the same whatever backend and number of ranks wrote it, and holds no pickle of ours. An engine may add files
-between `begin` and `commit`; the manifest covers them too.
+It is the same whatever backend and number of ranks wrote it, and this program puts no pickle in it. An engine may add
+files between `begin` and `commit`; the manifest covers them too.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def save_together(path: Path, ranks: Ranks, engine: Engine, checkpoint: Checkpoi
 
 
 def begin(path: Path) -> Path:
-    """An empty directory in which the checkpoint `path` is built: hidden, beside it (`temporary_of(path)`).
+    """Make the empty, hidden directory in which the checkpoint `path` is built (`temporary_of(path)`).
 
     Raises:
         UserError: the disk is full or refuses.
@@ -194,7 +194,7 @@ def begin(path: Path) -> Path:
 
 
 def commit(temporary: Path, path: Path, payload: Mapping[str, Any]) -> None:
-    """Write the payload beside whatever lies in `temporary` and make all of it the checkpoint `path`.
+    """Add the payload to whatever lies in `temporary` and make all of it the checkpoint `path`.
 
     A kill at any instant leaves the older checkpoint of that name or the new one (`RunDirectory` tidies up).
 
@@ -220,7 +220,7 @@ def commit(temporary: Path, path: Path, payload: Mapping[str, Any]) -> None:
 
 
 def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
-    """`begin` and `commit` in one, for an engine that adds nothing. Raises what they raise."""
+    """Do `begin` and `commit` in one, for an engine that adds nothing; raises the same errors."""
     commit(begin(path), path, payload)
 
 
@@ -244,7 +244,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def list_checkpoints(directory: Path) -> tuple[list[tuple[int, Path]], list[tuple[Path, CheckpointError]]]:
-    """((step, path) newest first, (path, fault) of those without a good manifest) of a run directory.
+    """Return a run's checkpoints as (step, path), newest first, and those without a good manifest as (path, fault).
 
     Reads the manifests only: another file of a checkpoint may still be damaged.
     """
@@ -259,7 +259,7 @@ def list_checkpoints(directory: Path) -> tuple[list[tuple[int, Path]], list[tupl
 
 
 def newest_good(directory: Path) -> tuple[tuple[Path, dict[str, Any]] | None, list[CheckpointError]]:
-    """(newest checkpoint that reads and checks, or None; the faults of those that were passed over)."""
+    """Return the newest checkpoint that can be read and is whole, or None, and the faults of newer ones."""
     found, unreadable = list_checkpoints(directory)
     faults = [fault for _, fault in unreadable]
     for _, path in found:

@@ -74,7 +74,7 @@ def load_trained_model(path: Path) -> TrainedModel:
     """Read the model in `final_model.pt`, `final_model/`, a checkpoint, or the best that a run directory has.
 
     Raises:
-        CheckpointError: nothing of ours is there, or it is damaged.
+        CheckpointError: there is no model of this project, or it is damaged.
     """
     path = existing_form(path)
     if not path.exists():
@@ -116,7 +116,7 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
         options = family.Options.model_validate(payload["model_config"] if is_final else section)
         weights = payload["model"] if is_final else payload["engine"]["model"]
     except KeyError as error:
-        raise CheckpointError(f"{path}: holds no model of ours (no {error.args[0]!r} in it)") from error
+        raise CheckpointError(f"{path}: holds no model of this project (no {error.args[0]!r} in it)") from error
     except ValidationError as error:
         raise CheckpointError(f"{path}: the model's config cannot be read ({error.error_count()} faults)") from error
     vocabulary = payload.get("vocabulary")

@@ -1,8 +1,8 @@
 """The manifest of a checkpoint directory: what it is, and which bytes belong to it. No torch.
 
 `manifest.json` is written last. It names every file of the directory with its size and BLAKE2b, and carries a BLAKE2b
-of itself, so that a directory that a kill tore, a disk that altered a byte and a copy that lost a file are all told
-from a whole checkpoint, by name.
+of itself, so that a directory that a kill tore, a byte that a disk altered and a file that a copy lost are all
+noticed, and named.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ class Manifest:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a directory is a checkpoint by its name or its manifest; it may still be damaged."""
+    """Return whether a directory is a checkpoint by its name or its manifest; it may still be damaged."""
     return path.is_dir() and (is_checkpoint_name(path.name) or (path / NAME).is_file())
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether a run calls its checkpoints so: `checkpoint_epoch_25`, `checkpoint_step_40`, `checkpoint_best`, or as
-    transformers does, `checkpoint-500`."""
+    """Return whether a name is a checkpoint's: `checkpoint_epoch_25`, `checkpoint_step_40`, `checkpoint_best`, or as
+    transformers has it, `checkpoint-500`."""
     return _CHECKPOINT_NAME.fullmatch(name) is not None
 
 
 def existing_form(path: Path) -> Path:
-    """`checkpoint_epoch_25.pt` -> `checkpoint_epoch_25` where only that is there; any other path as it is.
+    """Return `checkpoint_epoch_25` for `checkpoint_epoch_25.pt` if only that is there; any other path as it is.
 
-    Checkpoints are called by a file's name in many a document.
+    Many documents give a checkpoint the name of a file.
     """
     directory = path.with_suffix("") if path.suffix == ".pt" else path
     return directory if not path.exists() and is_checkpoint(directory) else path
 
 
 def checkpoint_directories(run_dir: Path) -> list[Path]:
-    """The checkpoints of a run by name, whole or damaged, in order of name."""
+    """Return the checkpoints of a run, whole or damaged, in order of name."""
     return sorted(p for p in run_dir.glob("checkpoint[_-]*") if is_checkpoint(p))
 
 
@@ -101,21 +101,20 @@ def read_manifest(directory: Path) -> Manifest:
     """Read and check the manifest alone; the files are `check_files`' matter.
 
     Raises:
-        CheckpointError: missing, damaged, not ours, or of another version.
+        CheckpointError: missing, damaged, another program's, or of another version.
     """
     path = directory / NAME
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{directory}: no {NAME}; it is not whole, or not a checkpoint of ours") from error
+        raise CheckpointError(f"{directory}: no {NAME}; it is not whole, or is another program's") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged, it cannot be read") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of ours (no format {FORMAT!r} in it)")
+        raise CheckpointError(f"{path}: not a checkpoint of this project (no format {FORMAT!r} in it)")
     if document.get("version") != VERSION:
         raise CheckpointError(
-            f"{directory}: checkpoint version {document.get('version')!r} is not readable here "
-            f"(this program reads {VERSION})"
+            f"{directory}: checkpoint version {document.get('version')!r} cannot be read (this program reads {VERSION})"
         )
     if document.pop("blake2b", None) != _checksum_of(document):
         raise CheckpointError(f"{path}: damaged, it does not match its own checksum")
@@ -135,8 +134,8 @@ def check_files(directory: Path, manifest: Manifest) -> None:
             path = directory / name
             size = path.stat().st_size
             if size != entry.bytes:
-                told = "cut short" if size < entry.bytes else "damaged"
-                raise CheckpointError(f"{path}: {told}; it has {size} bytes, and {NAME} says {entry.bytes}")
+                fault = "cut short" if size < entry.bytes else "damaged"
+                raise CheckpointError(f"{path}: {fault}; it has {size} bytes, and {NAME} says {entry.bytes}")
         for name, entry in manifest.files.items():
             path = directory / name
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and whether it is that run's at all."""
+"""Choice of the checkpoint that a run goes on from, and refusal of another run's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tu
     for fault in faults:
         print(f"warning: {fault}; it is passed over", flush=True)
     if found is None and faults:
-        raise CheckpointError(f"{run_dir}: no checkpoint can be read ({faults[0]}); start anew with --overwrite")
+        raise CheckpointError(f"{run_dir}: no checkpoint can be read ({faults[0]}); start again with --overwrite")
     if found is None and resume_from is not None:
         raise CheckpointError(
             f"--resume {resume_from}: no checkpoint in this directory, and it is none itself (no manifest.json in it); "
@@ -92,9 +92,9 @@ def what_does_not_carry_over(
         if getattr(config.model, "dropout", 0.0) > 0.0:
             reasons.append("dropout may draw other masks")
     if config.run.precision == "fp16" and "scaler" not in checkpoint.engine:
-        reasons.append("the loss scale starts anew")
+        reasons.append("the loss scale starts again")
     if config.optimizer.stabilizer != "none" and "stabilizer" not in checkpoint.engine:
-        reasons.append(f"the stabilizer ({config.optimizer.stabilizer}) starts anew")
+        reasons.append(f"the stabilizer ({config.optimizer.stabilizer}) starts again")
     return reasons
 
 

@@ -30,7 +30,7 @@ def write_payload(directory: Path, payload: Mapping[str, Any]) -> None:
 
     Args:
         payload: mappings, lists, tuples, texts, numbers, booleans, None and dense tensors, nested. A `tokenizer` in it
-            is written as `tokenizer.json`, as beside a finished model.
+            is written as `tokenizer.json`, as next to a finished model.
 
     Raises:
         TypeError: something else is in it; says where.
@@ -46,7 +46,7 @@ def write_payload(directory: Path, payload: Mapping[str, Any]) -> None:
 
 
 def read_payload(directory: Path) -> dict[str, Any]:
-    """The payload that was written. Tensors are on the CPU and own their memory.
+    """Return the payload that was written. Tensors are on the CPU and own their memory.
 
     Raises:
         OSError, SafetensorError, ValueError, KeyError, TypeError: the files are not what `write_payload` wrote.
@@ -82,7 +82,7 @@ class _Packer:
         self._memory: set[int] = set()
 
     def pack(self, value: Any, path: tuple[str, ...]) -> Any:
-        """The JSON form of a value that stands at `path`."""
+        """Return the JSON form of a value that stands at `path`."""
         match value:
             case Tensor():
                 return {"$tensor": self._place(value, path)}
@@ -102,7 +102,7 @@ class _Packer:
         raise TypeError(f"{'/'.join(path)}: a checkpoint cannot hold a {type(value).__name__}")
 
     def _place(self, tensor: Tensor, path: tuple[str, ...]) -> str:
-        """`file:key` of where the tensor is written; the same for the same memory seen in the same way."""
+        """Return `file:key` of the place where the tensor is written; one place for memory that is seen in one way."""
         seen_as = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if tensor.numel() and seen_as in self._places:
             return self._places[seen_as]
@@ -116,7 +116,7 @@ class _Packer:
         return self._places[seen_as]
 
     def _alone(self, tensor: Tensor) -> Tensor:
-        """The tensor on the CPU, contiguous and sharing its memory with no other, as safetensors wants it."""
+        """Return the tensor on the CPU, contiguous and sharing its memory with no other, as safetensors wants it."""
         on_cpu = tensor.detach().cpu()
         storage = on_cpu.untyped_storage()
         whole = on_cpu.is_contiguous() and storage.nbytes() == on_cpu.numel() * on_cpu.element_size()

@@ -21,7 +21,7 @@ VERSION = 1
 
 
 def save_single_file(path: Path, payload: Mapping[str, Any]) -> None:
-    """Write it whole or not at all.
+    """Write a payload as one file, whole or not at all.
 
     Raises:
         UserError: the disk is full or refuses; what was there before is untouched.
@@ -39,19 +39,19 @@ def save_single_file(path: Path, payload: Mapping[str, Any]) -> None:
 
 
 def load_single_file(path: Path) -> dict[str, Any]:
-    """Read and check it.
+    """Read and check a payload that `save_single_file` wrote.
 
     Raises:
-        CheckpointError: missing, not ours, cut short, or altered.
+        CheckpointError: missing, another program's, cut short, or altered.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can make the unpickler raise anything (IndexError, AssertionError, …)
-        raise CheckpointError(f"{path}: cut short, damaged, or not a checkpoint of ours; it cannot be read") from error
+        raise CheckpointError(f"{path}: cut short, damaged or not a checkpoint of this project") from error
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of ours (no format {FORMAT!r} in it)")
+        raise CheckpointError(f"{path}: not a checkpoint of this project (no format {FORMAT!r} in it)")
     if payload.get("version") != VERSION:
         raise CheckpointError(
             f"{path}: version {payload.get('version')!r} of a file is not readable here (this program reads {VERSION})"
@@ -62,7 +62,7 @@ def load_single_file(path: Path) -> dict[str, Any]:
 
 
 def digest(payload: Mapping[str, Any]) -> str:
-    """BLAKE2b of every key, number, text and tensor byte of a payload, without its `digest` entry."""
+    """Return the BLAKE2b of every key, number, text and tensor byte of a payload, without its `digest` entry."""
     state = hashlib.blake2b(digest_size=16)
     for path, value in _pieces({key: inner for key, inner in payload.items() if key != "digest"}):
         if isinstance(value, Tensor):

@@ -27,7 +27,7 @@ RECORD_NAMES = (LOG_NAME, REPORT_NAME, CONFIG_NAME)
 
 
 def parts_to_go_on_from(source: Path) -> list[Path]:
-    """The record of a run, its best checkpoint, and last the checkpoint to go on from.
+    """Return the parts of a run that a copy needs: its record, its best checkpoint, and last the one to go on from.
 
     Args:
         source: a run directory, of which the newest whole checkpoint counts, or one checkpoint of it.
@@ -65,9 +65,9 @@ def _newest_whole(run_dir: Path) -> Path:
 
 
 def start_from(run_dir: Path, source: Path) -> bool:
-    """Copy a run into `run_dir`, unless that has a checkpoint of its own. Returns whether it did.
+    """Copy a run into `run_dir`, unless that has a checkpoint of its own; return whether it was copied.
 
-    The checkpoint comes last, so that a copy that was cut short is made anew.
+    The checkpoint comes last, so that a copy that was cut short is made again.
 
     Args:
         run_dir: created if it is missing. A record without a checkpoint is replaced: nothing could go on from it.

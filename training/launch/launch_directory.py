@@ -1,10 +1,10 @@
-"""What the front door and the workers of one launch tell each other: files in a directory of their own. No torch.
+"""The directory in which the front door and the workers of one launch exchange files. No torch.
 
-    config.yaml       the resolved config: all that the workers are told
-    launch.json       what the workers know of the front door (`FrontDoorFacts`)
-    launcher.log      what the launcher (torchrun) said
-    shown.out .err    what the first rank prints, a `relay`: the front door passes it on to its terminal
-    rank_N.log        what else comes out of rank N: C++ libraries, child processes, all that other ranks print
+    config.yaml       the resolved config: everything that the workers get
+    launch.json       facts about the front door for the workers (`FrontDoorFacts`)
+    launcher.log      output of the launcher (torchrun)
+    shown.out .err    output of the first rank (`output_relay`), which the front door passes on to its terminal
+    rank_N.log        all other output of rank N: C++ libraries, child processes, everything that other ranks print
     rank_N.json       rank N has started (`RankProcess`)
     rank_N.end.json   how rank N ended (`Ending`); a rank that has started, is gone and left none was killed
 
@@ -81,7 +81,7 @@ class LaunchDirectory:
 
     @classmethod
     def create(cls, parent: str | None = None) -> LaunchDirectory:
-        """A new one, for this user's eyes only, in `parent`; None: among the temporary files.
+        """Make a new one that only this user can read, in `parent`; None: among the temporary files.
 
         Raises:
             UserError: it cannot be made.
@@ -95,41 +95,41 @@ class LaunchDirectory:
             raise UserError(f"{where}: the directory of the launch cannot be made there ({error.strerror})") from error
 
     def delete(self) -> None:
-        """Delete it, whatever is still in it."""
+        """Delete the directory, whatever is still in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def rank_log(self, rank: int) -> Path:
-        """What comes out of a rank beside what is shown."""
+        """Return the path of the log of a rank's output that is not shown."""
         return self.path / f"rank_{rank}.log"
 
     def shown(self, stream: str) -> Path:
-        """What the front door passes on to its `out` or `err`."""
+        """Return the path of the output that the front door passes on to its `out` or `err`."""
         return self.path / f"shown.{stream}"
 
     def write_facts(self, facts: FrontDoorFacts) -> None:
-        """Before the launcher starts."""
+        """Write down the facts about the front door, before the launcher starts."""
         self._write(self._facts, asdict(facts))
 
     def facts(self) -> FrontDoorFacts:
-        """What `write_facts` wrote."""
+        """Read the facts that `write_facts` wrote."""
         read = json.loads(self._facts.read_text(encoding="utf-8"))
         return FrontDoorFacts(**{**read, "lifeline": tuple(read["lifeline"])})
 
     def write_rank(self, process: RankProcess) -> None:
-        """A worker's first act."""
+        """Write down that a worker has started: its first act."""
         self._write(self.path / f"rank_{process.rank}.json", asdict(process))
 
     def ranks(self) -> dict[int, RankProcess]:
-        """The workers that have started, by rank."""
+        """Return the workers that have started, by rank."""
         found = [RankProcess(**read) for read in self._read("rank_*[0-9].json")]
         return {process.rank: process for process in sorted(found, key=lambda process: process.rank)}
 
     def write_ending(self, rank: int, ending: Ending) -> None:
-        """A worker's last act."""
+        """Write down how a worker ended: its last act."""
         self._write(self.path / f"rank_{rank}.end.json", {"rank": rank, **asdict(ending)})
 
     def endings(self) -> dict[int, Ending]:
-        """How the ranks ended that have, by rank."""
+        """Return the ends of the ranks that have ended, by rank."""
         found = {read.pop("rank"): Ending(**read) for read in self._read("rank_*.end.json")}
         return dict(sorted(found.items()))
 
@@ -143,7 +143,7 @@ class LaunchDirectory:
 
 
 def is_alive(process: RankProcess) -> bool:
-    """Whether a worker of this machine still runs."""
+    """Return whether a worker of this machine still runs."""
     try:
         os.kill(process.pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Carries out a `LaunchPlan`: starts the workers, shows what they say, stops them, tells how it ended.
+"""Execution of a `LaunchPlan`: starts the workers, shows their output, stops them, reports how it ended.
 
     write the resolved config into a directory of this launch
     start the launcher (torchrun, deepspeed), which starts the workers (`training.launch.worker`)
@@ -43,16 +43,16 @@ from training.settings.tree import LaunchConfig, TrainingConfig
 SECONDS_BETWEEN_COPIES = 0.05
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_AFTER_A_FAILURE = 5.0
-"""What the other ranks get to write down their own ends once one has failed; a hanging collective never returns."""
+"""Time for the other ranks to write down their own ends once one has failed; a hanging collective never returns."""
 SECONDS_TO_STOP_ALONE = 60.0
-"""What the ranks get to save and stop when the launcher is gone and nobody ends them any more."""
+"""Time for the ranks to save and stop when the launcher is gone and nobody ends them any more."""
 SECONDS_TO_DIE = 10.0
 SECONDS_FOR_THE_LAUNCHER = 2.0
-"""What the launcher gets to say in its log how the ranks ended, once all are dead."""
+"""Time for the launcher to write in its log how the ranks ended, once all are dead."""
 
 
 def full_command(plan: LaunchPlan, request: RunRequest) -> tuple[str, ...]:
-    """The plan's command with the workers' arguments; `LAUNCH_DIR` still stands in it."""
+    """Return the plan's command with the workers' arguments; `LAUNCH_DIR` still stands in it."""
     words = [*plan.command, "--config", f"{LAUNCH_DIR}/config.yaml", "--launch-dir", LAUNCH_DIR]
     if request.resume:
         words += ["--resume", *([str(request.resume_from)] if request.resume_from else [])]
@@ -64,13 +64,13 @@ def full_command(plan: LaunchPlan, request: RunRequest) -> tuple[str, ...]:
 
 
 def describe(plan: LaunchPlan, request: RunRequest) -> str:
-    """The plan as a shell would take it, for `--dry-run`."""
+    """Return the plan as a shell command, for `--dry-run`."""
     variables = "".join(f"{key}={shlex.quote(value)} " for key, value in plan.environment.items())
     return variables + shlex.join(full_command(plan, request))
 
 
 def launch(plan: LaunchPlan, request: RunRequest) -> int:
-    """Start the plan's processes and stay with them to their end. Returns the exit code of the whole.
+    """Start the plan's processes, stay with them to their end and return the exit code of the whole.
 
     Raises:
         UserError: this machine cannot carry out the plan; nothing was started.
@@ -99,7 +99,7 @@ def _tell(verdict: Verdict, directory: LaunchDirectory) -> None:
 
 
 def check_gpus(plan: LaunchPlan, settings: LaunchConfig) -> None:
-    """Whether this machine has the GPUs that a plan needs.
+    """Check that this machine has the GPUs that a plan needs.
 
     Raises:
         ConfigError: fewer than ranks that need one.
@@ -113,7 +113,7 @@ def check_gpus(plan: LaunchPlan, settings: LaunchConfig) -> None:
 
 
 def _on_this_machine(command: Sequence[str], endpoint: str | None) -> list[str]:
-    """The command with the words filled in that depend on this machine."""
+    """Return the command with the words filled in that depend on this machine."""
     words = [str(free_port()) if word == FREE_PORT else word for word in command]
     if endpoint is None:
         return words
@@ -127,9 +127,9 @@ class Launch:
     """One launcher and its workers. Leaving the context leaves no process behind.
 
     Args:
-        command: the launcher's, with nothing but `LAUNCH_DIR` to be filled in.
-        plan: where the command comes from.
-        config: what the workers read.
+        command: of the launcher, with nothing but `LAUNCH_DIR` to be filled in.
+        plan: source of the command.
+        config: settings that the workers read.
         directory: empty.
 
     Raises:
@@ -167,7 +167,7 @@ class Launch:
         self._shown = [
             RelayReader(directory.shown(name), _encoding(sys.stdout), stream) for name, stream in streams.items()
         ]
-        self._told: set[int] = set()  # ranks that have got SIGTERM
+        self._asked: set[int] = set()  # ranks that have got SIGTERM
         self._deaths: dict[int, RankProcess] = {}  # gone without a word, before anything was killed
         self._failed_at: float | None = None
         self._is_introduced = False
@@ -185,7 +185,7 @@ class Launch:
             shown.close()
 
     def watch(self, signals: StopSignals) -> Verdict:
-        """Stay until it is over, and judge it."""
+        """Stay until the launch is over, and judge it."""
         while self._launcher.poll() is None:
             self._look(signals)
             if signals.received is not None and not self._directory.ranks():
@@ -213,7 +213,7 @@ class Launch:
         )
 
     def _look(self, signals: StopSignals) -> None:
-        """Show what is new; now and then pass on a stop, and notice who failed."""
+        """Show new output; now and then pass on a stop, and notice failures."""
         self._copy()
         if time.monotonic() < self._next_look:
             return
@@ -230,7 +230,7 @@ class Launch:
             self._introduce(ranks)
 
     def _introduce(self, ranks: dict[int, RankProcess]) -> None:
-        """Where rank 0 is on another machine, nothing else would show that this one takes part."""
+        """Name this machine's ranks if rank 0 is on another one: nothing else would show that it takes part."""
         self._is_introduced = True
         if 0 not in self._directory.ranks():
             world_size = next(iter(ranks.values())).world_size
@@ -244,14 +244,14 @@ class Launch:
         return {rank: process for rank, process in self._directory.ranks().items() if process.host == here}
 
     def _ask_to_stop(self, ranks: dict[int, RankProcess]) -> None:
-        """SIGTERM to each worker that has not had it. Not to the launcher: it would end them with tracebacks."""
+        """Send SIGTERM to each worker that has not had it. Not to the launcher: it would end them with tracebacks."""
         for rank, process in ranks.items():
-            if rank not in self._told:
-                self._told.add(rank)
+            if rank not in self._asked:
+                self._asked.add(rank)
                 _signal(process.pid, signal.SIGTERM)
 
     def _let_orphans_stop(self, signals: StopSignals) -> None:
-        """The launcher is gone. Ranks that it left behind (somebody killed it) save and stop."""
+        """Let the ranks save and stop that a launcher left behind when somebody killed it."""
         until = time.monotonic() + SECONDS_TO_STOP_ALONE
         while self._anyone_left() and time.monotonic() < until:
             self._look(signals)
@@ -266,7 +266,7 @@ class Launch:
         return self._failed_at is not None and time.monotonic() - self._failed_at > SECONDS_AFTER_A_FAILURE
 
     def _anyone_left(self) -> bool:
-        """Whether any process of the launch lives: the lifeline still has a reader."""
+        """Return whether any process of the launch lives: the lifeline still has a reader."""
         poll = select.poll()
         poll.register(self._lifeline, 0)  # errors are always reported
         return not poll.poll(0)

@@ -1,4 +1,4 @@
-"""What became of a launch: from the ends of its ranks to one exit code and one line. Pure; no torch."""
+"""Outcome of a launch: from the ends of its ranks to one exit code and one line. Pure; no torch."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Verdict:
 
     exit_code: int
     message: str = ""
-    """What the user reads; empty: the first rank has said all."""
+    """One line for the user; empty: the first rank has said everything."""
     traceback: str = ""
     """Of the rank whose error it is, if that is a crash."""
 
     @property
     def is_error(self) -> bool:
-        """Whether the message is an error, or just tells of an early stop that was asked for."""
+        """Say whether the message is an error, and not just the news of a stop that was asked for."""
         return bool(self.message) and self.exit_code not in STOPPED
 
     @property
     def is_crash(self) -> bool:
-        """Whether the logs are worth keeping."""
+        """Say whether the logs are worth keeping."""
         return self.is_error and self.exit_code != EXIT_BAD_INPUT
 
 
@@ -51,15 +51,15 @@ def judge(
     launcher_log: str = "",
     asked: signal.Signals | None = None,
 ) -> Verdict:
-    """The verdict on a launch that is over.
+    """Return the verdict on a launch that is over.
 
     Args:
-        endings: how the ranks ended that wrote it down.
-        deaths: ranks that were gone without a word, before anything was killed on purpose -> their exit code (negative:
-            a signal's number) or None, where nobody knows it.
+        endings: ends of the ranks that wrote theirs down.
+        deaths: ranks that were gone without a message, before anything was killed on purpose -> their exit code
+            (negative: a signal's number) or None: not known.
         launcher: its name, for messages.
         launcher_code: its exit code; negative: a signal's number.
-        launcher_log: what it said.
+        launcher_log: its output.
         asked: the signal by which the user asked for a stop.
     """
     failures = sorted(
@@ -132,7 +132,7 @@ def _name(number: int) -> str:
 
 
 def exit_codes(log: str, gone: Mapping[int, RankProcess]) -> dict[int, int | None]:
-    """Exit codes that a launcher's log tells of ranks that are gone without a word; None: it does not tell.
+    """Find in a launcher's log the exit codes of ranks that are gone without a message; None: it does not say.
 
     Args:
         log: torchrun's or deepspeed's.

@@ -1,4 +1,4 @@
-"""What one process prints, passed on by another through files, at most a few megabytes of them. No torch.
+"""Output of one process, passed on by another through files, at most a few megabytes of them. No torch.
 
 The writer appends to NAME.0; when that is full it goes on in NAME.1, and so on. The reader deletes a file once it has
 passed it on and the next one has begun. A pipe would be shorter, but a writer whose reader was killed could not go on,
@@ -29,7 +29,7 @@ class _RelayFiles(io.RawIOBase):
 
     Args:
         path: NAME.
-        descriptor: what child processes get who are given this stream.
+        descriptor: the one that child processes get as this stream.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -57,11 +57,11 @@ class _RelayFiles(io.RawIOBase):
 
 
 def relay_writer(path: Path, encoding: str, descriptor: int) -> io.TextIOWrapper:
-    """A stream to print to, line buffered: it also passes on a progress bar, whose lines end in \\r.
+    """Return a stream to print to, line buffered: it also passes on a progress bar, whose lines end in \\r.
 
     Args:
-        path: where the reader looks for it.
-        encoding: of the text; what it cannot express is escaped.
+        path: place where the reader looks for it.
+        encoding: of the text; other characters are escaped.
         descriptor: the file descriptor that stands for the stream where only those count, as in child processes.
     """
     raw: Any = _RelayFiles(path, descriptor)
@@ -69,12 +69,12 @@ def relay_writer(path: Path, encoding: str, descriptor: int) -> io.TextIOWrapper
 
 
 class RelayReader:
-    """Passes on what a writer has written to a stream.
+    """Passes the text of a writer on to a stream.
 
     Args:
         path: as the writer's; it need not have begun.
         encoding: as the writer's.
-        stream: where the text goes.
+        stream: target of the text.
     """
 
     def __init__(self, path: Path, encoding: str, stream: IO[str]) -> None:
@@ -85,7 +85,7 @@ class RelayReader:
         self._file: IO[bytes] | None = None
 
     def copy(self) -> None:
-        """Pass on what is new."""
+        """Pass on the text that is new."""
         while self._is_open():
             assert self._file is not None
             is_full = _file(self._path, self._number + 1).exists()  # asked before reading: then nothing is missed
@@ -107,7 +107,7 @@ class RelayReader:
         return True
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file that is being read."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -12,16 +12,16 @@ from training.machine.hardware import count_cores
 from training.settings.tree import LaunchConfig
 
 FRONT_DOOR = Path(__file__).resolve().parents[1] / "train.py"
-"""What each worker runs; it reads its backend from the resolved config."""
+"""Script that each worker runs; it reads its backend from the resolved config."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def check_ranks(launch: LaunchConfig, device: Device) -> None:
-    """Settings of several processes that do not go together, whatever the machine.
+    """Refuse settings of several processes that contradict each other on any machine.
 
     Raises:
-        ConfigError: the first of them.
+        ConfigError: names the first contradiction.
     """
     if launch.num_gpus is not None and device in ("cpu", "mps"):
         raise ConfigError(
@@ -44,7 +44,7 @@ def check_ranks(launch: LaunchConfig, device: Device) -> None:
 
 
 def ranks_here(launch: LaunchConfig) -> int:
-    """Processes on each machine."""
+    """Return the number of processes on each machine."""
     return launch.num_processes or launch.num_gpus or 1
 
 
@@ -53,7 +53,7 @@ def _several(launch: LaunchConfig) -> bool:
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
-    """`10.0.0.1:29500` or `[fd00::1]:29500` -> (host, port).
+    """Split `10.0.0.1:29500` or `[fd00::1]:29500` into (host, port).
 
     Raises:
         ConfigError: no host, or no port from 1 to 65535.
@@ -73,7 +73,7 @@ def _is_loopback(endpoint: str | None) -> bool:
 
 
 def torchrun_plan(launch: LaunchConfig, device: Device, num_threads: int | None = None) -> LaunchPlan | None:
-    """The torchrun command for the settings; None where one process is all that is asked for.
+    """Return the torchrun command for the settings; None: one process is enough.
 
     Args:
         launch: how many processes on how many machines.
@@ -92,7 +92,7 @@ def torchrun_plan(launch: LaunchConfig, device: Device, num_threads: int | None 
             *("--nnodes", str(launch.nnodes), "--rdzv-backend", "c10d"),
             *("--rdzv-endpoint", str(launch.rdzv_endpoint), "--rdzv-id", launch.rdzv_id),
             *("--local-addr", LOCAL_ADDRESS),
-            # torchrun looks for the endpoint among the addresses of the host's name only, and would wait for ever where
+            # torchrun looks for the endpoint among the addresses of the host's name only, and would wait forever if
             # it is another's. A loopback address it knows.
             *(() if _is_loopback(launch.rdzv_endpoint) else ("--rdzv-conf", f"is_host={IS_ENDPOINT}")),
         )

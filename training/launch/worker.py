@@ -1,4 +1,4 @@
-"""The worker's side of a launch: its output goes where the front door finds it, its end is written down.
+"""The worker's side of a launch: its output goes to where the front door finds it, its end is written down.
 
 A worker is a process that a launcher (torchrun, deepspeed) started. With `--launch-dir` it belongs to a front door that
 watches it; without, the user called the launcher, and the worker talks to the terminal like any program.
@@ -41,12 +41,12 @@ _LOST_PEER = re.compile(
 
 
 def is_worker() -> bool:
-    """Whether a launcher started this process."""
+    """Return whether a launcher started this process."""
     return all(name in os.environ for name in VARIABLES)
 
 
 def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
-    """Run as one rank of a launch, and end the process.
+    """Run as one rank of a launch and end the process.
 
     Args:
         launch_dir: the front door's directory for this launch.
@@ -56,7 +56,7 @@ def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
         ConfigError: a launcher did not start this process.
     """
     if not is_worker():
-        raise ConfigError("--launch-dir is what the front door tells its workers; start a run without it")
+        raise ConfigError("--launch-dir is for the workers that the front door starts; start a run without it")
     directory, rank = LaunchDirectory(launch_dir), int(os.environ["RANK"])
     facts = directory.facts()
     directory.write_rank(RankProcess(rank, os.getpid(), socket.gethostname(), int(os.environ["WORLD_SIZE"])))
@@ -75,7 +75,7 @@ def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process, with everything written and said.
+    """End the process, with all output written.
 
     A worker ends without the interpreter's own way out. Threads of native libraries now and then abort that (DeepSpeed:
     one run in twenty), and the launcher would take it for a crash and end the other ranks.
@@ -99,7 +99,7 @@ def _ending_of(run: Callable[[], int]) -> Ending:
 
 
 def _names_lost_peer(error: BaseException) -> bool:
-    """Whether an error, or what it was made from, only says that another rank is gone."""
+    """Return whether an error, or its cause, only says that another rank is gone."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RuntimeError | ConnectionError) and _LOST_PEER.search(str(cause)):
@@ -109,7 +109,7 @@ def _names_lost_peer(error: BaseException) -> bool:
 
 
 def _holds_lifeline(facts: FrontDoorFacts) -> bool:
-    """Whether this worker's front door is on this machine. Over ssh it is not, and the launcher watches the workers."""
+    """Return whether this worker's front door is on this machine; over ssh the launcher watches the workers."""
     try:
         here = os.fstat(0)
     except OSError:  # no stdin at all
@@ -118,7 +118,7 @@ def _holds_lifeline(facts: FrontDoorFacts) -> bool:
 
 
 def _redirect(directory: LaunchDirectory, rank: int, facts: FrontDoorFacts, is_tied: bool) -> None:
-    """What Python prints in the first rank is shown; the rest goes into the rank's log.
+    """Show what Python prints in the first rank, and write all other output to the rank's log.
 
     The first is rank 0, and on a machine with a front door of its own the first there.
     """

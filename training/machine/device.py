@@ -1,4 +1,4 @@
-"""Where to compute, and in which arithmetic."""
+"""Choice of the device to compute on, and of the arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.settings.tree import Precision
 
 
 def pick_device(wanted: torch.device | str | None) -> torch.device:
-    """The device asked for, or the best one here (`None` or `auto`).
+    """Return the device asked for, or the best one here (`None` or `auto`).
 
     Raises:
         ConfigError: it is not there.
@@ -29,7 +29,9 @@ def pick_device(wanted: torch.device | str | None) -> torch.device:
 
 
 def pick_precision(wanted: Precision, device: torch.device) -> Precision:
-    """`auto` becomes bf16 where the hardware multiplies in it, else fp32 (emulated bf16 is slower than fp32).
+    """Return the precision to compute in: `auto` becomes bf16 if the hardware multiplies in it, else fp32.
+
+    Emulated bf16 is slower than fp32.
 
     Raises:
         ConfigError: fp16 on a CPU.

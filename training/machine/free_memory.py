@@ -1,4 +1,4 @@
-"""How much memory there is for a run, on the host or on a GPU. No torch; every answer may be None: not known here."""
+"""Memory that a run could get, on the host or on a GPU. No torch; every answer may be None: not known here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _NO_LIMIT = 1 << 60  # cgroup v1 writes "no limit" as a huge number
 
 
 def host_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that programs on this machine could still get: free memory and caches, within this process's cgroups.
+    """Return the bytes that this process could still get: free memory and caches, within its cgroups.
 
     Args:
-        root: where `proc` and `sys` are.
+        root: directory of `proc` and `sys`.
     """
     found = [amount for amount in (_mem_available(root), *_cgroup_room(root)) if amount is not None]
     if found:
         return max(0, min(found))
-    try:  # macOS: all there is; what others use is not told
+    try:  # macOS: all there is; it does not say how much others use
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
@@ -35,7 +35,7 @@ def _mem_available(root: Path) -> int | None:
 
 
 def _cgroup_room(root: Path) -> Iterator[int | None]:
-    """What each limit on the way from this process's memory cgroup to the top leaves."""
+    """Yield the bytes that each limit on the way from this process's memory cgroup to the top leaves."""
     for line in _lines(root / "proc" / "self" / "cgroup"):
         number, controllers, path = line.split(":", 2)
         if number == "0" and not controllers:
@@ -72,14 +72,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def gpu_memory() -> int | None:
-    """Free bytes of the first GPU that this process would see, as nvidia-smi tells; None without it."""
+    """Return the free bytes of the first GPU that this process would see, as nvidia-smi reports; None: no GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] or "0"
     command = [program, f"--id={visible}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-        return int(told.stdout.split()[0]) << 20
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        return int(done.stdout.split()[0]) << 20
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
         return None

@@ -1,4 +1,4 @@
-"""What this machine has: cores, GPUs, addresses, free ports. Asked before anything is started, without torch."""
+"""Resources of this machine: cores, GPUs, addresses, free ports. Asked before anything is started, without torch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ _SECONDS_TO_ANSWER = 30.0  # torch takes a second or two to import, more on a bu
 
 
 def count_cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def count_gpus() -> int | None:
-    """GPUs that a CUDA program would see (CUDA_VISIBLE_DEVICES and MIG included); None: cannot be told (AMD).
+    """Return the number of GPUs that a CUDA program would see (CUDA_VISIBLE_DEVICES and MIG included); None: not known
+    (AMD).
 
     Asks the driver itself, as torch would: a library call of milliseconds, and no context on any GPU.
     """
@@ -43,7 +44,7 @@ def count_gpus() -> int | None:
 
 
 def address_towards(host: str, port: int) -> str:
-    """The address by which `host` would see this machine. Sends nothing.
+    """Return the address by which `host` would see this machine. Sends nothing.
 
     Raises:
         ConfigError: the host's name has no address, or there is no way to it.
@@ -59,16 +60,16 @@ def address_towards(host: str, port: int) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of this machine on which nothing listens at the moment."""
+    """Return a TCP port of this machine on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def opens_meeting(host: str, port: int) -> bool:
-    """Whether the endpoint where machines meet is this one, and free for torchrun to open.
+    """Return whether the endpoint where machines meet is on this machine, and free for torchrun to open.
 
-    False where it is another machine's, or where another torchrun of this machine has opened it.
+    False: it is another machine's, or another torchrun of this machine has opened it.
 
     Raises:
         ConfigError: another program has the port, or it may not be used.
@@ -108,7 +109,7 @@ def _resolve(
 
 
 def _is_meeting(host: str, port: int) -> bool:
-    """Whether what listens there is the meeting place of another torchrun."""
+    """Return whether the program that listens there is another torchrun."""
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _ASK_FOR_STORE, host, str(port)],

@@ -1,4 +1,4 @@
-"""The processes (ranks) of a run: who this one is, and the few things that all must do or decide together.
+"""The processes (ranks) of a run: the number of this one, and the few things that all do or decide together.
 
 Everything here goes over the host (gloo), a few numbers at a time; gradients are the engine's matter. A process that
 no launcher started is a world of its own, and every method is then free.
@@ -55,11 +55,11 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which alone reports and writes."""
+        """Say whether this is rank 0, which alone reports and writes."""
         return self.rank == 0
 
     def total(self, numbers: Sequence[float]) -> list[float]:
-        """The sums over all ranks, in fp64; the same bits on every rank."""
+        """Return the sums over all ranks, in fp64; the same bits on every rank."""
         if self.world_size == 1:
             return list(numbers)
         sums = torch.tensor(numbers, dtype=torch.float64)
@@ -67,7 +67,7 @@ class Ranks:
         return [float(number) for number in sums.tolist()]
 
     def agree(self, number: int) -> int:
-        """The largest number that any rank brought: all decide alike, whoever saw the reason."""
+        """Return the largest number that any rank gave: all decide alike, whichever rank saw the reason."""
         if self.world_size == 1:
             return number
         largest = torch.tensor(number, dtype=torch.int64)
@@ -75,7 +75,7 @@ class Ranks:
         return int(largest)
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value, on every rank; what the others brought is dropped."""
+        """Return rank 0's value on every rank; the values of the others are dropped."""
         if self.world_size == 1:
             return value
         box = [value if self.is_main else None]
@@ -83,7 +83,7 @@ class Ranks:
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value in the order of ranks on rank 0; an empty list on the others."""
+        """Return every rank's value, in the order of ranks, on rank 0; an empty list on the others."""
         if self.world_size == 1:
             return [value]
         box: list[Any] | None = [None] * self.world_size if self.is_main else None
@@ -91,7 +91,7 @@ class Ranks:
         return box or []
 
     def on_main(self, act: Callable[[], object]) -> None:
-        """Let rank 0 act while the others wait; what it refuses, all refuse, so that nobody waits in vain.
+        """Let rank 0 act while the others wait; an error of rank 0 is raised on all, so that none waits forever.
 
         Raises:
             UserError: rank 0's.
@@ -102,9 +102,9 @@ class Ranks:
                 act()
             except UserError as error:
                 refusal = error
-        told = self.broadcast(None if refusal is None else str(refusal))
-        if told is not None:
-            raise refusal or UserError(told)
+        message = self.broadcast(None if refusal is None else str(refusal))
+        if message is not None:
+            raise refusal or UserError(message)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def as_size(num_bytes: float) -> str:
-    """`640 KB`, `812 MB`, `1.24 GB`: decimal units, three digits."""
+    """Format bytes: `640 KB`, `812 MB`, `1.24 GB`; decimal units, three digits."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if num_bytes >= scale:
             return f"{_three_digits(num_bytes / scale)} {unit}"
@@ -12,7 +12,7 @@ def as_size(num_bytes: float) -> str:
 
 
 def as_duration(seconds: float) -> str:
-    """`0.4 s`, `21 s`, `3 min 20 s`, `5 h 12 min`, `3 d 4 h`."""
+    """Format seconds: `0.4 s`, `21 s`, `3 min 20 s`, `5 h 12 min`, `3 d 4 h`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,8 +1,8 @@
-"""A directory that is there whole or not at all. No torch.
+"""Files and directories that are there whole or not at all. No torch.
 
-A new `NAME` is built in the hidden `.NAME.tmp` beside it. To replace an older one, that is moved aside to `.NAME.old`,
-the new one takes the name, and the old one is deleted: no file system swaps two directories in a way that Python offers
-everywhere. A kill between the two renames leaves `.NAME.old` without a `NAME`; `put_back` mends that.
+A new directory `NAME` is built in the hidden `.NAME.tmp` next to it. To replace an older one, that is moved aside to
+`.NAME.old`, the new one takes the name, and the old one is deleted: no file system swaps two directories in a way that
+Python offers everywhere. A kill between the two renames leaves `.NAME.old` without a `NAME`; `put_back` repairs that.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 
 
 def temporary_of(path: Path) -> Path:
-    """Where the directory is built until it is whole."""
+    """Return the path at which a file or directory is built until it is whole."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def aside_of(path: Path) -> Path:
-    """Where an older directory of the same name lies while the new one takes its place."""
+    """Return the path of an older directory of the same name while the new one takes its place."""
     return path.with_name(f".{path.name}.old")
 
 
 def name_of_aside(aside: Path) -> Path:
-    """The inverse of `aside_of`."""
+    """Return the path whose `aside_of` this is."""
     return aside.with_name(aside.name.removeprefix(".").removesuffix(".old"))
 
 
 def make_temporary(path: Path) -> Path:
-    """A fresh, empty `.NAME.tmp`; what an earlier attempt left in it is deleted."""
+    """Make an empty `.NAME.tmp`; the remains of an earlier attempt are deleted."""
     temporary = temporary_of(path)
     delete(temporary)
     temporary.mkdir(parents=True)
@@ -49,7 +49,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def put_back(aside: Path) -> None:
-    """After a kill: what was moved aside gets its name back, unless the new one had taken it already."""
+    """Give a directory that was moved aside before a kill its name back, unless the new one has it already."""
     path = name_of_aside(aside)
     if path.exists():
         delete(aside)
@@ -58,7 +58,7 @@ def put_back(aside: Path) -> None:
 
 
 def delete_whole(path: Path) -> None:
-    """Delete a directory so that a kill in the midst of it leaves no torn one under its name."""
+    """Delete a directory so that a kill in the middle leaves no torn one under its name."""
     temporary = temporary_of(path)
     delete(temporary)
     path.rename(temporary)
@@ -74,7 +74,7 @@ def delete(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` durable. Windows cannot open a directory, and needs it not."""
+    """Make a rename in `directory` durable. Windows cannot open a directory and does not need it."""
     if os.name == "nt":
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -88,8 +88,8 @@ def write_atomically(path: Path, data: bytes, durable: bool) -> None:
     """Replace `path` by `data`, or leave it as it was: temporary file, rename; `durable` also waits for the disk.
 
     No reader and no kill of this process ever sees half a file; only a power cut could leave one, where `durable` is
-    off. With an fsync at every update of the report, the reporter once took 46 % of a run's time beside another
-    program that wrote to the same disk.
+    off. With an fsync at every update of the report, the reporter once took 46 % of a run's time while another
+    program wrote to the same disk.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:

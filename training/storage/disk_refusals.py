@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or gone while something is saved: one clear line instead of a traceback."""
+"""One clear line, instead of a traceback, for a disk that is full, read-only or gone while something is saved."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from training.storage.atomic import aside_of, delete, put_back
 
 @contextlib.contextmanager
 def disk_refusals(path: Path, temporary: Path) -> Iterator[None]:
-    """Within it, `temporary` is written and becomes `path`; if the disk refuses, all is as before.
+    """Guard a block in which `temporary` is written and becomes `path`: if the disk refuses, all is as before.
 
     Raises:
-        UserError: what the disk said, and how much room it has.
+        UserError: with the disk's reason and its free space.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def disk_refusals(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def _what_the_disk_said(error: Exception) -> str | None:
-    """The system's own words; None if the error is no refusal of the disk's."""
+    """Return the system's own words; None: the error does not come from the disk."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, SafetensorError):  # "Error while serializing: I/O error: No space left … (os error 28)"

@@ -152,7 +152,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no manifest": (lambda p: (p / "manifest.json").unlink(), r"no manifest\.json"),
     "an empty manifest": (lambda p: (p / "manifest.json").write_bytes(b""), "damaged"),
     "a manifest that is not text": (lambda p: (p / "manifest.json").write_bytes(b"\xff\xfe"), "damaged"),
-    "a list": (lambda p: (p / "manifest.json").write_text("[1]"), "not a checkpoint of ours"),
+    "a list": (lambda p: (p / "manifest.json").write_text("[1]"), "not a checkpoint of this project"),
     "somebody else's manifest": (lambda p: (p / "manifest.json").write_text('{"format": "x"}'), "not a checkpoint"),
     "a later version": (lambda p: edit_manifest(p, version=99), "version 99"),
     "another step": (lambda p: edit_manifest(p, step=4), "does not match its own checksum"),

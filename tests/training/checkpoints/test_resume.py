@@ -110,10 +110,10 @@ def test_another_zero_stage_of_the_same_backend_is_named() -> None:
     assert told.startswith("zero_stage 0 -> 2 sums in another order")
 
 
-def test_state_that_the_checkpoint_lacks_is_said_to_start_anew() -> None:
+def test_state_that_the_checkpoint_lacks_is_said_to_start_again() -> None:
     config = TrainingConfig.from_dict({"run": {"precision": "fp16"}, "optimizer": {"stabilizer": "dbc_dac"}})
     assert what_does_not_carry_over(checkpoint_of(), config, ranks(), {}) == [
-        "the loss scale starts anew", "the stabilizer (dbc_dac) starts anew",
+        "the loss scale starts again", "the stabilizer (dbc_dac) starts again",
     ]  # fmt: skip
     whole = checkpoint_of(engine={"scaler": {}, "stabilizer": {}})
     assert what_does_not_carry_over(whole, config, ranks(), {}) == []

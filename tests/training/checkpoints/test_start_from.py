@@ -66,7 +66,7 @@ def test_started_again_the_job_goes_on_with_its_own_checkpoints(
     assert steps(tmp_path / "job") == list(range(1, 13))
 
 
-def test_a_copy_that_was_cut_short_is_made_anew(
+def test_a_copy_that_was_cut_short_is_made_again(
     front_door: FrontDoor, flags: list[str | Path], begun: Path, tmp_path: Path
 ) -> None:
     torn = tmp_path / "job"

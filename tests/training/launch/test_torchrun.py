@@ -138,7 +138,7 @@ def test_a_precision_has_a_short_form(flags: list[str], front_door: FrontDoor) -
 def test_a_launch_directory_without_a_launcher_is_refused(front_door: FrontDoor, tmp_path: Path) -> None:
     done = front_door(["--launch-dir", tmp_path])
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: --launch-dir is what the front door tells its workers")
+    assert done.stderr.startswith("error: --launch-dir is for the workers that the front door starts")
 
 
 # -- the machine ---------------------------------------------------------------------------------------------------

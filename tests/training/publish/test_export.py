@@ -45,7 +45,7 @@ def files(directory: Path) -> dict[str, bytes]:
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")
 
 
-# -- any form of ours -------------------------------------------------------------------------------------------------
+# -- any form of a model ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["", "final_model.pt", "final_model", "checkpoint_epoch_1", "checkpoint_epoch_1.pt"])
