@@ -126,7 +126,7 @@ class Trainer:
         precision = pick_precision(config.run.precision, self.ranks.device)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.objective = objective
-        self.family = family or BaseFamily()
+        self.family: ModelFamily = family or getattr(objective, "family", None) or BaseFamily()
         self.callbacks = list(callbacks)
         self.train_dataset, self._val = train_dataset, val_dataset
         self._loop = loop

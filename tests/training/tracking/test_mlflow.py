@@ -90,7 +90,7 @@ def assert_the_run_is_in_mlflow(uri: str, config: TrainingConfig, training: Curv
     client, history, run = in_mlflow(uri, run_dir)
     assert_same(history("train/loss"), training)
     assert_same(history("eval/loss"), validation)
-    assert {"train/accuracy", "train/grad_norm", "train/learning_rate", "train/tokens_per_second"} <= set(
+    assert {"train/samples", "train/grad_norm", "train/learning_rate", "train/samples_per_second"} <= set(
         run.data.metrics
     )
     assert run.data.params["optimizer.learning_rate"] == "0.02"
