@@ -1,7 +1,7 @@
 """Errors that a user can mend: one clear line, exit code 2, no traceback.
 
 Everything that goes wrong because of what the user gave (a flag, a key, a file) is raised as a `UserError`.
-Any other exception is a fault of ours and keeps its traceback.
+Any other exception is a fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def store_of(settings: TrackConfig, run_dir: Path) -> str:
 
 
 def joins_job(settings: TrackConfig) -> bool:
-    """Whether the run is a guest in the one that a service, such as Azure ML, has made for the job that we are.
+    """Return whether the run joins the one that a service, such as Azure ML, has made for this job.
 
     A setting that names another store than the job's asks for a run of its own there.
     """
@@ -135,7 +135,7 @@ class MLflowTracker:
             return str(found.experiment_id)
 
     def _artifacts(self) -> str | None:
-        """Where files go: beside a SQLite file (MLflow's default is the working directory). None: as a server says."""
+        """Return where files go: next to a SQLite file (MLflow's default is the working directory); None: a server decides."""
         database = _sqlite_file(self._uri)
         return (database.parent / ARTIFACTS_NAME).as_uri() if database else None
 

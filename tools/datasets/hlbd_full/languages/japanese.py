@@ -53,7 +53,7 @@ class JapaneseVerb:
 
     @property
     def dictionary(self) -> str:
-        """本を読む."""
+        """Dictionary form: 本を読む."""
         return self.complement + self.verb
 
     @property
@@ -63,27 +63,27 @@ class JapaneseVerb:
 
     @property
     def masu(self) -> str:
-        """本を読みます."""
+        """Polite present: 本を読みます."""
         return self.stem + "ます"
 
     @property
     def mashita(self) -> str:
-        """本を読みました."""
+        """Polite past: 本を読みました."""
         return self.stem + "ました"
 
     @property
     def masen(self) -> str:
-        """本を読みません."""
+        """Polite negative: 本を読みません."""
         return self.stem + "ません"
 
     @property
     def masen_deshita(self) -> str:
-        """本を読みませんでした."""
+        """Polite negative past: 本を読みませんでした."""
         return self.stem + "ませんでした"
 
     @property
     def te(self) -> str:
-        """本を読んで."""
+        """Te form: 本を読んで."""
         return self.complement + self._te()
 
     @property
@@ -94,7 +94,7 @@ class JapaneseVerb:
 
     @property
     def nakereba(self) -> str:
-        """本を読まなければ."""
+        """Negative conditional: 本を読まなければ."""
         return self.complement + self._row(0) + "なければ"
 
     @property

@@ -125,12 +125,12 @@ class KoreanVerb:
 
     @property
     def and_(self) -> str:
-        """읽고."""
+        """Connective form: 읽고."""
         return self._say(self.stem + "고")
 
     @property
     def nominal(self) -> str:
-        """읽기."""
+        """Noun form: 읽기."""
         return self._say(self.stem + "기")
 
     @property
