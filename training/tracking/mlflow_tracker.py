@@ -31,7 +31,7 @@ _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 def store_of(settings: TrackConfig, run_dir: Path) -> str:
-    """The tracking URI: the setting, else MLFLOW_TRACKING_URI, else a SQLite file beside the run directory.
+    """The tracking URI: the setting, else MLFLOW_TRACKING_URI, else a SQLite file next to the run directory.
 
     In a job, where MLFLOW_TRACKING_URI is the job's own store, a setting that means its workspace means that store.
     """
@@ -135,7 +135,7 @@ class MLflowTracker:
             return str(found.experiment_id)
 
     def _artifacts(self) -> str | None:
-        """Return where files go: next to a SQLite file (MLflow's default is the working directory); None: a server decides."""
+        """Return where files go: next to a SQLite file, not MLflow's working directory; None: a server decides."""
         database = _sqlite_file(self._uri)
         return (database.parent / ARTIFACTS_NAME).as_uri() if database else None
 
