@@ -15,9 +15,10 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 # A stamp is older than its inputs exactly when its set-up is out of date.
-INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-# pip compiles on one core, this on all of them. A package's templates and its parser's tests cannot be compiled.
-COMPILE = $(PY) -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+INSTALL = $(PY) install.py -c constraints.txt
+# pip compiles on one core, this on all of them. A third of the files is left to the first import, which is seldom: tests,
+# transformers' hundreds of models, every version of Azure's REST interfaces. A package's templates cannot be compiled.
+COMPILE = $(PY) -m compileall -q -j 0 -x '/tests/|/transformers/models/|/_restclient/|/torch/testing/' $(VENV)/lib >/dev/null 2>&1 || true
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11 or set PYTHON=..."; exit 2; }

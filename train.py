@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The front door: `python train.py --backend playground|deepspeed|huggingface|azure …` (see `--help`)."""
+"""Front door: `python train.py --backend playground|deepspeed|huggingface|azure …` (see `--help`)."""
 
 from training.launch.worker import leave
 from training.train import main

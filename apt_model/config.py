@@ -1,4 +1,4 @@
-"""The shape of an APT model. No torch: `--help` and `--dry-run` read this file."""
+"""Shape of an APT model. No torch: `--help` and `--dry-run` read this file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelConfig(BaseModel):
 
     @property
     def head_dim(self) -> int:
-        """Features per attention head."""
+        """Return the number of features per attention head."""
         return self.d_model // self.num_heads
 
     @model_validator(mode="after")

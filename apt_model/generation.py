@@ -12,13 +12,13 @@ from apt_model.tokenizer import DynamicTagTokenizer
 
 
 class GeneratedAnswer(NamedTuple):
-    """New tokens with how sure the model was of them."""
+    """New tokens, with the model's confidence in them."""
 
     ids: list[int]
     log_probability: float
-    """Natural logarithm of the probability of exactly this answer: its tokens and the `eos_id` that ends it."""
+    """Natural logarithm of the probability of exactly this answer: its tokens and the final `eos_id`."""
     margin: float
-    """Least lead of a chosen token over the runner-up, in logits: below rounding, the choice was arbitrary."""
+    """Smallest lead of a chosen token over the runner-up, in logits; below rounding error, the choice was arbitrary."""
 
 
 @torch.inference_mode()
@@ -26,13 +26,13 @@ def generate_ids(model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_
     """Continue each prompt with its most probable tokens, until `eos_id` (left out) or `max_new_tokens`.
 
     Args:
-        model: in any mode; it is put in eval mode and back.
+        model: in any mode; it runs in eval mode and is switched back afterwards.
         prompts: token ids, one or more each, at most `max_seq_len`; lengths may differ.
         eos_id: the token that ends an answer.
-        max_new_tokens: per prompt; a prompt near `max_seq_len` gets fewer.
+        max_new_tokens: limit per prompt; a prompt near `max_seq_len` gets fewer.
 
     Returns:
-        The new ids of each prompt, in the prompts' order. Weights are used in their own dtype, without autocast.
+        New ids of each prompt, in the prompts' order. Weights are used in their own dtype, without autocast.
     """
     was_training = model.training
     model.eval()
@@ -46,7 +46,7 @@ def generate_ids(model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_
 def generate_answers(
     model: APT, prompts: Sequence[Sequence[int]], eos_id: int, max_new_tokens: int
 ) -> list[GeneratedAnswer]:
-    """The ids of `generate_ids`, with the model's confidence in them. Arguments as there."""
+    """Return the ids of `generate_ids`, with the model's confidence in them. The arguments are the same."""
     was_training = model.training
     model.eval()
     try:
@@ -59,14 +59,14 @@ def generate_answers(
 
 
 class _Scores:
-    """Confidence of each prompt's answer, summed up token by token."""
+    """Confidence in each prompt's answer, summed token by token."""
 
     def __init__(self, batch_size: int, device: torch.device) -> None:
         self.log_probability_B = torch.zeros(batch_size, device=device)
         self.margin_B = torch.full((batch_size,), torch.inf, device=device)
 
     def add(self, rows_N: torch.Tensor, logits_NV: torch.Tensor) -> None:
-        """Count the most probable token of these rows; the end token counts, tokens behind it are never seen."""
+        """Add the most probable token of these rows; the end token counts, and no token after it is passed in."""
         best_N, second_N = logits_NV.topk(2, dim=-1).values.unbind(-1)
         self.log_probability_B[rows_N] += best_N - logits_NV.logsumexp(dim=-1)
         self.margin_B[rows_N] = torch.minimum(self.margin_B[rows_N], best_N - second_N)
@@ -92,12 +92,12 @@ def _generate(
     cache = KVCache(model.config, len(prompts), longest + max_new_tokens, model.embedding.weight)
     hidden_BTD = model.step(tokens_BT, positions_BT, positions_BT < lengths_B[:, None], cache)
     last_BD = hidden_BTD[torch.arange(len(prompts), device=device), lengths_B - 1]
-    rows_B = torch.arange(len(prompts), device=device)  # which prompt each row of the shrinking batch belongs to
+    rows_B = torch.arange(len(prompts), device=device)  # the prompt that each row of the shrinking batch belongs to
     for _ in range(max_new_tokens):
         logits_BV = model.head(last_BD)
         next_B = logits_BV.argmax(dim=-1)
         if scores is not None:
-            # What there is no room for is no part of the answer; the end token is.
+            # A token that has no room left is not part of the answer; the end token is.
             said = ((next_B == eos_id) | (lengths_B < limit)).nonzero().squeeze(1)
             scores.add(rows_B[said], logits_BV[said].float())
         goes_on_B = (next_B != eos_id) & (lengths_B < limit)
@@ -124,9 +124,9 @@ def answer_prompts(
     max_new_tokens: int,
     batch_size: int = 256,
 ) -> Iterator[tuple[int, str]]:
-    """Greedy answers to question texts, as (index of the prompt, answer), shortest prompts first.
+    """Yield greedy answers to question texts, as (index of the prompt, answer), shortest prompts first.
 
-    Prompts of like length share a batch, so little is spent on padding. A prompt too long for the model gets an
+    Prompts of similar length share a batch, so there is little padding. A prompt too long for the model gets an
     empty answer.
     """
     encoded = [tokenizer.prompt_ids(p) for p in prompts]

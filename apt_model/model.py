@@ -3,10 +3,10 @@
 Shape legend: B batch, T tokens, D d_model, H heads, K features of a head, F d_ff, V vocabulary, N chosen positions,
 S cached positions. A tensor's name ends with its axes: `q_BHTK`.
 
-Autopoietic ("self-making") attention: each head regenerates its own attention from the state that it reads. A
-temperature per token and head scales the query, so a head can sharpen or flatten what it looks at, and a gate per
-token and head scales what it writes. Both are 2·sigmoid(x·W) with W = 0 at the start, that is exactly 1.0: training
-starts from standard attention and leaves it only where that lowers the loss. Relatives: selective self-attention
+Autopoietic ("self-making") attention: each head recomputes its own attention from the state that it reads. A
+temperature per token and head scales the query, so a head can sharpen or flatten its attention, and a gate per token
+and head scales its output. Both are 2·sigmoid(x·W) with W = 0 at the start, which is exactly 1.0: training
+starts from standard attention and leaves it only where that lowers the loss. Related work: selective self-attention
 (arXiv 2411.12892), gated attention (arXiv 2505.06708).
 """
 
@@ -24,10 +24,10 @@ from apt_model.config import ModelConfig
 
 
 class KVCache:
-    """Keys and values of the positions read so far, for `generation.py`.
+    """Keys and values of the positions read so far, used by `generation.py`.
 
-    Columns are slots, not positions: prompts of unequal length are padded on the right, each row goes on counting its
-    own positions, and `valid_BS` says which slots a row may look at.
+    Columns are slots, not positions: prompts of unequal length are padded on the right, each row counts its own
+    positions, and `valid_BS` marks the slots that a row may attend to.
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, num_slots: int, like: Tensor) -> None:
@@ -38,21 +38,21 @@ class KVCache:
         self.used = 0
 
     def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values of a layer; returns all of that layer's, (B, H, S, K) each."""
+        """Store the new keys and values of a layer; return all of that layer's, (B, H, S, K) each."""
         end = self.used + k_BHTK.shape[2]
         self.keys[layer, :, :, self.used : end] = k_BHTK
         self.values[layer, :, :, self.used : end] = v_BHTK
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def keep_rows(self, rows_N: Tensor) -> None:
-        """Drop all rows but these (a finished row needs no more work)."""
+        """Keep only these rows: a finished row needs no more work."""
         self.keys = self.keys[:, rows_N]
         self.values = self.values[:, rows_N]
         self.valid_BS = self.valid_BS[rows_N]
 
 
 def rotary_table(max_seq_len: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary positions (RoFormer, arXiv 2104.09864), each (max_seq_len, head_dim), fp32."""
+    """Return cosines and sines of rotary positions (RoFormer, arXiv 2104.09864): (max_seq_len, head_dim) each, fp32."""
     inverse = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     angles = torch.outer(torch.arange(max_seq_len, dtype=torch.float64), inverse)
     angles = torch.cat([angles, angles], dim=-1)
@@ -60,7 +60,7 @@ def rotary_table(max_seq_len: int, head_dim: int, theta: float) -> tuple[Tensor,
 
 
 def rotate(x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of features (i, i + K/2) by its position's angle. `cos`, `sin` broadcast against x."""
+    """Rotate each pair of features (i, i + K/2) by its position's angle. `cos` and `sin` broadcast against x."""
     first, second = x_BHTK.chunk(2, dim=-1)
     return x_BHTK * cos + torch.cat([-second, first], dim=-1) * sin
 
@@ -75,7 +75,7 @@ class Attention(nn.Module):
         self.dropout = config.dropout
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
-        # One small matrix for both: the first H outputs are temperatures, the last H are gates.
+        # One small matrix serves both: the first H outputs are temperatures, the last H are gates.
         self.self_control = (
             nn.Linear(config.d_model, 2 * config.num_heads, bias=False) if config.attention == "autopoietic" else None
         )
@@ -99,8 +99,8 @@ class Attention(nn.Module):
             gate_BTH1 = gate_BTH.unsqueeze(-1)
         if cache is not None:
             k_BHTK, v_BHTK = cache.append(self.layer, k_BHTK, v_BHTK)
-        # On a CPU the fused kernel's backward pass takes 8.8 ms in bf16 where it takes 1.0 ms in fp32 (torch 2.13, 32
-        # sequences of 24 tokens); q and k come out of the rotation in fp32 anyway.
+        # On a CPU the fused kernel's backward pass takes 8.8 ms in bf16 and 1.0 ms in fp32 (torch 2.13, 32 sequences
+        # of 24 tokens); the rotation returns q and k in fp32 anyway.
         dtype = v_BHTK.dtype if x_BTD.device.type != "cpu" else torch.promote_types(v_BHTK.dtype, torch.float32)
         with torch.autocast(x_BTD.device.type, enabled=False):
             y_BHTK = F.scaled_dot_product_attention(
@@ -150,7 +150,7 @@ class Block(nn.Module):
         cache: KVCache | None = None,
         positions_N: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, D), or (N, D) where only `positions_N` of the flattened output are wanted (the last block)."""
+        """Return (B, T, D), or (N, D) if only `positions_N` of the flattened output are wanted (the last block)."""
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), cos, sin, mask, cache))
         if positions_N is not None:
             x_BTD = x_BTD.reshape(-1, x_BTD.shape[-1]).index_select(0, positions_N)
@@ -158,7 +158,7 @@ class Block(nn.Module):
 
 
 class APT(nn.Module):
-    """The language model. `config.vocab_size` must be set."""
+    """APT language model. `config.vocab_size` must be set."""
 
     cos: Tensor
     sin: Tensor
@@ -177,13 +177,13 @@ class APT(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         self.gradient_checkpointing = False
-        """Recompute each block in the backward pass instead of keeping its activations."""
+        """Gradient checkpointing: each block is recomputed in the backward pass instead of keeping its activations."""
         self._initialise()
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
 
     def _initialise(self) -> None:
-        """Normal weights scaled by fan-in; what writes to the residual stream is shrunk by its depth (GPT-2)."""
+        """Draw normal weights scaled by fan-in; those into the residual stream are scaled down by depth (GPT-2)."""
         depth_scale = 1.0 / math.sqrt(2.0 * self.config.num_layers)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
@@ -192,23 +192,23 @@ class APT(nn.Module):
                 if name.endswith("self_control"):
                     nn.init.zeros_(module.weight)
             elif isinstance(module, nn.Embedding):
-                # A tied head reads these rows, so they have a head's scale; the first norm restores unit size.
+                # A tied head reads these rows, so they get the scale of a head; the first norm restores unit size.
                 nn.init.normal_(module.weight, std=1.0 / math.sqrt(self.config.d_model))
 
     def num_parameters(self) -> int:
-        """Trained numbers; a tied head counts once."""
+        """Count the trained parameters; a tied head counts once."""
         return sum(p.numel() for p in self.parameters())
 
     def forward(self, tokens_BT: Tensor, positions_N: Tensor | None = None) -> Tensor:
-        """Logits of the next token at every position, or only where they are wanted.
+        """Compute the logits of the next token at every position, or only at chosen ones.
 
         Args:
-            tokens_BT: int64 ids. Padding goes on the right: causality keeps it from touching what is before it.
-            positions_N: int64 indices into the flattened (B·T) positions. What follows the last attention works on
-                each position alone, so a loss over a few answer tokens needs it at those alone.
+            tokens_BT: int64 ids. Padding goes on the right: by causality it cannot affect the tokens before it.
+            positions_N: int64 indices into the flattened (B·T) positions. All layers after the last attention work on
+            each position separately, so a loss over a few answer tokens computes them only there.
 
         Returns:
-            (B, T, V), or (N, V) with `positions_N`; the dtype of the weights, or autocast's.
+            Logits (B, T, V), or (N, V) with `positions_N`, in the dtype of the weights or of autocast.
         """
         T = tokens_BT.shape[1]
         if self.config.max_seq_len < T:
@@ -225,23 +225,24 @@ class APT(nn.Module):
         return cast(Tensor, self.head(self.norm(x_BTD)))
 
     def step(self, tokens_BT: Tensor, positions_BT: Tensor, valid_BT: Tensor, cache: KVCache) -> Tensor:
-        """Read more tokens with a cache: the prompts first, then one token a row at a time.
+        """Read more tokens with a cache: first the prompts, then one token per row at a time.
 
         Args:
             tokens_BT: int64 ids, padded on the right.
             positions_BT: int64 position of each token in its own row.
             valid_BT: bool, False for padding.
-            cache: what was read before; these tokens are added to it.
+            cache: keys and values of the tokens read before; these tokens are added to it.
 
         Returns:
-            (B, T, D) normed hidden states; `head` turns those that are wanted into logits.
+            Normalised hidden states (B, T, D); `head` turns the wanted ones into logits.
         """
         T = tokens_BT.shape[1]
         start = cache.used
         cache.valid_BS[:, start : start + T] = valid_BT
         slots_S = torch.arange(start + T, device=tokens_BT.device)
         own_T1 = slots_S[start:].unsqueeze(1)
-        # A padding query would see nothing (softmax of nothing is nan): it sees its own slot, and nobody reads it.
+        # A padding query would attend to nothing (softmax of nothing is nan): it attends to its own slot, which nobody
+        # reads.
         mask_BTS = ((slots_S <= own_T1) & cache.valid_BS[:, None, : start + T]) | (slots_S == own_T1)
         mask_B1TS = mask_BTS.unsqueeze(1)
         cos_B1TK = self.cos[positions_BT].unsqueeze(1)

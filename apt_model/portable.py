@@ -1,8 +1,8 @@
-"""The portable model: a directory `config.json model.safetensors tokenizer.json` that every backend writes alike.
+"""Portable model: a directory `config.json model.safetensors tokenizer.json` that every backend writes in the same way.
 
-Beside these three, which are all that this program reads, lie the settings and the code with which transformers opens
-the directory (`AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)`). Writing them needs no
-transformers. A directory that transformers saved from such a model is read here too.
+This program reads only these three. Next to them are the settings and the code with which transformers opens the
+directory (`AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)`). Writing them does not need
+transformers. A directory that transformers saved from such a model can be read here too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from apt_model.config import ModelConfig
 from apt_model.errors import ModelError
-from apt_model.huggingface.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
 from apt_model.model import APT
+from apt_model.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, SPECIALS, UNK, DynamicTagTokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -50,11 +50,11 @@ OF_TRANSFORMERS = frozenset(
         "use_cache",
     }
 )
-"""Keys of `config.json` that say nothing of the network. Any other unknown key is refused: it might."""
+"""Keys of `config.json` that do not describe the network. Any other unknown key is refused: it might describe it."""
 
 
 def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -> None:
-    """Write the model; an older one of the same name is replaced whole."""
+    """Write the model; an older one in the same directory is replaced completely."""
     fresh = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -66,7 +66,7 @@ def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -
     save_file(_weights(model), fresh / WEIGHTS, metadata={"format": "pt"})
     tokenizer.save(fresh / TOKENIZER)
     for path in fresh.iterdir():
-        with path.open("rb+") as file:  # Windows syncs only what may be written
+        with path.open("rb+") as file:  # Windows syncs only files that are open for writing
             os.fsync(file.fileno())
     old = directory.with_name(f".{directory.name}.old.tmp")
     shutil.rmtree(old, ignore_errors=True)
@@ -77,7 +77,7 @@ def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -
 
 
 def transformers_settings(model: APT, tokenizer: DynamicTagTokenizer) -> dict[str, dict[str, Any]]:
-    """What transformers wants to know of the model, by the file where it looks for it."""
+    """Return the settings of the model that transformers reads, by file name."""
     ids = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     as_they_are = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
     return {
@@ -96,14 +96,14 @@ def transformers_settings(model: APT, tokenizer: DynamicTagTokenizer) -> dict[st
             "model_max_length": model.config.max_seq_len,
             "padding_side": "left",
             **{"pad_token": PAD, "unk_token": UNK, "bos_token": BOS, "sep_token": SEP, "eos_token": EOS},
-            # Without it, transformers would look for them in tokenizer.json, which is no file of its library's here.
+            # Without it, transformers would look for them in tokenizer.json, which here is not in its own format.
             "added_tokens_decoder": {str(i): {"content": token, **as_they_are} for i, token in enumerate(SPECIALS)},
         },
     }
 
 
 def _weights(model: APT) -> dict[str, Tensor]:
-    """Contiguous weights on the CPU; a tied head is stored once, as the embedding."""
+    """Return contiguous weights on the CPU; a tied head is stored once, as the embedding."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if model.config.tie_embeddings:
         del weights["head.weight"]
@@ -122,7 +122,7 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
                 f"{directory}: its weights are in several files; save it with a larger max_shard_size, in one"
             )
         if not (directory / name).is_file():
-            raise ModelError(f"{directory}: no {name} in it; this is not a model directory of ours")
+            raise ModelError(f"{directory}: no {name} in it; this is not an APT model directory")
     try:
         document = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
@@ -145,7 +145,7 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
 
 
 def build_from_weights(config: ModelConfig, weights: dict[str, Any], where: str) -> APT:
-    """An APT with these weights, in eval mode; `where` names the file in the error.
+    """Build an APT with these weights, in eval mode; `where` names the file in the error.
 
     Raises:
         ModelError: names or shapes do not fit the config.

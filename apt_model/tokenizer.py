@@ -1,7 +1,7 @@
-"""A tokenizer by character with dynamic tags: `[EN]` is one token, and data may bring new tags. No torch.
+"""Character tokenizer with dynamic tags: `[EN]` is one token, and data may add new tags. No torch.
 
-The vocabulary is built once from the data, before training, and never grows. It depends on the *set* of
-characters and tags only, so the order of files does not matter.
+The vocabulary is built once from the data, before training, and never grows. It depends only on the *set* of characters
+and tags, so the order of files does not matter.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ KNOWN_TAGS = ("[EMOJI]", "[PHRASE]", "[EN]", "[PY]", "[JP]", "[KR]")
 FORMAT = "apt-tokenizer"
 VERSION = 1
 
-# What counts as a tag when the data is searched for new ones. A level's own tag (any script) is passed in by name.
+# The form of a tag when the data is searched for new ones. A level's own tag (any script) is passed in by name.
 _TAG_IN_TEXT = re.compile(r"\[[A-Z][A-Z0-9_]{0,15}\]")
 _TAG = re.compile(r"\[[^\[\]\s]{1,24}\]")
 
 
 class DynamicTagTokenizer:
-    """Characters and tags to ids and back.
+    """Tokenizer that converts characters and tags to ids and back.
 
-    `decode(encode(text)) == text` for every text of known characters, spaces and newlines included. The control
+    `decode(encode(text)) == text` for every text of known characters, including spaces and newlines. The control
     tokens (`[BOS]`, `[SEP]`, …) have ids of their own and are never produced by text: a question that contains the
     five characters "[EOS]" is read as those five characters.
     """
@@ -45,13 +45,13 @@ class DynamicTagTokenizer:
         self.tokens: tuple[str, ...] = SPECIALS + self.tags + self.characters
         self._ids = {token: i for i, token in enumerate(self.tokens)}
         self.pad_id, self.unk_id, self.bos_id, self.sep_id, self.eos_id = range(len(SPECIALS))
-        # Longest first, so that no tag hides another that it begins.
+        # Longest first, so that no tag hides a longer one that begins with it.
         alternatives = sorted(map(re.escape, self.tags), key=lambda t: (-len(t), t))
         self._pieces = re.compile("|".join([*alternatives, r"[\s\S]"]))
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], tags: Iterable[str] = ()) -> DynamicTagTokenizer:
-        """The vocabulary of `texts`, with `tags` and every `[TAG]` that occurs in them as single tokens."""
+        """Build the vocabulary of `texts`; `tags` and every `[TAG]` that occurs in the texts are single tokens."""
         found: set[str] = set(tags)
         characters: set[str] = set()
         for text in texts:
@@ -61,41 +61,41 @@ class DynamicTagTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids: control tokens, tags and characters."""
+        """Return the number of ids: control tokens, tags and characters."""
         return len(self.tokens)
 
     def split(self, text: str) -> list[str]:
-        """The pieces of `text` that `encode` gives ids to: its tags, and each other character."""
+        """Split `text` into the pieces that `encode` gives ids to: its tags, and every other character."""
         return list(text) if "[" not in text else self._pieces.findall(text)  # most texts have no tag
 
     def id_of(self, token: str) -> int:
-        """The id of a character, a tag or a control token; `unk_id` for what is none."""
+        """Return the id of a character, a tag or a control token; `unk_id` for anything else."""
         return self._ids.get(token, self.unk_id)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without control tokens. An unknown character becomes `[UNK]`."""
+        """Return the ids of `text`, without control tokens. An unknown character becomes `[UNK]`."""
         ids = self._ids
         return [ids.get(piece, 1) for piece in self.split(text)]
 
     def decode(self, ids: Iterable[int], *, keep_control: bool = False) -> str:
-        """Text of `ids`. Control tokens are left out unless `keep_control`."""
+        """Return the text of `ids`. Control tokens are left out unless `keep_control` is set."""
         first_text = 0 if keep_control else len(SPECIALS)
         known = len(self.tokens)  # a model may have more ids than its tokenizer has tokens
         return "".join(self.tokens[i] if i < known else UNK for i in ids if i >= first_text or i == self.unk_id)
 
     def unknown(self, texts: Iterable[str]) -> Counter[str]:
-        """How often each character that has no id occurs in `texts`."""
+        """Count how often each character without an id occurs in `texts`."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(p for p in self._pieces.findall(text) if p not in self._ids)
         return counts
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """`[BOS] prompt [SEP]`, what generation starts from."""
+        """Return `[BOS] prompt [SEP]`, the start of a generation."""
         return [self.bos_id, *self.encode(prompt), self.sep_id]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as it is saved in `tokenizer.json` and in every checkpoint."""
+        """Return plain data, as it is saved in `tokenizer.json` and in every checkpoint."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -106,7 +106,7 @@ class DynamicTagTokenizer:
 
     @classmethod
     def from_dict(cls, data: Any, where: str = "tokenizer") -> DynamicTagTokenizer:
-        """The tokenizer saved by `to_dict`; `where` names the file in the error."""
+        """Restore the tokenizer that `to_dict` saved; `where` names the file in the error."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ModelError(f"{where}: this is not an APT tokenizer (no format {FORMAT!r})")
         if data.get("version") != VERSION or data.get("specials") != list(SPECIALS):

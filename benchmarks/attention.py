@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What autopoietic attention costs: time of an update beside `attention: standard`, in turns in one process.
+"""Cost of autopoietic attention: time of an update compared with `attention: standard`, in turns in one process.
 
     python benchmarks/attention.py [--steps 20] [--rounds 7] [--precision auto]
 
-Same data, optimizer and sizes (the default model); the rounds alternate, so that a machine that drifts slows both.
-Run it on an idle machine.
+Same data, optimizer and sizes (the default model); the rounds alternate, so that a machine whose speed drifts affects
+both. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = ["autopoietic", "standard"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=20, help="timed updates a round")
+    parser.add_argument("--steps", type=int, default=20, help="timed updates per round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     options = parse(parser, {"steps": 3, "rounds": 2}, argv)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ratios.append(took["autopoietic"] / took["standard"])
         print(
             f"round {number + 1}: autopoietic {took['autopoietic'] * 1e3:.1f} ms, "
-            f"standard {took['standard'] * 1e3:.1f} ms an update",
+            f"standard {took['standard'] * 1e3:.1f} ms per update",
             flush=True,
         )
     model = "miniature" if options.miniature else "default model"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What a backend costs beside playground: the same config through each front door, in turns.
+"""Cost of a backend compared with playground: the same config through each front door, in turns.
 
     python benchmarks/backends.py [--backends huggingface deepspeed] [--rounds 3] [--steps 60]
 
-Each run is a process of its own on the default model; its figure is the median time from one update's record to the
-next, without the first ten. Run it on an idle machine; it takes about five minutes on two cores.
+Each run is a process of its own on the default model; its figure is the median time between the records of two updates,
+without the first ten updates. Run it on an idle machine; it takes about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for number in range(options.rounds):
             for name in names if number % 2 == 0 else names[::-1]:
                 found[name].append(seconds_per_update(name, options.steps, flags, Path(folder)))
-    print(f"{'':<14}{'ms an update':>14}{'of playground':>16}   (each round)")
+    print(f"{'':<14}{'ms per update':>14}{'of playground':>16}   (each round)")
     for name in names:
         ratios = [theirs / ours for theirs, ours in zip(found[name], found["playground"], strict=True)]
         shown = " ".join(f"{ratio:.3f}" for ratio in ratios)

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What `--dry-run` and `--estimate` say beside what the run then needs: memory and time, over several configurations.
+"""Forecasts of `--dry-run` and `--estimate` compared with the run itself: memory and time of several configurations.
 
     python benchmarks/estimate.py [--only NAME …] [--rounds N] [--memory-only]
 
 Each configuration is estimated in a process of its own and then trained for thirty updates in another, through the
-front door; the facts come from the run's own report. Run it on an idle machine (`--memory-only` leaves the times out,
-and does not need one). A round takes about eight minutes on two cores. With several rounds, estimates and runs take
-turns, and the table has the medians; how far single rounds were off is in its last columns, with what other programs
-(and on a virtual machine its host) took of the processors meanwhile. A pair that they disturbed is measured again.
+front door; the facts come from the run's own report. Run it on an idle machine (not necessary with `--memory-only`,
+which leaves the times out). A round takes about eight minutes on two cores. With several rounds, estimates and runs
+take turns, and the table has the medians; its last columns show the errors of single rounds, and the share of the
+processors that other programs (and on a virtual machine its host) took meanwhile. A pair that they disturbed is
+measured again.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "checkpointing": {"d_model": 384, "num_layers": 4, "batch_size": 24, "gradient_checkpointing": True},
     "stabilizer, dropout": {"num_layers": 3, "stabilizer": "dbc_dac", "dropout": 0.1},
     "34 million": {"d_model": 512, "num_layers": 8, "d_ff": 2048, "batch_size": 8},
-    # Added when the estimate was finished, and not looked at before.
+    # Added after the estimate was finished; the estimate was not tuned on them.
     "deep, narrow": {"d_model": 128, "num_layers": 12, "num_heads": 4, "d_ff": 512, "batch_size": 64},
     "random lengths": {"num_layers": 4, "length_window": 1, "loss_on": "all"},
     "muon, stabilizer": {"num_layers": 4, "optimizer": "muon", "stabilizer": "dbc_dac", "batch_size": 64},
@@ -73,10 +74,10 @@ class Round:
     expected_whole: float
     whole: float
     others: float
-    """Share of the processors that other programs took during the more disturbed of the two; 0: not known."""
+    """Share of the processors that other programs took during the more disturbed of the two; 0: unknown."""
 
     def error(self, expected: str, actual: str) -> float:
-        """Return how far one figure is off the other, as a share."""
+        """Return the relative error of one figure against the other."""
         return float(getattr(self, expected) / getattr(self, actual) - 1)
 
 
@@ -86,7 +87,7 @@ def median(rounds: Sequence[Round]) -> Round:
 
 
 def make_config(settings: dict[str, Any]) -> TrainingConfig:
-    """Return playground's config with these settings over `COMMON`."""
+    """Return the config of playground, with these settings over `COMMON`."""
     tree = config_class(BACKENDS.load("playground"))
     return tree.from_dict(nest(flatten({**COMMON, **settings}, tree, "benchmark")))
 
@@ -102,7 +103,7 @@ def print_figures(settings: dict[str, Any]) -> None:
 
 
 def undisturbed(settings: dict[str, Any], max_tries: int) -> Round:
-    """Make one estimate and one run, again where other programs disturb them; the quietest of these counts."""
+    """Make one estimate and one run; repeat them if other programs disturb them. The least disturbed try counts."""
     found = [compare(settings)]
     while found[-1].others > DISTURBED and len(found) < max_tries:
         found.append(compare(settings))
@@ -137,7 +138,7 @@ def compare(settings: dict[str, Any]) -> Round:
 
 
 def show(name: str, rounds: Sequence[Round], with_time: bool) -> None:
-    """Print a configuration's line of the table."""
+    """Print the table's line of one configuration."""
     one = median(rounds)
     memory = (
         f"{one.computed / 1e6:8.0f} {one.error('computed', 'peak'):+6.1%} {one.measured / 1e6:8.0f} "
@@ -156,7 +157,7 @@ def show(name: str, rounds: Sequence[Round], with_time: bool) -> None:
 
 
 def worst(of_each: Sequence[Round], expected: str, actual: str) -> str:
-    """Return a line about the largest error and how many reach the goal."""
+    """Return a line with the largest error and the number of configurations that reach the goal."""
     errors = [abs(one.error(expected, actual)) for one in of_each]
     return f"{max(errors):.1%} at most, {sum(e <= GOAL for e in errors)} of {len(errors)} within {GOAL:.0%}"
 
@@ -165,9 +166,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(CONFIGURATIONS), default=list(CONFIGURATIONS), metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="of estimate and run in turns (default: 1)")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="rounds of estimate and run (default: 1)")
     parser.add_argument(
-        "--tries", type=int, default=3, metavar="N", help="of a pair that other programs disturb, at most (default: 3)"
+        "--tries", type=int, default=3, metavar="N", help="tries of a pair that others disturb, at most (default: 3)"
     )
     parser.add_argument("--memory-only", action="store_true", help="do not show times")
     parser.add_argument("--one", help=argparse.SUPPRESS)

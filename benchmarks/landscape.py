@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A loss surface beside its bare forward passes: what moving the weights, publishing and bookkeeping add.
+"""Loss surface compared with its bare forward passes: the cost of moving the weights, publishing and bookkeeping.
 
     python benchmarks/landscape.py [--resolution 25] [--probe 64] [--rounds 3]
 
-The default model, fresh, on HLBD_Hardcore_Full_V2, in random directions. In each round half of the bare passes come
-before the surface and half after it, so that a machine that slows down or speeds up favours neither. Run it on an idle
-machine.
+The model is the default one with fresh weights, on HLBD_Hardcore_Full_V2, in random directions. In each round half of
+the bare passes come before the surface and half after it, so that a machine that slows down or speeds up favours
+neither. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TARGET = 1.15
 
 
 def unmeasured(resolution: int, probe: Probe) -> Surface:
-    """Return a surface without any loss yet, whose path is its centre alone."""
+    """Return a surface without any loss yet, whose path is only its centre."""
     values = axis(-1.0, 1.0, resolution)
     return Surface(
         alphas=values,

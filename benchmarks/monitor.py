@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The monitor on many long runs: how long the first table takes, and what a refresh reads.
+"""Monitor on many long runs: time of the first table, and bytes that a refresh reads.
 
     python benchmarks/monitor.py [--runs 50] [--steps 10000]
 
 The records are written by the reporter itself, then copied. The first table is timed in a process of its own, from its
-start to its end, with the files in the page cache; the refreshes in one process. Run it on an idle machine.
+start to its end, with the files in the page cache; the refreshes share one process. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NEW_UPDATES = 10
 
 
 class Recorder:
-    """Writes what a run of a hundred epochs records, with a second between two updates."""
+    """Writer of the record of a run of a hundred epochs, with a second between two updates."""
 
     def __init__(self, run_dir: Path, steps: int) -> None:
         run_dir.mkdir(parents=True)
@@ -54,7 +54,7 @@ class Recorder:
         self._step = 0
 
     def train(self, steps: int) -> None:
-        """Record so many more updates, and put everything on disk."""
+        """Record `steps` more updates, and write everything to disk."""
         for _ in range(steps):
             self._step += 1
             self._now += 1.0
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def first_table(folder: Path, repetitions: int) -> None:
-    """Time the whole command, Python's start included, and a Python that only starts."""
+    """Time the whole command, including Python's start, and Python's start alone."""
 
     def seconds(command: list[str]) -> float:
         started = time.perf_counter()
@@ -108,7 +108,7 @@ def first_table(folder: Path, repetitions: int) -> None:
 
 
 def refreshes(folder: Path, first: Path, recorder: Recorder, size: int, repetitions: int) -> None:
-    """Time a refresh in which nothing is new, and one in which every run has gone on."""
+    """Time a refresh in which nothing is new, and one in which every run has new updates."""
     fleet = Fleet([folder])
     console = Console(width=160, height=50, file=io.StringIO())
 

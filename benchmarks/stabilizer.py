@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""DBC-DAC beside plain training and plain clipping, on a clean run and on one with spiking gradients.
+"""DBC-DAC compared with plain training and plain clipping, on a clean run and on one with gradient spikes.
 
     python benchmarks/stabilizer.py [--steps 400] [--seeds 2] [--optimizer adamw]
 
-A spike multiplies one matrix's gradient by 1e4; it hits 1 % of the steps, the same steps and matrices in every arm.
+A spike multiplies one matrix's gradient by 1e4; it hits 1 % of the steps, the same steps and matrices in every variant.
 The loss is measured after training, in fp32, on 1,000 training rows of HLBD_Hardcore_Full_V2 (at 400 steps it is far
 from zero, so that a ratio means something). The cost of an update is measured in turns in one process.
 """
@@ -41,12 +41,12 @@ from training.tasks.hlbd.dataset import HLBDDataset
 
 FACTOR = 1e4
 EVERY = 100
-"""One step in a hundred has a spike."""
+"""Number of steps of which one has a spike."""
 STABILIZERS = ["dbc_dac", "none"]
 
 
 def add_spikes(trainer: Trainer) -> None:
-    """Multiply one matrix's gradient by FACTOR on some of the steps to come."""
+    """Multiply one matrix's gradient by FACTOR on some of the following steps."""
     matrices = [p for name, p in trainer.engine.model().named_parameters() if p.ndim == 2 and "blocks" in name]
     for number, parameter in enumerate(matrices):
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="of the cost of an update")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that measure the cost of an update")
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--rank", type=int, nargs="+", default=[32])

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Tokens per second of our loop beside a bare PyTorch loop and beside transformers' Trainer, in one process, in turns.
+"""Tokens per second of our loop, a bare PyTorch loop and transformers' Trainer, in one process, in turns.
 
     python benchmarks/throughput.py [--steps 40] [--rounds 3] [--precision fp32]
 
 Real tokens are counted (prompt and answer, never padding). The bare loop has the same model, batches, loss, optimizer
-and clipping, and nothing else. The Trainer has a GPT-2 of as many parameters, the same rows and batch size, padding to
-the longest of the batch and a loss on the answer's tokens, as its users have it. Our loop and the bare one train the
-very same batches, a step of one and a step of the other in turns; their ratio is the median over the steps. The other
-ratios are of rounds that ran next to each other. Run it on an idle machine.
+and clipping, and nothing else. The Trainer has a GPT-2 of the same number of parameters, the same rows and batch size,
+padding to the longest row of the batch and a loss on the answer's tokens, as its users have it. Our loop and the bare
+one train the same batches, a step of one and a step of the other in turns; their ratio is the median over the steps.
+The other ratios compare rounds that ran one after the other. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from training.tasks.hlbd.task import prepared_from_datasets
 
 
 class TimedReporter(ProgressReporter):
-    """Adds up the seconds that the step path spends in the reporter."""
+    """Reporter that adds up the seconds that the step path spends in it."""
 
     seconds = 0.0
 
@@ -62,7 +62,7 @@ class TimedReporter(ProgressReporter):
 
 
 class Bare:
-    """The shortest loop that trains the same model on the same batches."""
+    """Shortest loop that trains the same model on the same batches."""
 
     def __init__(self, dataset: HLBDDataset, config: TrainingConfig) -> None:
         torch.manual_seed(config.run.seed)
@@ -96,9 +96,9 @@ class Bare:
 
 
 class InTurns(UpdateTimes):
-    """Times our updates and lets the bare loop make as many between them: bare, ours, ours, bare, bare, ours, …
+    """Callback that times our updates and runs as many of the bare loop's: bare, ours, ours, bare, bare, ours, …
 
-    So neither is always the one that comes after the other.
+    In this order neither loop always comes after the other.
     """
 
     def __init__(self, bare: Bare) -> None:
@@ -107,12 +107,12 @@ class InTurns(UpdateTimes):
         self.losses: list[float] = []
 
     def on_run_start(self, trainer: RunView) -> None:
-        """Begin with an update of the bare loop."""
+        """Run the first update of the bare loop."""
         self.bare.step()
         super().on_run_start(trainer)
 
     def on_step(self, trainer: RunView, result: UpdateResult) -> None:
-        """Note our update's time; after every second one it is the bare loop's turn."""
+        """Record the time of our update; after every second one, run two updates of the bare loop."""
         super().on_step(trainer, result)
         self.losses.append(result.loss)
         if trainer.step % 2 == 0:
@@ -134,7 +134,7 @@ def run_both(
         trainer.callbacks.append(turns)
         trainer.train()
         assert isinstance(trainer.reporter, TimedReporter)
-        # Two loops that do not train the same cannot be compared.
+        # Two loops that do not train the same weights cannot be compared.
         assert len(bare.losses) == len(turns.losses)
         assert all(abs(a - b) <= 0.01 * abs(a) for a, b in zip(bare.losses, turns.losses, strict=True))
         timed = slice(WARMUP_UPDATES, None)
@@ -169,7 +169,7 @@ def run_transformers(dataset: HLBDDataset, shape: ModelConfig, steps: int) -> tu
             out["input_ids"][i, :length] = torch.from_numpy(row["input_ids"])
             out["attention_mask"][i, :length] = 1
             out["labels"][i, :length] = torch.from_numpy(row["labels"])
-        read[0] += int(out["attention_mask"].sum()) - len(rows)  # as we count: nothing is predicted from the last one
+        read[0] += int(out["attention_mask"].sum()) - len(rows)  # as our loop: nothing is predicted from the last one
         return out
 
     marks: dict[int, tuple[float, int]] = {}
@@ -202,7 +202,7 @@ def run_transformers(dataset: HLBDDataset, shape: ModelConfig, steps: int) -> tu
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=40, help="timed updates a round")
+    parser.add_argument("--steps", type=int, default=40, help="timed updates per round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     options = parse(parser, {"steps": 6, "rounds": 1}, argv)

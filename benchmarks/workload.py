@@ -1,4 +1,4 @@
-"""The rows that the benchmarks train on, the timed run that they compare, and their miniature mode."""
+"""Rows that the benchmarks train on, the timed run that they compare, and their miniature mode."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.tasks.objective import Objective
 
 WARMUP_UPDATES = 5
 MINIATURE_MODEL: dict[str, Any] = {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64}
-"""Settings of a network whose update takes milliseconds."""
+"""Settings of a network whose updates take milliseconds."""
 
 
 def parse(
@@ -33,9 +33,9 @@ def parse(
     """Parse a benchmark's command line, to which `--miniature` is added.
 
     Args:
-        parser: has the benchmark's own flags.
-        miniature: the defaults under `--miniature`, by the flag's name; a flag that is given still wins.
-        argv: the words of the command line; None: those of the process.
+        parser: parser with the benchmark's own flags.
+        miniature: defaults under `--miniature`, by the flag's name; a flag on the command line still wins.
+        argv: words of the command line; None: those of the process.
     """
     parser.add_argument(
         "--miniature",
@@ -75,7 +75,7 @@ def make_trainer(dataset: HLBDDataset, settings: Mapping[str, Any], folder: str,
     would be measured.
 
     Args:
-        settings: flat, over the defaults.
+        settings: flat settings, over the defaults.
     """
     values = {
         "schedule": "constant", "save_interval": None, "snapshots": 0, **settings, "run_dir": str(Path(folder) / "run"),
@@ -86,7 +86,7 @@ def make_trainer(dataset: HLBDDataset, settings: Mapping[str, Any], folder: str,
 
 
 class UpdateTimes(Callback):
-    """Collects the seconds of each pass through the loop's body, from the end of one `on_step` to the next."""
+    """Callback that collects the seconds of each pass through the loop's body, from one `on_step` to the next."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -97,12 +97,12 @@ class UpdateTimes(Callback):
         self.resume()
 
     def on_step(self, trainer: RunView, result: UpdateResult) -> None:
-        """Note the update's time."""
+        """Record the time of the update."""
         self.seconds.append(time.perf_counter() - self._last)
         self.resume()
 
     def resume(self) -> None:
-        """Start the clock again: what has happened since the last update is not counted."""
+        """Restart the clock: the time since the last update is not counted."""
         self._last = time.perf_counter()
 
 

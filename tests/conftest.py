@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,35 @@ settings.load_profile("any machine")
 pytest.register_assert_rewrite("tests.contracts.backend_contract", "tests.support.tracked_runs")
 
 from tests.azure.stand_in.fixtures import azure, azure_session  # noqa: E402, F401  # one stand-in for all test files
+
+_ALL_SLOW = re.compile(r"^pytestmark = (?:\[\s*)?(?:SLOW|pytest\.mark\.slow)\b", re.MULTILINE)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the collector of cyclic garbage away from what importing has made: all of that stays to the end.
+
+    It would go through these millions of objects again and again: some 7 % of the quick tests' time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(
+            20_000, 10, 10
+        )  # the frozen ones no longer count: at 700, all others would be gone through often
+        gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out of `-m "not slow"`, without importing it, a file whose `pytestmark` makes all of its tests slow.
+
+    Each worker imports every file that it collects, and these import what is slowest to import.
+    """
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if _ALL_SLOW.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,8 +33,8 @@ from training.errors import UserError
 from training.record.reporter import LOG_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
-    from tools.dashboard.drawing_style import Pen
-    from tools.dashboard.reader import Stage
+    from tools.dashboard.panels.drawing_style import Pen
+    from tools.dashboard.reader import Reader
 
 MODES = ("realtime", "offline")
 DEFAULT_OUTPUT = Path("training_dashboard.png")
@@ -123,43 +123,43 @@ def run(arguments: list[str]) -> int:
     one_of("--mode", args.mode, "mode", MODES)
     refresh = number_between("--refresh", args.refresh, 0.1, 3600.0, "seconds")
     dpi = number_between("--dpi", args.dpi, 50.0, 600.0, "dots an inch") if args.dpi is not None else None
-    from tools.dashboard.theme import theme_named
+    from tools.dashboard.panels.theme import theme_named
 
     theme = theme_named(args.theme)
     _check_directories(args)
     _check_output(args)
 
     # Imported here, so that --help and a misspelt flag do not wait.
-    from tools.dashboard.drawing_style import Pen
     from tools.dashboard.layout import panel_named
-    from tools.dashboard.reader import Stage
+    from tools.dashboard.panels.drawing_style import Pen
+    from tools.dashboard.reader import Reader
     from tools.figures.fonts import Typeface
 
     panel = panel_named(args.panel) if args.panel is not None else None
-    pen, stage = Pen(theme, Typeface()), Stage(args.log_dir, args.compare)
+    pen, reader = Pen(theme, Typeface()), Reader(args.log_dir, args.compare)
     if args.mode == "offline":
-        _offline(stage, pen, args.output or DEFAULT_OUTPUT, dpi, panel)
+        _offline(reader, pen, args.output or DEFAULT_OUTPUT, dpi, panel)
         return 0
     _print_advice(pen)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends it
-        _watch(stage, pen, args.output, dpi, panel, refresh)
+        _watch(reader, pen, args.output, dpi, panel, refresh)
     return 0
 
 
-def _watch(stage: Stage, pen: Pen, output: Path | None, dpi: float | None, panel: str | None, refresh: float) -> None:
+def _watch(reader: Reader, pen: Pen, output: Path | None, dpi: float | None, panel: str | None, refresh: float) -> None:
     """Follow the run in a picture or in a window."""
     if output is not None:
         from tools.dashboard.live import keep_rewriting
 
         print(f"{output} is kept up to date; Ctrl-C ends it", file=sys.stderr)
         _give_way()
-        keep_rewriting(stage, pen, dpi or STILL_DPI, output, panel, refresh)
+        keep_rewriting(reader, pen, dpi or STILL_DPI, output, panel, refresh)
     else:
         from tools.dashboard.window import Window, open_figure
 
-        figure = open_figure(f"APT: {stage.run.directory}")
+        figure = open_figure(f"APT: {reader.run.directory}")
         _give_way()
-        Window(figure, stage, pen, panel, refresh).show()
+        Window(figure, reader, pen, panel, refresh).show()
 
 
 def _give_way() -> None:
@@ -168,22 +168,22 @@ def _give_way() -> None:
         os.nice(NICENESS)
 
 
-def _offline(stage: Stage, pen: Pen, path: Path, dpi: float | None, panel: str | None) -> None:
+def _offline(reader: Reader, pen: Pen, path: Path, dpi: float | None, panel: str | None) -> None:
     """Write the picture or the film."""
-    scene = stage.look()
+    frame = reader.look()
     if path.suffix.lower() in FILMS:
         from tools.dashboard.animation import FRAMES, encoder, film, save_gif, save_mp4
 
-        if scene.run.history.step < 1:
+        if frame.run.history.step < 1:
             raise UserError(f"--output {path}: the run has done no update yet, so there is nothing to replay")
         if path.suffix.lower() == ".mp4":
             encoder()  # before the frames are drawn, which takes half a minute
         save = save_gif if path.suffix.lower() == ".gif" else save_mp4
-        save(film(scene, pen, dpi or FILM_DPI, panel, FRAMES), path, _progress, FRAMES)
+        save(film(frame, pen, dpi or FILM_DPI, panel, FRAMES), path, _progress, FRAMES)
     else:
         from tools.dashboard.picture import save as save_picture
 
-        save_picture(scene, pen, dpi or STILL_DPI, path, panel)
+        save_picture(frame, pen, dpi or STILL_DPI, path, panel)
     _print_advice(pen)
     print(f"wrote {path}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""The Python API: `from training import TrainingConfig, Trainer`. Each name is imported when it is used.
+"""Python API: `from training import TrainingConfig, Trainer`. Each name is imported when it is used.
 
 `TrainingConfig` has the settings of the task hlbd and the model family apt; `config_class(task=…, model=…)` makes the
 class for others.

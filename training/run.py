@@ -1,7 +1,7 @@
-"""A whole run, as every backend that trains on this machine makes it: data, training, finished model.
+"""A whole run, for every backend that trains on this machine: data, training, finished model.
 
-The backend brings the ranks, the engine and the loop; what is trained, and what is said about it, is the task's matter
-and the same on all of them.
+The backend provides the ranks, the engine and the loop; the task decides what is trained and what is printed about it,
+the same on all backends.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def run_task(
     """Train, write the final model and show what it learned. Every rank calls it; rank 0 writes and reports.
 
     Args:
-        request: the config, and what is asked of the run directory.
+        request: the config, and what to do with the run directory.
         ranks: the processes of the run.
-        make_engine: (seeded model, resolved config, model family) -> how an update is done.
-        loop: makes the updates.
-        checkpoint_name: (step, epoch that ends there or None) -> the name of a checkpoint.
+        make_engine: function (seeded model, resolved config, model family) -> engine.
+        loop: function that makes the updates.
+        checkpoint_name: function (step, epoch that ends there or None) -> name of a checkpoint.
 
     Raises:
-        UserError: data, settings or run directory cannot be used.
+        UserError: the data, the settings or the run directory cannot be used.
     """
     task = task_of(request.config)
     prepared = task.prepare(request.config)
@@ -75,7 +75,7 @@ def _train(trainer: Trainer, task: Task, prepared: Prepared) -> RunResult:
     started, first_step = time.perf_counter(), trainer.step
     result = trainer.train(keep_open=True)
     seconds = time.perf_counter() - started
-    model = trainer.engine.model()  # collective where the weights are spread over the ranks
+    model = trainer.engine.model()  # collective if the weights are spread over the ranks
     if not trainer.ranks.is_main:
         return result
     said = trainer.reporter.said
@@ -103,10 +103,10 @@ def _make_ready(request: RunRequest) -> None:
 
 
 def _refuse_other_runs(ranks: Ranks, prepared: Prepared) -> None:
-    """Refuse machines that were started with other settings or other data: they would train together on nothing.
+    """Refuse machines that were started with other settings or other data: they would not train one model together.
 
     Raises:
-        ConfigError: on every rank alike.
+        ConfigError: a rank has other settings or data; raised on every rank.
     """
     all_of_them = ranks.gather((prepared.config.curve_hash(), prepared.fingerprint))
     first = next((n for n, one in enumerate(all_of_them) if one != all_of_them[0]), None)
@@ -122,7 +122,7 @@ def _introduction(trainer: Trainer, prepared: Prepared) -> list[str]:
     """Describe the model and the run in lines."""
     config, ranks = trainer.config, trainer.ranks
     vocabulary = "" if prepared.vocabulary is None else f", {prepared.vocabulary} tokens in the vocabulary"
-    shared = f", {ranks.world_size} ranks sharing {config.run.samples_per_update} samples an update"
+    shared = f", {ranks.world_size} ranks sharing {config.run.samples_per_update} samples per update"
     lines = [
         f"model   {prepared.family.describe(config.model, trainer.num_parameters)}{vocabulary}",
         f"run     {config.run.run_dir} on {ranks.device}, {config.run.precision}, {trainer.total_steps} steps"

@@ -1,4 +1,4 @@
-"""The front door: parse, prepare, check, run. `python train.py` and `python training/train.py` are the same."""
+"""Front door: parse, prepare, check, run. `python train.py` and `python training/train.py` are the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
-    # Run by path, Python puts this folder first on sys.path; its files must not shadow anybody's modules.
+    # If this file is run by path, Python puts its folder first on sys.path, where it would shadow other modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
 from training.backends.prepare import PreparedRun, choose, layers_of, prepare
@@ -42,14 +42,14 @@ DESCRIPTION = (
 
 
 def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> int:
-    """Run one command line and return the exit code.
+    """Run a command line and return the exit code.
 
     Args:
-        argv: the words after the program's name; None: those of this process.
-        backend_name: set where a backend's own script was run.
+        argv: words after the program's name; None: those of this process.
+        backend_name: backend of the script that was run, if it has one.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a console or a file that cannot hold Chinese must not cost the run
+        if isinstance(stream, io.TextIOWrapper):  # a console or file that cannot show Chinese must not end the run
             stream.reconfigure(errors="backslashreplace")
     try:
         words = list(sys.argv[1:] if argv is None else argv)
@@ -57,15 +57,15 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
         if first.launch_dir is not None:
             work(Path(first.launch_dir), lambda: _main(words, first, backend_name))  # ends the process
         exit_code = _main(words, first, backend_name)
-        sys.stdout.flush()  # here, where a reader that has left can still be caught
+        sys.stdout.flush()  # here, where a closed pipe can still be handled
         return exit_code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:  # a second Ctrl-C, or one outside of training
+    except KeyboardInterrupt:  # a second Ctrl-C, or one outside training
         print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `train.py --help | head` has read enough
+    except BrokenPipeError:  # such as `train.py --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
 
@@ -113,7 +113,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
 
 
 def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
-    """Check what would fail only later, then do what is asked."""
+    """Check early what would fail late, then do what the command line asks."""
     backend, request, config = prepared.backend, prepared.request, prepared.request.config
     available = backend.check()
     if not available.ok:
@@ -121,7 +121,7 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
     if first.estimate and is_worker():
         raise ConfigError("--estimate runs in one process, and a launcher started this one; call it without a launcher")
     if first.estimate:
-        from training.forecast.estimate import print_estimate  # brings in torch
+        from training.forecast.estimate import print_estimate  # imports torch
 
         return print_estimate(config)
     if "mlflow" in config.track.track:
@@ -143,10 +143,10 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
 
 
 def check_services(config: TrainingConfig) -> None:
-    """Look whether trackers and the Hub can be used as the settings say, before hours are spent on the run.
+    """Check that trackers and the Hub can be used with these settings, before hours are spent on the run.
 
     Raises:
-        ConfigError: a package, a login or a right is missing; with what to do.
+        ConfigError: a package, a login or a right is missing; the message says what to do.
     """
     from training.publish.hub import check_before_training
     from training.tracking.choice import check as check_trackers

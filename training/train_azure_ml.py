@@ -1,4 +1,4 @@
-"""The Azure ML backend: the same run as a job in an Azure ML workspace, trained there by an inner backend.
+"""Azure ML backend: the same run as a job in an Azure ML workspace, where an inner backend trains it.
 
 python train.py --backend azure --azure-subscription-id ID --azure-resource-group RG --azure-workspace-name WS \
     --vm-size Standard_NC24ads_A100_v4 --epochs 100
@@ -35,7 +35,7 @@ PACKAGES = {"azure-ai-ml": ("azure", "ai", "ml"), "azure-identity": ("azure", "i
 
 
 class AzureBackend:
-    """Sends the run to Azure ML: checks it, uploads code and data, follows the job and brings the model back."""
+    """Backend that sends a run to Azure ML: it uploads code and data, follows the job and downloads the model."""
 
     name: ClassVar[str] = "azure"
     Options: ClassVar[type[Section]] = AzureOptions
@@ -61,11 +61,11 @@ class AzureBackend:
         validate_azure(config)
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
-        """Return None: nothing is started on this machine, Azure starts the ranks."""
+        """Return None: no ranks are started on this machine, Azure starts them."""
         return None
 
     def dry_run(self, request: RunRequest) -> Iterator[str]:
-        """Yield the job as `az ml job create` takes it, then as comments what is uploaded and what costs money."""
+        """Yield the job in the form of `az ml job create`, then as comments what is uploaded and what costs money."""
         from training.azure.submit.submit_run import dry_run_lines
 
         return dry_run_lines(request)
@@ -78,12 +78,12 @@ class AzureBackend:
         from training.azure.submit.resume_source import job_named, settings_of_job
 
         if existing_form(config.run.run_dir / run).exists():
-            return {}  # a checkpoint of the run directory by its bare name, which brings no settings, as at home
+            return {}  # the bare name of a checkpoint in the run directory, which has no settings, as in a local run
         self._resumed = job_named(run, config)
         return settings_of_job(self._resumed)
 
     def run(self, request: RunRequest) -> RunResult:
-        """Submit the run as a job, follow it and bring it home. See `Backend.run`."""
+        """Submit the run as a job, follow it and download its results. See `Backend.run`."""
         from training.azure.fetch.collect_results import collect_results
         from training.azure.follow.watch import follow
         from training.azure.service.interrupts import exit_code_of, name_of, sigterm_raises

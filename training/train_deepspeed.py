@@ -1,4 +1,4 @@
-"""The DeepSpeed backend: our own loop on one or many ranks, with ZeRO spreading what it holds over them.
+"""DeepSpeed backend: our own loop on one or many ranks, with ZeRO spreading the state over them.
 
 python train.py --backend deepspeed --num-gpus 2 --zero-stage 2 --epochs 100
 deepspeed --num_gpus 2 training/train_deepspeed.py --dataset HLBD_Hardcore_Full.json --epochs 100 --zero-stage 2
@@ -30,7 +30,7 @@ from training.settings.tree import TrainingConfig
 
 
 class DeepSpeedBackend:
-    """Our own loop on ranks that DeepSpeed's launcher starts; its engine does the updates."""
+    """Backend with our own loop on ranks that DeepSpeed's launcher starts; DeepSpeed's engine makes the updates."""
 
     name: ClassVar[str] = "deepspeed"
     Options: ClassVar[type[Section]] = DeepSpeedOptions
@@ -43,7 +43,7 @@ class DeepSpeedBackend:
 
     @classmethod
     def check(cls) -> Availability:
-        """torch and deepspeed."""
+        """Check that torch and deepspeed are installed."""
         for module in ("torch", "deepspeed"):
             if importlib.util.find_spec(module) is None:
                 return Availability(
@@ -69,7 +69,7 @@ class DeepSpeedBackend:
         deepspeed_json(config, _world_size(config))
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
-        """DeepSpeed's launcher for several ranks; one runs in this process."""
+        """Return the plan for DeepSpeed's launcher; None: a single rank runs in this process."""
         options, launch = options_of(config), config.launch
         ranks = ranks_here(launch)
         if ranks == 1 and options.hostfile is None:
@@ -91,7 +91,7 @@ class DeepSpeedBackend:
             environment=environment,
             processes=ranks,
             device="cuda" if launch.num_gpus is not None else options.device,
-            # Workers on other machines read the resolved config over what all share: the run directory's storage.
+            # Workers on other machines read the resolved config from the storage that all share: the run directory's.
             directory=str(config.run.run_dir.absolute().parent) if options.hostfile is not None else None,
         )
 
@@ -136,10 +136,10 @@ class DeepSpeedBackend:
         options = options_of(request.config)
         if options.num_threads is not None:
             torch.set_num_threads(options.num_threads)
-        elif "OMP_NUM_THREADS" not in os.environ and "LOCAL_SIZE" in os.environ:  # the deepspeed command, by hand
+        elif "OMP_NUM_THREADS" not in os.environ and "LOCAL_SIZE" in os.environ:  # called by the deepspeed command
             torch.set_num_threads(max(1, count_cores() // int(os.environ["LOCAL_SIZE"])))
         device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
-        pick_precision(request.config.run.precision, device)  # refuse before the ranks meet and the data is read
+        pick_precision(request.config.run.precision, device)  # refuse before the ranks connect and the data is read
         try:
             ranks = Ranks.join(device)
         except torch.distributed.DistNetworkError as error:
@@ -151,12 +151,12 @@ class DeepSpeedBackend:
             ) from error
         result = run_task(request, ranks, lambda model, config, family: DeepSpeedEngine(model, config, ranks, family))
         ranks.barrier()
-        ranks.leave()  # not after an error: the other ranks may never come
+        ranks.leave()  # not after an error: the other ranks may never arrive
         return result
 
 
 def _world_size(config: TrainingConfig) -> int:
-    """Ranks that the run will have, over all machines."""
+    """Return the number of ranks that the run will have, over all machines."""
     if is_worker():
         return int(os.environ["WORLD_SIZE"])
     hostfile, launch = options_of(config).hostfile, config.launch
@@ -167,10 +167,10 @@ def _world_size(config: TrainingConfig) -> int:
 
 
 def read_hostfile(path: Path) -> dict[str, int]:
-    """Machine -> number of its GPUs (slots), from lines `HOST slots=N`; `#` begins a comment.
+    """Read machine -> number of its GPUs (slots), from lines `HOST slots=N`; `#` begins a comment.
 
     Raises:
-        ConfigError: it cannot be read, or a line is of another form.
+        ConfigError: the file cannot be read, or a line has another form.
     """
     try:
         lines = path.expanduser().read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The Hugging Face backend: transformers' Trainer owns the loop, on our batches, loss and schedule.
+"""Hugging Face backend: transformers' Trainer owns the loop, with our batches, loss and schedule.
 
 python train.py --backend huggingface --epochs 100 --wandb
 python training/train_hf_trainer.py --dataset HLBD_Hardcore_Full.json --epochs 100 --fp16 --early-stopping
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class HuggingFaceBackend:
-    """transformers' Trainer, alone, on several ranks (DDP), or with DeepSpeed's integration."""
+    """Backend with transformers' Trainer: on one rank, on several (DDP), or with DeepSpeed's integration."""
 
     name: ClassVar[str] = "huggingface"
     Options: ClassVar[type[Section]] = HuggingFaceOptions
@@ -47,7 +47,7 @@ class HuggingFaceBackend:
 
     @classmethod
     def check(cls) -> Availability:
-        """torch, transformers and accelerate."""
+        """Check that torch, transformers and accelerate are installed."""
         for module in ("torch", "transformers", "accelerate"):
             if importlib.util.find_spec(module) is None:
                 return Availability(
@@ -88,7 +88,7 @@ class HuggingFaceBackend:
             raise ConfigError(f"--deepspeed: deepspeed is not installed; run: {command}")
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
-        """It runs in this process, or as several under torchrun."""
+        """Return the plan for several ranks under torchrun; None: the run stays in this process."""
         options = options_of(config)
         plan = torchrun_plan(config.launch, options.device, options.num_threads)
         if plan is None or options.deepspeed is None or options.device != "cpu":
@@ -117,8 +117,8 @@ class HuggingFaceBackend:
         if options.num_threads is not None:
             torch.set_num_threads(options.num_threads)
         device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
-        pick_precision(request.config.run.precision, device)  # refuse before the ranks meet and the data is read
-        # accelerate imports DeepSpeed wherever it is installed, which then says what machine it thinks that this is.
+        pick_precision(request.config.run.precision, device)  # refuse before the ranks connect and the data is read
+        # accelerate imports DeepSpeed if it is installed, which then prints the kind of machine that it has detected.
         os.environ.setdefault("DS_ACCELERATOR", device.type)
         ranks = Ranks.join(device)
 
@@ -127,14 +127,14 @@ class HuggingFaceBackend:
 
         result = run_task(request, ranks, engine_of(request.config, ranks), loop, checkpoint_name)
         ranks.barrier()
-        ranks.leave()  # not after an error: the other ranks may never come
+        ranks.leave()  # not after an error: the other ranks may never arrive
         return result
 
 
 def engine_of(
     config: TrainingConfig, ranks: Ranks
 ) -> Callable[[nn.Module, TrainingConfig, ModelFamily], HuggingFaceEngine]:
-    """Return what makes the engine of a seeded model; DeepSpeed is made ready where its file is given."""
+    """Return the function that makes the engine of a seeded model; prepare DeepSpeed if its file is given."""
     from training.engines.transformers.engine import HuggingFaceDeepSpeedEngine, HuggingFaceEngine
 
     options = options_of(config)
@@ -148,15 +148,15 @@ def engine_of(
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:
-    """As transformers calls its checkpoints, at an epoch's end too."""
+    """Name a checkpoint as transformers does, also at an epoch's end."""
     return f"checkpoint-{step}"
 
 
 def _callback(name: str, base: type[Any]) -> type[Any]:
-    """The class that `package.module:Class` names.
+    """Import the class that `package.module:Class` names.
 
     Raises:
-        ConfigError: there is none, or it is no TrainerCallback.
+        ConfigError: there is no such class, or it is not a TrainerCallback.
     """
     module_name, _, class_name = name.partition(":")
     try:
@@ -164,7 +164,7 @@ def _callback(name: str, base: type[Any]) -> type[Any]:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"--trainer-callbacks {name}: it cannot be imported ({error})") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"--trainer-callbacks {name}: it is no subclass of transformers.TrainerCallback")
+        raise ConfigError(f"--trainer-callbacks {name}: it is not a subclass of transformers.TrainerCallback")
     return found
 
 

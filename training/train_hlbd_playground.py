@@ -1,4 +1,4 @@
-"""The playground backend: our own loop in this process, on a CPU, one GPU or MPS.
+"""Playground backend: our own loop in this process, on a CPU, one GPU or MPS.
 
 python training/train_hlbd_playground.py --dataset HLBD_Hardcore_Full.json --epochs 100
 """
@@ -34,7 +34,7 @@ class PlaygroundOptions(Section):
 
 
 class PlaygroundBackend:
-    """Our own loop in this process."""
+    """Backend with our own loop in this process."""
 
     name: ClassVar[str] = "playground"
     Options: ClassVar[type[Section]] = PlaygroundOptions
@@ -43,7 +43,7 @@ class PlaygroundBackend:
 
     @classmethod
     def check(cls) -> Availability:
-        """torch is all it needs."""
+        """Check that torch is installed."""
         if importlib.util.find_spec("torch") is None:
             return Availability(False, "torch is not installed", "pip install -e . -c constraints.txt")
         return Availability(True)
@@ -56,7 +56,7 @@ class PlaygroundBackend:
             raise ConfigError("precision=fp16 needs a GPU, and device=cpu was asked for; use --precision bf16 or fp32")
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
-        """It runs in this process, or as several under torchrun."""
+        """Return the plan for several ranks under torchrun; None: the run stays in this process."""
         options = _options(config)
         return torchrun_plan(config.launch, options.device, options.num_threads)
 
@@ -79,14 +79,14 @@ class PlaygroundBackend:
         if options.num_threads is not None:
             torch.set_num_threads(options.num_threads)
         device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
-        pick_precision(request.config.run.precision, device)  # refuse before the ranks meet and the data is read
+        pick_precision(request.config.run.precision, device)  # refuse before the ranks connect and the data is read
         ranks = Ranks.join(device)
         result = run_task(
             request,
             ranks,
             lambda model, config, family: TorchEngine(model, config, ranks, family, compile_model=options.compile),
         )
-        ranks.leave()  # not after an error: the other ranks may never come
+        ranks.leave()  # not after an error: the other ranks may never arrive
         return result
 
 

@@ -1,4 +1,4 @@
-"""The shape of an APT model as a transformers config: the keys of `ModelConfig`, readable without pydantic."""
+"""Shape of an APT model as a transformers config: the keys of `ModelConfig`, readable without pydantic."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from transformers import PretrainedConfig, __version__
 
-from apt_model.huggingface.remote_code import AUTO_MAP, write_code
+from apt_model.remote_code import AUTO_MAP, write_code
 
-# The first in which a chat's own control tokens can be told from those that a user writes.
+# The first version that can distinguish a chat template's control tokens from those that a user writes.
 if tuple(map(int, __version__.split(".")[:2])) < (5, 23):
     raise ImportError(f"APT models need transformers 5.23 or later; this is {__version__}: pip install -U transformers")
 
@@ -27,16 +27,16 @@ SHAPE = (
     "rope_theta",
     "norm_eps",
 )
-"""The keys that `ModelConfig` has too: all that the network reads."""
+"""Keys shared with `ModelConfig`: all that the network reads."""
 
 
 class APTConfig(PretrainedConfig):  # type: ignore[misc]
-    """What `config.json` of a portable model holds. `ModelConfig` documents each key and its limits.
+    """Content of a portable model's `config.json`. `ModelConfig` documents each key and its limits.
 
-    The names that the rest of transformers asks for (`hidden_size`, `num_hidden_layers`, …) are aliases.
+    The names that the rest of transformers uses (`hidden_size`, `num_hidden_layers`, …) are aliases.
 
     Raises:
-        ValueError: the heads do not divide the model into parts of an even width.
+        ValueError: the heads do not divide `d_model` into parts of an even width.
     """
 
     model_type: ClassVar[str] = "apt"
@@ -63,7 +63,7 @@ class APTConfig(PretrainedConfig):  # type: ignore[misc]
     vocab_size: int | None = None
     rope_theta: float = 10000.0
     norm_eps: float = 1e-6
-    # The first ids of every vocabulary of ours, in the order of `tokenizer.SPECIALS`.
+    # The first ids of every APT vocabulary, in the order of `tokenizer.SPECIALS`.
     pad_token_id: int | None = 0
     bos_token_id: int | None = 2
     sep_token_id: int | None = 3
@@ -77,9 +77,9 @@ class APTConfig(PretrainedConfig):  # type: ignore[misc]
             )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """`PretrainedConfig.save_pretrained`, with the code that opens the directory where APT is not installed.
+        """Save the config, and the code that opens the directory where APT is not installed.
 
-        A model saves its config with itself, and before it is sent to the Hub; so the code goes there too.
+        A model saves its config together with itself, before a push to the Hub too; so the code goes there as well.
         """
         self.auto_map = dict(AUTO_MAP)
         Path(save_directory).mkdir(parents=True, exist_ok=True)
@@ -88,5 +88,5 @@ class APTConfig(PretrainedConfig):  # type: ignore[misc]
 
     @property
     def head_dim(self) -> int:
-        """Features per attention head."""
+        """Return the number of features per attention head."""
         return self.d_model // self.num_heads

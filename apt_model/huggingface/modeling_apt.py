@@ -1,6 +1,7 @@
-"""APT as a transformers model. The network itself is `apt_model.model`: this file only speaks transformers to it.
+"""APT as a transformers model. The network itself is in `apt_model.model`; this file adapts it to transformers.
 
-Shape legend as there: B batch, T tokens, D d_model, V vocabulary, N chosen positions, S cached positions and the new.
+Shape legend as in that file: B batch, T tokens, D d_model, V vocabulary, N chosen positions, S cached positions plus
+the new ones.
 """
 
 from __future__ import annotations
@@ -29,44 +30,44 @@ from apt_model.huggingface.configuration_apt import SHAPE, APTConfig
 from apt_model.model import APT, rotary_table
 
 SHARED = ("embedding", "dropout", "blocks", "norm", "head", "cos", "sin")
-"""What the network is made of: modules and buffers that an APT and its transformers form have in common."""
+"""Modules and buffers that an APT and its transformers form share: the whole network."""
 
 
 class CacheColumns:
-    """A transformers cache, with the `append` that the network's attention calls."""
+    """Transformers cache with the `append` method that the network's attention calls."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
 
     def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values of a layer; returns all of that layer's, (B, H, S, K) each."""
-        # Keys come out of the rotation in fp32; like the network's own cache, this one keeps the values' dtype.
+        """Store the new keys and values of a layer; return all of that layer's, (B, H, S, K) each."""
+        # The rotation returns keys in fp32; like the network's own cache, this one stores them in the values' dtype.
         keys, values = self.cache.update(k_BHTK.to(v_BHTK.dtype), v_BHTK, layer)
         return keys, values
 
 
 class NoMorePositions(StoppingCriteria):  # type: ignore[misc]
-    """Ends all rows where the model has no position for another token; the longest row decides."""
+    """Stopping criterion: all rows end when the model has no position left for the longest row."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        """(B,) bool: whether each row has ended."""
+        """Return (B,) bool: True for the rows that have ended."""
         return torch.full((input_ids.shape[0],), input_ids.shape[1] >= self.limit, device=input_ids.device)
 
 
 class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """APT with everything that transformers expects of a causal language model.
 
-    Parameters have the names that they have in `APT`, so both read the same `model.safetensors`.
+    Parameters have the same names as in `APT`, so both read the same `model.safetensors`.
     """
 
     config_class = APTConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True  # `forward` divides by num_items_in_batch; a Trainer must not divide again
+    accepts_loss_kwargs = True  # `forward` divides by num_items_in_batch; a Trainer must not divide a second time
     _supports_sdpa = True
     _no_split_modules: ClassVar[list[str]] = ["Block"]
     _tied_weights_keys: ClassVar[dict[str, str]] = {"head.weight": "embedding.weight"}
@@ -94,7 +95,7 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     @classmethod
     def from_apt(cls, model: APT, **config: Any) -> APTForCausalLM:
-        """The transformers form of `model`: the same parameters, not copies. Training one trains the other.
+        """Return the transformers form of `model`: the same parameters, not copies. Training one trains the other.
 
         Args:
             model: any APT; its mode (train or eval) and its gradient checkpointing are kept.
@@ -109,7 +110,7 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return wrapped
 
     def to_apt(self) -> APT:
-        """This model as an APT: the same parameters, not copies."""
+        """Return this model as an APT: the same parameters, not copies."""
         with torch.device("meta"):
             network = APT(ModelConfig(**{key: getattr(self.config, key) for key in SHAPE}))
         for name in SHARED:
@@ -118,10 +119,10 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return network.train(self.training)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """What has no weights yet gets APT's; transformers guards those that were loaded."""
-        if module is self:  # last of all modules: the scales depend on where a weight is in the network
+        """Initialise modules that have no weights yet as APT does; transformers protects weights that were loaded."""
+        if module is self:  # the last of all modules: a weight's scale depends on its place in the network
             APT._initialise(self)
-            # Not in the file, and empty memory after `from_pretrained` built the model without any.
+            # These tables are not in the file, and `from_pretrained` leaves their memory uninitialised.
             cos, sin = rotary_table(self.config.max_seq_len, self.config.head_dim, self.config.rope_theta)
             init.copy_(self.cos, cos)
             init.copy_(self.sin, sin)
@@ -131,14 +132,14 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             init.normal_(module.weight, std=module.weight.shape[-1] ** -0.5)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The embedding of tokens."""
+        """Return the token embedding."""
         return self.embedding
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.embedding = value
 
     def get_output_embeddings(self) -> nn.Module:
-        """The head that turns hidden states into logits."""
+        """Return the head that turns hidden states into logits."""
         return self.head
 
     def set_output_embeddings(self, value: nn.Module) -> None:
@@ -160,26 +161,27 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
-        """Logits of the next token, and the loss where `labels` are given.
+        """Compute the logits of the next token, and the loss if `labels` are given.
 
         Args:
             input_ids: int64 (B, T).
-            attention_mask: (B, S), 0 for padding on either side, or a boolean (B, 1, T, S) of what may be looked at.
+            attention_mask: (B, S), 0 for padding on either side, or a boolean (B, 1, T, S), True where a token may
+                attend.
             position_ids: int64 (B, T); by default each row counts its own tokens, padding left out.
-            past_key_values: what was read before; these tokens are added to it.
+            past_key_values: cache of the tokens read before; these tokens are added to it.
             inputs_embeds: (B, T, D), in place of `input_ids`.
-            labels: int64 (B, T), as transformers has them: the input ids, -100 where no answer is asked for.
+            labels: int64 (B, T), as in transformers: the input ids, with -100 where there is no loss.
             use_cache: keep keys and values and return them; by default only while not training.
-            logits_to_keep: how many of the last positions get logits (0: all), or which.
+            logits_to_keep: number of last positions that get logits (0: all), or the indices of positions.
             positions_N: int64 indices into the flattened (B·T) positions: the training path of `APT.forward`, for
                 which padding goes on the right; of the other arguments only `input_ids` may be given with it.
-            num_items_in_batch: what the summed loss is divided by; by default the labels of this batch.
-            output_hidden_states: return what enters each block, and the normed output of the last.
-            output_attentions: refused; the fused kernel does not tell.
-            return_dict: False for a plain tuple.
+            num_items_in_batch: divisor of the summed loss; by default the number of labels of this batch.
+            output_hidden_states: return the input of each block, and the normalised output of the last one.
+            output_attentions: refused; the fused kernel does not return attention weights.
+            return_dict: False returns a plain tuple.
 
         Raises:
-            ValueError: arguments that do not go together, or more positions than the model has.
+            ValueError: the arguments contradict each other, or need more positions than the model has.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         if output_hidden_states is None:
@@ -229,14 +231,14 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def _positions(
         self, x_BTD: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, cache: Cache | None
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Who may look at whom (None: plain causal), and the cosines and sines of each token's position."""
+        """Return the attention mask (None: plain causal), and the cosines and sines of each token's position."""
         B, T, _ = x_BTD.shape
         past = 0 if cache is None else int(cache.get_seq_length())
         slots = T if cache is None else int(cache.get_mask_sizes(T, 0)[0])
         slots_S = torch.arange(slots, device=x_BTD.device)
         padding = attention_mask if attention_mask is not None and attention_mask.ndim == 2 else None
         if padding is not None and bool(padding.all()):
-            padding = None  # ones hide nothing
+            padding = None  # a mask of ones hides nothing
         longest = past + T
         if position_ids is None and padding is not None:
             position_ids = (padding.long().cumsum(-1) - 1).clamp(min=0)[:, past:longest]
@@ -255,7 +257,8 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         mask_BTS = (slots_S <= own_T1).expand(B, T, slots)
         if padding is not None:
             valid_BS = nn.functional.pad(padding.bool(), (0, slots - padding.shape[1]))
-            # A padding query would see nothing (softmax of nothing is nan): it sees its own slot, nobody reads it.
+            # A padding query would attend to nothing (softmax of nothing is nan): it attends to its own slot; nobody
+            # reads it.
             mask_BTS = (mask_BTS & valid_BS.unsqueeze(1)) | (slots_S == own_T1)
         return mask_BTS.unsqueeze(1), cos_B1TK, sin_B1TK
 
@@ -267,13 +270,13 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         stopping_criteria: StoppingCriteriaList | None = None,
         **kwargs: Any,
     ) -> Any:
-        """`GenerationMixin.generate`, which stops where the model's positions end instead of failing there.
+        """Generate as `GenerationMixin.generate` does, but stop where the model's positions end instead of failing.
 
-        Where no length is asked for, an answer may take all positions that are left (transformers' default is 20).
+        If no length is given, an answer may take all remaining positions (transformers' default is 20 tokens).
         """
         limit = self.config.max_seq_len
         if (embeds := kwargs.get("inputs_embeds")) is not None and inputs is None and kwargs.get("input_ids") is None:
-            limit -= embeds.shape[1]  # the ids then hold the new tokens alone
+            limit -= embeds.shape[1]  # the ids then hold only the new tokens
         asked = (generation_config, self.generation_config)
         lengths = [getattr(c, key, None) for c in asked for key in ("max_length", "max_new_tokens")]
         if not any([*lengths, kwargs.get("max_length"), kwargs.get("max_new_tokens")]):

@@ -1,4 +1,4 @@
-"""APT known to the Auto classes of this process: with it, no `trust_remote_code` is needed where APT is installed."""
+"""Registration of APT with the Auto classes: after it, no `trust_remote_code` is needed where APT is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apt_model.huggingface.tokenization_apt import APTTokenizer
 
 
 def register_auto_classes() -> None:
-    """Make the Auto classes build this package's own classes for `model_type: apt`. May be called again."""
+    """Make the Auto classes build this package's own classes for `model_type: apt`. Repeated calls are harmless."""
     AutoConfig.register(APTConfig.model_type, APTConfig, exist_ok=True)
     AutoModel.register(APTConfig, APTForCausalLM, exist_ok=True)
     AutoModelForCausalLM.register(APTConfig, APTForCausalLM, exist_ok=True)

@@ -1,7 +1,8 @@
 """`DynamicTagTokenizer` as a transformers tokenizer.
 
-In Python and not in the Rust library's format: there, a control token's spelling inside a text becomes that control
-token unless each caller asks otherwise, and `[UNK]` disappears when text is decoded. Ours promises that text is text.
+It is written in Python, not in the Rust library's format: there, the spelling of a control token inside a text becomes
+that control token unless the caller asks otherwise, and `[UNK]` disappears when ids are decoded. This tokenizer
+guarantees that text stays text.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizer
 
-from apt_model.huggingface.remote_code import TOKENIZER_AUTO_MAP, write_code
+from apt_model.remote_code import TOKENIZER_AUTO_MAP, write_code
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, UNK, DynamicTagTokenizer
 
 CHAT_TEMPLATE = (
@@ -25,17 +26,17 @@ CHAT_TEMPLATE = (
     "{%- endif -%}"
     "{%- endfor -%}"
 )
-"""A chat of one turn, as the model was trained: `[BOS] question [SEP] answer [EOS]`."""
+"""Chat of one turn, in the form that the model was trained on: `[BOS] question [SEP] answer [EOS]`."""
 
 
 class APTTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
-    """Characters and tags to ids and back, exactly as `DynamicTagTokenizer` does it.
+    """Tokenizer that converts characters and tags to ids and back, exactly as `DynamicTagTokenizer` does.
 
-    `tokenizer(text)` is `[BOS] text [SEP]`, what generation starts from; `tokenizer(question, answer)` is the whole
+    `tokenizer(text)` is `[BOS] text [SEP]`, the start of a generation; `tokenizer(question, answer)` is the whole
     `[BOS] question [SEP] answer [EOS]`. Padding goes on the left.
 
-    Control tokens are never produced by text: "[EOS]" in a question is five characters. Whoever wants control tokens
-    read from their spelling says `split_special_tokens=False`.
+    Control tokens are never produced by text: "[EOS]" in a question is five characters. Pass
+    `split_special_tokens=False` to read control tokens from their spelling.
     """
 
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": "tokenizer.json"}
@@ -52,16 +53,16 @@ class APTTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, tokens added later left out."""
+        """Return the number of ids, without tokens added later."""
         return self.tokenizer.vocab_size
 
     def get_vocab(self) -> dict[str, int]:
-        """The id of each token, tokens added later included."""
+        """Return the id of each token, including tokens added later."""
         added: dict[str, int] = self._added_tokens_encoder
         return {token: i for i, token in enumerate(self.tokenizer.tokens)} | added
 
     def tokenize(self, text: str, **kwargs: Any) -> list[str]:
-        """The pieces of a text. Special tokens are looked for only with `split_special_tokens=False`."""
+        """Split a text into tokens. Special tokens are searched for only with `split_special_tokens=False`."""
         if not kwargs.get("split_special_tokens", self.split_special_tokens):
             pieces: list[str] = super().tokenize(text, **kwargs)
             return pieces
@@ -83,7 +84,7 @@ class APTTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         return self.tokenizer.tokens[index] if 0 <= index < self.tokenizer.vocab_size else UNK
 
     def convert_ids_to_tokens(self, ids: int | list[int], skip_special_tokens: bool = False) -> str | list[str]:
-        """Tokens of ids. What is unknown is a gap in the text, not a control token: it is not skipped."""
+        """Return the tokens of ids. `[UNK]` is a gap in the text, not a control token, so it is not skipped."""
         if isinstance(ids, int) or not skip_special_tokens:
             tokens: str | list[str] = super().convert_ids_to_tokens(ids)
             return tokens
@@ -92,29 +93,29 @@ class APTTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
         return kept
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """The text that the tokens are."""
+        """Join tokens into a text."""
         return "".join(tokens)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """`[BOS] question [SEP]`, and `answer [EOS]` where there is one."""
+        """Return `[BOS] question [SEP]`, followed by `answer [EOS]` if there is an answer."""
         answer = [] if token_ids_1 is None else [*token_ids_1, self.eos_token_id]
         return [self.bos_token_id, *token_ids_0, self.sep_token_id, *answer]
 
     def get_special_tokens_mask(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None, already_has_special_tokens: bool = False
     ) -> list[int]:
-        """1 for a control token, 0 for text."""
+        """Return 1 for each control token and 0 for each token of text."""
         if already_has_special_tokens:
             return [int(i in self.all_special_ids) for i in token_ids_0]
         answer = [] if token_ids_1 is None else [0] * len(token_ids_1) + [1]
         return [1, *[0] * len(token_ids_0), 1, *answer]
 
     def apply_chat_template(self, conversation: Any, *args: Any, tokenize: bool = True, **kwargs: Any) -> Any:
-        """A chat of one turn as ids, or as text with `tokenize=False`.
+        """Return a chat of one turn as ids, or as text with `tokenize=False`.
 
-        The template's own control tokens become ids of theirs; what a message contains stays text.
+        The template's own control tokens become their ids; the content of a message stays text.
         """
         if not tokenize:
             return super().apply_chat_template(conversation, *args, tokenize=False, **kwargs)
@@ -127,7 +128,7 @@ class APTTokenizer(PreTrainedTokenizer):  # type: ignore[misc]
             self.split_special_tokens = as_set
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write `tokenizer.json` in our format, which `load_portable` reads, and the code beside it."""
+        """Write `tokenizer.json` in APT's own format, which `load_portable` reads, and the code next to it."""
         path = Path(save_directory) / f"{filename_prefix + '-' if filename_prefix else ''}tokenizer.json"
         self.tokenizer.save(path)
         write_code(save_directory)

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from apt_model.config import ModelConfig
 from apt_model.errors import ModelError
 from apt_model.generation import answer_prompts
-from apt_model.huggingface.remote_code import CODE
 from apt_model.model import APT
 from apt_model.portable import build_from_weights, load_portable, save_portable
+from apt_model.remote_code import CODE
 from apt_model.tokenizer import DynamicTagTokenizer
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["下雨 rain 🌧️\n"], ["[FR]"])
@@ -78,6 +78,7 @@ def test_three_files_are_all_that_we_need(saved: Path) -> None:
     assert same_weights(load_portable(saved)[0], new_model())
 
 
+@pytest.mark.slow
 def test_no_transformers_is_needed_to_write_or_read_a_model(tmp_path: Path) -> None:
     save_portable(tmp_path / "model", new_model(), TOKENIZER)
     program = "import sys; sys.modules['transformers'] = None\n"

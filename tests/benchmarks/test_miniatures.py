@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RATIO = "{} ({} to {})"
 LINES = {
     "attention": [
-        "round 1: autopoietic {} ms, standard {} ms an update",
-        "round 2: autopoietic {} ms, standard {} ms an update",
+        "round 1: autopoietic {} ms, standard {} ms per update",
+        "round 2: autopoietic {} ms, standard {} ms per update",
         f"autopoietic / standard: {RATIO}   goal",
     ],
     "backends": ["playground {} {} ({})", "huggingface {} {} ({})"],

@@ -95,7 +95,7 @@ def trains(run: Path, steps: int = 3) -> bool:
 def test_two_processes_leave_what_one_leaves(starts: Starts, tmp_path: Path) -> None:
     launched = starts(*TWO, "--epochs", "2", "--save-interval", "1")
     assert launched.end() == 0, launched.stderr
-    assert "4 steps, 2 ranks sharing 8 samples an update\n" in launched.stdout
+    assert "4 steps, 2 ranks sharing 8 samples per update\n" in launched.stdout
     assert "finished at step 4" in launched.stdout
     assert launched.stderr == ""
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
@@ -246,7 +246,7 @@ def test_two_machines_train_the_run_that_one_process_trains(
     mains = [number for number in (0, 1) if (tmp_path / str(number) / "run").exists()]
     assert len(mains) == 1, "rank 0's machine alone holds the run"
     main, other = launched[mains[0]], launched[1 - mains[0]]
-    assert "4 ranks sharing 8 samples an update" in main.stdout
+    assert "4 ranks sharing 8 samples per update" in main.stdout
     assert "finished at step 6" in main.stdout
     assert other.stdout == "ranks 2 to 3 of 4 are on this machine; rank 0's reports the run\n"
     assert [one.left() for one in launched] == [[], []]

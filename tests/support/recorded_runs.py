@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from training.record.reporter import ProgressReporter
+from training.tasks.metrics import Metric
 
 SETTINGS: dict[str, Any] = {
     "model": {"attention": "autopoietic", "max_seq_len": 256, "vocab_size": 50},
@@ -30,6 +31,7 @@ class RecordedRun:
         loss: loss of an update; by default a noisy decay.
         validation: loss of an epoch's validation; None: no validation.
         settings: by section, over `SETTINGS`.
+        metrics: figures of a task that counts samples, with the value of each; None: a language model's run.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class RecordedRun:
         data: str = "0123456789abcdef",
         report_batches: int = 10,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        metrics: Mapping[Metric, float] | None = None,
     ) -> None:
         path.mkdir(parents=True, exist_ok=True)
         noise = random.Random(str(path.name))
@@ -58,6 +61,13 @@ class RecordedRun:
             "num_epochs": math.ceil(total_steps / steps_per_epoch), "steps_per_epoch": steps_per_epoch,
             "data_fingerprint": data, "vocab_size": 50,
         }  # fmt: skip
+        self._figures: dict[str, float] = {"accuracy": 0.5}
+        self._measured: dict[str, float] = {"accuracy": 0.4}
+        self._counts: dict[str, float] = {"tokens": 1000, "tokens_per_second": round(1000 / seconds, 1)}
+        if metrics is not None:
+            self._figures = self._measured = {metric.name: value for metric, value in metrics.items()}
+            self._counts = {"samples": 8, "samples_per_second": round(8 / seconds, 1)}
+            self.facts |= {"task": "regression", "metrics": [metric.to_dict() for metric in metrics]}
         own = settings or {}
         document = {name: {**SETTINGS.get(name, {}), **own.get(name, {})} for name in {**SETTINGS, **own}}
         (path / "config.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -72,13 +82,13 @@ class RecordedRun:
             self.step += 1
             epoch = math.ceil(self.step / self.steps_per_epoch)
             self.reporter.step(
-                step=self.step, epoch=epoch, batch=self.step, loss=self._loss(self.step), accuracy=0.5, grad_norm=1.0,
-                learning_rate=1e-3, tokens=1000, loss_tokens=300, tokens_per_second=round(1000 / self._seconds, 1),
-                forward_ms=1.0, backward_ms=2.0, **facts,
+                step=self.step, epoch=epoch, batch=self.step, loss=self._loss(self.step), grad_norm=1.0,
+                learning_rate=1e-3, loss_tokens=300, forward_ms=1.0, backward_ms=2.0, **self._figures, **self._counts,
+                **facts,
             )  # fmt: skip
             if self.step % self.steps_per_epoch == 0 and self._validation is not None:
                 loss = self._validation(epoch)
-                self.reporter.evaluation(step=self.step, epoch=epoch, loss=loss, accuracy=0.4)
+                self.reporter.evaluation(step=self.step, epoch=epoch, loss=loss, **self._measured)
                 best = self.reporter.report.to_dict()["best"]
                 if best is None or loss < best["loss"]:
                     self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})

@@ -1,4 +1,4 @@
-"""A finished run as a film: it is trained once more before the eyes while its landscape turns. GIF or MP4."""
+"""A finished run as a film, GIF or MP4: its training once more, while its landscape turns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Scene
 from tools.dashboard.layout import compose, new_figure
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.reader import FIRST_AZIMUTH
 from tools.figures.output_file import write_atomically
 from training.errors import UserError
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 FRAMES = 72
 STILL_FRAMES = 12
-"""At the end, in which the run stands and the landscape goes on turning."""
+"""Frames at the end in which only the landscape turns."""
 FRAMES_PER_SECOND = 12
 DEGREES = 120.0
-"""That the landscape turns by, from the first frame to the last."""
-Frame = NDArray[np.uint8]
-Told = Callable[[int, int], None]
-"""(frames drawn, frames in all)."""
+"""Angle by which the landscape turns from the first frame to the last."""
+Pixels = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+"""Callback with the frames drawn and the frames in all."""
 
 
-def film(scene: Scene, pen: Pen, dpi: float, panel: str | None, count: int) -> Iterator[Frame]:
-    """The frames, each (height, width, 3): the run from its first update to its last, then a moment of rest."""
-    last = scene.run.history.step
+def film(frame: Frame, pen: Pen, dpi: float, panel: str | None, count: int) -> Iterator[Pixels]:
+    """Yield pictures of (height, width, 3): the run from its first update to its last, then a moment of rest."""
+    last = frame.run.history.step
     moving = max(1, count - STILL_FRAMES)
     with rc_context(pen.style()):
         figure = new_figure(dpi=dpi)
@@ -45,12 +45,12 @@ def film(scene: Scene, pen: Pen, dpi: float, panel: str | None, count: int) -> I
         for n in range(count):
             step = max(1, round(last * min(1.0, (n + 1) / moving)))
             azimuth = FIRST_AZIMUTH + DEGREES * n / count
-            compose(figure, scene.until(step, azimuth), pen, panel)
+            compose(figure, frame.until(step, azimuth), pen, panel)
             canvas.draw()  # type: ignore[no-untyped-call]
             yield np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
-def save_gif(frames: Iterator[Frame], path: Path, told: Told, count: int) -> None:
+def save_gif(frames: Iterator[Pixels], path: Path, progress: Progress, count: int) -> None:
     """Write an animated GIF, by Pillow; all frames have the last one's colours, so that nothing flickers.
 
     Of the 256, 160 are those that cover much of it, and 96 the most different ones: a thin line keeps its colour.
@@ -61,9 +61,9 @@ def save_gif(frames: Iterator[Frame], path: Path, told: Told, count: int) -> Non
     from PIL import Image
 
     pictures: list[Image.Image] = []
-    for n, frame in enumerate(frames, start=1):
-        pictures.append(Image.fromarray(frame))
-        told(n, count)
+    for n, pixels in enumerate(frames, start=1):
+        pictures.append(Image.fromarray(pixels))
+        progress(n, count)
     palette = Image.new("P", (1, 1))
     colours = (
         pictures[-1].quantize(160, Image.Quantize.MEDIANCUT).getpalette(),
@@ -80,7 +80,7 @@ def save_gif(frames: Iterator[Frame], path: Path, told: Told, count: int) -> Non
 
 
 def encoder() -> str:
-    """The program that makes an MP4.
+    """Return the program that makes an MP4.
 
     Raises:
         UserError: it is not installed.
@@ -94,7 +94,7 @@ def encoder() -> str:
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def save_mp4(frames: Iterator[Frame], path: Path, told: Told, count: int) -> None:
+def save_mp4(frames: Iterator[Pixels], path: Path, progress: Progress, count: int) -> None:
     """Write an H.264 film that browsers play.
 
     Raises:
@@ -104,8 +104,8 @@ def save_mp4(frames: Iterator[Frame], path: Path, told: Told, count: int) -> Non
     temporary = path.with_name(f".{path.stem}.tmp.mp4")
     process: subprocess.Popen[bytes] | None = None
     try:
-        for n, frame in enumerate(frames, start=1):
-            even = frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]  # as yuv420p needs it
+        for n, pixels in enumerate(frames, start=1):
+            even = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # as yuv420p needs it
             if process is None:
                 size = f"{even.shape[1]}x{even.shape[0]}"
                 process = subprocess.Popen(
@@ -116,7 +116,7 @@ def save_mp4(frames: Iterator[Frame], path: Path, told: Told, count: int) -> Non
                 )  # fmt: skip
             assert process.stdin is not None
             process.stdin.write(np.ascontiguousarray(even).tobytes())
-            told(n, count)
+            progress(n, count)
         assert process is not None
         _, errors = process.communicate()
         if process.returncode != 0:

@@ -1,4 +1,4 @@
-"""Where the panels lie: frames that never touch, and in each room for its axes, its labels and its title."""
+"""Positions of the panels: boxes that never touch, each with room for its axes, its labels and its title."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from tools.command_line import one_of
-from tools.dashboard.drawing_style import LARGE, SMALL, Pen
-from tools.dashboard.frame import Scene
 from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
-from tools.dashboard.panels.status import scene_colour, scene_told
+from tools.dashboard.panels.drawing_style import LARGE, SMALL, Pen
+from tools.dashboard.panels.frame import Frame
+from tools.dashboard.panels.status import frame_colour, frame_state
 from tools.figures.wording import shortened
 
 WIDTH, HEIGHT = 12.8, 7.2
@@ -27,11 +27,11 @@ WIDTH, HEIGHT = 12.8, 7.2
 BACKGROUND = "background"
 """The label of the axes behind all panels."""
 LONGEST_TITLE = 84
-"""Columns."""
+"""Columns of the run's name."""
 
 
 class Margins(NamedTuple):
-    """Room between a frame and its axes, in inches."""
+    """Room between a box and its axes, in inches."""
 
     left: float
     bottom: float
@@ -39,7 +39,7 @@ class Margins(NamedTuple):
     top: float
 
 
-class Frame(NamedTuple):
+class Box(NamedTuple):
     """A part of the figure, from its lower left corner (0, 0) to its upper right one (1, 1)."""
 
     left: float
@@ -49,37 +49,37 @@ class Frame(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One of the six."""
+    """One of the six panels."""
 
     title: tuple[str, str]
     """Chinese, English."""
-    draw: Callable[[Axes, Scene, Pen], None]
-    frame: Frame
+    draw: Callable[[Axes, Frame, Pen], None]
+    box: Box
     margins: Margins
     is_solid: bool = False
-    """In three dimensions."""
+    """Drawn in three dimensions."""
 
 
 _CURVES = Margins(0.55, 0.40, 0.14, 0.34)
 PANELS = {
     "landscape": Panel(
-        landscape.TITLE, landscape.draw, Frame(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.68, 0.08, 0.30), True
+        landscape.TITLE, landscape.draw, Box(0.008, 0.37, 0.535, 0.935), Margins(0.08, 0.68, 0.08, 0.30), True
     ),
-    "loss": Panel(loss.TITLE, loss.draw, Frame(0.543, 0.61, 0.992, 0.935), _CURVES),
-    "gradient": Panel(gradient.TITLE, gradient.draw, Frame(0.543, 0.312, 0.992, 0.5965), _CURVES),
-    "learning-rate": Panel(learning_rate.TITLE, learning_rate.draw, Frame(0.543, 0.014, 0.992, 0.2985), _CURVES),
+    "loss": Panel(loss.TITLE, loss.draw, Box(0.543, 0.61, 0.992, 0.935), _CURVES),
+    "gradient": Panel(gradient.TITLE, gradient.draw, Box(0.543, 0.312, 0.992, 0.5965), _CURVES),
+    "learning-rate": Panel(learning_rate.TITLE, learning_rate.draw, Box(0.543, 0.014, 0.992, 0.2985), _CURVES),
     "trajectory": Panel(
-        trajectory.TITLE, trajectory.draw, Frame(0.008, 0.014, 0.267, 0.3565), Margins(0.28, 0.27, 0.12, 0.32)
+        trajectory.TITLE, trajectory.draw, Box(0.008, 0.014, 0.267, 0.3565), Margins(0.28, 0.27, 0.12, 0.32)
     ),
     "status": Panel(
-        status.TITLE, status.draw, Frame(0.275, 0.014, 0.535, 0.3565), Margins(0.16, 0.10, 0.16, 0.34)
+        status.TITLE, status.draw, Box(0.275, 0.014, 0.535, 0.3565), Margins(0.16, 0.10, 0.16, 0.34)
     ),
 }  # fmt: skip
-_ALONE = Frame(0.008, 0.014, 0.992, 0.935)
+_ALONE = Box(0.008, 0.014, 0.992, 0.935)
 
 
 def panel_named(name: str) -> str:
-    """The name, if there is such a panel.
+    """Return the name, if there is such a panel.
 
     Raises:
         UserError: there is none.
@@ -88,43 +88,43 @@ def panel_named(name: str) -> str:
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT, dpi: float = 100.0) -> Figure:
-    """An empty figure that needs no display."""
+    """Return an empty figure that needs no display."""
     figure = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
 
 
-def compose(figure: Figure, scene: Scene, pen: Pen, panel: str | None = None) -> None:
-    """Draw the scene anew, all panels or one alone. The pen's style must be set.
+def compose(figure: Figure, frame: Frame, pen: Pen, panel: str | None = None) -> None:
+    """Draw a frame, all panels or one alone. The pen's style must be set.
 
     Args:
         figure: at least `WIDTH` by `HEIGHT` inches, else texts overlap; it is cleared.
-        scene: what to draw.
-        pen: how.
+        frame: what to draw.
+        pen: style of drawing.
         panel: the name of the only one; None: all six.
     """
     figure.clear()
     figure.set_facecolor(pen.theme.ground)
     _ground(figure, pen)
-    _header(figure, scene, pen)
+    _header(figure, frame, pen)
     for name, one in PANELS.items():
         if panel in (None, name):
-            _panel(figure, name, one, one.frame if panel is None else _ALONE, scene, pen)
+            _panel(figure, name, one, one.box if panel is None else _ALONE, frame, pen)
 
 
-def _panel(figure: Figure, name: str, panel: Panel, frame: Frame, scene: Scene, pen: Pen) -> None:
-    _frame(figure, frame, pen)
+def _panel(figure: Figure, name: str, panel: Panel, box: Box, frame: Frame, pen: Pen) -> None:
+    _box(figure, box, pen)
     width, height = figure.get_size_inches()
     room = panel.margins
-    left, bottom = frame.left + room.left / width, frame.bottom + room.bottom / height
-    size = frame.right - room.right / width - left, frame.top - room.top / height - bottom
+    left, bottom = box.left + room.left / width, box.bottom + room.bottom / height
+    size = box.right - room.right / width - left, box.top - room.top / height - bottom
     kind = {"projection": "3d"} if panel.is_solid else {}
     axes = figure.add_axes((left, bottom, *size), label=name, **kind)  # type: ignore[call-overload]
     figure.text(
-        frame.left + 0.12 / width, frame.top - 0.165 / height, pen.typeface.label(*panel.title), color=pen.theme.text,
+        box.left + 0.12 / width, box.top - 0.165 / height, pen.typeface.label(*panel.title), color=pen.theme.text,
         fontsize=9.5, va="center", gid=f"title {name}", **pen.bold,
     )  # fmt: skip
-    panel.draw(axes, scene, pen)
+    panel.draw(axes, frame, pen)
 
 
 def _ground(figure: Figure, pen: Pen) -> None:
@@ -138,35 +138,35 @@ def _ground(figure: Figure, pen: Pen) -> None:
     axes.imshow(light, cmap=colours, vmin=0.0, vmax=1.0, aspect="auto", interpolation="bilinear", origin="lower")
 
 
-def _frame(figure: Figure, frame: Frame, pen: Pen) -> None:
-    """A panel's ground, its edge, and two bright corners."""
+def _box(figure: Figure, box: Box, pen: Pen) -> None:
+    """Draw a panel's ground, its edge, and two bright corners."""
     theme = pen.theme
-    size = frame.right - frame.left, frame.top - frame.bottom
-    ground = Rectangle(frame[:2], *size, fc=theme.panel, ec=theme.edge, lw=0.8, alpha=0.9, zorder=-5)
+    size = box.right - box.left, box.top - box.bottom
+    ground = Rectangle(box[:2], *size, fc=theme.panel, ec=theme.edge, lw=0.8, alpha=0.9, zorder=-5)
     figure.add_artist(ground)
     width, height = figure.get_size_inches()
     dx, dy = 0.22 / width, 0.22 / height
     corners = (
-        ([frame.left, frame.left, frame.left + dx], [frame.top - dy, frame.top, frame.top]),
-        ([frame.right - dx, frame.right, frame.right], [frame.bottom, frame.bottom, frame.bottom + dy]),
+        ([box.left, box.left, box.left + dx], [box.top - dy, box.top, box.top]),
+        ([box.right - dx, box.right, box.right], [box.bottom, box.bottom, box.bottom + dy]),
     )
     for xs, ys in corners:
         for wider, alpha in ((4.0, 0.15 * theme.glow), (0.0, 1.0)):
             figure.add_artist(Line2D(xs, ys, color=theme.primary, lw=1.3 + wider, alpha=alpha, zorder=-4))
 
 
-def _header(figure: Figure, scene: Scene, pen: Pen) -> None:
+def _header(figure: Figure, frame: Frame, pen: Pen) -> None:
     theme = pen.theme
     light = [Stroke(linewidth=5.0, foreground=theme.primary, alpha=0.18 * theme.glow), Normal()] if theme.glow else []
     figure.text(
         0.009, 0.967, "APT", fontsize=15, color=theme.primary, va="center", path_effects=light,
         gid="brand", **pen.bold,
     )  # fmt: skip
-    name = shortened(pen.typeface.text(scene.run.name), LONGEST_TITLE)
+    name = shortened(pen.typeface.text(frame.run.name), LONGEST_TITLE)
     figure.text(0.052, 0.9665, name, fontsize=LARGE, color=theme.text, va="center", gid="name")
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     figure.text(
-        0.885, 0.967, scene_told(scene), fontsize=LARGE, color=scene_colour(scene, theme), ha="right",
+        0.885, 0.967, frame_state(frame), fontsize=LARGE, color=frame_colour(frame, theme), ha="right",
         va="center", gid="state", **pen.bold,
     )  # fmt: skip
     figure.text(0.991, 0.967, when, fontsize=SMALL, color=theme.faint, ha="right", va="center", gid="time")

@@ -6,39 +6,39 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Scene
-from tools.dashboard.panels.status import state_told
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
+from tools.dashboard.panels.status import state_text
 from tools.dashboard.picture import save
-from tools.dashboard.reader import Stage
+from tools.dashboard.reader import Reader
 
 DRAWING = 0.2
 """Share of one core for drawing a run's news, whatever the machine: on a slow one they wait."""
 
 
-def fingerprint(scene: Scene) -> tuple[object, ...]:
-    """What a picture depends on, but for the time and the landscape's turn: the same one, the same picture."""
-    views = (scene.run, *scene.others)
+def fingerprint(frame: Frame) -> tuple[object, ...]:
+    """Return what a picture depends on, but for the time and the landscape's turn: if equal, so is the picture."""
+    views = (frame.run, *frame.others)
     runs = tuple(
         (
-            state_told(view), view.history.step, view.history.latest, view.history.peak_memory_bytes,
+            state_text(view), view.history.step, view.history.latest, view.history.peak_memory_bytes,
             len(view.summary.evaluations) if view.summary is not None else 0,
             view.summary.started_at if view.summary is not None else None,
         )
         for view in views
     )  # fmt: skip
-    surface = scene.surface
+    surface = frame.surface
     if surface is None:
         return runs
     return (*runs, surface.key, surface.seconds, surface.losses.shape)
 
 
 def rest_after(seconds: float, share: float) -> float:
-    """How long to rest after so many seconds of computing, for it to take that share of a core."""
+    """Return the seconds to rest after so many seconds of computing, for it to take that share of a core."""
     return seconds * (1.0 / share - 1.0)
 
 
-def keep_rewriting(stage: Stage, pen: Pen, dpi: float, path: Path, panel: str | None, refresh: float) -> NoReturn:
+def keep_rewriting(reader: Reader, pen: Pen, dpi: float, path: Path, panel: str | None, refresh: float) -> NoReturn:
     """Replace the picture whenever there is something new, until the user leaves.
 
     Raises:
@@ -47,9 +47,9 @@ def keep_rewriting(stage: Stage, pen: Pen, dpi: float, path: Path, panel: str | 
     """
     drawn: tuple[object, ...] | None = None
     while True:
-        scene, rest = stage.look(), refresh
-        if fingerprint(scene) != drawn:
-            drawn, began = fingerprint(scene), time.process_time()
-            save(scene, pen, dpi, path, panel)
+        frame, rest = reader.look(), refresh
+        if fingerprint(frame) != drawn:
+            drawn, began = fingerprint(frame), time.process_time()
+            save(frame, pen, dpi, path, panel)
             rest = max(rest, rest_after(time.process_time() - began, DRAWING))
         time.sleep(rest)

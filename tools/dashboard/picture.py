@@ -7,26 +7,26 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Scene
 from tools.dashboard.layout import compose, new_figure
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.figures.output_file import write_atomically
 
 
-def draw(scene: Scene, pen: Pen, dpi: float, panel: str | None = None) -> bytes:
-    """The PNG of a scene: 12.8 by 7.2 inches at `dpi` dots an inch; one `panel` alone, or all."""
+def draw(frame: Frame, pen: Pen, dpi: float, panel: str | None = None) -> bytes:
+    """Return the PNG of a frame: 12.8 by 7.2 inches at `dpi` dots an inch; one `panel` alone, or all."""
     with rc_context(pen.style()):
         figure = new_figure(dpi=dpi)
-        compose(figure, scene, pen, panel)
+        compose(figure, frame, pen, panel)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def save(scene: Scene, pen: Pen, dpi: float, path: Path, panel: str | None = None) -> None:
+def save(frame: Frame, pen: Pen, dpi: float, path: Path, panel: str | None = None) -> None:
     """Replace the picture at `path`, whole or not at all.
 
     Raises:
         UserError: it cannot be written.
     """
-    write_atomically(path, draw(scene, pen, dpi, panel))
+    write_atomically(path, draw(frame, pen, dpi, panel))

@@ -1,4 +1,4 @@
-"""The runs and the surface behind the pictures: each look reads what is new and gives the scene."""
+"""Reading the runs and the surface behind the pictures: each look reads what is new and returns the content to draw."""
 
 from __future__ import annotations
 
@@ -6,20 +6,53 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.dashboard.followed_run import FollowedRun, RunView
-from tools.dashboard.frame import Scene
+from tools.dashboard.panels.frame import Frame, RunView
 from tools.landscape.surface import Surface, read_surface
+from tools.runs.summary import WatchedRun
+from tools.runs.trace import Trace
 
 FIRST_AZIMUTH = -58.0
 DEGREES_PER_SECOND = 1.5
-"""Of the landscape's slow turn, live."""
+"""Speed of the landscape's slow turn, live."""
 
 
-class Stage:
+class FollowedRun:
+    """Follows the record of one run directory, whether the run is there yet or not.
+
+    Args:
+        directory: directory of the run.
+        name: what the picture calls it.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.directory, self.name = directory, name
+        self._watch_again()
+        self._was_there = False
+
+    def _watch_again(self) -> None:
+        self._watched = WatchedRun(self.directory, self.name, with_marks=True)
+        self._history = Trace()
+        self._is_there = False
+
+    def look(self, now: float) -> RunView:
+        """Read what is new; return the run as it is at `now` (Unix seconds)."""
+        try:
+            self._watched.look(now)
+        except FileNotFoundError:
+            if self._is_there:
+                self._watch_again()
+            return RunView(self.name, self.directory, None, self._was_there, self._history)
+        self._is_there = self._was_there = True
+        if self._watched.is_known:  # else what was drawn stays
+            self._history = self._watched.trace
+        return RunView(self.name, self.directory, self._watched.summary(now), False, self._history)
+
+
+class Reader:
     """Follows a run and those to compare it with.
 
     Args:
-        directory: of the run; it need not be there yet.
+        directory: directory of the run; it need not be there yet.
         others: directories of runs.
     """
 
@@ -29,23 +62,23 @@ class Stage:
         self._began = time.monotonic()
 
     def azimuth(self) -> float:
-        """From where the landscape is seen now, in degrees."""
+        """Return the direction from which the landscape is seen now, in degrees."""
         return (FIRST_AZIMUTH + DEGREES_PER_SECOND * (time.monotonic() - self._began)) % 360.0
 
-    def look(self) -> Scene:
-        """The scene as it is now."""
+    def look(self) -> Frame:
+        """Return what is to be drawn now."""
         now = time.time()
         run = self.run.look(now)
-        return Scene(run, tuple(other.look(now) for other in self.others), _surface(run), self.azimuth())
+        return Frame(run, tuple(other.look(now) for other in self.others), _surface(run), self.azimuth())
 
 
 def _surface(run: RunView) -> Surface | None:
-    """The run's measured surface; not one that was left by an earlier run in the same directory."""
+    """Return the run's measured surface; not one that was left by an earlier run in the same directory."""
     if run.summary is None:
         return None
     return read_surface(run.directory, since=run.summary.started_at or 0.0)
 
 
 def name_of(directory: Path) -> str:
-    """What a picture calls a run: its directory's name and the one above it."""
+    """Return what a picture calls a run: its directory's name and the one above it."""
     return "/".join(directory.absolute().parts[-2:])

@@ -1,4 +1,4 @@
-"""Which toolkit can open a window here: Tk or Qt, tried in a process of its own.
+"""The toolkit that can open a window here, Tk or Qt, tried in a process of its own.
 
 A toolkit that does not find its screen or one of its libraries may end its process (Qt does), and what is wrong stands
 in several lines on stderr. So the trial is another process's, and one line of it is kept.
@@ -26,7 +26,7 @@ class Toolkit(NamedTuple):
 
     name: str
     backend: str
-    """What matplotlib calls it."""
+    """Name of matplotlib's backend."""
     modules: tuple[str, ...]
     """It is installed where one of these is."""
     trial: str
@@ -46,11 +46,11 @@ TOOLKITS = (
         "Qt (pip install PySide6-Essentials)",
     ),
 )
-"""In order of preference: Tk comes with Python, and needs half of Qt's memory."""
+"""Toolkits in order of preference: Tk comes with Python, and needs half of Qt's memory."""
 
 
 def toolkit_here() -> Toolkit:
-    """The first toolkit that opens a window here; where `MPLBACKEND` names one of them, that one comes first.
+    """Return the first toolkit that opens a window here; if `MPLBACKEND` names one, that one is tried first.
 
     Raises:
         UserError: there is none, or no screen.
@@ -75,7 +75,7 @@ def toolkit_here() -> Toolkit:
 
 
 def _problem_of(program: str) -> str | None:
-    """Why a trial opens no window here; None: it does."""
+    """Say why a trial opens no window here; None: it does."""
     try:
         trial = subprocess.run(
             [sys.executable, "-c", program],
@@ -92,5 +92,5 @@ def _problem_of(program: str) -> str | None:
     if "xcb-cursor0" in lines[0]:
         return X11_LIBRARIES
     # Python says what is wrong last; Qt says it first, before the names of all its plug-ins.
-    told = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    return told.removeprefix("_tkinter.TclError: ").rstrip(".")
+    reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return reason.removeprefix("_tkinter.TclError: ").rstrip(".")

@@ -1,7 +1,7 @@
 """The dashboard in a window, by Tk or Qt.
 
-A figure is drawn anew only when the run has news. Between, the landscape alone is turned, on a copy of the rest. Both
-rest so many times as long as they took that, whatever the machine, watching takes three tenths of a core at most.
+A figure is drawn again only when the run has news. Between, the landscape alone is turned, on a copy of the rest. Both
+pause in proportion to the time they took, so watching takes at most three tenths of a core on any machine.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from tools.dashboard.drawing_style import Pen
 from tools.dashboard.layout import HEIGHT, WIDTH, compose
 from tools.dashboard.live import DRAWING, fingerprint, rest_after
-from tools.dashboard.reader import Stage
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.reader import Reader
 from tools.dashboard.toolkit import toolkit_here
 
 TURNING = 0.1
-"""Share of one core, for turning."""
+"""Share of one core for turning the landscape."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.08, 0.5
 """Seconds; a longer one would let Ctrl-C wait."""
 DPI = 100
 
 
 def open_figure(title: str) -> Figure:
-    """A window of 1280 x 720 pixels.
+    """Open a window of 1280 x 720 pixels.
 
     Raises:
         UserError: there is no display, or neither Tk nor Qt.
@@ -45,22 +45,22 @@ def open_figure(title: str) -> Figure:
 
 
 class Window:
-    """Shows the stage in a figure of an interactive toolkit.
+    """Shows the reader in a figure of an interactive toolkit.
 
     Args:
         figure: as `open_figure` gives it.
-        stage: what to follow.
-        pen: how to draw.
+        reader: what to follow.
+        pen: style of drawing.
         panel: the only one; None: all.
         refresh: seconds between two looks at the run.
     """
 
-    def __init__(self, figure: Figure, stage: Stage, pen: Pen, panel: str | None, refresh: float) -> None:
-        self._figure, self._stage, self._pen, self._panel, self._refresh = figure, stage, pen, panel, refresh
+    def __init__(self, figure: Figure, reader: Reader, pen: Pen, panel: str | None, refresh: float) -> None:
+        self._figure, self._reader, self._pen, self._panel, self._refresh = figure, reader, pen, panel, refresh
         self._canvas: Any = figure.canvas  # of Tk or Qt; both draw by Agg and can copy a part of themselves
         self._drawn: tuple[object, ...] | None = None
         self._size = (0, 0)  # pixels that it was drawn on
-        self._scene = stage.look()
+        self._frame = reader.look()
         self._looked = time.monotonic()
         self._draw_due = self._turn_due = 0.0
         self._is_left = False
@@ -71,7 +71,7 @@ class Window:
         self._canvas.mpl_connect("resize_event", self._on_resize)
 
     def show(self) -> None:
-        """Until the window is closed, or Ctrl-C. Raises what went wrong meanwhile."""
+        """Show the window until it is closed, or Ctrl-C. Raises what went wrong meanwhile."""
         from matplotlib import pyplot
 
         self._compose()
@@ -105,8 +105,8 @@ class Window:
     def _step(self) -> None:
         now = time.monotonic()
         if now - self._looked >= self._refresh:
-            self._scene, self._looked = self._stage.look(), now
-        if fingerprint(self._scene) != self._drawn and now >= self._draw_due:
+            self._frame, self._looked = self._reader.look(), now
+        if fingerprint(self._frame) != self._drawn and now >= self._draw_due:
             began = time.process_time()
             self._compose()
             self._canvas.draw()
@@ -117,7 +117,7 @@ class Window:
             rest = rest_after(time.process_time() - began, TURNING)
             self._turn_due = time.monotonic() + max(SHORTEST_PAUSE, rest)
         due = self._looked + self._refresh
-        if self._scene.surface is not None and self._solid() is not None:
+        if self._frame.surface is not None and self._solid() is not None:
             due = min(due, self._turn_due)
         pause = min(max(due - time.monotonic(), 0.001), LONGEST_PAUSE)
         self._timer.interval = max(1, int(1000 * pause))
@@ -125,10 +125,10 @@ class Window:
 
     def _compose(self) -> None:
         with rc_context(self._pen.style()):
-            compose(self._figure, self._scene, self._pen, self._panel)
+            compose(self._figure, self._frame, self._pen, self._panel)
         if (solid := self._solid()) is not None:
             solid.set_animated(True)
-        self._drawn, self._size = fingerprint(self._scene), self._canvas.get_width_height()
+        self._drawn, self._size = fingerprint(self._frame), self._canvas.get_width_height()
 
     def _solid(self) -> Axes3D | None:
         return next((axes for axes in self._figure.axes if isinstance(axes, Axes3D)), None)
@@ -138,7 +138,7 @@ class Window:
         self._turn()
 
     def _on_resize(self, event: object) -> None:
-        if self._canvas.get_width_height() != self._size:  # a window that opens is told its own size
+        if self._canvas.get_width_height() != self._size:  # a window that opens gets an event with its own size
             self._drawn, self._draw_due = None, 0.0  # margins are in inches
 
     def _turn(self) -> None:
@@ -146,7 +146,7 @@ class Window:
         if solid is None or self._rest is None:
             return
         self._canvas.restore_region(self._rest)
-        solid.view_init(elev=solid.elev, azim=self._stage.azimuth())
+        solid.view_init(elev=solid.elev, azim=self._reader.azimuth())
         with rc_context(self._pen.style()):
             self._figure.draw_artist(solid)
         self._canvas.blit(self._figure.bbox)

@@ -19,7 +19,7 @@ from training.checkpoints.finished_model import load_trained_model
 from training.checkpoints.manifest import existing_form, is_checkpoint, read_manifest
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
 from training.checkpoints.run_settings import with_names
-from training.errors import CheckpointError, DataError, UserError
+from training.errors import CheckpointError, ConfigError, DataError, UserError
 from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import read_report
 from training.settings.tree import TrainingConfig
@@ -120,16 +120,23 @@ def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> Pre
         )
     if datasets:
         config = config.model_copy(update={"data": config.data.model_copy(update={"datasets": tuple(datasets)})})
+    task = task_of(config)
     try:
-        prepared = task_of(config).prepare(config)
+        prepared = task.prepare(config)
     except DataError as error:
         raise DataError(f"{error} (the run's data; --datasets says where it is now)") from error
+    except ConfigError as error:  # the run's settings fit its own data, such as the size of the vocabulary
+        raise _other_data(run_dir, task.data_files(config.data)) from error
     if report and report["data_fingerprint"] != prepared.fingerprint:
-        files = ", ".join(str(path) for path in task_of(config).data_files(config.data)) or "the data"
-        raise DataError(
-            f"{run_dir}: {files} no longer hold what the run was trained on; give its own data with --datasets"
-        )
+        raise _other_data(run_dir, task.data_files(config.data))
     return prepared
+
+
+def _other_data(run_dir: Path, files: Sequence[Path]) -> DataError:
+    named = ", ".join(map(str, files)) or "the data"
+    return DataError(
+        f"{run_dir}: {named} no longer hold what the run was trained on; give its own data with --datasets"
+    )
 
 
 def _weights(run_dir: Path, origin: Path, prepared: Prepared) -> tuple[nn.Module, int]:

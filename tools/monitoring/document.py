@@ -1,4 +1,4 @@
-"""What the monitor knows as plain data with a versioned schema (docs/MONITORING.md)."""
+"""Everything that the monitor knows, as plain data with a versioned schema (docs/MONITORING.md)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tools.runs.summary import RunSummary
 
 SCHEMA_VERSION = 1
 FORMAT = "apt-monitor"
-_FIGURES = (
+_BEFORE_METRICS = (
     "name", "run_id", "state", "silent_seconds", "reason", "backend", "device", "step", "total_steps", "progress",
-    "epoch", "loss", "best_loss", "best_step", "accuracy", "tokens_per_second", "eta_seconds", "started_at",
-    "updated_at", "ended_at", "age_seconds",
+    "epoch", "loss", "best_loss", "best_step",
 )  # fmt: skip
+_AFTER_METRICS = ("eta_seconds", "started_at", "updated_at", "ended_at", "age_seconds")
 
 
 def to_json(
@@ -28,7 +28,7 @@ def to_json(
     boards: Sequence[Board],
     unreadable: Sequence[str],
 ) -> str:
-    """One document. Times are Unix seconds; a figure that is not known is null."""
+    """Return one document. Times are Unix seconds; a figure that is not known is null."""
     document = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -43,8 +43,11 @@ def to_json(
 
 
 def _run(run: RunSummary) -> dict[str, Any]:
-    figures = {key: getattr(run, key) for key in _FIGURES}
-    return {"path": str(run.path.absolute()), **figures}
+    before, after = ({key: getattr(run, key) for key in keys} for keys in (_BEFORE_METRICS, _AFTER_METRICS))
+    before = {"path": str(run.path.absolute()), **before}
+    speed = {f"{run.unit or 'tokens'}_per_second": run.speed}
+    # The document's own keys win over a metric of the same name.
+    return {**before, **run.figures, **speed, **after, **before}
 
 
 def _board(board: Board) -> dict[str, Any]:

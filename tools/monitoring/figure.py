@@ -21,16 +21,17 @@ from tools.figures.output_file import write_atomically
 from tools.figures.scales import in_decades
 from tools.figures.wording import cut, duration, figure, rate, shortened
 from tools.monitoring.leaderboard import Board, Entry
-from tools.runs.activity import spans
 from tools.runs.state import State
-from tools.runs.summary import RunSummary
+from tools.runs.summary import RunSummary, metric_text
+from tools.runs.trace import spans
+from training.tasks.metrics import Metric
 
 GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"
 RUN_COLOURS = (
     "#00e5ff", "#ff4fd8", "#ffd166", "#7cff6b", "#b388ff", "#ff8a5c", "#4d9dff", "#f4f4f4", "#2dd4a7", "#e879f9",
     "#c9d64f", "#f28b82",
 )  # fmt: skip
-"""Of the first runs of the list, in all panels; the others are grey."""
+"""Colours of the first runs of the list, in all panels; the others are grey."""
 OTHER_COLOUR = "#5c6b85"
 STATE_COLOURS = {
     State.RUNNING: "#00e5ff",
@@ -56,7 +57,7 @@ _STYLE = {
 def draw(
     runs: Sequence[RunSummary], boards: Sequence[Board], path: Path, typeface: Typeface | None = None
 ) -> list[str]:
-    """Write the picture as a PNG of 1280 x 720; returns notes for the user (a missing font).
+    """Write the picture as a PNG of 1280 x 720; return notes for the user (a missing font).
 
     Raises:
         UserError: it cannot be written.
@@ -75,7 +76,7 @@ def _style(face: Typeface) -> Any:  # matplotlib's stubs name each key
 
 
 def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], face: Typeface) -> Figure:
-    """The picture of 1280 x 720 pixels, in the style that is set."""
+    """Return the picture of 1280 x 720 pixels, in the style that is set."""
     shown = list(runs[:MOST_ROWS])
     names = _short_names(runs, face)
     colours = {run.path: RUN_COLOURS[n] if n < len(RUN_COLOURS) else OTHER_COLOUR for n, run in enumerate(runs)}
@@ -90,9 +91,9 @@ def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], face: Typefa
     title = face.label("全部训练", "all trainings")
     canvas.text(0.015, 0.95, title, fontsize=15, fontweight="bold", family=face.bold_families, color=RUN_COLOURS[0])
     counts = [(state, sum(run.state is state for run in runs)) for state in State]
-    told = ", ".join(f"{count} {state}" for state, count in counts if count)
+    states = ", ".join(f"{count} {state}" for state, count in counts if count)
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    canvas.text(0.985, 0.95, f"{told}   {when}", fontsize=9, color=FAINT, ha="right")
+    canvas.text(0.985, 0.95, f"{states}   {when}", fontsize=9, color=FAINT, ha="right")
     _list(canvas.add_subplot(upper[0]), shown, len(runs), colours, names, face)
     _leaderboard(canvas.add_subplot(upper[1]), boards, colours, names, face)
     _curves(canvas.add_subplot(lower[0]), runs, colours, face)
@@ -101,7 +102,7 @@ def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], face: Typefa
 
 
 def _short_names(runs: Sequence[RunSummary], face: Typeface) -> dict[Path, str]:
-    """Names without the directories that all have in common, as they can be drawn."""
+    """Return names without the directories that all have in common, as they can be drawn."""
     parents = {str(Path(run.name).parent) for run in runs}
     common = (
         Path(os.path.commonpath(parents)) if parents and len({Path(p).is_absolute() for p in parents}) == 1 else Path()
@@ -126,9 +127,11 @@ def _list(
 ) -> None:
     _bare(axes)
     axes.set_title(face.label("运行", "runs"), family=face.bold_families)
+    metric, speed = _of_the_task(shown)
     heads = (
         (0.035, "run", "left"), (0.295, "state", "left"), (0.435, "progress", "left"), (0.68, "loss", "right"),
-        (0.76, "best", "right"), (0.835, "acc", "right"), (0.905, "tok/s", "right"), (0.988, "ETA", "right"),
+        (0.76, "best", "right"), (0.835, cut(face.text(metric.label.lower()), 7) if metric else "", "right"),
+        (0.905, speed, "right"), (0.988, "ETA", "right"),
     )  # fmt: skip
     height = 1.0 / (MOST_ROWS + 2.4)
     for x, name, side in heads:
@@ -147,8 +150,8 @@ def _list(
             f"{int(100 * run.progress)}%" if run.progress is not None else "",
             figure(run.loss) if run.loss is not None else "nan" if run.points else "-",
             figure(run.best_loss) if run.best_loss is not None else "-",
-            f"{run.accuracy:.1%}" if run.accuracy is not None else "-",
-            rate(run.tokens_per_second) if run.tokens_per_second is not None else "-",
+            _metric(metric, run),
+            rate(run.speed) if run.speed is not None else "-",
             duration(run.eta_seconds) if run.eta_seconds is not None else "-",
         )
         for (x, name, side), cell in zip(heads, cells, strict=True):
@@ -156,6 +159,20 @@ def _list(
             axes.text(x + (0.11 if name == "progress" else 0.0), y, cell, ha=side, va="center", color=colour)
     if total > len(shown):
         axes.text(0.035, 0.25 * height, f"... and {total - len(shown)} more", va="bottom", color=FAINT)
+
+
+def _of_the_task(shown: Sequence[RunSummary]) -> tuple[Metric | None, str]:
+    """Return the metric that there is room for, the first run's last one, and the title of the speeds."""
+    metric = next((run.metrics[-1] for run in shown if run.metrics), None)
+    units = {run.unit for run in shown if run.unit is not None} or {"tokens"}
+    return metric, "tok/s" if units == {"tokens"} else "smp/s" if units == {"samples"} else "per s"
+
+
+def _metric(metric: Metric | None, run: RunSummary) -> str:
+    value = run.figures.get(metric.name) if metric is not None else None
+    if metric is None or metric not in run.metrics:
+        return ""
+    return metric_text(metric, value) if value is not None else "-"
 
 
 def _leaderboard(
@@ -166,15 +183,15 @@ def _leaderboard(
     if not boards:
         axes.text(0.5, 0.5, "no two runs can be compared", ha="center", va="center", color=FAINT)
         return
-    top, num_told = 0.94, 0
+    top, num_shown = 0.94, 0
     for board in boards:
         room = int((top - 0.31) / 0.09 + 1.001)  # places that it has room for
         if room < 2:
             break
         places = board.entries[: min(room, MOST_PLACES)]
         _places(axes, board, places, top, colours, names, face)
-        num_told, top = num_told + len(places), top - 0.23 - 0.09 * len(places)
-    if rest := sum(len(board.entries) for board in boards) - num_told:
+        num_shown, top = num_shown + len(places), top - 0.23 - 0.09 * len(places)
+    if rest := sum(len(board.entries) for board in boards) - num_shown:
         axes.text(0.02, 0.02, f"... and {rest} more", va="bottom", color=FAINT, fontsize=8)
 
 
@@ -187,7 +204,7 @@ def _places(
     names: dict[Path, str],
     face: Typeface,
 ) -> None:
-    """One board, from a height on."""
+    """Draw one board, from a height on."""
     axes.text(0.02, top, board.measure, va="center", color=TEXT)
     axes.text(0.02, top - 0.065, board.basis, va="center", color=FAINT, fontsize=8)
     if board.caveat:
@@ -273,5 +290,5 @@ def _activity(
 
 
 def _day(time: float) -> float:
-    """Matplotlib's days, in local time."""
+    """Return a time in matplotlib's days, in local time."""
     return float(dates.date2num(datetime.fromtimestamp(time)))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Which run is best, among runs that can be compared: the same rows, the same tokens, the same loss."""
+"""The best of runs that can be compared: the same rows, the same tokens, the same loss."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from tools.runs.summary import RunSummary
 
-LIKE = ("data.pairs", "data.loss_on", "data.truncate", "data.validation_split", "model.max_seq_len")
-"""Settings without whose equality two losses are not of the same thing."""
-_SAYS_NOTHING = ("run.run_dir", "launch.", "report.", "checkpoint.", "backend", "model.vocab_size")
-"""Settings that decide no curve, or that are told otherwise."""
+LIKE = ("pairs", "loss_on", "truncate", "validation_split", "max_seq_len")
+"""Settings, in whatever section, without whose equality two losses are not of the same thing."""
+_SAYS_NOTHING = ("run.run_dir", "launch.", "report.", "checkpoint.", "backend", "task", "model.vocab_size")
+"""Settings that decide no curve, or that are said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -30,37 +30,49 @@ class Board:
     """Runs that can be compared with each other, best first."""
 
     measure: str
-    """What is compared."""
+    """Figure that is compared."""
     basis: str
-    """What the runs have in common."""
+    """Data and settings that the runs have in common."""
     caveat: str
-    """What they do not have in common and what weakens the comparison; empty: nothing."""
+    """A difference that weakens the comparison; empty: none."""
     entries: tuple[Entry, ...]
 
 
 def leaderboards(runs: Sequence[RunSummary]) -> list[Board]:
-    """The boards of two runs and more, the largest first."""
+    """Return the boards of two runs and more, the largest first."""
     groups: dict[tuple[object, ...], list[RunSummary]] = {}
     for run in runs:
         if run.best_loss is not None and run.facts.get("data_fingerprint") and run.settings:
-            like = tuple(str(run.settings.get(key)) for key in LIKE)
-            key = (run.facts["data_fingerprint"], run.facts.get("vocab_size"), bool(run.evaluations), *like)
-            groups.setdefault(key, []).append(run)
+            facts = (run.facts["data_fingerprint"], run.facts.get("vocab_size"), run.metrics, bool(run.evaluations))
+            groups.setdefault((*facts, *_like(run)), []).append(run)
     boards = [_board(group) for group in groups.values() if len(group) > 1]
     return sorted(boards, key=lambda board: -len(board.entries))
 
 
+def _like(run: RunSummary) -> tuple[str, ...]:
+    """Return the settings that runs of one board have in common: those of `LIKE`, and the run's task with its own."""
+    task = run.facts.get("task")
+    own = [f"{key}={value}" for key, value in sorted(run.settings.items()) if task and _section(key) == task]
+    return (*(str(_setting(run, name)) for name in LIKE), str(task), *own)
+
+
+def _setting(run: RunSummary, name: str) -> Any:
+    return next((value for key, value in run.settings.items() if key.rpartition(".")[2] == name), None)
+
+
 def _board(group: list[RunSummary]) -> Board:
     ranked = sorted(group, key=lambda run: (run.best_loss or 0.0, run.best_step or 0))
-    settings = ranked[0].settings
-    is_validated = bool(ranked[0].evaluations)
+    first = ranked[0]
+    is_validated = bool(first.evaluations)
     sections = set.intersection(*({_section(key) for key in run.settings} for run in ranked))  # a backend's own is its
     names = {key for run in ranked for key in run.settings if _section(key) in sections}
     names = {key for key in names if not key.startswith(_SAYS_NOTHING)}
     varied = [key for key in sorted(names) if len({repr(run.settings.get(key)) for run in ranked}) > 1]
-    share = settings.get("data.validation_split")
-    basis = [f"data {str(ranked[0].facts['data_fingerprint'])[:8]}", f"pairs {settings.get('data.pairs')}",
-             f"loss on {settings.get('data.loss_on')}"]  # fmt: skip
+    basis = [f"data {str(first.facts['data_fingerprint'])[:8]}"]
+    for name, words in (("pairs", "pairs"), ("loss_on", "loss on")):
+        if (value := _setting(first, name)) is not None:
+            basis.append(f"{words} {value}")
+    share = _setting(first, "validation_split")
     if is_validated and isinstance(share, float):
         basis.append(f"{share:.0%} held back")
     caveat = "the seeds differ, so the rows held back do too" if is_validated and "run.seed" in varied else ""

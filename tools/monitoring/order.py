@@ -1,4 +1,4 @@
-"""Orders of the table."""
+"""Orders of the monitor's table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from tools.runs.summary import RunSummary
 
 
 def _up(value: float | None) -> float:
-    """Small figures first, unknown ones last."""
+    """Return a key by which small figures come first and unknown ones last."""
     return value if value is not None else math.inf
+
+
+def _metric(run: RunSummary) -> float:
+    """Return a key by which the best value of the task's last metric comes first."""
+    if not run.metrics:
+        return math.inf
+    metric = run.metrics[-1]
+    return (_down if metric.better == "higher" else _up)(run.figures.get(metric.name))
 
 
 def _down(value: float | None) -> float:
@@ -24,8 +32,9 @@ _KEYS: dict[str, Callable[[RunSummary], Any]] = {
     "name": lambda run: run.name,
     "loss": lambda run: _up(run.loss),
     "best": lambda run: _up(run.best_loss),
-    "accuracy": lambda run: _down(run.accuracy),
-    "speed": lambda run: _down(run.tokens_per_second),
+    "accuracy": lambda run: _down(run.figures.get("accuracy")),
+    "metric": _metric,
+    "speed": lambda run: _down(run.speed),
     "eta": lambda run: _up(run.eta_seconds),
     "age": lambda run: _up(run.age_seconds),
 }
@@ -33,5 +42,5 @@ ORDERS = tuple(_KEYS)
 
 
 def in_order(runs: Sequence[RunSummary], order: str) -> list[RunSummary]:
-    """Best, soonest or newest first; runs of equal standing by name."""
+    """Sort runs, best, soonest or newest first; runs of equal standing by name."""
     return sorted(sorted(runs, key=lambda run: run.name), key=_KEYS[order])

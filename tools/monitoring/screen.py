@@ -34,7 +34,7 @@ def watch(fleet: Fleet, order: str, refresh_seconds: float) -> None:
 
 
 def draw(fleet: Fleet, order: str, console: Console, *, is_live: bool) -> RenderableType:
-    """One look at the fleet, as large as the console."""
+    """Draw the fleet as it is now, as large as the console."""
     now = time.time()
     runs = in_order(fleet.look(now), order)
     glyphs = glyphs_for(console.encoding)
@@ -51,7 +51,7 @@ def draw(fleet: Fleet, order: str, console: Console, *, is_live: bool) -> Render
 
 @contextmanager
 def _terminated_in_order() -> Iterator[None]:
-    """SIGTERM ends the program as an exception does, so that the terminal is given back."""
+    """Let SIGTERM end the program as an exception does, so that the terminal is restored."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Glyphs:
-    """What a terminal can draw with."""
+    """Characters that a terminal can draw."""
 
     levels: str
-    """From low to high."""
+    """Bars from low to high."""
     full: str
     empty: str
     hole: str
-    """Where a curve has no finite value."""
+    """Mark of a part of the curve without a finite value."""
     dash: str
-    """Where a figure is not known."""
+    """Mark of a figure that is not known."""
 
 
 FINE = Glyphs("▁▂▃▄▅▆▇█", "━", "─", "×", "–")
 PLAIN = Glyphs("_.-=*#", "#", ".", "x", "-")
-"""For a terminal whose encoding has no more than ASCII."""
+"""Glyphs for a terminal whose encoding has no more than ASCII."""
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:
-    """The finest that the encoding has."""
+    """Return the finest glyphs that the encoding has."""
     try:
         "".join((FINE.levels, FINE.full, FINE.empty, FINE.hole, FINE.dash)).encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -36,7 +36,7 @@ def glyphs_for(encoding: str | None) -> Glyphs:
 
 
 def sparkline(values: Sequence[float | None], width: int, glyphs: Glyphs = FINE) -> str:
-    """The whole curve in at most `width` characters, its lowest value at the bottom and its highest at the top.
+    """Draw the whole curve in at most `width` characters, its lowest value at the bottom and its highest at the top.
 
     A character is the mean of its share of the values. The scale is logarithmic where all are positive, as losses are:
     the last nine tenths of a run would be a flat line otherwise.
@@ -60,7 +60,7 @@ def sparkline(values: Sequence[float | None], width: int, glyphs: Glyphs = FINE)
 
 
 def bar(share: float, width: int, glyphs: Glyphs = FINE) -> tuple[str, str]:
-    """The full part and the empty part of a progress bar; only a share of 1 fills it."""
+    """Return the full part and the empty part of a progress bar; only a share of 1 fills it."""
     filled = width if share >= 1.0 else min(width - 1, int(max(0.0, share) * width))
     return glyphs.full * filled, glyphs.empty * (width - filled)
 

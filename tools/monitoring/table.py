@@ -16,7 +16,8 @@ from tools.monitoring.leaderboard import Board
 from tools.monitoring.sparkline import Glyphs, bar, sparkline
 from tools.runs.alerts import Alert, Kind
 from tools.runs.state import State
-from tools.runs.summary import RunSummary
+from tools.runs.summary import RunSummary, metric_text
+from training.tasks.metrics import Metric
 
 STATE_STYLES = {
     State.RUNNING: "bold cyan",
@@ -35,6 +36,8 @@ ALERT_STYLES = {
     Kind.SPIKING: "yellow",
     Kind.OVERFITTING: "magenta",
 }
+SPEEDS = {"tokens": "tok/s", "samples": "samples/s"}
+"""Unit that a run counts, and the title of the column of its speed."""
 NAME_WIDTH = (18, 36)
 MOST_ALERTS, MOST_PLACES = 6, 5
 """Lines that a large screen gives to them; a small one gives each an eighth of its height. Lines to spare go to the
@@ -54,7 +57,7 @@ class Column(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What a terminal has room for."""
+    """Room that a terminal has."""
 
     width: int
     height: int | None
@@ -68,7 +71,7 @@ def picture(
     boards: Sequence[Board],
     layout: Layout,
 ) -> RenderableType:
-    """The whole picture. On a screen of fixed height the last runs give way and are counted."""
+    """Return the whole picture. On a screen of fixed height the last runs give way and are counted."""
     if layout.height is None:
         below = [
             *_alert_lines(alerts, len(alerts)),
@@ -80,7 +83,7 @@ def picture(
     below = [*_alert_lines(alerts, most_alerts), *places]
     if (spare := layout.height - len(below) - len(runs) - 3) > 0:
         below = [*_alert_lines(alerts, most_alerts + spare), *places]
-    room = max(LEAST_RUNS, layout.height - len(below) - 3)  # beside the heading, the table's head and its line
+    room = max(LEAST_RUNS, layout.height - len(below) - 3)  # next to the heading, the table's head and its line
     shown = list(runs) if len(runs) <= room else list(runs[: room - 1])
     if left := len(runs) - len(shown):
         below.insert(0, Text(f"... and {left} more runs (--once shows all)", style="dim"))
@@ -90,7 +93,7 @@ def picture(
 
 
 def heading(runs: Sequence[RunSummary]) -> Text:
-    """`12 runs: 3 running, 1 stalled, 8 finished`, and the time."""
+    """Return `12 runs: 3 running, 1 stalled, 8 finished`, and the time."""
     text = Text.assemble((f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}", "bold"))
     for n, state in enumerate(s for s in State if any(run.state is s for run in runs)):
         text.append(": " if n == 0 else ", ")
@@ -133,7 +136,31 @@ def _backend(run: RunSummary, glyphs: Glyphs) -> Text:
     return Text(printable(run.backend)) if run.backend else Text(glyphs.dash, "dim")
 
 
-COLUMNS = (
+def _metric_column(metric: Metric) -> Column:
+    def cell(run: RunSummary, glyphs: Glyphs) -> Text:
+        return _known(run.figures.get(metric.name), lambda value: metric_text(metric, value), glyphs)
+
+    title = printable(metric.label.lower())
+    return Column(title, max(6 if metric.form == "percent" else 7, min(Text(title).cell_len, 12)), cell, 5)
+
+
+def _speed_column(unit: str) -> Column:
+    def cell(run: RunSummary, glyphs: Glyphs) -> Text:
+        return _known(run.speed if run.unit in (unit, None) else None, rate, glyphs)
+
+    return Column(SPEEDS[unit], max(6, len(SPEEDS[unit])), cell, 6)
+
+
+def columns_of(runs: Sequence[RunSummary]) -> list[Column]:
+    """Return the columns of a table of these runs: each metric that one of their tasks has, and no other's."""
+    metrics = dict.fromkeys(metric for run in runs for metric in run.metrics)
+    units = dict.fromkeys(run.unit for run in runs if run.unit is not None) or {"tokens": None}
+    return [
+        *_FIRST, *map(_metric_column, metrics), *(_speed_column(unit) for unit in SPEEDS if unit in units), *_LAST,
+    ]  # fmt: skip
+
+
+_FIRST = (
     Column("state", 14, _state, 0, is_number=False),
     Column("backend", 11, _backend, 4, is_number=False),
     Column("progress", 15, _progress, 1, is_number=False),
@@ -141,23 +168,23 @@ COLUMNS = (
     Column("loss", 7, _loss, 0),
     Column("curve", 12, _curve, 3, is_number=False),
     Column("best", 7, lambda run, glyphs: _known(run.best_loss, figure, glyphs), 2),
-    Column("acc", 6, lambda run, glyphs: _known(run.accuracy, lambda value: f"{value:.1%}", glyphs), 5),
-    Column("tok/s", 6, lambda run, glyphs: _known(run.tokens_per_second, rate, glyphs), 6),
+)
+_LAST = (
     Column("ETA", 6, lambda run, glyphs: _known(run.eta_seconds, duration, glyphs), 1),
     Column("age", 6, lambda run, glyphs: _known(run.age_seconds, duration, glyphs), 7),
 )
 
 
-def columns_within(width: int) -> list[Column]:
-    """The columns that fit beside the shortest name; those of the highest ranks are left out first."""
-    columns = list(COLUMNS)
+def columns_within(width: int, runs: Sequence[RunSummary]) -> list[Column]:
+    """Return the columns that fit next to the shortest name; those of the highest ranks are left out first."""
+    columns = columns_of(runs)
     while sum(column.width + 2 for column in columns) + NAME_WIDTH[0] > width and any(c.rank for c in columns):
         columns.remove(max(columns, key=lambda column: column.rank))
     return columns
 
 
 def _table(runs: Sequence[RunSummary], layout: Layout) -> Table:
-    columns = columns_within(layout.width)
+    columns = columns_within(layout.width, runs)
     room = layout.width - sum(column.width + 2 for column in columns)
     longest = max((Text(printable(run.name)).cell_len for run in runs), default=0)
     name_width = max(4, min(longest, max(NAME_WIDTH[0], min(NAME_WIDTH[1], room))))
@@ -172,7 +199,7 @@ def _table(runs: Sequence[RunSummary], layout: Layout) -> Table:
 
 
 def _name(run: RunSummary, width: int, glyphs: Glyphs) -> Text:
-    """The end of a long name is what tells it from its neighbours."""
+    """Return the end of a long name, by which it differs from its neighbours."""
     name = Text(printable(run.name))
     while name.cell_len > width:
         name = Text("~" + name.plain[2 if name.plain.startswith("~") else 1 :])

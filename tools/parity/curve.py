@@ -78,7 +78,7 @@ def _update(event: Mapping[str, Any]) -> Update:
         loss=_number(event.get("loss")),
         grad_norm=_number(event.get("grad_norm")),
         learning_rate=event.get("learning_rate"),
-        loss_tokens=event.get("loss_tokens"),
+        loss_tokens=event.get("loss_tokens", event.get("loss_weight")),
         batch_hash=event.get("batch_hash"),
         weights=_floats(event.get("weights_fingerprint")),
         clipped=bool(event.get("clipped")),

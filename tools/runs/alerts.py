@@ -1,4 +1,4 @@
-"""What should worry the user about a run. One alert a kind and run, however often it is looked at."""
+"""Causes for worry about a run: one alert of a kind and run, however often it is looked at."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tools.runs.state import State
-from tools.runs.trace import Evaluation, Trace
 from tools.figures.wording import duration
+from tools.runs.state import State
+from tools.runs.trace import Trace
+from training.record.history import Row
 
 OVERFITTING_EPOCHS = 3
-"""Validations since the lowest one, at least, all of them higher."""
+"""Smallest number of validations since the lowest one, all of them higher."""
 OVERFITTING_RISE = 1.05
-"""How far above the lowest one the last is, at least."""
+"""Smallest ratio of the last validation to the lowest one."""
 
 
 class Kind(StrEnum):
-    """In order of weight."""
+    """Kinds in order of weight."""
 
     FAILED = "failed"
     NOT_FINITE = "not finite"
@@ -37,20 +38,20 @@ class Alert:
 
 
 def alerts_of(trace: Trace, state: State, silent_seconds: float, precision: object) -> Iterator[Alert]:
-    """The present alerts of a run whose record can be read."""
+    """Yield the present alerts of a run whose record can be read."""
     if state is State.FAILED:
         error = trace.ending.splitlines()[0] if trace.ending else "no reason recorded"
         yield Alert(Kind.FAILED, f"failed at step {trace.step:,}: {error}")
-    if (told := _not_finite(trace, precision)) is not None:
-        yield Alert(Kind.NOT_FINITE, told)
+    if (found := _not_finite(trace, precision)) is not None:
+        yield Alert(Kind.NOT_FINITE, found)
     if state is State.STALLED:
         yield Alert(Kind.STALLED, f"stalled at step {trace.step:,}: no event for {duration(silent_seconds)}")
     if (spike := trace.spikes.last) is not None:
         times = f"{trace.spikes.count} loss spikes, the last" if trace.spikes.count > 1 else "loss spiked"
-        message = f"{times} at step {spike.step:,}: {spike.loss:.4g} after a median of {spike.median:.4g}"
+        message = f"{times} at step {spike.step:,}: {spike.value:.4g} after a median of {spike.median:.4g}"
         yield Alert(Kind.SPIKING, message)
-    if (told := overfitting(trace)) is not None:
-        yield Alert(Kind.OVERFITTING, told)
+    if (found := overfitting(trace)) is not None:
+        yield Alert(Kind.OVERFITTING, found)
 
 
 def _not_finite(trace: Trace, precision: object) -> str | None:
@@ -70,7 +71,7 @@ def _skipped(trace: Trace) -> str:
 
 
 def overfitting(trace: Trace) -> str | None:
-    """Validation has risen since its lowest value while the training loss fell; None: no sign of it."""
+    """Say how validation has risen since its lowest value while the training loss fell; None: no sign of it."""
     measured = [e for e in trace.evaluations if e.loss is not None]
     if len(measured) <= OVERFITTING_EPOCHS:
         return None
@@ -87,8 +88,8 @@ def overfitting(trace: Trace) -> str | None:
     )
 
 
-def _training_loss(trace: Trace, measured: list[Evaluation], n: int) -> float | None:
-    """Mean loss of the updates between the validation before and this one, as far as the curve has them."""
+def _training_loss(trace: Trace, measured: list[Row], n: int) -> float | None:
+    """Return the mean loss of the updates between the validation before and this one, as far as the curve has them."""
     start = measured[n - 1].step if n else 0
-    between = [p.loss for p in trace.points if start < p.step <= measured[n].step and p.loss is not None]
+    between = [p.loss for p in trace.updates if start < p.step <= measured[n].step and p.loss is not None]
     return statistics.fmean(between) if between else None

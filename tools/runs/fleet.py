@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.runs.search import find_runs
 from tools.runs.alerts import Alert
+from tools.runs.search import find_runs
 from tools.runs.summary import RunSummary, WatchedRun
-from training.record.reporter import LOG_NAME, REPORT_NAME
+from training.record.log import LOG_NAME, REPORT_NAME
 
 SEARCH_EVERY = 10.0
 """Seconds between two searches for new runs: a walk over a large tree on a network disk is not free."""
@@ -32,7 +32,7 @@ class Fleet:
         self._first_seen: dict[tuple[Path, str | None, str], float] = {}
 
     def look(self, now: float) -> list[RunSummary]:
-        """Read what is new; the runs in order of path. A run whose record was deleted is left out from now on."""
+        """Read what is new; return the runs in order of path. A run whose record was deleted is left out."""
         if self._searched_at is None or not 0.0 <= now - self._searched_at < SEARCH_EVERY:
             self._search()
             self._searched_at = now
@@ -45,11 +45,11 @@ class Fleet:
 
     @property
     def bytes_read(self) -> int:
-        """Of the records of the runs that are there."""
+        """Bytes read of the records of the runs that are there."""
         return sum(run.follower.bytes_read for run in self.runs.values())
 
     def alerts(self, runs: Sequence[RunSummary], now: float) -> list[tuple[RunSummary, Alert]]:
-        """Each alert of each run once: those that were noticed last come first, and the graver of them."""
+        """Return each alert of each run once: those that were noticed last come first, and the graver of them."""
         found = []
         for run in runs:
             for alert in run.alerts:
@@ -72,7 +72,7 @@ class Fleet:
         self.unreadable = [f"{error.filename}: it cannot be searched ({error.strerror})" for error in faults]
 
     def _name(self, root: Path, path: Path) -> str:
-        """The path below its root; with the root where several are watched."""
+        """Return the path below its root; with the root where several are watched."""
         if path == root:
             return path.resolve().name or str(path)
         return str(path if len(self.roots) > 1 else path.relative_to(root))

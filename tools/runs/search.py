@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from training.checkpoints.manifest import is_checkpoint_name
-from training.record.reporter import LOG_NAME, REPORT_NAME
+from training.record.log import LOG_NAME, REPORT_NAME
 
 _NEVER_ENTERED = frozenset({"node_modules", "__pycache__"})
 _ENVIRONMENT_MARK = "pyvenv.cfg"
 
 
 def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path]:
-    """Run directories below the given ones, each once, in order of path.
+    """Yield the run directories below the given ones, each once, in order of path.
 
     Hidden directories, virtual environments, checkpoints and links are not entered. A directory that may not be read
     is added to `unreadable`.

@@ -1,12 +1,17 @@
-"""How a run is doing, by its record and by how long that has been silent."""
+"""The state of a run, by its record, its settings and the time for which it has been silent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-from tools.runs.trace import Trace, integer
+import yaml
+
+from tools.runs.trace import Trace
+from training.checkpoints.run_directory import CONFIG_NAME
+from training.record.schema import integer
 
 STALLED_AFTER = 60.0
 """Seconds of silence, at least, after which a run counts as stalled."""
@@ -16,9 +21,11 @@ USUAL_INTERVALS = 5.0
 """Silence of this many usual intervals between two reports is more than a slow update or a validation."""
 DEFAULT_REPORT_BATCHES = 10
 
+_LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # the first is ten times as fast
+
 
 class State(StrEnum):
-    """In the order in which the table shows them."""
+    """States in the order in which the table shows them."""
 
     RUNNING = "running"
     STARTING = "starting"
@@ -33,7 +40,7 @@ class State(StrEnum):
 
 
 def allowed_silence(trace: Trace, settings: Mapping[str, Any]) -> float:
-    """Seconds without an event that are no cause for worry: a run reports every so many batches, however slow."""
+    """Return the seconds without an event that are no cause for worry: a run reports every so many batches."""
     per_batch = trace.seconds_per_batch
     if per_batch is None:
         return STALLED_AFTER_AT_START
@@ -42,9 +49,29 @@ def allowed_silence(trace: Trace, settings: Mapping[str, Any]) -> float:
 
 
 def state_of(trace: Trace, silent_seconds: float, allowed_seconds: float) -> State:
-    """The state of a run whose record can be read."""
+    """Return the state of a run whose record can be read."""
     if trace.state in (State.FINISHED, State.STOPPED, State.FAILED):
         return State(trace.state)
     if silent_seconds > allowed_seconds:
         return State.STALLED
     return State.RUNNING if trace.step else State.STARTING
+
+
+def read_settings(run_dir: Path) -> dict[str, Any]:
+    """Read a run's settings, flat: `{"data.loss_on": "answer", …}`.
+
+    Empty where there is no readable config, as in a run that is only starting.
+    """
+    try:
+        document = yaml.load((run_dir / CONFIG_NAME).read_bytes(), Loader=_LOADER)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return {}
+    return dict(_flat(document, "")) if isinstance(document, dict) else {}
+
+
+def _flat(section: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

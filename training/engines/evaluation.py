@@ -1,4 +1,4 @@
-"""Measuring without training, over all ranks: the same for every engine but for its forward pass."""
+"""Evaluation over all ranks: the same for every engine except the forward pass."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from training.tasks.objective import Batch, LossSum
 
 @torch.no_grad()
 def evaluate_with(forward: Callable[[Batch], LossSum], batches: Iterable[Batch], ranks: Ranks) -> EvaluationResult:
-    """Average over all ranks' batches. Collective.
+    """Average loss and metrics over all ranks' batches. Collective.
 
     Each batch is seeded, so that a loss with random draws gives the same figure for the same weights, every time.
 
     Args:
         forward: computes the summed loss of a batch on the device; the model is in evaluation mode.
-        batches: of this rank, on the CPU; those of weight 0 only take part.
+        batches: batches of this rank, on the CPU; one of weight 0 adds nothing.
         ranks: the processes, and the device of this one.
     """
     sums = FigureSums(torch.device("cpu"), torch.float64)

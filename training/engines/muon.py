@@ -1,8 +1,8 @@
-"""torch's Muon with its matrix work done in fp32, for CPUs.
+"""Muon with matrix products in fp32, for CPUs.
 
 `torch.optim.Muon` orthogonalises in bf16, which a CPU without bf16 arithmetic emulates: an update of the default model
 then spends more time in the optimizer than in the model. Here matrices of one shape go through the same iteration
-together, in fp32 and on the smaller side. On CUDA, where bf16 is fast, torch's own is used.
+together, in fp32 and on the smaller side. On CUDA, where bf16 is fast, torch's own Muon is used.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 
 
 def orthogonalized(matrices_NRC: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """(N, R, C) fp32 matrices with their singular values moved to about 1, by Newton–Schulz (Jordan et al. 2024).
+    """Move the singular values of matrices (N, R, C), fp32, to about 1 by Newton–Schulz (Jordan et al. 2024).
 
-    Each step maps X to (aI + bA + cA²) X with A = X Xᵀ. All steps are polynomials of the first A, so they are taken on
-    the small square A alone and applied to X once, at the end.
+    Each step maps X to (aI + bA + cA²) X with A = X Xᵀ. All steps are polynomials of the first A, so they are computed
+    on the small square A only and applied to X once, at the end.
     """
     if matrices_NRC.shape[1] > matrices_NRC.shape[2]:
         return orthogonalized(matrices_NRC.mT, coefficients, steps, eps).mT
@@ -36,7 +36,7 @@ def orthogonalized(matrices_NRC: Tensor, coefficients: tuple[float, float, float
 
 
 def _step(gram_NRR: Tensor, coefficients: tuple[float, float, float]) -> Tensor:
-    """aI + bA + cA²."""
+    """Compute aI + bA + cA²."""
     a, b, c = coefficients
     step_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)
     step_NRR.diagonal(dim1=1, dim2=2).add_(a)
@@ -44,14 +44,14 @@ def _step(gram_NRR: Tensor, coefficients: tuple[float, float, float]) -> Tensor:
 
 
 class Float32Muon(torch.optim.Muon):
-    """`torch.optim.Muon` with another arithmetic: same arguments, same state, same updates up to bf16's rounding.
+    """Variant of `torch.optim.Muon` in fp32: same arguments, same state, same updates up to bf16's rounding.
 
-    Of `adjust_lr_fn` it knows `match_rms_adamw` alone (Moonlight, arXiv 2502.16982).
+    The only supported `adjust_lr_fn` is `match_rms_adamw` (Moonlight, arXiv 2502.16982).
     """
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             self._step_group(group)
 
@@ -65,7 +65,7 @@ class Float32Muon(torch.optim.Muon):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(parameter.grad)
             mean = state["momentum_buffer"].lerp_(parameter.grad, 1.0 - momentum)
-            # Nesterov's look ahead, as in torch.
+            # Nesterov momentum, as in torch.
             by_shape[parameter.shape].append((parameter, parameter.grad.lerp(mean, momentum)))
         for shape, members in by_shape.items():
             updates = orthogonalized(

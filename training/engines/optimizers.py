@@ -1,4 +1,4 @@
-"""Optimizers from the config: PyTorch's AdamW and Muon, as one object that the engine steps and saves."""
+"""Optimizers of the config: PyTorch's AdamW and Muon, as one object that the engine steps and saves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OptimizerSet:
     """One or two torch optimizers that share a learning rate.
 
     Args:
-        optimizers: by name.
+        optimizers: optimizers by name.
         named_parameters: the names under which the state of their parameters is saved.
     """
 
@@ -28,7 +28,7 @@ class OptimizerSet:
         self._names = {parameter: name for name, parameter in named_parameters}
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """For every group of every optimizer."""
+        """Set the learning rate of every group of every optimizer."""
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -39,10 +39,10 @@ class OptimizerSet:
             optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """`{"adamw": {parameter's name: {"step": …, "exp_avg": …, "exp_avg_sq": …}}, …}`; the tensors are not copied.
+        """Return `{"adamw": {parameter's name: {"step": …, "exp_avg": …, "exp_avg_sq": …}}, …}`, tensors not copied.
 
-        Keyed by name, it fits any order and grouping of the parameters, and so any engine. A parameter that had no
-        gradient yet has no entry. Hyper-parameters are not in it: they come from the config.
+        The keys are names, so the state fits any order and grouping of the parameters, and thus any engine. A parameter
+        that had no gradient yet has no entry. Hyperparameters are not included: they come from the config.
         """
         return {
             name: {self._names[p]: dict(optimizer.state[p]) for p in _parameters(optimizer) if p in optimizer.state}
@@ -50,10 +50,10 @@ class OptimizerSet:
         }
 
     def load_state_dict(self, saved: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-        """Go on from a saved state, of which nothing is shared.
+        """Restore a saved state; nothing of it is shared.
 
         Raises:
-            ValueError: it is another optimizer's, of other parameters, or of another shape.
+            ValueError: the state is of another optimizer, of other parameters, or of another shape.
         """
         if saved.keys() != self.optimizers.keys():
             raise ValueError(f"it is a state of {_listed(saved)}, the optimizer here is {_listed(self.optimizers)}")
@@ -66,7 +66,7 @@ class OptimizerSet:
                     by_index[index] = {key: self._copied(parameter, value) for key, value in of_parameter.items()}
             if states:
                 raise ValueError(f"{name} has a state for {min(states)}, which it does not train here")
-            # torch numbers the parameters in the order of its groups, and knows each state's dtype and device.
+            # torch numbers the parameters in the order of its groups, and converts each state to its dtype and device.
             optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def _copied(self, parameter: nn.Parameter, value: Any) -> Any:
@@ -83,7 +83,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
-    """In torch's own numbering."""
+    """Yield the parameters in the order of torch's numbering."""
     for group in optimizer.param_groups:
         yield from group["params"]
 
@@ -97,10 +97,10 @@ def build_optimizers(
     rate serves both. Embeddings, output heads and norms stay with AdamW; weight decay is for matrices and tables.
 
     Args:
-        model: gives the names under which states are saved.
-        groups: the model's trained parameters, as its family sorts them.
-        config: which optimizer, and its settings.
-        device: of the parameters.
+        model: model whose parameter names are used for saved states.
+        groups: the model's trained parameters, as its family groups them.
+        config: the optimizer and its settings.
+        device: device of the parameters.
     """
     optimizers: dict[str, torch.optim.Optimizer] = {}
     by_muon: set[int] = set()
@@ -114,7 +114,7 @@ def build_optimizers(
             momentum=config.muon_momentum,
             adjust_lr_fn="match_rms_adamw",
         )
-    # In the model's own order: DeepSpeed lays the parameters of a group behind each other in it.
+    # In the model's own order: DeepSpeed stores the parameters of a group one after the other in this order.
     decayed = {id(p) for p in (*groups.matrices, *groups.embeddings)} - by_muon
     norms = {id(p) for p in groups.norms}
     parts = [

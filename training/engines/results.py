@@ -1,4 +1,4 @@
-"""Figures of an update and of an evaluation, and how they are summed on the device."""
+"""Figures of an update and of an evaluation, and their summation on the device."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from training.tasks.objective import LossSum
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """Figures of one update, over the global batch."""
+    """Figures of one update over the global batch."""
 
     loss: float
-    """Mean over the weight (answer tokens), before any division by accumulation."""
+    """Mean loss over the weight (answer tokens), before any division by accumulation."""
     grad_norm: float
     """Global norm of the gradient before stabilizer and clipping."""
     weight: int
     tokens: int
-    """Tokens read by all ranks, never padding; 0 where samples have no tokens."""
+    """Number of tokens read by all ranks, never padding; 0 if samples have no tokens."""
     forward_ms: float
     backward_ms: float
     skipped: bool
-    """The update was left out because the loss or the gradient was not finite; the weights did not change."""
+    """True if the update was skipped because the loss or the gradient was not finite; the weights did not change."""
     clipped: bool
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Measured metrics of the task, each a mean over the weight."""
+    """Measured metrics of the task, as means over the weight."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Means over a data set."""
+    """Mean figures over a data set."""
 
     loss: float
     weight: int
@@ -44,8 +44,8 @@ class FigureSums:
     """Sums of the loss and the metrics of several batches, kept on the device until they are read in one transfer.
 
     Args:
-        device: where the batches are computed.
-        dtype: of the sums.
+        device: device that computes the batches.
+        dtype: dtype of the sums.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
@@ -62,7 +62,7 @@ class FigureSums:
             self._loss = self._loss + result.loss.detach()
 
     def clear(self) -> None:
-        """Begin again, for the next update."""
+        """Reset the sums for the next update."""
         self._loss = self._zero
         self._metrics = dict.fromkeys(self._metrics, self._zero)
 
@@ -74,11 +74,11 @@ class FigureSums:
         """Divide the totals over all ranks.
 
         Args:
-            totals: `stacked`, summed over the ranks.
-            weight: of all ranks' batches.
+            totals: values of `stacked`, summed over the ranks.
+            weight: total weight of all ranks' batches.
 
         Returns:
-            The mean loss, and the mean of each metric by name.
+            Mean loss, and mean of each metric by name.
         """
         loss, *metrics = (total / weight for total in totals)
         return loss, dict(zip(self._metrics, metrics, strict=True))

@@ -1,17 +1,17 @@
 """DBC-DAC: dimension-balanced compression and dimension-accompanying compensation of gradients.
 
-For every matrix gradient G (R rows, C columns), once an update, before clipping:
+For every matrix gradient G (R rows, C columns), once per update, before clipping:
 
-1. Spike guard. Each row keeps a running norm; a row above `spike_factor` times it is scaled down to that.
-2. Balance. Rows are divided by their running norms, so that a low-rank basis serves weak rows as well as strong ones.
-3. Compress (DBC). What is owed from before is added, and the sum M is projected on a low-rank basis by one power
+1. Spike guard. Each row keeps a running norm; a row above `spike_factor` times it is scaled down to that. 2. Balance.
+Rows are divided by their running norms, so that a low-rank basis serves weak rows as well as strong ones. 3. Compress
+(DBC). The remainder of earlier updates is added, and the sum M is projected on a low-rank basis by one power
    iteration, warm-started from the last update: P = orth(M Q), Q = Mᵀ P, M̂ = P Qᵀ (PowerSGD, Vogels et al.,
    arXiv 1905.13727).
-4. Compensate (DAC). What the projection leaves out, M - M̂, is kept and paid back in later updates.
+4. Compensate (DAC). The remainder of the projection, M - M̂, is kept and added in later updates.
 5. Unbalance. The rows of M̂ get their norms back and replace G.
 
-Vectors (norms' weights) get step 1 alone, each as a single row. The first bases come from a generator of its own, so
-that switching the stabilizer on does not move dropout. The figures behind its defaults are in docs/STABILIZER.md.
+Vectors (norms' weights) get only step 1, each as a single row. The initial bases come from a separate random generator,
+so that the stabilizer does not change dropout. The figures behind its defaults are in docs/STABILIZER.md.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from torch import Tensor, nn
 
 NORM_DECAY = 0.99
 WARMUP_UPDATES = 10
-"""Updates in which running norms are learned quickly and rows are only guarded against the first norms' multiples."""
+"""Number of first updates in which running norms adapt quickly and rows are only guarded against multiples of the first
+norms."""
 
 
 class DBCDAC:
-    """The stabilizer's state for a set of parameters; call it once an update, after the backward pass.
+    """State of the stabilizer for a set of parameters; call it once per update, after the backward pass.
 
     Args:
         named_parameters: the parameters whose gradients it balances, in a fixed order.
-        rank: of the compressed gradient; a matrix no larger than this is not compressed.
+        rank: rank of the compressed gradient; a matrix that is not larger is not compressed.
         spike_factor: a row is clipped to this many times its running norm.
-        seed: of the first bases.
+        seed: seed of the initial bases.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class DBCDAC:
         norms_R = rows_RC.norm(dim=1)
         state = self._state.get(name)
         if state is None:
-            # A row that is zero now (a gate at the start) must not be clipped to zero for ever: begin at the mean.
+            # A row that is zero now (a gate at the start) must not be clipped to zero forever: its norm starts at the
+            # mean.
             state = self._state[name] = {"norms": norms_R.clamp(min=float(norms_R.mean()) + 1e-12)}
         limit_R = self.spike_factor * state["norms"]
         rows_RC = rows_RC * (limit_R / norms_R.clamp(min=1e-30)).clamp(max=1.0)[:, None]
@@ -77,7 +79,7 @@ class DBCDAC:
 
     def _compress(self, state: dict[str, Tensor], rows_RC: Tensor) -> Tensor:
         if "basis" not in state:
-            # Drawn on the CPU: the same start on every device.
+            # Drawn on the CPU, so that the start is the same on every device.
             basis = torch.randn(rows_RC.shape[1], self.rank, generator=self._generator)
             state["basis"] = basis.to(rows_RC)
             state["owed"] = torch.zeros_like(rows_RC)
@@ -90,11 +92,11 @@ class DBCDAC:
         return paid_RC * scale_R1
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next update depends on."""
+        """Return everything that the next update depends on."""
         return {"updates": self._updates, "generator": self._generator.get_state(), "parameters": self._state}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state."""
         self._updates = saved["updates"]
         self._generator.set_state(saved["generator"].cpu())
         self._state = {

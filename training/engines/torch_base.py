@@ -1,4 +1,4 @@
-"""What every engine in plain torch holds: the module, its optimizers, the stabilizer and the loss scale."""
+"""Common parts of every engine in plain torch: the module, its optimizers, the stabilizer and the loss scale."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from training.tasks.objective import Batch, LossFunction, LossSum
 
 
 class TorchParts:
-    """A model in training, whole on this rank: all of an engine but how the gradient comes about.
+    """Model in training, whole on this rank: all of an engine except the computation of the gradient.
 
     Args:
-        model: fresh or loaded, the same on every rank; it is moved to the device.
-        config: optimizer, precision, clipping, stabilizer.
+        model: new or loaded model, the same on every rank; it is moved to the device.
+        config: settings of optimizer, precision, clipping and stabilizer.
         ranks: the processes of the run, and the device of this one.
-        family: sorts the parameters; None: by the kind of module.
+        family: model family that groups the parameters; None: they are grouped by the kind of module.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TorchParts:
         )
 
     def model(self) -> nn.Module:
-        """The bare module."""
+        """Return the bare module."""
         return self._model
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -69,7 +69,7 @@ class TorchParts:
         return torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
 
     def _condition(self, norm: Tensor, grad_norm: float) -> bool:
-        """Stabilize and clip the gradient, whose norm is `norm`; returns whether it was clipped."""
+        """Stabilize and clip the gradient, whose norm is `norm`; return True if it was clipped."""
         if self._stabilizer is not None:
             self._stabilizer()
             norm = self._gradient_norm()
@@ -89,7 +89,7 @@ class TorchParts:
         return evaluate_with(forward, batches, self.ranks)
 
     def state_dict(self) -> dict[str, Any]:
-        """Model, optimizers, loss scale and stabilizer, on the CPU."""
+        """Return the state of model, optimizers, loss scale and stabilizer, on the CPU."""
         state: dict[str, Any] = {
             "model": self._model.state_dict(),
             "optimizers": self._optimizers.state_dict(),
@@ -101,13 +101,13 @@ class TorchParts:
         return state
 
     def save_extra(self, directory: Path) -> None:
-        """Nothing: the portable state is all there is."""
+        """Do nothing: there are no additional files."""
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """See `Engine.load_state_dict`."""
         self._model.load_state_dict(saved["model"])
         self._optimizers.load_state_dict(saved["optimizers"])
-        # What another backend had no state for starts anew; resuming says so.
+        # Parts for which another backend saved no state start fresh; resuming reports it.
         if self._scaler and "scaler" in saved:
             self._scaler.load_state_dict(saved["scaler"])
         if self._stabilizer and "stabilizer" in saved:

@@ -1,7 +1,7 @@
-"""One whole optimizer update: forward and backward over the micro-batches, normalisation, clipping, step.
+"""Engine in plain torch. An update is forward and backward over the micro-batches, normalisation, clipping, step.
 
-The loop says *what* (batches, loss, learning rate), an engine *how*: plain torch in one or several processes here,
-DeepSpeed in `engines/deepspeed`, transformers' Trainer in `engines/transformers`.
+The loop decides *what* is done (batches, loss, learning rate), an engine *how*: plain torch in one or several processes
+here, DeepSpeed in `engines/deepspeed`, transformers' Trainer in `engines/transformers`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from training.tasks.objective import Batch, LossFunction
 
 
 class Stopwatch:
-    """Milliseconds of forward and backward passes; on CUDA by events, read when the device is waited for anyway."""
+    """Timer of forward and backward passes, in ms; on CUDA it uses events, read when the host waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._marks: list[tuple[Any, Any, Any]] = []
 
     def mark(self) -> Any:
-        """A point in time."""
+        """Return a point in time."""
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -41,11 +41,11 @@ class Stopwatch:
         return event
 
     def add(self, start: Any, middle: Any, end: Any) -> None:
-        """One forward (start to middle) and backward (middle to end)."""
+        """Add one forward (start to middle) and one backward pass (middle to end)."""
         self._marks.append((start, middle, end))
 
     def read(self) -> tuple[float, float]:
-        """(forward ms, backward ms) since the last call. On CUDA the device must have been waited for."""
+        """Return (forward ms, backward ms) since the last call. On CUDA the host must have waited for the device."""
         if self._cuda:
             spans = [(a.elapsed_time(b), b.elapsed_time(c)) for a, b, c in self._marks]
         else:
@@ -55,13 +55,13 @@ class Stopwatch:
 
 
 class TorchEngine(TorchParts):
-    """Plain PyTorch on CPU, CUDA or MPS: one process, or several that average their gradients (DDP).
+    """Engine in plain PyTorch on CPU, CUDA or MPS: one process, or several that average their gradients (DDP).
 
     Args:
-        model: fresh or loaded, the same on every rank; it is moved to the device.
-        config: optimizer, precision, clipping, stabilizer.
+        model: new or loaded model, the same on every rank; it is moved to the device.
+        config: settings of optimizer, precision, clipping and stabilizer.
         ranks: the processes of the run, and the device of this one.
-        family: sorts the parameters; None: by the kind of module.
+        family: model family that groups the parameters; None: they are grouped by the kind of module.
         compile_model: run the forward pass through `torch.compile`.
     """
 
@@ -103,8 +103,8 @@ class TorchEngine(TorchParts):
                 with self._autocast():
                     result = loss(self._forward, on_device)
                 middle = self._stopwatch.mark()
-                # Tokens of the whole global batch, not of this micro-batch or rank: a mean of means would weigh tokens
-                # unequally. DDP divides by the number of ranks, which is taken back here.
+                # The weight of the global batch, not of this micro-batch or rank: a mean of means would weight tokens
+                # unequally. DDP divides by the number of ranks, which is undone here.
                 share = result.loss / (weight / self.ranks.world_size) if batch.weight else result.loss * 0.0
                 torch.autograd.backward(self._scaler.scale(share) if self._scaler else share)
             self._stopwatch.add(start, middle, self._stopwatch.mark())
@@ -113,10 +113,10 @@ class TorchEngine(TorchParts):
             for optimizer in self._optimizers.optimizers.values():
                 self._scaler.unscale_(optimizer)
         norm = self._gradient_norm()
-        # The only wait for the device in an update: the bar's figures and the decision to skip come in one transfer.
+        # The only wait for the device in an update: one transfer brings the figures and the decision to skip.
         *own_sums, grad_norm = torch.cat([self._sums.stacked(), norm.float().reshape(1)]).tolist()
         own_tokens = sum(batch.tokens for batch in micro_batches)
-        # The norm is of the averaged gradient and the same on each rank; the sum still makes all skip where one would.
+        # The norm is that of the averaged gradient, the same on each rank; the sum makes all ranks skip if one would.
         *totals, tokens, not_finite = self.ranks.total([*own_sums, own_tokens, float(not math.isfinite(grad_norm))])
         mean_loss, metrics = self._sums.means(totals, weight)
         forward_ms, backward_ms = self._stopwatch.read()
@@ -125,7 +125,8 @@ class TorchEngine(TorchParts):
         if finite:
             clipped = self._apply(norm, grad_norm, learning_rate)
         if self._scaler:
-            # An overflow seen by unscale_ lowers the scale; torch wants step() before update() only where it steps.
+            # An overflow found by unscale_ lowers the scale; torch requires step() before update() only if a step is
+            # made.
             self._scaler.update()
         self._optimizers.zero_grad()
         return UpdateResult(
@@ -141,7 +142,7 @@ class TorchEngine(TorchParts):
         )
 
     def _apply(self, norm: Tensor, grad_norm: float, learning_rate: float) -> bool:
-        """Condition the gradient and step; returns whether it was clipped."""
+        """Condition the gradient and step; return True if it was clipped."""
         clipped = self._condition(norm, grad_norm)
         self._optimizers.set_learning_rate(learning_rate)
         for optimizer in self._optimizers.optimizers.values():

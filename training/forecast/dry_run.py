@@ -1,17 +1,17 @@
-"""What a run will need, computed from its settings and its data alone: `--dry-run` shows it.
+"""Forecast of a run's needs, computed only from its settings and its data: `--dry-run` shows it.
 
 Nothing here is measured; `training.forecast.estimate` trains a few updates and measures. For a network with a closed
-form neither torch nor NumPy is imported.
+form, neither torch nor NumPy is imported.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from training.backends.placement import Placement, placement_of
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 from training.forecast.memory import DeviceKind, RankMemory, checkpoint_bytes, rank_memory
 from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
@@ -22,11 +22,11 @@ from training.settings.tree import Precision, TrainingConfig
 from training.tasks.protocol import DataPreview, Task, family_of, task_of
 
 CHEAP_BYTES = 512 * 1024
-"""Data files up to this size together are prepared for a dry run, where the task has no quicker way."""
+"""Total size up to which data files are prepared for a dry run, if the task has no faster way."""
 
 
 def guess_device(placement: Placement) -> DeviceKind:
-    """Guess the kind of device that the run will pick; the driver is asked instead of torch."""
+    """Guess the kind of device that the run will pick, from the driver instead of torch."""
     if placement.device != "auto":
         return placement.device
     if count_gpus():
@@ -35,7 +35,7 @@ def guess_device(placement: Placement) -> DeviceKind:
 
 
 def guess_precision(config: TrainingConfig, device: DeviceKind) -> Precision:
-    """Guess what `auto` will become, by the processor's own list of what it can do."""
+    """Guess what `auto` will become, from the processor's list of features."""
     if config.run.precision != "auto" or device != "cpu":
         return "bf16" if config.run.precision == "auto" and device == "cuda" else config.run.precision
     try:
@@ -46,9 +46,9 @@ def guess_precision(config: TrainingConfig, device: DeviceKind) -> Precision:
 
 
 def largest_batch(config: TrainingConfig, placement: Placement, data: DataPreview | None) -> BatchShape | None:
-    """Return a micro-batch of the longest samples; None: their length is not known.
+    """Return a micro-batch of the longest samples; None: their lengths are not known.
 
-    Where the data is not known, every sample is as long as the model can take (`max_seq_len`).
+    If the data is not known, every sample is assumed to have the model's largest length (`max_seq_len`).
     """
     share = -(-config.run.samples_per_update // placement.ranks)
     size = min(config.run.batch_size, share)
@@ -60,43 +60,49 @@ def largest_batch(config: TrainingConfig, placement: Placement, data: DataPrevie
 
 
 def micro_batches(config: TrainingConfig, placement: Placement) -> int:
-    """Return the number of forward passes of one update on a rank."""
+    """Return the number of forward passes per update on a rank."""
     return -(-config.run.samples_per_update // (placement.ranks * config.run.batch_size))
 
 
 def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
-    """Yield what `--dry-run` says below the settings. Data that cannot be read is reported, not raised.
+    """Yield the lines that `--dry-run` prints below the settings. Unreadable data is reported, not raised.
 
     Raises:
         ConfigError: the settings contradict the data, such as a vocabulary that is too small.
     """
-    yield "computed from the settings; --estimate measures a few updates, and time with them"
+    yield "computed from the settings; --estimate trains a few updates and measures memory and time"
     task, family, placement = task_of(config), family_of(config), placement_of(config)
     data, reason = _preview(task, config)
     device = guess_device(placement)
     run = config.run.model_copy(update={"precision": guess_precision(config, device)})
     config = config.model_copy(update={"run": run})
     cost: ModelCost | None = None
-    if data is None and not reason:
+    unknown: Iterable[str] = ()
+    if not reason and (data is None or not family.has_closed_form):
         from training.forecast.measured_cost import cost_of, preview_of
 
         prepared = task.prepare(config)
-        data, config, cost = preview_of(prepared), prepared.config, cost_of(prepared)
+        data, config = preview_of(prepared), prepared.config
+        try:
+            cost = cost_of(prepared)
+        except ConfigError as error:
+            unknown = [str(error)]
     else:
         vocabulary = data.vocabulary if data is not None else None
         config = config.model_copy(update={"model": family.completed(config.model, vocabulary)})
         cost = family.cost(config.model, vocabulary)
+        unknown = family.open_sizes(config.model)
     if data is None:
         yield f"data: {reason}"
     else:
         yield from _data_lines(config, data)
     if cost is None:
-        yield from family.open_sizes(config.model)
+        yield from unknown
         return
     yield f"parameters: {count(cost):,}"
     batch = largest_batch(config, placement, data)
     if batch is None:
-        yield "memory of each rank: the length of the samples is not known; --estimate reads the data"
+        yield "memory of each rank: the samples' lengths are not known; --estimate reads the data"
         return
     need = rank_memory(config, cost, batch, micro_batches(config, placement), device, placement)
     yield f"memory of each rank: {'at most' if data is None else 'about'} {describe(need, batch)}"
@@ -114,13 +120,13 @@ def _data_lines(config: TrainingConfig, data: DataPreview) -> Iterator[str]:
     run = config.run
     steps = -(-data.num_samples // run.samples_per_update)
     total = min(steps * run.epochs, run.max_steps or steps * run.epochs)
-    tokens = f" and {data.num_tokens:,} tokens an epoch, the longest of {data.longest[0][0] + 1} tokens"
-    yield f"data: {data.num_samples:,} samples{tokens if data.num_tokens else ' an epoch'}"
-    yield f"steps: {steps:,} an epoch, {total:,} in all, {run.samples_per_update} samples each"
+    tokens = f" and {data.num_tokens:,} tokens per epoch, the longest of {data.longest[0][0] + 1} tokens"
+    yield f"data: {data.num_samples:,} samples{tokens if data.num_tokens else ' per epoch'}"
+    yield f"steps: {steps:,} per epoch, {total:,} in all, {run.samples_per_update} samples each"
 
 
 def _preview(task: Task, config: TrainingConfig) -> tuple[DataPreview | None, str]:
-    """Return what is known of the data, or the reason why it is not; neither: it is quickly prepared."""
+    """Return what is known about the data, or why nothing is; (None, ""): the data can be prepared quickly."""
     try:
         size = sum(path.stat().st_size for path in task.data_files(config.data))
         found = task.preview(config)
@@ -132,9 +138,9 @@ def _preview(task: Task, config: TrainingConfig) -> tuple[DataPreview | None, st
 
 
 def describe(need: RankMemory, batch: BatchShape) -> str:
-    """Format one rank's memory with its parts."""
+    """Format the memory of one rank with its parts."""
     parts = ", ".join(f"{name} {as_size(size)}" for name, size in need.parts())
-    host = f"; offloaded to the host {as_size(need.on_host)}" if need.on_host else ""
+    host = f"; {as_size(need.on_host)} offloaded to the host" if need.on_host else ""
     shape = f"{batch.samples} x {batch.width} tokens" if batch.width > 1 else f"{batch.samples} samples"
     return f"{as_size(need.peak)} at its peak ({parts}; not all at one time), with a micro-batch of {shape}{host}"
 
@@ -145,12 +151,13 @@ def fit_lines(
     needed: Callable[[TrainingConfig], int],
     available: int | None,
 ) -> Iterator[str]:
-    """Yield whether a run fits, and if not the nearest setting that does; nothing where the machine does not say.
+    """Yield lines on whether a run fits, and otherwise the nearest setting that does; none if free memory is unknown.
 
     Args:
         config: the run's settings.
-        device: where its ranks compute.
-        needed: settings -> bytes of one rank. Ranks on CPUs share a machine's memory, a GPU is each one's own.
+        device: device of its ranks.
+        needed: function from settings to bytes of one rank. Ranks on CPUs share a machine's memory, each GPU has its
+            own.
         available: free bytes.
     """
     if available is None:

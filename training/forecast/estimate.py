@@ -1,6 +1,6 @@
-"""What a run would need, before it starts: `--estimate` trains a few of its updates and computes the rest.
+"""Estimate of a run's needs before it starts: `--estimate` trains a few of its updates and computes the rest.
 
-What is measured and what is computed is told apart in what is printed. Nothing that is written stays.
+The output distinguishes measured from computed figures. All files that are written are deleted again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 
 DISTURBED = 0.05
-"""Share of the processors from which on others count: threads wait for each other, so that one that has to wait for its
-processor makes all wait."""
+"""Share of the processors from which on other programs matter: threads wait for each other, so one that waits for its
+processor delays all."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Figures of a whole run. Times in seconds."""
+    """Figures of a whole run; times in seconds."""
 
     config: TrainingConfig
     cost: ModelCost
@@ -38,59 +38,59 @@ class Estimate:
     placement: Placement
     num_samples: int
     num_tokens: int
-    """Read in an epoch."""
+    """Number of tokens read in an epoch."""
     longest: int
-    """Tokens of the longest sample."""
+    """Number of tokens of the longest sample."""
     steps_per_epoch: int
     total_steps: int
     num_measured: int
     update_seconds: float
-    """Mean over the real mix of batch lengths."""
+    """Mean time of an update over the real mix of batch lengths."""
     uncertainty: float
-    """Two standard errors of that mean, as a share of it: what the updates' scatter says, not what the machine will
-    do later."""
+    """Two standard errors of that mean, as a share of it: from the scatter of the updates; later changes of the
+    machine's speed are not included."""
     warmup_seconds: float
-    """What the first updates took beyond what their work takes later on: once in a process."""
+    """Additional time of the first updates, compared with later ones of the same work: once in a process."""
     start_seconds: float
-    """Until the first update: libraries, data, model."""
+    """Time until the first update: libraries, data, model."""
     num_evaluations: int
     evaluation_seconds: float
-    """Each."""
+    """Time of one evaluation."""
     num_checkpoints: int
-    """Written in all."""
+    """Number of checkpoints written in all."""
     num_kept: int
-    """On disk at the end."""
+    """Number of checkpoints on disk at the end."""
     checkpoint_seconds: float
-    """Each."""
+    """Time to write one checkpoint."""
     final_seconds: float
-    """For the finished model."""
+    """Time to write the finished model."""
     checkpoint_bytes: int
-    """Each."""
+    """Size of one checkpoint."""
     computed: RankMemory
     peak_bytes: int
-    """Of each rank: measured, and what the calibrated process had not."""
+    """Peak memory of each rank: the measured peak, plus computed parts that the calibrated process did not have."""
     batch: BatchShape
-    """The micro-batch that needs most."""
+    """Micro-batch that needs most memory."""
     available: int | None
     other_load: float | None
-    """Share of the processors that other programs took while updates were timed; None: not known."""
+    """Share of the processors that other programs took while updates were timed; None: unknown."""
     was_stopped: int = 0
-    """Exit code where a signal stopped the calibration; 0: none did."""
+    """Exit code if a signal stopped the calibration; 0: none did."""
 
     @property
     def training_seconds(self) -> float:
-        """All updates."""
+        """Return the time of all updates."""
         return self.total_steps * self.update_seconds + self.warmup_seconds
 
     @property
     def total_seconds(self) -> float:
-        """From the command to the finished model."""
+        """Return the time from the command to the finished model."""
         evaluations = self.num_evaluations * self.evaluation_seconds
         checkpoints = self.num_checkpoints * self.checkpoint_seconds
         return self.start_seconds + self.training_seconds + evaluations + checkpoints + self.final_seconds
 
     def needed(self, other: TrainingConfig) -> int:
-        """Compute the bytes of a rank with other settings, moved by as much as the figure was off for these."""
+        """Compute the bytes of a rank with other settings, corrected by the computed figure's error for these."""
         placement = placement_of(other)
         share = -(-other.run.samples_per_update // placement.ranks)
         size = min(other.run.batch_size, share)
@@ -100,10 +100,10 @@ class Estimate:
 
 
 def estimate(config: TrainingConfig) -> Estimate:
-    """Train a few updates in this process and work out what the whole run needs.
+    """Train a few updates in this process and compute what the whole run needs.
 
     Raises:
-        UserError: data, settings or device that the run itself would refuse.
+        UserError: the run itself would refuse the data, the settings or the device.
     """
     started = time.perf_counter()
     import torch
@@ -121,12 +121,13 @@ def estimate(config: TrainingConfig) -> Estimate:
     trainer, measured = rehearsal.calibrate()
     other_load = load.share()
 
-    run, cost = config.run, cost_of(prepared)
-    # The same batches as the run's where it has one rank; else as many samples as a rank has, of like lengths.
+    run, cost = config.run, cost_of(prepared, may_compute=True)
+    # The same batches as the run's if it has one rank; else the same number of samples as a rank, of similar lengths.
     stand_in = Mix(trainer.plan, weights, run.batch_size, ranks=1)
     tried = [stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch)) for step in measured.steps]
     pace = fit_pace([work_of(cost, shapes) for shapes in tried], measured.seconds)
-    first = [work_of(cost, stand_in.shapes(0, step)) for step in range(len(measured.warmup))]
+    warmup = range(len(measured.warmup))
+    first = [work_of(cost, stand_in.shapes(*divmod(step, trainer.plan.steps_per_epoch))) for step in warmup]
     plan = BatchPlan(lengths, run.samples_per_update, run.seed, config.data.length_window)
     steps = plan.steps_per_epoch
     total = min(run.epochs * steps, run.max_steps or run.epochs * steps)
@@ -168,14 +169,14 @@ def estimate(config: TrainingConfig) -> Estimate:
 
 
 class Saves(NamedTuple):
-    """Checkpoints of a run."""
+    """Number of checkpoints of a run."""
 
     written: int
     kept: int
 
 
 def count_checkpoints(config: TrainingConfig, steps_per_epoch: int, total_steps: int) -> Saves:
-    """How many a run writes. Every epoch may be the best so far: no one knows before."""
+    """Count the checkpoints that a run writes, if every epoch is the best so far: that cannot be known in advance."""
     settings = config.checkpoint
     at = {total_steps}
     if settings.save_interval is not None:
@@ -193,13 +194,13 @@ def _uncertainty(pace: Pace, amounts: list[float], seconds: list[float]) -> floa
 
 
 def lines(found: Estimate) -> Iterator[str]:
-    """The estimate as a person reads it."""
+    """Yield the estimate as lines for the user."""
     config, placement = found.config, found.placement
     ranks = f" by {placement.ranks} ranks" if placement.ranks > 1 else ""
-    tokens = f" and {found.num_tokens:,} tokens an epoch, the longest of {found.longest} tokens"
-    yield f"data        {found.num_samples:,} samples{tokens if found.num_tokens else ' an epoch'}"
+    tokens = f" and {found.num_tokens:,} tokens per epoch, the longest of {found.longest} tokens"
+    yield f"data        {found.num_samples:,} samples{tokens if found.num_tokens else ' per epoch'}"
     yield (
-        f"steps       {found.steps_per_epoch:,} an epoch, {found.total_steps:,} in all, "
+        f"steps       {found.steps_per_epoch:,} per epoch, {found.total_steps:,} in all, "
         f"{config.run.samples_per_update} samples each{ranks}"
     )
     yield f"model       {count(found.cost):,} parameters, {config.run.precision}"
@@ -208,11 +209,11 @@ def lines(found: Estimate) -> Iterator[str]:
         f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
         f"{found.num_measured} timed updates" + (" of one rank's share in one process" if ranks else "")
     )
-    yield f"            computed alone: about {describe(found.computed, found.batch)}"
+    yield f"            from computation alone: about {describe(found.computed, found.batch)}"
     yield (
-        f"time        {found.update_seconds * 1e3:.1f} ms an update over the epoch's mix of lengths "
+        f"time        {found.update_seconds * 1e3:.1f} ms per update over the epoch's mix of lengths "
         f"(± {found.uncertainty:.0%} by their scatter), {as_duration(found.update_seconds * found.steps_per_epoch)} "
-        "an epoch"
+        "per epoch"
     )
     parts = [f"start {as_duration(found.start_seconds)}", f"updates {as_duration(found.training_seconds)}"]
     if found.num_evaluations:
@@ -225,12 +226,12 @@ def lines(found: Estimate) -> Iterator[str]:
     if found.device == "cpu" and (found.other_load or 0.0) > DISTURBED:
         yield (
             f"            other programs took {found.other_load:.0%} of the processors meanwhile; alone the run is "
-            "faster, and how much is not known"
+            "faster by an unknown amount"
         )
     kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count(found.cost)
     yield (
-        f"disk        {as_size(found.checkpoint_bytes)} a checkpoint, {as_size(kept)} in all, and {as_size(model)} of "
-        "final model in its two forms"
+        f"disk        {as_size(found.checkpoint_bytes)} per checkpoint, {as_size(kept)} in all, and {as_size(model)} "
+        "of the final model in its two forms"
     )
     missing = _not_counted(found)
     if missing:
@@ -247,23 +248,23 @@ def _times(count: int, what: str) -> str:
 def _not_counted(found: Estimate) -> list[str]:
     placement, missing = found.placement, []
     if found.config.report.answer_samples:
-        missing.append("what the task shows of the finished model (answers to training questions)")
+        missing.append("the task's look at the finished model (answers to training questions)")
     if placement.ranks > 1:
-        missing.append(f"what {placement.ranks} ranks spend on communication")
+        missing.append(f"the communication between {placement.ranks} ranks")
     if placement.zero_stage is not None:
-        missing.append("DeepSpeed's own time; what ZeRO spreads is computed, not measured")
+        missing.append("DeepSpeed's own time; the memory that ZeRO spreads is computed, not measured")
     return missing
 
 
 def print_estimate(config: TrainingConfig) -> int:
-    """Estimate a run and say what was found. Returns the exit code.
+    """Estimate a run and print the result. Return the exit code.
 
     Raises:
         UserError: as `estimate`.
     """
     found = estimate(config)
     if found.was_stopped:
-        print("the estimate was stopped; nothing is kept of it")
+        print("the estimate was stopped; nothing was kept")
         return found.was_stopped
     for line in lines(found):
         print(line)

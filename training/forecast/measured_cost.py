@@ -1,13 +1,14 @@
 """Sizes, memory and work of any network, measured by running it on fake tensors.
 
 A fake tensor (`torch._subclasses.FakeTensorMode`) has a shape and a dtype and no memory. The network is built and run
-with them, forward and backward, and every storage that comes and goes is counted: no closed form is needed, and a model
-of any size is measured on any machine. What PyTorch's kernels take for themselves is not in the figure.
+with them, forward and backward, and every allocated and freed storage is counted: no closed form is needed, and a model
+of any size can be measured on any machine. Internal memory of PyTorch's kernels is not included.
 """
 
 from __future__ import annotations
 
 import contextlib
+import random
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -32,20 +33,23 @@ class MeasuredCost:
     """`ModelCost` of any objective's network.
 
     Args:
-        objective: builds the network, collates and computes the loss.
-        family: switches gradient checkpointing on and sorts the parameters.
-        samples: dataset from which batches are made.
+        objective: objective that builds the network, collates and computes the loss.
+        family: model family that turns on gradient checkpointing and groups the parameters.
+        samples: dataset for the batches.
         longest: numbers of the samples, longest first.
+        fake: whether tensors are fake; real ones take the memory that they are counted for.
 
     Raises:
-        ConfigError: the network does not run on fake tensors, because its own code looks at values.
+        ConfigError: the network does not run on fake tensors, because its own code reads values.
     """
 
-    def __init__(self, objective: Objective, family: ModelFamily, samples: Any, longest: Sequence[int]) -> None:
-        self._objective, self._family = objective, family
+    def __init__(
+        self, objective: Objective, family: ModelFamily, samples: Any, longest: Sequence[int], fake: bool = True
+    ) -> None:
+        self._objective, self._family, self._fake = objective, family, fake
         self._samples, self._longest = samples, longest
         self._measure = lru_cache(maxsize=64)(self._run)
-        with _fake() as mode, _explained():
+        with self._tensors() as mode:
             model = self._build(mode, checkpointing=False)
             names = {id(parameter): name for name, parameter in model.named_parameters()}
             self.shapes: Mapping[str, Shape] = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -62,22 +66,38 @@ class MeasuredCost:
         operations, size = self._operations
         return operations * batch.padded_tokens / size if operations else float(batch.samples)
 
-    def _build(self, mode: FakeTensorMode, checkpointing: bool) -> nn.Module:
-        with mode:
+    @contextlib.contextmanager
+    def _tensors(self) -> Iterator[FakeTensorMode | None]:
+        """Yield the mode in which tensors are made; None: they are real. Nothing is drawn from the caller's generators.
+
+        Raises:
+            ConfigError: the network does not run on fake tensors.
+        """
+        with _own_draws():
+            if not self._fake:
+                yield None
+                return
+            with _explained():
+                yield FakeTensorMode(allow_non_fake_inputs=True)
+
+    def _build(self, mode: FakeTensorMode | None, checkpointing: bool) -> nn.Module:
+        with mode or contextlib.nullcontext():
             model = self._objective.build_model()
         if checkpointing:
             self._family.recompute_activations(model)
         return model.train()
 
-    def _batch(self, mode: FakeTensorMode, count: int) -> Batch:
+    def _batch(self, mode: FakeTensorMode | None, count: int) -> Batch:
         chosen = [self._longest[n % len(self._longest)] for n in range(count)]
         batch = self._objective.collate([self._samples[int(number)] for number in chosen])
+        if mode is None:
+            return batch
         tensors = tree_map_only(Tensor, mode.from_tensor, batch.tensors)
         return Batch(tensors, batch.weight, batch.tokens, batch.num_samples)
 
     def _run(self, count: int, half: bool, checkpointing: bool) -> int:
-        """Return the largest sum of storages of a forward and backward pass, apart from weights and their gradients."""
-        with _fake() as mode, _explained():
+        """Return the largest sum of storages in a forward and backward pass, without weights and their gradients."""
+        with self._tensors() as mode:
             model = self._build(mode, checkpointing)
             batch = self._batch(mode, count)
             for parameter in model.parameters():
@@ -85,7 +105,7 @@ class MeasuredCost:
                     parameter.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]
             counter = _StorageCounter([*model.parameters(), *model.buffers()])
             autocast = torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext()
-            with mode, counter:
+            with mode or contextlib.nullcontext(), counter:
                 for tensor in batch.tensors.values():
                     counter.count(tensor)
                 with autocast:
@@ -95,16 +115,16 @@ class MeasuredCost:
 
     def _measured_operations(self) -> tuple[float, int]:
         """Return (operations of a forward pass over one sample, its padded size)."""
-        with _fake() as mode, _explained():
+        with self._tensors() as mode:
             model, batch = self._build(mode, checkpointing=False), self._batch(mode, 1)
             counter = FlopCounterMode(display=False)
-            with mode, counter, torch.no_grad():
+            with mode or contextlib.nullcontext(), counter, torch.no_grad():
                 self._objective.loss(model, batch)
             return float(counter.get_total_flops()), max(1, batch.tokens)
 
 
 def preview_of(prepared: Prepared) -> DataPreview:
-    """Return what a dry run says of data that was prepared."""
+    """Return the facts of prepared data that a dry run prints."""
     lengths, weights = (f(prepared.train) for f in (prepared.objective.lengths, prepared.objective.weights))
     has_tokens = bool(lengths.any())
     return DataPreview(
@@ -115,16 +135,26 @@ def preview_of(prepared: Prepared) -> DataPreview:
     )
 
 
-def cost_of(prepared: Prepared) -> ModelCost:
-    """Return the cost of a task's network: in closed form where its family has one, else measured.
+def cost_of(prepared: Prepared, may_compute: bool = False) -> ModelCost:
+    """Return the cost of a task's network: in closed form if its family has one, else measured.
+
+    Args:
+        prepared: objective, data and model family.
+        may_compute: measure on real tensors where the network does not run on fake ones.
 
     Raises:
-        ConfigError: the network does not run on fake tensors.
+        ConfigError: the network does not run on fake tensors, and may not compute.
     """
     cost = prepared.family.cost(prepared.config.model, prepared.vocabulary)
     if cost is not None:
         return cost
-    return MeasuredCost(prepared.objective, prepared.family, prepared.train, _longest(prepared))
+    parts = prepared.objective, prepared.family, prepared.train, _longest(prepared)
+    try:
+        return MeasuredCost(*parts)
+    except ConfigError:
+        if not may_compute:
+            raise
+        return MeasuredCost(*parts, fake=False)
 
 
 def _longest(prepared: Prepared) -> list[int]:
@@ -139,10 +169,15 @@ def _drop_gradient(parameter: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _fake() -> Iterator[FakeTensorMode]:
-    """Draw nothing from the caller's random generators meanwhile."""
-    with torch.random.fork_rng(devices=[]):
-        yield FakeTensorMode(allow_non_fake_inputs=True)
+def _own_draws() -> Iterator[None]:
+    """Enter a fake tensor mode that leaves the caller's random generators unchanged."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextlib.contextmanager
@@ -157,7 +192,7 @@ def _explained() -> Iterator[None]:
 
 
 class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the storages that operations make and let go, and the most that there were at a time."""
+    """Counter of the bytes of storages that operations allocate and free, with their peak."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -174,7 +209,7 @@ class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def count(self, tensor: Tensor) -> None:
-        """Count a tensor's storage until it is freed; a view's is counted already."""
+        """Count a tensor's storage until it is freed; that of a view is already counted."""
         storage = tensor.untyped_storage()
         if storage in self._seen:
             return

@@ -1,7 +1,7 @@
-"""A few updates of a run before it starts: the trainer itself, on the run's own batches, in a temporary directory.
+"""Rehearsal of a run: a few updates by the trainer itself, on the run's own batches, in a temporary directory.
 
-One process stands for a rank: it trains that rank's share of the global batch with plain torch, whatever the backend.
-What several ranks add (communication, DeepSpeed's own bookkeeping) is therefore not in what is measured.
+One process represents a rank: it trains that rank's share of the global batch with plain torch, for every backend.
+The costs of several ranks (communication, DeepSpeed's own bookkeeping) are therefore not measured.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ if TYPE_CHECKING:
     from training.engines.results import UpdateResult
 
 WARMUP_UPDATES = 3
-"""Timed apart: first use of kernels, first growth of the allocator's pools. A run has them once."""
+"""Number of first updates, timed separately: kernels and the allocator's pools start up in them, once per run."""
 MIN_UPDATES, MAX_UPDATES = 8, 48
 SECONDS_OF_UPDATES = 12.0
-"""Timed updates go on for this long, within the two limits."""
+"""Total duration of timed updates, within the two limits."""
 MAX_EVALUATION_BATCHES = 16
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured."""
+    """Measurements of a rehearsal."""
 
     build_seconds: float
-    """From the data in memory to the first update."""
+    """Time from the data in memory to the first update."""
     steps: list[int]
-    """Number of each timed update, from 0, in `trainer.plan`."""
+    """Number of each timed update in `trainer.plan`, from 0."""
     seconds: list[float]
-    """What each took, data and record included."""
+    """Seconds of each, including data and record."""
     warmup: list[float]
-    """What the updates before them took, from 0 on."""
+    """Seconds of the updates before them, from update 0."""
     checkpoint_seconds: float
     checkpoint_bytes: int
     evaluation_seconds: float
-    """Of one pass over the validation data; 0 without."""
+    """Seconds of one pass over the validation data; 0 without it."""
     final_seconds: float
-    """Of writing the finished model in its two forms."""
+    """Seconds of writing the finished model in its two forms."""
     peak_bytes: int
-    """Of this process, by the end of a checkpoint."""
+    """Peak memory of this process, at the end of a checkpoint."""
     was_stopped: int
-    """Exit code of a run that a signal stopped; 0: it was not."""
+    """Exit code if a signal stopped the rehearsal; 0: none did."""
 
 
 class _Stopwatch(Callback):
-    """Times updates and the checkpoint at the end."""
+    """Callback that times updates and the checkpoint at the end."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -96,14 +96,14 @@ class _Stopwatch(Callback):
 
 
 class Rehearsal:
-    """The data and the settings of a run, read once, and a stand-in for one of its ranks.
+    """Data and settings of a run, read once, and a process that represents one of its ranks.
 
     Args:
         config: resolved settings of the run.
-        placement: how it lies on its ranks.
+        placement: distribution of the run over its ranks.
 
     Raises:
-        UserError: data or settings that the run itself would refuse.
+        UserError: the run itself would refuse the data or the settings.
     """
 
     def __init__(self, config: TrainingConfig, placement: Placement) -> None:
@@ -120,10 +120,10 @@ class Rehearsal:
         self.config = self.prepared.config
 
     def rank_config(self, run_dir: Path) -> TrainingConfig:
-        """Settings of one process that trains a rank's share: as many samples as a rank has, chosen as the run would.
+        """Return the settings of one process that trains a rank's share: as many samples, chosen like the run's.
 
-        The run's windows are sorted by length and dealt out sample by sample, so a share has the lengths of a window
-        that many times as many batches long.
+        The run's windows are sorted by length and distributed sample by sample, so a share has the lengths of a window
+        that has as many times the batches as there are ranks.
         """
         run, ranks = self.config.run, self._placement.ranks
         share = -(-run.samples_per_update // ranks)
@@ -139,10 +139,10 @@ class Rehearsal:
         return self.config.model_copy(update={"run": changed, "checkpoint": checkpoint, "data": data})
 
     def calibrate(self) -> tuple[Trainer, Calibration]:
-        """Train a few updates, save and evaluate once; all that was written is gone afterwards.
+        """Train a few updates, save and evaluate once; all written files are deleted afterwards.
 
         Raises:
-            UserError: the updates fail as the run's would, or the temporary directory is full.
+            UserError: the updates fail as those of the run would, or the temporary directory is full.
         """
         ranks = Ranks(self.device)
         watch = _Stopwatch()
@@ -178,7 +178,7 @@ class Rehearsal:
         return TorchEngine(model, config, ranks, family, self._placement.compiled)
 
     def _write_final_model(self, trainer: Trainer) -> float:
-        """Write the finished model into the temporary directory; return the seconds that it takes."""
+        """Write the finished model into the temporary directory; return the seconds that this takes."""
         prepared = self.prepared
         trained = TrainedModel(
             trainer.engine.model(), prepared.family, self.config.model, prepared.vocabulary,
@@ -189,7 +189,7 @@ class Rehearsal:
         return time.perf_counter() - started
 
     def _evaluate(self, trainer: Trainer) -> float:
-        """Return the seconds of a pass over a rank's validation data, from evenly chosen samples of it."""
+        """Return the seconds of a pass over a rank's validation data, extrapolated from evenly chosen samples."""
         validation, objective = self.prepared.validation, self.prepared.objective
         if validation is None:
             return 0.0

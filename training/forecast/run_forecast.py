@@ -1,6 +1,6 @@
-"""What a running run expects of itself: memory and disk from its settings, time from its first updates.
+"""Forecast made by a run of itself: memory and disk from its settings, time from its first updates.
 
-The report holds these figures beside what came true. Nothing here touches the run's state.
+The report shows these figures next to the actual ones. Nothing here changes the run's state.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from training.engines.results import EvaluationResult, UpdateResult
 
 WARMUP_UPDATES = 3
-"""No measure of the others: first use of kernels, first growth of the allocator's pools."""
+"""Number of first updates that are not representative: kernels and the allocator's pools start up in them."""
 TIMED_UPDATES = 16
 
 
 class RunForecast(Callback):
-    """Emitter of `estimate` events: memory and disk at the start, time once a few updates have been timed.
+    """Callback that emits `estimate` events: memory and disk at the start, time after a few timed updates.
 
     Args:
         prepared: objective, data and model family of the run.
@@ -57,9 +57,9 @@ class RunForecast(Callback):
         self._last = time.perf_counter()
 
     def on_step(self, trainer: RunView, result: UpdateResult) -> None:
-        """Time the update; with the last of the first few, tell `training_seconds`: of all updates, from 0 to the end.
+        """Time the update; after the last timed one, report `training_seconds`: of all updates, from 0 to the end.
 
-        Evaluations and checkpoints are not in it, as they are not in the report's `training_seconds`.
+        Evaluations and checkpoints are not included, as in the report's `training_seconds`.
         """
         seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
         if len(self._seconds) == WARMUP_UPDATES + TIMED_UPDATES:
@@ -82,13 +82,13 @@ class RunForecast(Callback):
         trainer.reporter.estimate(trainer.step, figures)
 
     def on_evaluation(self, trainer: RunView, result: EvaluationResult) -> None:
-        """Not a part of the next update."""
+        """Restart the clock: this time is not part of the next update."""
         self._last = time.perf_counter()
 
     def on_checkpoint(self, trainer: RunView, path: Path) -> None:
-        """Not a part of the next update."""
+        """Restart the clock: this time is not part of the next update."""
         self._last = time.perf_counter()
 
     def _work(self, shapes: list[BatchShape]) -> float:
-        """Return the operations of an update; its samples where there is no closed form."""
+        """Return the operations of an update; the number of its samples if there is no closed form."""
         return work_of(self._cost, shapes) if self._cost else float(sum(shape.samples for shape in shapes))

@@ -1,8 +1,8 @@
-"""How long updates take: their work in floating-point operations, and a line through some that were timed. No torch.
+"""Time of updates: a line through a few timed ones, over their work in floating-point operations. No torch.
 
-Batches are of unequal length, so a few timed updates are no fair sample of an epoch; their work is known exactly for
-every update of the plan. The time of an update is taken as `fixed + per_operation * work`, fitted to those that were
-timed, and summed over the real mix.
+Batches have unequal lengths, so a few timed updates do not represent an epoch; but the work of every update of the plan
+is known exactly. The time of an update is modelled as `fixed + per_operation * work`, fitted to the timed ones, and
+summed over the real mix.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from training.models.cost import BatchShape
 from training.tasks.batch_plan import BatchPlan
 
 MAX_UPDATES_LOOKED_AT = 2000
-"""Of an epoch, evenly spaced; the mean work of more would not differ."""
+"""Largest number of updates of an epoch, evenly spaced, whose work is computed; more would give the same mean."""
 
 
 def largest_of(updates: Iterable[Iterable[BatchShape]]) -> BatchShape:
-    """The micro-batch with most tokens, padding counted: the one that needs most memory."""
+    """Return the micro-batch with most tokens, including padding: the one that needs most memory."""
     return max(
         (batch for batches in updates for batch in batches), key=lambda batch: (batch.padded_tokens, batch.positions)
     )
 
 
 class Mix:
-    """The micro-batches of each update of an epoch, on one rank.
+    """Micro-batches of each update of an epoch, on one rank.
 
     Args:
         plan: the run's global batches.
-        weights: (samples,) tokens of each sample that have a loss.
-        batch_size: samples of a micro-batch, at most.
-        ranks: that share each global batch, a sample to each in turn.
+        weights: (samples,) number of tokens with a loss of each sample.
+        batch_size: largest number of samples of a micro-batch.
+        ranks: number of ranks that share each global batch, a sample to each in turn.
     """
 
     def __init__(self, plan: BatchPlan, weights: NDArray[np.int64], batch_size: int, ranks: int) -> None:
@@ -42,7 +42,7 @@ class Mix:
         self._batch_size, self._ranks = batch_size, ranks
 
     def shapes(self, epoch: int, index: int) -> list[BatchShape]:
-        """Rank 0's micro-batches of one update: no other rank has more samples."""
+        """Return rank 0's micro-batches of one update: no other rank has more samples."""
         share, size = self.plan.indices(epoch, index)[:: self._ranks], self._batch_size
         found = []
         for start in range(0, len(share), size):
@@ -52,11 +52,11 @@ class Mix:
         return found
 
     def updates(self, epoch: int = 0, limit: int | None = None) -> list[list[BatchShape]]:
-        """Updates of an epoch, or evenly spaced ones of a long one.
+        """Return the updates of an epoch, or evenly spaced ones of a long epoch.
 
         Args:
-            epoch: from 0.
-            limit: of the first so many updates alone, where a run has no more.
+            epoch: number of the epoch, from 0.
+            limit: use only this number of first updates, if a run has no more.
         """
         count = min(self.plan.steps_per_epoch, limit or self.plan.steps_per_epoch)
         chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_UPDATES_LOOKED_AT)).astype(int))
@@ -64,26 +64,26 @@ class Mix:
 
 
 class Pace(NamedTuple):
-    """Seconds of an update as a line over its work."""
+    """Time of an update in seconds, as a linear function of its work."""
 
     fixed: float
     per_operation: float
 
     def seconds(self, amount: float) -> float:
-        """Of an update of that much work."""
+        """Return the seconds of an update of that work."""
         return self.fixed + self.per_operation * amount
 
 
 def fit_pace(amounts: Sequence[float], seconds: Sequence[float]) -> Pace:
-    """The least-squares line through timed updates, with neither a negative slope nor a negative start.
+    """Fit a least-squares line to timed updates, with neither a negative slope nor a negative intercept.
 
     Args:
         amounts: work of each timed update.
-        seconds: what each took; one at least.
+        seconds: time of each, at least one.
     """
     x, y = np.asarray(amounts, dtype=np.float64), np.asarray(seconds, dtype=np.float64)
     spread = float(((x - x.mean()) ** 2).sum())
-    if spread <= 1e-6 * float((x**2).sum()):  # all alike: nothing is known about other lengths
+    if spread <= 1e-6 * float((x**2).sum()):  # all have the same work: nothing is known about other lengths
         return Pace(0.0, float(y.mean() / x.mean())) if x.mean() else Pace(float(y.mean()), 0.0)
     slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
     fixed = float(y.mean()) - slope * float(x.mean())
@@ -95,11 +95,11 @@ def fit_pace(amounts: Sequence[float], seconds: Sequence[float]) -> Pace:
 
 
 def extra_seconds(pace: Pace, amounts: Sequence[float], seconds: Sequence[float]) -> float:
-    """What updates took beyond their pace, together; 0 where they took less.
+    """Return the total time of updates beyond their pace; 0 if they took less.
 
     Args:
-        pace: of later updates.
-        amounts: work of each.
-        seconds: what each took.
+        pace: pace of later updates.
+        amounts: work of each update.
+        seconds: time of each update.
     """
     return max(0.0, sum(seconds) - sum(pace.seconds(amount) for amount in amounts))

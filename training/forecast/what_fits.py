@@ -1,4 +1,4 @@
-"""The nearest settings with which a run fits into memory. Only such as leave the curve as it is. No torch."""
+"""Search for the nearest settings with which a run fits into memory and the curve stays the same. No torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from training.settings.tree import TrainingConfig
 
 
 def nearest_fit(config: TrainingConfig, needed: Callable[[TrainingConfig], int], available: int) -> str:
-    """What to do about a run that does not fit, as the end of a sentence.
+    """Return advice on a run that does not fit, as the end of a sentence.
 
-    Smaller micro-batches come first: they cost least time. Then recomputed activations, then both; with DeepSpeed
-    higher ZeRO stages and offload, with and without them.
+    Smaller micro-batches come first: they cost the least time. Then come recomputed activations, then both; with
+    DeepSpeed also higher ZeRO stages and offload, with and without these.
 
     Args:
         config: the settings that do not fit.
-        needed: settings -> bytes.
-        available: bytes.
+        needed: function from settings to bytes.
+        available: free bytes.
     """
     least: tuple[int, str] | None = None
     for other, flags in _changes(config):
@@ -29,15 +29,15 @@ def nearest_fit(config: TrainingConfig, needed: Callable[[TrainingConfig], int],
         if least is None or size < least[0]:
             least = (size, flags)
     if least is None or least[0] >= needed(config):
-        return "no setting that keeps the curve makes it smaller; train a smaller model, or where there is more memory"
+        return "no setting with the same curve needs less; train a smaller model, or use a machine with more memory"
     return (
-        f"the least that keeps the curve is {as_size(least[0])} ({least[1]}); train a smaller model, or where there is "
-        "more memory"
+        f"the smallest need with the same curve is {as_size(least[0])} ({least[1]}); train a smaller model, or use a "
+        "machine with more memory"
     )
 
 
 def _changes(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
-    """(settings, flags that make them) from near to far."""
+    """Yield (settings, flags that set them), the nearest first."""
     for sharded, sharding_flags in ((config, ""), *wider_layouts(config)):
         if sharding_flags:
             yield sharded, sharding_flags.strip()

@@ -1,4 +1,4 @@
-"""Hooks into a run. Override the methods that you need; each does nothing by default."""
+"""Hooks into a run. Override the methods that you need; by default each does nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RunView(Protocol):
-    """The part of a run that callbacks may use; the trainer is one."""
+    """Interface of a run for callbacks; the trainer implements it."""
 
     config: TrainingConfig
     """Resolved settings."""
@@ -26,39 +26,39 @@ class RunView(Protocol):
     engine: Engine
     ranks: Ranks
     plan: BatchPlan
-    """Samples of every global batch."""
+    """Plan of the samples of every global batch."""
     reporter: ProgressReporter
     directory: RunDirectory
     step: int
-    """Updates done."""
+    """Number of updates done."""
     total_steps: int
     num_parameters: int
     train_dataset: Any
 
     def stop(self) -> None:
-        """Ask for an orderly stop after the present update."""
+        """Request an orderly stop after the current update."""
         ...
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one. Collective."""
+        """Write a checkpoint of this step, unless one exists. Collective."""
         ...
 
 
 class Callback:
-    """Hooks that the trainer calls on the main rank. An error in one ends the run: it is the user's own code.
+    """Hooks that the trainer calls on the main rank. An error in a hook ends the run: it is the user's own code.
 
-    `trainer.stop()` asks for an orderly stop: the run writes a checkpoint and can be resumed. What a callback needs in
-    order to go on after a kill it returns from `state_dict`; that is kept in every checkpoint.
+    `trainer.stop()` requests an orderly stop: the run writes a checkpoint and can be resumed. State that a callback
+    needs to continue after a kill is returned from `state_dict`; every checkpoint keeps it.
     """
 
     on_every_rank: ClassVar[bool] = False
-    """Called on all ranks instead: for what they do together, such as gathering weights that are spread over them."""
+    """True: called on all ranks, for collective work such as gathering weights that are spread over the ranks."""
 
     def on_run_start(self, trainer: RunView) -> None:
-        """Run before the first update, after a checkpoint was loaded."""
+        """Run before the first update, and after a checkpoint was loaded."""
 
     def on_step(self, trainer: RunView, result: UpdateResult) -> None:
-        """Run after each optimizer update (`trainer.step` counts it already)."""
+        """Run after each optimizer update (`trainer.step` already counts it)."""
 
     def on_epoch(self, trainer: RunView, epoch: int) -> None:
         """Run at the end of an epoch, counted from 1, after its evaluation."""
@@ -73,11 +73,11 @@ class Callback:
         """Run after the run finished or was stopped."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain data and tensors to keep in a checkpoint; empty: nothing has to be kept.
+        """Return plain data and tensors to keep in a checkpoint; empty: nothing to keep.
 
-        It is asked on rank 0, after `on_step` of the update that the checkpoint follows.
+        It is called on rank 0, after `on_step` of the update before the checkpoint.
         """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned. Called on every rank before `on_run_start`, if there is a state."""
+        """Restore what `state_dict` returned. Called on every rank before `on_run_start`, if there is a state."""

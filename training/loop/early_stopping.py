@@ -1,4 +1,4 @@
-"""Early stopping: the best loss so far, and how long ago it was."""
+"""Early stopping: the best loss so far, and the number of epochs since then."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EarlyStopping:
     epochs_without_gain: int = 0
 
     def note(self, loss: float) -> bool:
-        """Count an epoch's loss; return whether it is the best so far."""
+        """Count an epoch's loss; return True if it is the best so far."""
         if self.best is None or loss < self.best:
             self.best, self.epochs_without_gain = loss, 0
             return True
@@ -31,13 +31,13 @@ class EarlyStopping:
 
     @property
     def is_due(self) -> bool:
-        """Whether the run should end."""
+        """Return True if the run should end."""
         return self.patience is not None and self.epochs_without_gain >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"best": self.best, "epochs_without_gain": self.epochs_without_gain}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.best, self.epochs_without_gain = state["best"], state["epochs_without_gain"]

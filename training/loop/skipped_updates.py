@@ -1,4 +1,4 @@
-"""Updates that were left out because the loss or the gradient was not finite."""
+"""Updates that were skipped because the loss or the gradient was not finite."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SkippedUpdates:
         return f"update {step} skipped: loss {result.loss:g}, gradient norm {result.grad_norm:g}"
 
     def refuse_too_many(self, step: int) -> None:
-        """End a run that no longer learns.
+        """End a run that has stopped learning.
 
         Raises:
             UserError: the limit is reached.
@@ -42,9 +42,9 @@ class SkippedUpdates:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.in_a_row = state["in_a_row"]

@@ -1,18 +1,18 @@
-"""The only training loop of our own, and the run around it, which any other loop shares.
+"""Our own training loop, and the run around it, which every other loop shares.
 
     for each epoch:
         for each global batch of the epoch:            # a pure function of (seed, epoch, index)
             cut this rank's share into micro-batches, seed each
-            engine.update(micro-batches, lr(step))     # one optimizer update of all ranks, or a skip
+            engine.update(micro-batches, lr(step))     # one optimizer update on all ranks, or a skip
             report the figures
             at the epoch's end: validate, remember the best, count patience
             save a checkpoint if one is due
-            if a stop was asked for: save and leave    # resumes exactly here
+            if a stop was requested: save and leave    # resumes exactly here
     save the final state
 
-All state is `step` (updates done) and what the engine holds; epoch and place in the data follow from `step`.
-`our_loop` is the loop; where another library owns the loop (transformers.Trainer), it takes its global batches from the
-same `Trainer.next_batch` and tells each result to the same `Trainer.updated`.
+All state is `step` (updates done) and the engine's state; epoch and position in the data follow from `step`.
+`our_loop` is the loop; if another library owns the loop (transformers.Trainer), it takes its global batches from the
+same `Trainer.next_batch` and passes each result to the same `Trainer.updated`.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ from training.tasks.objective import Objective, seeded_model
 from training.tasks.protocol import Prepared
 from training.tasks.rank_batches import Feed, GlobalBatch
 
-_CALLBACK = 1 << 16  # what ranks agree on when a callback asks for a stop; above every signal's number
-_EVALUATION = 1 << 40  # in place of an epoch: no training batch has these draws
+_CALLBACK = 1 << 16  # the value that ranks agree on when a callback requests a stop; above every signal's number
+_EVALUATION = 1 << 40  # used instead of an epoch: no training batch has these draws
 
 MakeEngine = Callable[[torch.nn.Module, TrainingConfig, ModelFamily], Engine]
 
 
 def our_loop(trainer: Trainer) -> None:
-    """Update after update until the run is over or is asked to stop."""
-    engine = cast(UpdatingEngine, trainer.engine)  # a backend brings its loop and an engine that goes with it
+    """Make updates until the run is over or a stop is requested."""
+    engine = cast(UpdatingEngine, trainer.engine)  # a backend brings its loop together with a matching engine
     while trainer.goes_on:
         batch = trainer.next_batch()
         result = engine.update(batch.micro_batches, trainer.objective.loss, batch.learning_rate, batch.weight)
@@ -71,21 +71,22 @@ class Trainer:
     """Trainer of any objective in this process.
 
     Args:
-        config: all settings; `config.run.run_dir` is the directory of everything that the run writes.
-        train_dataset: something with a length and items, which `objective` collates.
-        val_dataset: measured after each epoch; None: no validation.
+        config: all settings; the run writes everything into `config.run.run_dir`.
+        train_dataset: object with a length and items, which `objective` collates.
+        val_dataset: dataset that is measured after each epoch; None: no validation.
         objective: model, batching and loss.
-        family: groups the model's parameters and switches gradient checkpointing on; None: any `nn.Module`.
-        make_engine: (seeded model, resolved config, family) -> how an update is done; None: plain torch.
-        loop: makes updates while `goes_on`: by `next_batch`, by the engine, and by `updated`.
-        checkpoint_name: (step, epoch that ends there or None) -> what a checkpoint is called.
-        ranks: the processes of the run; None: those that a launcher started, each on `device`, or this one alone.
-        device: None: CUDA, else MPS, else the CPU. Not used when ranks are given.
-        callbacks: see `training.loop.callbacks`.
+        family: model family that groups the model's parameters and turns on gradient checkpointing; None: any
+            `nn.Module`.
+        make_engine: function (seeded model, resolved config, family) -> engine; None: plain torch.
+        loop: function that makes updates while `goes_on`: with `next_batch`, the engine, and `updated`.
+        checkpoint_name: function (step, epoch that ends there or None) -> name of a checkpoint.
+        ranks: the processes of the run; None: those that a launcher started, each on `device`, or only this one.
+        device: device of this process; None: CUDA, else MPS, else the CPU. Not used if ranks are given.
+        callbacks: hooks, see `training.loop.callbacks`.
         sinks: further readers of the progress events, such as a progress bar.
-        resume: go on from the run directory's newest good checkpoint, or from the start where there is none yet.
-        resume_from: go on from this checkpoint instead.
-        overwrite: delete the run that the directory holds.
+        resume: continue from the newest intact checkpoint of the run directory, or start if there is none yet.
+        resume_from: continue from this checkpoint instead.
+        overwrite: delete an existing run in the directory.
         facts: plain data about the run for the report (backend, data).
         artefacts: plain data that is kept in every checkpoint (the tokenizer).
         vocabulary: number of tokens, kept in every checkpoint; None: there are none, or the model's settings say.
@@ -125,7 +126,7 @@ class Trainer:
         precision = pick_precision(config.run.precision, self.ranks.device)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.objective = objective
-        self.family = family or BaseFamily()
+        self.family: ModelFamily = family or getattr(objective, "family", None) or BaseFamily()
         self.callbacks = list(callbacks)
         self.train_dataset, self._val = train_dataset, val_dataset
         self._loop = loop
@@ -154,7 +155,7 @@ class Trainer:
         self.directory = RunDirectory(
             run.run_dir, checkpoint_name, resume=resume or resume_from is not None, overwrite=overwrite, claim=is_main
         )
-        # The others keep the same counts and decide alike, but tell nobody.
+        # The other ranks keep the same counts and make the same decisions, but report nothing.
         self.reporter = ProgressReporter(
             run.run_dir if is_main else None, config.report.report_batches, sinks if is_main else ()
         )
@@ -179,12 +180,12 @@ class Trainer:
 
     @classmethod
     def of(cls, prepared: Prepared, *, facts: Mapping[str, Any] | None = None, **options: Any) -> Self:
-        """Make a trainer of what a task prepared.
+        """Make a trainer for what a task prepared.
 
         Args:
-            prepared: data, objective and settings.
+            prepared: data, objective and settings of the task.
             facts: more plain data for the report.
-            options: the other arguments of `Trainer`.
+            options: other arguments of `Trainer`.
         """
         fingerprint = {"data_fingerprint": prepared.fingerprint} if prepared.fingerprint else {}
         return cls(
@@ -235,14 +236,14 @@ class Trainer:
             self.config.to_yaml(self.directory.config)
 
     def _load(self, path: Path, checkpoint: Checkpoint) -> list[str]:
-        """Take the state of a checkpoint; return why the run will not go on bit for bit, if so."""
+        """Load the state of a checkpoint; return the reasons why the run will not continue bit for bit, if any."""
         refuse_another_run(path, checkpoint, self.config, len(self.train_dataset), self._facts.get("data_fingerprint"))
         try:
             self.engine.load_state_dict(checkpoint.engine)
         except (KeyError, RuntimeError, ValueError) as error:
-            told = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise CheckpointError(
-                f"--resume {path}: the state does not fit this model and optimizer ({told})"
+                f"--resume {path}: the state does not fit this model and optimizer ({reason})"
             ) from error
         loop = checkpoint.loop
         self.step, self.batch, self._run_id = checkpoint.step, loop["batch"], checkpoint.origin.run_id or self._run_id
@@ -259,14 +260,14 @@ class Trainer:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Ask for an orderly stop after the present update."""
+        """Request an orderly stop after the current update."""
         self._stop_asked = True
 
     def train(self, keep_open: bool = False) -> RunResult:
-        """Train to the end, or to a stop. Safe against kills at any instant: see `--resume`.
+        """Train to the end, or to a stop. It can be killed at any time: see `--resume`.
 
         Args:
-            keep_open: more is to be reported and written; `close` follows.
+            keep_open: more will be reported and written; the caller calls `close` afterwards.
         """
         with self._signals:
             try:
@@ -279,16 +280,16 @@ class Trainer:
                     self.close()
 
     def close(self) -> None:
-        """Let the sinks finish, and other processes into the run directory."""
+        """Let the sinks finish, and release the run directory for other processes."""
         self.reporter.close()
         self.directory.release()
 
     def _train_to_end(self) -> RunResult:
         self._call("on_run_start")
-        if self.early_stopping.is_due:  # the run that is resumed had ended early
+        if self.early_stopping.is_due:  # the resumed run had ended early
             self.total_steps = self.step
         self._loop(self)
-        if self._stop or self.goes_on:  # a loop of another library may end itself
+        if self._stop or self.goes_on:  # a loop of another library may end by itself
             return self._stopped(signal.Signals(self._stop) if 0 < self._stop < _CALLBACK else None)
         epoch, within = divmod(self.step, self.plan.steps_per_epoch)
         if within:
@@ -310,22 +311,22 @@ class Trainer:
 
     @property
     def goes_on(self) -> bool:
-        """Whether another update follows."""
+        """Return True if another update follows."""
         return self.step < self.total_steps and not self._stop and not self.early_stopping.is_due
 
     def next_batch(self) -> GlobalBatch:
-        """This rank's part of the update that turns `step` into `step` + 1."""
+        """Return this rank's part of the update that turns `step` into `step` + 1."""
         started = time.perf_counter()
         epoch, index = divmod(self.step, self.plan.steps_per_epoch)
         indices, seed = self.plan.indices(epoch, index), self.config.run.seed
-        # Every draw made for a batch is a function of (seed, step, number): nothing has to be saved to resume.
+        # The draws for a batch are a function of (seed, step, number): nothing has to be saved to resume.
         batches = list(self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1))
         return GlobalBatch(
             epoch, batches, self._feed.weight(indices), len(indices), self.learning_rate(self.step), started
         )
 
     def updated(self, batch: GlobalBatch, result: UpdateResult) -> None:
-        """Take note of an update and do what is due after it: report, validate, save, agree on a stop."""
+        """Record an update and do what is due after it: report, evaluate, save, agree on a stop."""
         self._report(batch, result)
         if self.step % self.plan.steps_per_epoch == 0:
             self._end_epoch(batch.epoch + 1)
@@ -367,7 +368,7 @@ class Trainer:
     # -- the end of an epoch ---------------------------------------------------------------------------------------
 
     def _end_epoch(self, epoch: int) -> None:
-        """Validate and keep the best."""
+        """Evaluate, and keep the best checkpoint."""
         loss_sum, weight = self._epoch_loss
         self._epoch_loss = [0.0, 0]
         result = self.evaluate(epoch)
@@ -375,17 +376,17 @@ class Trainer:
         is_best = self.early_stopping.note(loss)
         if is_best:
             self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
-        self._call("on_epoch", epoch)  # before anything is saved, so that its effect is in the checkpoint
+        self._call("on_epoch", epoch)  # before anything is saved, so that the checkpoint includes its effect
         if is_best and self.config.checkpoint.keeps_best:
             self._save(self.directory.best_checkpoint)
 
     def evaluate(self, epoch: int) -> EvaluationResult | None:
-        """Measure the validation data now and report it as of `epoch`, from 1; None where there is none."""
+        """Measure the validation data now and report it for `epoch`, counted from 1; None without validation data."""
         if self._val is None:
             return None
         order = sorted(range(len(self._val)), key=self.objective.lengths(self._val).__getitem__)
         feed, seed = Feed(self.objective, self._val, self.ranks, self.config.run.batch_size), self.config.run.seed
-        # The same draws at every evaluation, so that two figures differ by the weights alone.
+        # Every evaluation has the same draws, so that two figures differ only by the weights.
         batches = feed.batches(order, lambda number: mix(seed, _EVALUATION, number) >> 1)
         result = self.engine.evaluate(batches, self.objective.loss)
         self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, **result.metrics)
@@ -395,7 +396,7 @@ class Trainer:
     # -- saving ----------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one."""
+        """Write a checkpoint of this step, unless one exists."""
         if self._saved_step != self.step:
             self._save(self.directory.checkpoint(self.step))
 
@@ -408,7 +409,7 @@ class Trainer:
             self._save(self.directory.checkpoint(self.step, epoch if by_epoch else None))
 
     def _save(self, path: Path) -> None:
-        # The record must never lag behind a checkpoint, or a resume would leave a gap.
+        # The record must never be behind a checkpoint, or a resume would leave a gap.
         self.reporter.flush(durable=True)
         save_together(path, self.ranks, self.engine, self._checkpoint())
         if path != self.directory.best_checkpoint:
@@ -420,7 +421,7 @@ class Trainer:
         self._call("on_checkpoint", path)
 
     def _checkpoint(self) -> Checkpoint:
-        """Everything but the engine's state, which `save_together` adds."""
+        """Return the checkpoint without the engine's state, which `save_together` adds."""
         states = {name: callback.state_dict() for name, callback in named(self.callbacks)}
         return Checkpoint(
             step=self.step,
@@ -463,9 +464,9 @@ def named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:
 
 
 def _throughput(result: UpdateResult, batch: GlobalBatch, seconds: float) -> dict[str, Any]:
-    """Figures of an update's size and speed: in tokens where there are any, else in samples."""
+    """Return an update's size, speed and weight of the loss: in tokens where there are any, else in samples."""
     if result.tokens:
         rate = round(result.tokens / seconds, 1)
         return {"tokens": result.tokens, "loss_tokens": result.weight, "tokens_per_second": rate}
     rate = round(batch.num_samples / seconds, 1)
-    return {"samples": batch.num_samples, "loss_tokens": result.weight, "samples_per_second": rate}
+    return {"samples": batch.num_samples, "loss_weight": result.weight, "samples_per_second": rate}

@@ -1,9 +1,9 @@
-"""transformers' Trainer as the loop of a run: its own order of things, with our batches, loss, schedule and record.
+"""Loop of a run by transformers' Trainer: its order of steps, with our batches, loss, schedule and record.
 
-What a user of transformers hooks into is all there: callbacks (`on_log`, `on_evaluate`, `on_save`, …), `log_history`,
-`trainer_state.json`. What decides the curve is not transformers': each update's batches come from `Trainer.next_batch`
-of our own loop's module, its loss is divided by its tokens over all ranks, its learning rate is a function of the step,
-and what follows an update (report, validation, checkpoint, stop) is `Trainer.updated`, as on every backend.
+All hooks of transformers exist: callbacks (`on_log`, `on_evaluate`, `on_save`, …), `log_history`, `trainer_state.json`.
+What decides the curve does not come from transformers: each update's batches come from `Trainer.next_batch` of
+`training.loop.trainer`, its loss is divided by its weight over all ranks, its learning rate is a function of the step,
+and `Trainer.updated` does what follows an update (report, evaluation, checkpoint, stop), as on every backend.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from training.tasks.rank_batches import GlobalBatch
 
 
 class MicroBatches(Dataset[dict[str, Any]]):
-    """This rank's micro-batches of an epoch in the order in which transformers asks for them.
+    """Micro-batches of an epoch on this rank, in the order in which transformers requests them.
 
-    Which samples they hold follows from the run's step, not from transformers' place in its epoch, so that a resumed
-    run goes on with the very next batch.
+    Their samples follow from the run's step, not from transformers' position in its epoch, so a resumed run continues
+    with exactly the next batch.
 
     Args:
-        run: the run.
-        per_update: micro-batches of a whole update on this rank.
+        run: the run that is trained.
+        per_update: number of micro-batches per update on this rank.
     """
 
     def __init__(self, run: Trainer, per_update: int) -> None:
@@ -61,35 +61,35 @@ class MicroBatches(Dataset[dict[str, Any]]):
 
 
 def only(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A micro-batch is a batch already."""
+    """Return the single item: a micro-batch is already a batch."""
     return items[0]
 
 
 class ScheduleOfSteps:
-    """The learning rate as transformers asks for it. The run sets it before each update; nothing is counted here."""
+    """Learning-rate scheduler for transformers. The run sets the rate before each update; nothing is counted here."""
 
     def __init__(self, run: Trainer) -> None:
         self._run = run
 
     def step(self) -> None:
-        """Nothing: the rate is a function of the run's step."""
+        """Do nothing: the rate is a function of the run's step."""
 
     def get_last_lr(self) -> list[float]:
-        """Of the update that transformers is at."""
+        """Return the learning rate of transformers' current update."""
         return [self._run.learning_rate(min(self._run.step, self._run.total_steps - 1))]
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing has to be kept."""
+        """Return an empty state: nothing has to be kept."""
         return {}
 
 
 class HuggingFaceTrainer(transformers.Trainer):  # type: ignore[misc]
-    """transformers' Trainer on a run of ours.
+    """Subclass of transformers' Trainer for one of our runs.
 
     Args:
-        run: decides what is trained; not yet at its end.
-        engine: the run's.
-        callbacks: the user's own.
+        run: the run that decides what is trained; not yet at its end.
+        engine: engine of the run.
+        callbacks: callback classes of the user.
     """
 
     optimizer: Any
@@ -109,32 +109,32 @@ class HuggingFaceTrainer(transformers.Trainer):  # type: ignore[misc]
             callbacks=[*(callback() for callback in callbacks), AfterEachUpdate(self)],
         )
         self.remove_callback(PrinterCallback)
-        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the tokens of the whole update
+        self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the weight of the whole update
         if engine.scaler is not None:
             self.accelerator.scaler = engine.scaler
 
-    # What transformers documents as its places to hook in.
+    # Methods that transformers documents for overriding.
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Our batches as they are: already cut, shared among the ranks and on the host."""
+        """Return our batches unchanged: already cut, distributed over the ranks and on the host."""
         data = self.micro_batches
         return DataLoader(data, batch_size=1, sampler=SequentialSampler(data), collate_fn=only)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Ours."""
+        """Return our optimizer."""
         if self.optimizer is None:
             self.optimizer = self.engine.optimizer
         return cast(torch.optim.Optimizer, self.optimizer)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Ours."""
+        """Return our schedule."""
         self.lr_scheduler = ScheduleOfSteps(self.run)
         return self.lr_scheduler
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], int]:
-        """(the micro-batches of one update, their tokens over all ranks)."""
+        """Return (micro-batches of one update, their weight over all ranks)."""
         samples = [next(epoch_iterator) for _ in range(num_batches)]
         batch = self.micro_batches.current
         assert batch is not None
@@ -145,17 +145,17 @@ class HuggingFaceTrainer(transformers.Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The task's loss of a micro-batch, as its part of the update's mean over all ranks' tokens."""
+        """Compute the task's loss of a micro-batch, as its part of the update's mean over all ranks."""
         loss = self.engine.loss_share(model, inputs["batch"], self.run.objective.loss, int(num_items_in_batch))
         return (loss, None) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward, timed."""
+        """Run forward and backward, with timing."""
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         self.engine.backward_done()
         return loss
 
-    # Undocumented methods; tests/training/engines/transformers/test_backend.py fails where a new version has others.
+    # Undocumented methods; tests/training/engines/transformers/test_backend.py fails if a new version changes them.
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         assert self.micro_batches.current is not None
@@ -167,30 +167,30 @@ class HuggingFaceTrainer(transformers.Trainer):  # type: ignore[misc]
         return float(self._clip_grad_norm(model) if grad_norm is None else grad_norm)
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
-        # The state is in model and optimizer before they are wrapped, or reaches them as soon as they are.
+        # The state is loaded into model and optimizer before they are wrapped, or as soon as they are.
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         self.engine.prepared(self.model_wrapped)
         return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """Nothing: the run has loaded its checkpoint, whichever backend wrote it."""
+        """Do nothing: the run has already loaded its checkpoint, whichever backend wrote it."""
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Nothing: every draw is a function of seed, step and number of the batch."""
+        """Do nothing: every random draw is a function of seed, step and batch number."""
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """A callback of the user's asked for one (`control.should_save`)."""
+        """Save because a callback of the user requested it (`control.should_save`)."""
         self.run.save()
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
-        """A callback of the user's asked for one (`control.should_evaluate`)."""
+        """Evaluate because a callback of the user requested it (`control.should_evaluate`)."""
         epoch = -(-self.run.step // self.run.plan.steps_per_epoch)
         result = self.run.evaluate(epoch)
         return {} if result is None else figures_of(result)
 
 
 class AfterEachUpdate(TrainerCallback):  # type: ignore[misc]
-    """Tells the run of every update that transformers has made. The last of all callbacks."""
+    """Callback that reports every update of transformers to the run. It is the last of all callbacks."""
 
     def __init__(self, trainer: HuggingFaceTrainer) -> None:
         self._trainer = trainer
@@ -207,30 +207,30 @@ class AfterEachUpdate(TrainerCallback):  # type: ignore[misc]
 
 
 class EventsOfTheRun(Callback):
-    """Tells transformers' callbacks what the run did: validation and checkpoints."""
+    """Callback that passes evaluations and checkpoints of the run on to transformers' callbacks."""
 
     def __init__(self, trainer: HuggingFaceTrainer) -> None:
         self._trainer = trainer
 
     def on_evaluation(self, trainer: RunView, result: EvaluationResult) -> None:
-        """As `on_evaluate`, with `eval_loss` and `eval_accuracy`, and in `log_history`."""
-        told, figures = self._trainer, figures_of(result)
+        """Pass on as `on_evaluate`, with `eval_loss` and `eval_accuracy`, and in `log_history`."""
+        theirs, figures = self._trainer, figures_of(result)
         with self._plans_kept():
-            told.log(dict(figures))
-            told.callback_handler.on_evaluate(told.args, told.state, told.control, figures)
+            theirs.log(dict(figures))
+            theirs.callback_handler.on_evaluate(theirs.args, theirs.state, theirs.control, figures)
 
     def on_checkpoint(self, trainer: RunView, path: Path) -> None:
-        """As `on_save`."""
-        told = self._trainer
+        """Pass on as `on_save`."""
+        theirs = self._trainer
         if path == trainer.directory.best_checkpoint:
-            told.state.best_model_checkpoint = str(path)
-            told.state.best_metric, told.state.best_global_step = told.run.early_stopping.best, trainer.step
+            theirs.state.best_model_checkpoint = str(path)
+            theirs.state.best_metric, theirs.state.best_global_step = theirs.run.early_stopping.best, trainer.step
         with self._plans_kept():
-            told.callback_handler.on_save(told.args, told.state, told.control)
+            theirs.callback_handler.on_save(theirs.args, theirs.state, theirs.control)
 
     @contextlib.contextmanager
     def _plans_kept(self) -> Iterator[None]:
-        """An event of ours is none that transformers had planned: what it still means to do after the update stays."""
+        """Keep what transformers has planned for the end of the update: our events are not among its plans."""
         control = self._trainer.control
         log, evaluate, save = control.should_log, control.should_evaluate, control.should_save
         yield
@@ -246,15 +246,15 @@ def transformers_loop(run: Trainer, callbacks: Sequence[type[TrainerCallback]] =
     """Make the run's updates with transformers' Trainer.
 
     Args:
-        run: with a `HuggingFaceEngine`.
-        callbacks: classes of the user's.
+        run: run with a `HuggingFaceEngine`.
+        callbacks: callback classes of the user.
     """
     engine = run.engine
     assert isinstance(engine, HuggingFaceEngine)
     if not run.goes_on:
         return
-    # accelerate passes on an option that torch 2.13 calls by another name, and complains of DeepSpeed's accumulation,
-    # which is right by construction.
+    # accelerate uses an option that torch 2.13 has renamed, and warns about DeepSpeed's accumulation, which is
+    # correct by construction.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     trainer = HuggingFaceTrainer(run, engine, callbacks)
@@ -263,14 +263,14 @@ def transformers_loop(run: Trainer, callbacks: Sequence[type[TrainerCallback]] =
     if run.step == 0:
         trainer.train()
         return
-    # transformers takes its place in the epoch, and its log, from a file.
+    # transformers reads its position in the epoch, and its log, from a file.
     with tempfile.TemporaryDirectory(prefix="apt-trainer-state-") as folder:
         state_at(run, engine.arguments).save_to_json(str(Path(folder) / STATE_NAME))
         trainer.train(resume_from_checkpoint=folder)
 
 
 def state_at(run: Trainer, args: TrainingArguments) -> TrainerState:
-    """transformers' state of a run that goes on: its own from the checkpoint, if it wrote that, else a fresh one."""
+    """Return transformers' state for a resumed run: that of the checkpoint if transformers wrote it, else a new one."""
     saved = run.resumed_from / STATE_NAME if run.resumed_from is not None else None
     state = TrainerState.load_from_json(str(saved)) if saved is not None and saved.is_file() else TrainerState()
     state.global_step = run.step

@@ -1,10 +1,10 @@
-"""The path of a run: its weights in bf16 at evenly spaced steps, at most `snapshots` of them. No torch to list them.
+"""Weight snapshots of a run: bf16 weights at evenly spaced steps, at most `snapshots` of them. No torch to list them.
 
     RUN/snapshots/step_000000128.safetensors      parameters by name, bf16
 
-Which steps are kept is a pure function of the setting and of the run's length: the multiples of a power of two, the
-least for which they are few enough. So a run that is killed and resumed keeps the same ones, and a run that is made
-longer keeps every second of those that it had. The files are read by `tools/loss_landscape.py`.
+The kept steps are a pure function of the setting and of the run's length: the multiples of the smallest power of two
+for which they are few enough. So a run that is killed and resumed keeps the same ones, and a run that is extended keeps
+every second of its earlier ones. `tools/loss_landscape.py` reads the files.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SNAPSHOTS_NAME = "snapshots"
 RUN_FILES = (RunFile(SNAPSHOTS_NAME),)
 DEFAULT_LIMIT = 64
 LARGEST_BY_DEFAULT = 2_000_000
-"""Parameters. Above it no snapshots are kept unless asked for: 64 of them would take more than 256 MB."""
+"""Number of parameters above which snapshots are kept only on request: 64 of them would take more than 256 MB."""
 BYTES_PER_PARAMETER = 2
 _NAME = re.compile(r"step_(\d+)\.safetensors")
 
 
 def snapshot_limit(config: TrainingConfig, num_parameters: int) -> int:
-    """How many snapshots a run keeps at most; 0: none."""
+    """Return the largest number of snapshots of a run; 0: none."""
     given = config.checkpoint.snapshots
     if given is None:
         return DEFAULT_LIMIT if num_parameters <= LARGEST_BY_DEFAULT else 0
@@ -45,8 +45,11 @@ def snapshot_limit(config: TrainingConfig, num_parameters: int) -> int:
 
 
 def snapshot_stride(limit: int, total_steps: int) -> int:
-    """Updates between two snapshots: the least power of two for which 0, stride, 2·stride, … total_steps are at most
-    `limit` (1 at least). They are more than half of it, where the run is that long."""
+    """Return the number of updates between two snapshots.
+
+    It is the smallest power of two for which 0, stride, 2·stride, … total_steps are at most `limit` (at least 1)
+    snapshots. They are more than half of `limit`, if the run is that long.
+    """
     stride = 1
     while total_steps // stride + 1 > limit:
         stride *= 2
@@ -54,30 +57,30 @@ def snapshot_stride(limit: int, total_steps: int) -> int:
 
 
 def snapshot_bytes(config: TrainingConfig, total_steps: int, num_parameters: int) -> int:
-    """Disk space of a whole run's snapshots; 0: it keeps none."""
+    """Return the bytes of all snapshots of a run; 0: it keeps none."""
     limit = snapshot_limit(config, num_parameters)
     count = total_steps // snapshot_stride(limit, total_steps) + 1 if limit else 0
     return count * num_parameters * BYTES_PER_PARAMETER
 
 
 def snapshot_path(run_dir: Path, step: int) -> Path:
-    """Where the weights after `step` updates are kept."""
+    """Return the path of the weights after `step` updates."""
     return run_dir / SNAPSHOTS_NAME / f"step_{step:09d}.safetensors"
 
 
 def snapshot_files(run_dir: Path) -> list[tuple[int, Path]]:
-    """(updates done, file) of a run's snapshots, ascending. Nothing is opened."""
+    """Return (updates done, file) of a run's snapshots, ascending. No file is opened."""
     found = ((_NAME.fullmatch(path.name), path) for path in (run_dir / SNAPSHOTS_NAME).glob("step_*.safetensors"))
     return sorted((int(name[1]), path) for name, path in found if name)
 
 
 class WeightSnapshots(Callback):
-    """Keeps a run's snapshots. It draws no number and changes nothing of the run.
+    """Callback that keeps a run's snapshots. It draws no random number and changes nothing of the run.
 
-    A disk that refuses one does not end the run: it is told once, and the next one is tried.
+    A failed write does not end the run: it is reported once, and the next snapshot is tried.
     """
 
-    on_every_rank = True  # at ZeRO 3 the whole weights are gathered from all
+    on_every_rank = True  # at ZeRO 3 the weights are gathered from all ranks
 
     def __init__(self) -> None:
         self._limit = 0
@@ -85,7 +88,7 @@ class WeightSnapshots(Callback):
         self._told = False
 
     def on_run_start(self, trainer: RunView) -> None:
-        """Drop what another run left, what the resumed run will do again, and what is too dense for its new length."""
+        """Delete snapshots of another run or of steps to be repeated, and those too dense for the run's new length."""
         self._limit = snapshot_limit(trainer.config, trainer.num_parameters)
         if self._limit:
             self._stride = snapshot_stride(self._limit, trainer.total_steps)
@@ -94,11 +97,11 @@ class WeightSnapshots(Callback):
         self._take_if_due(trainer)
 
     def on_step(self, trainer: RunView, result: UpdateResult) -> None:
-        """Keep the weights if this step is one of those."""
+        """Write the weights if this step is one to keep."""
         self._take_if_due(trainer)
 
     def _tidy(self, run_dir: Path, step: int) -> None:
-        for path in (run_dir / SNAPSHOTS_NAME).glob(".*.tmp"):  # what a kill left
+        for path in (run_dir / SNAPSHOTS_NAME).glob(".*.tmp"):  # the rest of a killed write
             delete(path)
         for taken, path in snapshot_files(run_dir):
             if taken > step or step == 0 or taken % self._stride:
@@ -125,10 +128,10 @@ class WeightSnapshots(Callback):
 
 
 def write_snapshot(path: Path, model: nn.Module) -> None:
-    """Write a module's parameters in bf16, whole or not at all as far as kills go; a tied one once.
+    """Write a module's parameters in bf16, atomically with respect to kills; a tied one once.
 
     Raises:
-        OSError, SafetensorError: the disk is full or refuses.
+        OSError, SafetensorError: the disk is full or cannot be written.
     """
     import torch
     from safetensors.torch import save_file
@@ -138,6 +141,6 @@ def write_snapshot(path: Path, model: nn.Module) -> None:
     }
     path.parent.mkdir(exist_ok=True)
     temporary = temporary_of(path)
-    # More than one entry would come in a random order, and the same weights would not make the same file.
+    # More than one entry would be written in random order, and equal weights would not give equal files.
     save_file(weights, temporary, metadata={"format": FORMAT})
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What a network costs: sizes of its parameters, memory of a pass, and work. No torch."""
+"""Cost of a network: sizes of its parameters, memory of a pass, and work. No torch."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 FP32, INT64 = 4, 8
-"""Bytes of a number."""
+"""Bytes of one number."""
 
 Shape = tuple[int, ...]
 
 
 class BatchShape(NamedTuple):
-    """One forward pass of a rank: a micro-batch."""
+    """Shape of a micro-batch, one forward pass of a rank."""
 
     samples: int
-    """B."""
+    """B: number of samples."""
     width: int
-    """T: tokens of the longest sample that are read; what the others lack is padding. 1 where lengths do not matter."""
+    """T: number of tokens read of the longest sample; the others are padded to it. 1 if lengths do not matter."""
     positions: int
-    """N: the batch's weight, such as tokens with a loss."""
+    """N: weight of the batch, such as the number of tokens with a loss."""
 
     @property
     def padded_tokens(self) -> int:
-        """M = B·T."""
+        """Return M = B·T."""
         return self.samples * self.width
 
 
 class PassBytes(NamedTuple):
-    """Memory of one forward and backward pass, in bytes, apart from weights and their gradients."""
+    """Memory of one forward and backward pass, in bytes, without weights and their gradients."""
 
     peak: int
-    """Largest sum of what the backward pass needs and the gradients of activations."""
+    """Largest sum of kept activations and their gradients."""
     spare: int
-    """On a CPU: freed temporaries that the allocator keeps resident."""
+    """Bytes of freed temporaries that the allocator keeps resident on a CPU."""
 
 
 class ModelCost(Protocol):
@@ -42,9 +42,9 @@ class ModelCost(Protocol):
     shapes: Mapping[str, Shape]
     """Parameter name -> shape; a tied parameter once."""
     matrices: frozenset[str]
-    """Names of the parameters that Muon gets."""
+    """Names of the parameters that Muon trains."""
     buffers: int
-    """Bytes of what is no parameter and stays in memory, such as tables of rotary positions."""
+    """Bytes of permanent tensors that are not parameters, such as tables of rotary positions."""
 
     def pass_bytes(self, batch: BatchShape, *, half: bool, on_cuda: bool, checkpointing: bool) -> PassBytes:
         """Compute the memory of a pass over a micro-batch.
@@ -52,8 +52,8 @@ class ModelCost(Protocol):
         Args:
             batch: the micro-batch.
             half: bf16 or fp16 autocast; else fp32.
-            on_cuda: kernels of CUDA, which keep less than those of a CPU.
-            checkpointing: whether activations are recomputed in the backward pass.
+            on_cuda: kernels of CUDA, which keep less memory than those of a CPU.
+            checkpointing: True if the backward pass recomputes activations.
         """
         ...
 
@@ -63,7 +63,7 @@ class ModelCost(Protocol):
 
 
 def elements(shape: Shape) -> int:
-    """Return how many numbers a tensor of this shape has."""
+    """Return the number of elements of a tensor of this shape."""
     product = 1
     for size in shape:
         product *= size
@@ -71,7 +71,7 @@ def elements(shape: Shape) -> int:
 
 
 def count(cost: ModelCost) -> int:
-    """Return how many numbers a model trains."""
+    """Return the number of trained parameters of a model."""
     return sum(map(elements, cost.shapes.values()))
 
 

@@ -1,4 +1,4 @@
-"""Sorting of the parameters of any module into those that Muon may have and the others."""
+"""Grouping of any module's parameters into those that Muon may train and the others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from training.models.protocol import ParameterGroups
 
 
 def group_by_module(model: nn.Module, keep_from_muon: frozenset[str] = frozenset()) -> ParameterGroups:
-    """Sort the trained parameters of a module by shape and by the kind of module that they belong to.
+    """Group the trained parameters of a module by shape and by the kind of module that they belong to.
 
-    A matrix counts as one between hidden features unless it is an embedding, an output head (tied or not) or named in
-    `keep_from_muon`. The order within a group is that of `model.parameters()`.
+    Every matrix counts as one between hidden features unless it is an embedding, an output head (tied or not) or named
+    in `keep_from_muon`. The order within a group is that of `model.parameters()`.
 
     Args:
-        model: any module; a transformers model says itself which layer is its output head.
+        model: any module; a transformers model names its own output head.
         keep_from_muon: further names of matrices that stay with AdamW.
     """
     tables = {id(parameter) for parameter in _tables(model)}
@@ -30,7 +30,7 @@ def group_by_module(model: nn.Module, keep_from_muon: frozenset[str] = frozenset
         elif parameter.ndim == 2 and id(parameter) not in tables:
             groups.matrices.append(parameter)
         else:
-            groups.embeddings.append(parameter)  # Muon orthogonalises matrices; kernels of convolutions stay with AdamW
+            groups.embeddings.append(parameter)  # Muon orthogonalises matrices; convolution kernels stay with AdamW
     return groups
 
 
@@ -43,7 +43,7 @@ def _tables(model: nn.Module) -> Iterator[Tensor]:
     if isinstance(head, nn.Linear):
         yield head.weight
         return
-    # A layer that gives a score for each row of an embedding is an output head, whatever it is called.
+    # A layer with one score for each row of an embedding is an output head, whatever its name.
     sizes = {module.num_embeddings for module in embeddings}
     for module in model.modules():
         if isinstance(module, nn.Linear) and module.out_features in sizes and _is_last(model, module):
@@ -51,6 +51,6 @@ def _tables(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _is_last(model: nn.Module, module: nn.Linear) -> bool:
-    """Return whether `module` is the last linear layer of the model: hidden layers may have a vocabulary's size too."""
+    """Return True if `module` is the last linear layer of the model: hidden layers may have a vocabulary's size too."""
     linear = [found for found in model.modules() if isinstance(found, nn.Linear)]
     return linear[-1] is module

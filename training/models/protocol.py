@@ -1,7 +1,7 @@
-"""What a model family is: how a network is built, grouped for the optimizers, saved, loaded and costed.
+"""Protocol of model families: how a network is built, grouped for the optimizers, saved, loaded and costed.
 
-A family decides nothing about training. Any task whose inputs a family takes trains it, on any backend. No torch at
-import: `--help` and `--list-models` read this module.
+A family decides nothing about training. Any task trains any family that accepts the task's inputs, on any backend. No
+torch at import: `--help` and `--list-models` read this module.
 """
 
 from __future__ import annotations
@@ -23,49 +23,49 @@ if TYPE_CHECKING:
     from training.models.cost import ModelCost
 
 Artefacts = Mapping[str, Any]
-"""Plain data that goes with the weights wherever they go, by name: `{"tokenizer": {…}}`."""
+"""Plain data that is saved with the weights everywhere, by name: `{"tokenizer": {…}}`."""
 
 DESCRIPTION_NAME, WEIGHTS_NAME, ARTEFACTS_NAME = "model.json", "model.safetensors", "artefacts.json"
 FORMAT, VERSION = "apt-trainer-model", 1
 
 
 class ParameterGroups(NamedTuple):
-    """The trained parameters of a model by what optimizers make of them. Every parameter is in just one group."""
+    """Trained parameters of a model, grouped by how optimizers treat them. Every parameter is in exactly one group."""
 
     matrices: list[nn.Parameter]
-    """Matrices between hidden features: Muon's, or AdamW with weight decay."""
+    """Matrices between hidden features: trained by Muon, or by AdamW with weight decay."""
     embeddings: list[nn.Parameter]
-    """Embeddings, output heads and other tables: always AdamW, with weight decay."""
+    """Embeddings, output heads and other tables: always trained by AdamW, with weight decay."""
     norms: list[nn.Parameter]
-    """Norms and biases: AdamW without weight decay."""
+    """Norms and biases: trained by AdamW without weight decay."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model read from a directory, with all that belongs to it."""
+    """Model read from a directory, with everything that belongs to it."""
 
     module: nn.Module
-    """In eval mode, on the CPU."""
+    """Network in eval mode, on the CPU."""
     options: ModelOptions
     vocabulary: int | None
     artefacts: Artefacts = field(default_factory=dict)
 
 
 class ModelFamily(Protocol):
-    """One kind of network. Third parties register theirs as an `apt_trainer.models` entry point."""
+    """Protocol of a kind of network. Third parties register theirs as an `apt_trainer.models` entry point."""
 
     name: ClassVar[str]
     Options: ClassVar[type[ModelOptions]]
     """Settings of the network: the config's section `model`, and a group of flags."""
     inputs: ClassVar[str]
-    """What the network reads: "tokens", "vectors", "images"; a task with other inputs refuses it."""
+    """Kind of input of the network: "tokens", "vectors", "images"; a task with other inputs refuses the family."""
 
     def describe(self, options: ModelOptions, num_parameters: int) -> str:
         """Describe a network in a few words: "APT 4,200,000 parameters (autopoietic attention)"."""
         ...
 
     def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
-        """Return the options with what the data decides (the vocabulary's size) filled in.
+        """Return the options, completed with what the data determines (the vocabulary's size).
 
         Raises:
             ConfigError: the options contradict the data.
@@ -73,7 +73,7 @@ class ModelFamily(Protocol):
         ...
 
     def build(self, options: ModelOptions, vocabulary: int | None) -> nn.Module:
-        """Return a new network; its weights are drawn from torch's global generator, which the caller seeds.
+        """Build a network; its weights are drawn from torch's global generator, which the caller seeds.
 
         Args:
             options: an instance of `Options`.
@@ -82,11 +82,11 @@ class ModelFamily(Protocol):
         ...
 
     def parameter_groups(self, model: nn.Module) -> ParameterGroups:
-        """Sort the parameters that are trained."""
+        """Group the trained parameters."""
         ...
 
     def recompute_activations(self, model: nn.Module) -> None:
-        """Switch gradient checkpointing on.
+        """Turn on gradient checkpointing.
 
         Raises:
             ConfigError: this network cannot recompute its activations.
@@ -96,10 +96,10 @@ class ModelFamily(Protocol):
     def save(
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
     ) -> None:
-        """Write a finished model as a directory, whole or not at all; an older one of that name is replaced.
+        """Write a finished model as a directory, atomically; an older one of that name is replaced.
 
         Raises:
-            OSError: the disk is full or refuses.
+            OSError: the disk is full or cannot be written.
         """
         ...
 
@@ -112,10 +112,10 @@ class ModelFamily(Protocol):
         ...
 
     has_closed_form: ClassVar[bool]
-    """Whether `cost` computes sizes and memory; else they are measured."""
+    """True if `cost` computes sizes and memory; otherwise they are measured."""
 
     def cost(self, options: ModelOptions, vocabulary: int | None) -> ModelCost | None:
-        """Return sizes, memory and work of the network in closed form; None: the size of the vocabulary is missing."""
+        """Return sizes, memory and work of the network in closed form; None: the vocabulary's size is not known."""
         ...
 
     def open_sizes(self, options: ModelOptions) -> Iterable[str]:
@@ -126,23 +126,23 @@ class ModelFamily(Protocol):
         """Return the family's part of the card of a model that is published: the network, and how it is loaded."""
         ...
 
-    # Under transformers' Trainer.
+    # The following methods serve transformers' Trainer.
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
-        """Return what transformers' Trainer is given: a `PreTrainedModel` that shares the parameters, or the model."""
+        """Return the module for transformers' Trainer: a `PreTrainedModel` that shares the parameters, or the model."""
         ...
 
     def called(self, wrapped: nn.Module) -> Callable[..., Any]:
-        """Return `transformers_form`'s module, in any wrapper, as something that an objective calls like the model."""
+        """Adapt `transformers_form`'s module, in any wrapper, so that an objective can call it like the model."""
         ...
 
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
-        """Return the text files, by name, with which a checkpoint opens as a transformers model; empty: none."""
+        """Return the text files, by name, that make a checkpoint a transformers model; empty: none."""
         ...
 
 
 class BaseFamily:
-    """Defaults for a family: inherit it and write `build`. Also the family of a module that nobody declared.
+    """Base class of a family: inherit it and write `build`. It also serves modules that have no family.
 
     The saved form is `model.json` (family, options), `model.safetensors` and `artefacts.json`.
     """
@@ -172,17 +172,20 @@ class BaseFamily:
 
     def recompute_activations(self, model: nn.Module) -> None:
         """See `ModelFamily.recompute_activations`: by transformers' method or by an attribute of that name."""
-        if hasattr(model, "gradient_checkpointing_enable"):
-            # Reentrant checkpointing loses gradients where no input needs one, and the random state with it.
-            enable: Any = model.gradient_checkpointing_enable
-            enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        elif hasattr(model, "gradient_checkpointing"):
-            setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
-        else:
+        for method in ("activation_checkpointing", "gradient_checkpointing"):  # transformers' new name, and the old
+            if (enable := getattr(model, f"{method}_enable", None)) is not None:
+                try:
+                    # Reentrant checkpointing loses gradients if no input needs one, and the random state too.
+                    enable(**{f"{method}_kwargs": {"use_reentrant": False}})
+                except ValueError as error:
+                    raise ConfigError(f"gradient_checkpointing: {error} Turn it off") from error
+                return
+        if not hasattr(model, "gradient_checkpointing"):
             raise ConfigError(
                 f"gradient_checkpointing: {type(model).__name__} has neither gradient_checkpointing_enable() nor an "
                 "attribute gradient_checkpointing; turn it off"
             )
+        setattr(model, "gradient_checkpointing", True)  # noqa: B010  # mypy takes a module's attributes for tensors
 
     def save(
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
@@ -243,9 +246,9 @@ class BaseFamily:
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the entries of a model's state on the CPU; a tied one once, under its first name.
+    """Return the entries of a model's state on the CPU; a tied entry once, under its first name.
 
-    They are copies: an engine may hold all parameters in one piece of memory (DeepSpeed does), which is no file.
+    They are copies: an engine may hold all parameters in one block of memory (DeepSpeed does), which cannot be saved.
     """
     entries = model.state_dict(keep_vars=True)
     first = {id(entry): name for name, entry in reversed(entries.items())}
@@ -255,7 +258,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a model what `_weights` returned.
+    """Load into a model what `_weights` returned.
 
     Raises:
         ValueError, RuntimeError: names or shapes do not fit.
@@ -265,20 +268,20 @@ def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     missing = [name for name, entry in entries.items() if id(entry) not in given]
     if missing or weights.keys() - entries.keys():
         raise ValueError(f"the weights do not fit the model ({min({*missing, *(weights.keys() - entries.keys())})})")
-    model.load_state_dict(weights, strict=False)  # the names that are missing are those of tied entries
+    model.load_state_dict(weights, strict=False)  # the missing names must be those of tied entries
 
 
 def read_description(directory: Path) -> dict[str, Any]:
-    """Read `model.json` of a directory that `BaseFamily.save` wrote.
+    """Read the `model.json` of a directory that `BaseFamily.save` wrote.
 
     Raises:
-        CheckpointError: it is missing, damaged or of another format.
+        CheckpointError: the file is missing, damaged or of another format.
     """
     path = directory / DESCRIPTION_NAME
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: it cannot be read ({error}); this is not a model directory of ours") from error
+        raise CheckpointError(f"{path}: it cannot be read ({error}); this is not a saved model") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not the description of a model (no format {FORMAT!r})")
     if described.get("version") != VERSION:

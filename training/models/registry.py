@@ -1,4 +1,4 @@
-"""The model families by name. Strings only: a family's module is imported when it is chosen."""
+"""Registry of model families by name. It holds strings: a family's module is imported when it is chosen."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ MODELS: Registry[ModelFamily] = Registry(
 
 
 def describe_models() -> Iterator[str]:
-    """Yield one line per model family: its name and what it is."""
+    """Yield one line per model family: its name and its description."""
     for name in MODELS.names():
         yield f"{name:<12} {MODELS.entry(name).summary}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from training.record.schema import declared_metrics
+
 FIGURE_NAME = "training_curve.png"
 
 
 def curve_figure(report: dict[str, Any], step: int | None) -> bytes | None:
-    """The losses of a run as a PNG; None where the record has no curve.
+    """Return the losses of a run as a PNG; None where the record has no curve.
 
     Args:
         report: `experiment_report.json`.
-        step: where the published model stands; marked if it is not the last.
+        step: update whose weights are published; marked if it is not the last.
     """
     points = [(s, v) for s, v in zip(report["curve"]["step"], report["curve"]["loss"], strict=True) if v is not None]
     if len(points) < 2:
@@ -39,7 +41,8 @@ def curve_figure(report: dict[str, Any], step: int | None) -> bytes | None:
         if min(value for _, value in points) > 0.0:
             axes.set_yscale("log")
         axes.set_xlabel("update")
-        axes.set_ylabel("cross-entropy per token, nats")
+        is_language = any(metric.derived == "exp_loss" for metric in declared_metrics(report))
+        axes.set_ylabel("cross-entropy per token, nats" if is_language else "loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3, which="both")
         axes.legend()

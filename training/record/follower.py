@@ -20,7 +20,7 @@ from training.record.schema import SCHEMA_VERSION, Event, parse_event
 TAIL_BYTES = 32 * 1024
 """About a hundred updates: enough to tell a run's present pace."""
 FARTHEST_SEAM_BYTES = 4 * 1024 * 1024
-"""How far back the report's last event is looked for in the log; it should be among the last lines."""
+"""Longest end of the log in which the report's last event is looked for; it should be among the last lines."""
 MARK_BYTES = 64
 
 
@@ -40,7 +40,7 @@ class Reading(NamedTuple):
     earlier: list[Event]
     """With a new report: the log's last events that it holds already, oldest first."""
     events: list[Event]
-    """What came after the report or the last look, oldest first. The first may be in the report too."""
+    """Events after the report or the last look, oldest first. The first may be in the report too."""
 
 
 class ProgressFollower:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from training.record.log import counted
-from training.record.schema import Event, declared_metrics, number
+from training.record.schema import Event, declared_metrics, is_number, loss_weight, number
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class EpochMean(NamedTuple):
 
 
 class EpochSums:
-    """Sums over an epoch's updates, weighted by `loss_tokens`.
+    """Sums over an epoch's updates, weighted by what the loss was divided by.
 
     Args:
         epoch: number from 1.
@@ -67,8 +67,8 @@ class EpochSums:
         self._metrics = tuple(metrics)
         self._loss = _WeightedSum()
         self._figures = {metric.name: _WeightedSum() for metric in self._metrics if metric.derived == "measured"}
-        self._counts = {"tokens": 0, "samples": 0}
-        self._unit = "tokens"
+        self._count = 0
+        self._unit: str | None = None
         self._reported: dict[str, Any] | None = None
 
     @classmethod
@@ -85,16 +85,16 @@ class EpochSums:
         """Count one update; one whose loss is not finite has no weight."""
         self._reported = None
         self.last_step = event["step"]
-        for unit in self._counts:
-            self._counts[unit] += event.get(unit) or 0
-        self._unit = unit_of(event) or self._unit
-        loss = number(event.get("loss"))
+        if self._unit is None:
+            self._unit = unit_of(event)
+        self._count += event.get(self._unit or "tokens") or 0
+        loss = event.get("loss")
         if loss is None:
             return
-        weight = number(event.get("loss_tokens", 1)) or 0.0
+        weight = number(loss_weight(event)) or 0.0
         self._loss.add(loss, weight)
         for name, figures in self._figures.items():
-            if (value := number(event.get(name))) is not None:
+            if is_number(value := event.get(name)):  # any task's figure: the schema does not know its type
                 figures.add(value, weight)
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class EpochSums:
                 m.name: self._figures[m.name].mean if m.name in self._figures else m.of_loss(loss)
                 for m in self._metrics
             },
-            self._unit: self._counts[self._unit],
+            self._unit or "tokens": self._count,
         }
 
 
@@ -156,12 +156,16 @@ class Series(Generic[R]):
             last = self.rows[-1]
             self.rows = [r for r in self.rows if self._is_on_stride(r) or (self._keeps_last and r is last)]
 
-    def _is_on_stride(self, row: R) -> bool:
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Say whether `add` would keep a row."""
+        return self._most is None or self._keeps_last or self._is_on_stride(row)
+
+    def _is_on_stride(self, row: Mapping[str, Any]) -> bool:
         return (row.get(self._key) or 0) % self.stride == 0
 
 
 class Bounds(NamedTuple):
-    """How much a history keeps; None: everything."""
+    """Numbers of things that a history keeps; None: all."""
 
     points: int | None = None
     points_per_epoch: int | None = None
@@ -194,7 +198,7 @@ class History:
         """Time spent training, without interruptions."""
         self.updated_at: float | None = None
         self.outcome: dict[str, Any] = {}
-        """How the run ended: `ended_at`, `reason` or `error`."""
+        """End of the run: `ended_at`, `reason` or `error`."""
         self.conclusion: dict[str, Any] = {}
         """Figures of the finished model, by group."""
         self.latest = Row()
@@ -268,7 +272,7 @@ class History:
 
     @property
     def unit(self) -> str | None:
-        """What the run counts: `tokens` or `samples`; None: no update says so."""
+        """Unit that the run counts: `tokens` or `samples`; None: no update says so."""
         return unit_of(self.latest)
 
     # -- one function an event -------------------------------------------------------------------------------------
@@ -304,11 +308,18 @@ class History:
         if self._last_time is not None and time is not None:
             self.seconds += max(0.0, time - self._last_time)
         self._last_time = time
-        self._curve.add(self.latest)
+        if self._curve.takes(self.latest):
+            self._curve.add(self._point(self.latest))
+
+    def _point(self, row: Row) -> Row:
+        """Return what the curve keeps of an update."""
+        return row
 
     def _row(self, event: Event) -> Row:
         """Return the figures of an event, with those that follow from its loss."""
-        row = Row(without(event, "event", "time"))
+        row = Row(event)
+        row.pop("event", None)
+        row.pop("time", None)
         for metric in self.metrics:
             if metric.derived == "exp_loss":
                 row[metric.name] = metric.of_loss(row.loss)

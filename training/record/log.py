@@ -128,7 +128,7 @@ _HEAD = 200
 
 @dataclass
 class Marks:
-    """What a log holds of a run's past and the bounded report does not."""
+    """Details of a run's past that its log holds and the bounded report does not."""
 
     clipped: list[int] = field(default_factory=list)
     """Updates whose gradient was clipped, in order."""

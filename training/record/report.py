@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Self
 
 from training.record.history import Bounds, EpochSums, History, Row
 from training.record.schema import (
@@ -26,6 +27,7 @@ from training.record.schema import (
     number,
     text,
 )
+from training.tasks.metrics import Metric
 
 MAX_POINTS_PER_EPOCH = 100
 MAX_POINTS = 1000
@@ -85,10 +87,10 @@ class Report(History):
     @property
     def curve_keys(self) -> tuple[str, ...]:
         """Columns of the curve: the run's own metrics among them, and no other's."""
-        return (
-            "step", "epoch", "loss", *(metric.name for metric in self.metrics), "grad_norm", "learning_rate",
-            f"{self.unit or 'tokens'}_per_second", "forward_ms", "backward_ms", "skipped",
-        )  # fmt: skip
+        return _curve_keys(self.metrics, self.unit or "tokens")
+
+    def _point(self, row: Row) -> Row:
+        return Row(zip(keys := self.curve_keys, map(row.get, keys), strict=True))
 
     def _estimate_and_fact(self) -> dict[str, dict[str, float | None]]:
         """Return what was expected, and what came true; None: not yet known."""
@@ -103,7 +105,7 @@ class Report(History):
     # -- from a file -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def of_dict(cls, data: Mapping[str, Any], open_epoch: Iterable[Event] = ()) -> Report:
+    def of_dict(cls, data: Mapping[str, Any], open_epoch: Iterable[Event] = ()) -> Self:
         """Return the state that a report holds, to go on from with the events after it.
 
         Whatever is not of its type in a report of unknown origin counts as not recorded. An event of the report's last
@@ -115,29 +117,32 @@ class Report(History):
                 them its mean can be shown, but not continued.
         """
         report = cls()
-        report.facts = _facts(data)
-        report.metrics = declared_metrics(report.facts)
-        report.state = str(data.get("state", "unknown"))
-        report.step = _count(data.get("step")) or 0
-        report.batch = _count(data.get("batch")) or report.step
-        report.seconds = number(data.get("training_seconds")) or 0.0
-        report.updated_at = report._last_time = report._seam = number(data.get("updated_at"))
-        report.outcome = {key: data[key] for key in _OUTCOME if key in data}
-        report.latest = _row(data.get("latest")) or Row()
-        report.best = _best(data.get("best"))
-        report._curve.rows = _points(data.get("curve"))
-        report._curve.stride = max(1, _count(data.get("curve_stride")) or 1)
-        report._evaluations.rows = [row for row in map(_row, _list(data.get("evaluations"))) if row and row.epoch]
-        report.checkpoints = [e for e in _list(data.get("checkpoints")) if _fits("checkpoint", e)]
-        report.warnings = [e for e in _list(data.get("warnings")) if _fits("warning", e)]
-        report.num_warnings = _count(data.get("num_warnings")) or len(report.warnings)
-        report.num_skipped = _count(data.get("num_skipped_updates")) or 0
-        expected = {key: number(mapping(entry).get("expected")) for key, entry in mapping(data.get("estimate")).items()}
-        report.estimate = {key: value for key, value in expected.items() if value is not None}
-        memory = mapping(data.get("memory"))
-        report.memory = memory if _fits("memory", memory) and memory["peak_bytes"] else None
-        report._read_epochs(data.get("epochs"), open_epoch)
+        report._restore(data, open_epoch)
         return report
+
+    def _restore(self, data: Mapping[str, Any], open_epoch: Iterable[Event]) -> None:
+        self.facts = _facts(data)
+        self.metrics = declared_metrics(self.facts)
+        self.state = str(data.get("state", "unknown"))
+        self.step = _count(data.get("step")) or 0
+        self.batch = _count(data.get("batch")) or self.step
+        self.seconds = number(data.get("training_seconds")) or 0.0
+        self.updated_at = self._last_time = self._seam = number(data.get("updated_at"))
+        self.outcome = {key: data[key] for key in _OUTCOME if key in data}
+        self.latest = _row(data.get("latest")) or Row()
+        self.best = _best(data.get("best"))
+        self._curve.rows = _points(data.get("curve"))
+        self._curve.stride = max(1, _count(data.get("curve_stride")) or 1)
+        self._evaluations.rows = [row for row in map(_row, _list(data.get("evaluations"))) if row and row.epoch]
+        self.checkpoints = [e for e in _list(data.get("checkpoints")) if _fits("checkpoint", e)]
+        self.warnings = [e for e in _list(data.get("warnings")) if _fits("warning", e)]
+        self.num_warnings = _count(data.get("num_warnings")) or len(self.warnings)
+        self.num_skipped = _count(data.get("num_skipped_updates")) or 0
+        expected = {key: number(mapping(entry).get("expected")) for key, entry in mapping(data.get("estimate")).items()}
+        self.estimate = {key: value for key, value in expected.items() if value is not None}
+        memory = mapping(data.get("memory"))
+        self.memory = memory if _fits("memory", memory) and memory["peak_bytes"] else None
+        self._read_epochs(data.get("epochs"), open_epoch)
 
     def _read_epochs(self, rows: object, open_epoch: Iterable[Event]) -> None:
         for row in _list(rows):
@@ -179,6 +184,14 @@ class Report(History):
             case "warning":
                 return {**own, "time": event["time"]} in self.warnings
         return False  # taken twice, the others change nothing
+
+
+@lru_cache
+def _curve_keys(metrics: tuple[Metric, ...], unit: str) -> tuple[str, ...]:
+    return (
+        "step", "epoch", "loss", *(metric.name for metric in metrics), "grad_norm", "learning_rate",
+        f"{unit}_per_second", "forward_ms", "backward_ms", "skipped",
+    )  # fmt: skip
 
 
 def _facts(data: Mapping[str, Any]) -> dict[str, Any]:

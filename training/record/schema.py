@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
@@ -22,7 +22,7 @@ Event = dict[str, Any]
 Check = Callable[[object], bool]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Say whether a value is a finite number of usual size; True and False are none."""
     if type(value) is float:
         return math.isfinite(value)
@@ -36,7 +36,19 @@ def is_count(value: object) -> bool:
 
 def is_measured(value: object) -> bool:
     """Say whether a value is a number, or None for one that was not finite."""
-    return value is None or is_number(value)
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or (type(value) is int and -LARGEST_INTEGER < value < LARGEST_INTEGER)
+
+
+def is_count_or_none(value: object) -> bool:
+    """Say whether a value is a whole number from 0 on, or None."""
+    return value is None or (type(value) is int and 0 <= value < LARGEST_INTEGER)
+
+
+def is_text_or_none(value: object) -> bool:
+    """Say whether a value is a string or None."""
+    return value is None or isinstance(value, str)
 
 
 def is_text(value: object) -> bool:
@@ -74,65 +86,70 @@ class EventSchema(NamedTuple):
 
 
 RUN_FACTS: Mapping[str, Check] = {
-    "run_id": _none_or(is_text), "backend": _none_or(is_text), "device": _none_or(is_text),
-    "num_parameters": _none_or(is_count), "num_train_samples": _none_or(is_count),
-    "steps_per_epoch": _none_or(is_count), "total_steps": _none_or(is_count), "num_epochs": _none_or(is_count),
-    "curve_hash": _none_or(is_text), "metrics": _list_of(is_mapping), "data": _list_of(is_mapping),
-    "data_fingerprint": _none_or(is_text), "vocab_size": _none_or(is_count), "world_size": _none_or(is_count),
+    "run_id": is_text_or_none, "backend": is_text_or_none, "device": is_text_or_none,
+    "num_parameters": is_count_or_none, "num_train_samples": is_count_or_none,
+    "steps_per_epoch": is_count_or_none, "total_steps": is_count_or_none, "num_epochs": is_count_or_none,
+    "curve_hash": is_text_or_none, "metrics": _list_of(is_mapping), "data": _list_of(is_mapping),
+    "data_fingerprint": is_text_or_none, "vocab_size": is_count_or_none, "world_size": is_count_or_none,
     "weights_fingerprint": _none_or(_list_of(is_measured)),
 }  # fmt: skip
-"""What a run says of itself in its first event."""
+"""Facts that a run states in its first event."""
 
 EVENTS: Mapping[str, EventSchema] = {
     "run_started": EventSchema({}, RUN_FACTS),
     "run_resumed": EventSchema({"step": is_count}, RUN_FACTS),
     "introduced": EventSchema({"lines": is_texts}),
     "resumed_from": EventSchema(
-        {"path": is_text, "step": is_count}, {"total_steps": _none_or(is_count), "differences": is_texts}
+        {"path": is_text, "step": is_count}, {"total_steps": is_count_or_none, "differences": is_texts}
     ),
     "step": EventSchema({"step": is_count}, {
-        "epoch": _none_or(is_count), "batch": _none_or(is_count), "loss": is_measured, "grad_norm": is_measured,
-        "learning_rate": is_measured, "tokens": _none_or(is_count), "samples": _none_or(is_count),
-        "loss_tokens": is_measured, "tokens_per_second": is_measured, "samples_per_second": is_measured,
+        "epoch": is_count_or_none, "batch": is_count_or_none, "loss": is_measured, "grad_norm": is_measured,
+        "learning_rate": is_measured, "tokens": is_count_or_none, "samples": is_count_or_none,
+        "loss_tokens": is_measured, "loss_weight": is_measured,
+        "tokens_per_second": is_measured, "samples_per_second": is_measured,
         "forward_ms": is_measured, "backward_ms": is_measured, "clipped": is_flag, "skipped": is_flag,
-        "batch_hash": _none_or(is_text), "weights_fingerprint": _none_or(_list_of(is_measured)), "nonfinite": is_texts,
+        "batch_hash": is_text_or_none, "weights_fingerprint": _none_or(_list_of(is_measured)), "nonfinite": is_texts,
     }),
     "eval": EventSchema(
-        {"step": is_count}, {"epoch": _none_or(is_count), "loss": is_measured, "nonfinite": is_texts}
+        {"step": is_count}, {"epoch": is_count_or_none, "loss": is_measured, "nonfinite": is_texts}
     ),
-    "best": EventSchema({"step": is_count}, {"epoch": _none_or(is_count), "loss": is_measured}),
-    "checkpoint": EventSchema({"path": is_text, "step": is_count}, {"bytes": _none_or(is_count)}),
+    "best": EventSchema({"step": is_count}, {"epoch": is_count_or_none, "loss": is_measured}),
+    "checkpoint": EventSchema({"path": is_text, "step": is_count}, {"bytes": is_count_or_none}),
     "estimate": EventSchema({}, {"step": is_count, "peak_memory_bytes": is_measured, "checkpoint_bytes": is_measured,
                                  "training_seconds": is_measured}),
     "memory": EventSchema({"kind": is_text, "peak_bytes": _list_of(is_count)}, {"step": is_count}),
-    "warning": EventSchema({"message": is_text}, {"step": _none_or(is_count)}),
+    "warning": EventSchema({"message": is_text}, {"step": is_count_or_none}),
     "said": EventSchema({"lines": is_texts}),
-    "run_finished": EventSchema({}, {"reason": _none_or(is_text)}),
-    "run_stopped": EventSchema({}, {"reason": _none_or(is_text)}),
-    "run_failed": EventSchema({}, {"error": _none_or(is_text), "traceback": _none_or(is_text)}),
+    "run_finished": EventSchema({}, {"reason": is_text_or_none}),
+    "run_stopped": EventSchema({}, {"reason": is_text_or_none}),
+    "run_failed": EventSchema({}, {"error": is_text_or_none, "traceback": is_text_or_none}),
     "final_model": EventSchema({"path": is_text, "step": is_count}, {"lines": is_texts}),
     "conclusion": EventSchema({"figures": is_mapping}, {"lines": is_texts}),
     "recitation": EventSchema({"modules": is_mapping}),  # of records from before `conclusion`
 }  # fmt: skip
 """Every event that this program writes or wrote. One of another name is let through and changes nothing."""
 
-_UNKNOWN = EventSchema({}, {"step": _none_or(is_count)})
+
+def _compiled(schema: EventSchema) -> tuple[frozenset[str], dict[str, Check]]:
+    return frozenset(schema.required), {"time": is_number, **schema.optional, **schema.required}
+
+
+_CHECKS = {name: _compiled(schema) for name, schema in EVENTS.items()}
+_OF_UNKNOWN = _compiled(EventSchema({}, {"step": is_count_or_none}))
 
 
 def fits(event: object) -> bool:
     """Say whether a value is an event of this schema: what every reader may rely on."""
     if not isinstance(event, dict) or not isinstance(name := event.get("event"), str):
         return False
-    schema = EVENTS.get(name, _UNKNOWN)
-    if "time" in event and not is_number(event["time"]):
+    required, checks = _CHECKS.get(name, _OF_UNKNOWN)
+    if not required <= event.keys():
         return False
-    if any(key not in event for key in schema.required):
-        return False
-    return _passes(event, schema.required) and _passes(event, schema.optional)
-
-
-def _passes(event: Event, checks: Mapping[str, Check]) -> bool:
-    return all(check(event[key]) for key, check in checks.items() if key in event)
+    for key, value in event.items():  # a loop: a long log has a million events with a dozen keys each
+        check = checks.get(key)
+        if check is not None and not check(value):
+            return False
+    return True
 
 
 def parse_event(line: bytes) -> Event | None:
@@ -155,7 +172,12 @@ def _none(word: str) -> None:
 
 def number(value: object) -> float | None:
     """Return a finite number as a float, or None for anything else."""
-    return float(value) if is_number(value) else None  # type: ignore[arg-type]
+    return float(value) if is_number(value) else None
+
+
+def loss_weight(event: Mapping[str, Any]) -> object:
+    """Return what the loss of an update was divided by: tokens with a loss, `loss_weight` where there are no tokens."""
+    return event.get("loss_tokens", event.get("loss_weight", 1))
 
 
 def integer(value: object) -> int | None:

@@ -1,4 +1,4 @@
-"""Settings of the Hugging Face Hub, and the rule by which the Hub names its repositories. No torch, no Hub library."""
+"""Settings of the Hugging Face Hub, and the Hub's rules for names of repositories. No torch, no Hub library."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from training.settings.section import Section
 
 MAX_NAME = 96
-"""Characters of an owner's and of a repository's name, each."""
+"""Largest number of characters of an owner's name, and of a repository's."""
 _PART = re.compile(rf"(?=[A-Za-z0-9_])[A-Za-z0-9_.-]{{1,{MAX_NAME}}}(?<=[A-Za-z0-9_])")
 
 
 def fault_of_repo(name: str) -> str | None:
     """Return what the Hub would refuse in a repository's name; None: nothing.
 
-    The rules are those of `huggingface_hub.utils.validate_repo_id`; they are written out here, so that a misspelt name
-    is refused without that library. A test holds the two against each other.
+    The rules are those of `huggingface_hub.utils.validate_repo_id`; they are repeated here, so that a misspelt name is
+    refused without that library. A test compares the two.
     """
     parts = name.split("/")
     if not name or len(parts) > 2:

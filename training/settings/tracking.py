@@ -1,6 +1,6 @@
 """Settings of the trackers that follow a run. No tracker's package is imported here.
 
-None of these settings decides the curve, so none of them enters its hash.
+None of these settings changes the curve, so its hash contains none of them.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class TrackConfig(Section):
 def fault_of_store(uri: str) -> str | None:
     """Return what is wrong with an MLflow tracking URI, and what to give instead; None: nothing that shows offline.
 
-    A password or a token is refused: the resolved config is written into the run directory.
+    A password or a token is refused, because the resolved config is written into the run directory.
     """
-    if uri == "azureml":  # which workspace that is, is looked up where the run begins
+    if uri == "azureml":  # the start of the run looks up which workspace that is
         return None
     try:
         parts = urlsplit(uri)

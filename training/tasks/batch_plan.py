@@ -1,6 +1,6 @@
-"""Which samples make which batch: a pure function of (seed, epoch, index). No torch.
+"""Assignment of samples to batches: a pure function of (seed, epoch, index). No torch.
 
-Nothing is drawn from a generator that would have to be saved: a run resumed at update k of epoch e asks for exactly
+No random generator is used whose state would have to be saved: a run resumed at update k of epoch e asks for exactly
 that update's samples, and so does each of several ranks.
 """
 
@@ -16,7 +16,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*numbers: int) -> int:
-    """A well-spread 64-bit number from several (SplitMix64's finaliser, Steele et al. 2014, over each in turn)."""
+    """Mix numbers into one well-spread 64-bit number (SplitMix64's finaliser, Steele et al. 2014, on each in turn)."""
     state = 0x9E3779B97F4A7C15
     for number in numbers:
         state = (state + number * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & _MASK
@@ -27,7 +27,7 @@ def mix(*numbers: int) -> int:
 
 
 def shuffled(count: int, seed: int) -> NDArray[np.int64]:
-    """A permutation of range(count), the same on every machine and with every release of NumPy."""
+    """Return a permutation of range(count), the same on every machine and with every release of NumPy."""
     x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed & _MASK)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -35,16 +35,16 @@ def shuffled(count: int, seed: int) -> NDArray[np.int64]:
 
 
 class BatchPlan:
-    """The global batches of each epoch, with little padding.
+    """Plan of the global batches of each epoch, with little padding.
 
     An epoch shuffles all samples, cuts them into windows of `window` global batches, sorts each window by length and
-    cuts it into batches of neighbours; the batches are then shuffled. Every sample comes once an epoch. The last,
-    smaller batch of an epoch holds what is left over.
+    cuts it into batches of neighbours; the batches are then shuffled. Every sample comes once per epoch. The last,
+    smaller batch of an epoch holds the remaining samples.
 
     Args:
-        lengths: length of each sample in tokens, or just zeros where it does not matter.
+        lengths: length of each sample in tokens, or zeros if it does not matter.
         global_batch_size: samples of one optimizer update, over all ranks and accumulated batches.
-        seed: together with the epoch it decides the order.
+        seed: determines the order, together with the epoch.
         window: global batches that are sorted by length together; 1 leaves the order random.
     """
 
@@ -61,11 +61,11 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer updates an epoch, the smaller last one counted."""
+        """Return the number of optimizer updates per epoch, including the smaller last one."""
         return -(-len(self.lengths) // self.global_batch_size)
 
     def indices(self, epoch: int, index: int) -> NDArray[np.int64]:
-        """Sample numbers of global batch `index` of `epoch`, both from 0."""
+        """Return the sample numbers of global batch `index` of `epoch`, both counted from 0."""
         if not 0 <= index < self.steps_per_epoch:
             raise IndexError(f"epoch has batches 0 to {self.steps_per_epoch - 1}, not {index}")
         order, starts = self._order(epoch)
@@ -76,7 +76,7 @@ class BatchPlan:
         size, count = self.global_batch_size, len(self.lengths)
         order = shuffled(count, mix(self.seed, epoch, 1))
         if self.window > 1:
-            # Whole batches are sorted; the leftover stays at the end, so that it is a random choice of samples.
+            # Only whole batches are sorted; the remainder stays at the end, so that it is a random choice of samples.
             whole = count - count % size if count >= size else count
             window_of = np.arange(whole) // (size * self.window)
             by_window_and_length = np.lexsort((self.lengths[order[:whole]], window_of))
@@ -85,5 +85,5 @@ class BatchPlan:
         starts = shuffled(num_whole, mix(self.seed, epoch, 2)) * size
         if count % size:
             starts = np.append(starts, num_whole * size)
-        order.setflags(write=False)  # `indices` hands out views of it
+        order.setflags(write=False)  # `indices` returns views of it
         return order, starts

@@ -1,4 +1,4 @@
-"""Fingerprints of what goes into an update and of what comes out, by which two runs are compared step by step."""
+"""Fingerprints of an update's samples and of the resulting weights, by which two runs are compared step by step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HALF = (1 << 32) - 1
 
 
 def hash_of_row(*pieces: bytes) -> int:
-    """64 bits of BLAKE2b over the pieces of one sample."""
+    """Return 64 bits of BLAKE2b over the pieces of one sample."""
     state = hashlib.blake2b(digest_size=8)
     for piece in pieces:
         state.update(len(piece).to_bytes(8, "little") + piece)
@@ -21,7 +21,7 @@ def hash_of_row(*pieces: bytes) -> int:
 
 
 def halves(hashes: Iterable[int]) -> tuple[float, float]:
-    """Sums of the low and of the high 32 bits: floats that add up over ranks without rounding (below 2^53)."""
+    """Return the sums of the low and the high 32 bits: floats that add up over ranks without rounding (below 2^53)."""
     low = high = 0
     for number in hashes:
         low += number & _HALF
@@ -30,17 +30,17 @@ def halves(hashes: Iterable[int]) -> tuple[float, float]:
 
 
 def batch_hash(low: float, high: float) -> str:
-    """16 hex digits of the summed halves. The order of the samples, and which rank had them, do not matter."""
+    """Return 16 hex digits of the summed halves, independent of the samples' order and of the rank that had them."""
     return f"{int(high) & _HALF:08x}{int(low) & _HALF:08x}"
 
 
 @torch.no_grad()
 def weights_fingerprint(model: nn.Module) -> list[float]:
-    """[norm of all weights, two projections onto fixed directions], in fp64.
+    """Return [norm of all weights, two projections onto fixed directions], in fp64.
 
-    The directions depend on a parameter's name and shape alone, so that any engine that holds the same weights gets the
-    same numbers, up to the rounding of its own arithmetic. Each component of a direction is a cosine of magnitude up
-    to 1: a wrong update of any parameter moves the projections.
+    The directions depend only on a parameter's name and shape, so any engine that holds the same weights gets the same
+    numbers, up to the rounding of its own arithmetic. Each component of a direction is a cosine of magnitude up to 1:
+    a wrong update of any parameter changes the projections.
     """
     squares = 0.0
     projections = [0.0, 0.0]

@@ -1,4 +1,4 @@
-"""Language modelling: samples of tokens, of which some are to be predicted."""
+"""Language modelling: prediction of some of the tokens of each sample."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from training.tasks.token_dataset import EncodedSample
 
 
 class LanguageModeling:
-    """Prediction of the next token wherever a sample has a loss.
+    """Objective: prediction of the next token at every position with a loss.
 
     Args:
-        family: builds the network, which is called as `model(tokens_BT, positions_N)` and returns (N, V) logits.
-        options: of the network, completed with the vocabulary's size.
+        family: builds the network, which is called as `model(tokens_BT, positions_N)` and returns logits (N, V).
+        options: the network's options, completed with the vocabulary's size.
         vocabulary: number of tokens.
         pad_id: token that fills short rows; it is never read.
-        label_smoothing: share of the target's probability that is spread over all tokens while training.
-        metrics: declared by the task; accuracy is measured, perplexity follows from the loss.
+        label_smoothing: share of the target's probability that is spread over all tokens during training.
+        metrics: metrics that the task declares; accuracy is measured, perplexity follows from the loss.
     """
 
     def __init__(
@@ -46,24 +46,25 @@ class LanguageModeling:
         self.label_smoothing = label_smoothing
 
     def build_model(self) -> nn.Module:
-        """Return a network of the family with fresh weights."""
+        """Return a network of the family with new weights."""
         return self.family.build(self.options, self.vocabulary)
 
     def lengths(self, dataset: Any) -> NDArray[np.int64]:
-        """Return the tokens of each sample."""
+        """Return the number of tokens of each sample."""
         lengths: NDArray[np.int64] = dataset.lengths
         return lengths
 
     def weights(self, dataset: Any) -> NDArray[np.int64]:
-        """Return how many tokens of each sample have a loss."""
+        """Return the number of tokens with a loss of each sample."""
         weights: NDArray[np.int64] = dataset.weights
         return weights
 
     def collate(self, samples: Sequence[EncodedSample]) -> Batch:
         """Pad on the right and list the positions that have a loss.
 
-        `tokens` (B, T) int64 lacks each sample's last token: nothing is predicted from it. `positions` (N,) int64 are
-        indices into the flattened (B·T), `targets` (N,) int64 the tokens to predict there. Padding is in neither.
+        `tokens` (B, T) int64 does not contain each sample's last token: nothing is predicted from it. `positions` (N,)
+        int64 are indices into the flattened (B·T), `targets` (N,) int64 the tokens to predict there. Neither contains
+        padding.
         """
         width = max(len(s.tokens) for s in samples) - 1
         tokens_BT = np.full((len(samples), width), self.pad_id, dtype=np.int64)
@@ -89,20 +90,20 @@ class LanguageModeling:
         )
 
     def hashes(self, batch: Batch) -> Iterator[int]:
-        """Yield a hash of each sample's tokens, of where a loss is taken and of what is to be predicted there."""
+        """Yield a hash of each sample: its tokens, the positions with a loss and the targets there."""
         tokens_BT, positions_N = batch.tensors["tokens"], batch.tensors["positions"]
         width = tokens_BT.shape[1]
         rows_N = positions_N // width
         for row, tokens_T in enumerate(tokens_BT):
             mine = rows_N == row
             places, targets = positions_N[mine] - row * width, batch.tensors["targets"][mine]
-            read = tokens_T[: int(places[-1]) + 1]  # padding begins where nothing more is predicted
+            read = tokens_T[: int(places[-1]) + 1]  # padding begins after the last predicted position
             yield hash_of_row(*(tensor.numpy().tobytes() for tensor in (read, places, targets)))
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
-        """Sum the cross-entropy over the positions that count, in fp32; logits are made at those positions only.
+        """Sum the cross-entropy over the positions with a loss, in fp32; logits are computed only at those positions.
 
-        A model in training mode gets smoothed labels, if that is asked for; an evaluation is always of the true ones.
+        In training mode labels are smoothed if the option is set; an evaluation always uses the true labels.
         """
         logits_NV = model(batch.tensors["tokens"], batch.tensors["positions"]).float()
         targets_N = batch.tensors["targets"]

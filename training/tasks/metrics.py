@@ -1,4 +1,4 @@
-"""The figures that a task measures, as data that every reader of a record understands. No torch."""
+"""Metrics of a task, as data that every reader of a record understands. No torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of an update or an evaluation next to the loss.
+    """Figure of an update or an evaluation in addition to the loss.
 
-    The events `run_started` and `run_resumed` carry a run's metrics (`to_dict`), so a reader needs no task to show
-    them. Events `step` and `eval` hold each measured metric under its name; a derived one follows from the loss.
+    The events `run_started` and `run_resumed` contain a run's metrics (`to_dict`), so a reader can show them without
+    the task. Events `step` and `eval` hold each measured metric under its name; a derived one follows from the loss.
     """
 
     name: str
@@ -23,16 +23,16 @@ class Metric:
     better: Literal["higher", "lower"]
     """Direction of improvement."""
     form: Literal["number", "percent"] = "number"
-    """percent: a share between 0 and 1, shown as `31.7%`."""
+    """Form of the value; percent: a share between 0 and 1, shown as `31.7%`."""
     derived: Literal["measured", "exp_loss"] = "measured"
-    """exp_loss: e to the power of the mean loss (perplexity); it is computed by whoever shows it."""
+    """Origin of the value; exp_loss: e to the power of the mean loss (perplexity), computed by each reader."""
 
     def of_loss(self, loss: float | None) -> float | None:
-        """Compute a derived metric from the mean loss; None where the loss is missing or the figure would overflow."""
+        """Compute a derived metric from the mean loss; None if the loss is missing or the result would overflow."""
         return math.exp(loss) if loss is not None and loss < 700.0 else None
 
     def text(self, value: float | None) -> str:
-        """Format a value: `83.1%`, `1.67`; `-` where there is none."""
+        """Format a value: `83.1%`, `1.67`; `-` if there is none."""
         if value is None:
             return "-"
         return f"{value:.1%}" if self.form == "percent" else f"{value:.4g}"
@@ -55,13 +55,13 @@ class Metric:
 ACCURACY = Metric("accuracy", "Acc", "higher", form="percent")
 PERPLEXITY = Metric("perplexity", "PPL", "lower", derived="exp_loss")
 LANGUAGE_METRICS = (PERPLEXITY, ACCURACY)
-"""Metrics of a language model: perplexity, and the share of tokens that the most probable choice gets right."""
+"""Metrics of a language model: perplexity, and the share of tokens whose most probable prediction is right."""
 
 
 def metrics_of(facts: Mapping[str, Any]) -> tuple[Metric, ...]:
     """Return the metrics of a run from its `run_started` event or its report.
 
-    Records of before metrics were declared are all of language models.
+    Records from before metrics were declared are all of language models.
     """
     declared: Sequence[Mapping[str, Any]] | None = facts.get("metrics")
     if declared is None:

@@ -1,4 +1,4 @@
-"""How samples become batches and batches a loss. Any objective runs in any loop, on any engine."""
+"""Protocol of objectives: samples become batches, and batches a loss. Any objective runs in any loop, on any engine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from training.tasks.metrics import Metric
 
 @dataclass(frozen=True)
 class Batch:
-    """The input of one forward pass."""
+    """Input of one forward pass."""
 
     tensors: dict[str, Tensor]
     weight: int
-    """Divisor of the summed loss: answer tokens for a language model, known on the host without asking the GPU."""
+    """Divisor of the summed loss: for a language model the answer tokens, known on the host without a GPU transfer."""
     tokens: int
-    """Tokens read, never padding: the unit of throughput. 0 where samples have no tokens."""
+    """Number of tokens read, never padding: the unit of throughput. 0 if samples have no tokens."""
     num_samples: int
     seed: int = 0
     """Seed of every random draw in this batch (dropout): a function of run seed, step and batch index."""
@@ -37,23 +37,23 @@ class Batch:
 
 
 class LossSum(NamedTuple):
-    """A batch's loss and measured metrics, summed (not averaged) over its weight."""
+    """Loss and measured metrics of a batch, summed (not averaged) over its weight."""
 
     loss: Tensor
-    """Scalar that can be differentiated."""
+    """Differentiable scalar."""
     sums: Mapping[str, Tensor] = {}
-    """Scalars without gradient, one for each measured metric: tokens that the most probable choice got right, …"""
+    """Scalars without gradient, one for each measured metric, such as the number of correctly predicted tokens."""
 
 
 LossFunction = Callable[[nn.Module, Batch], LossSum]
 
 
 class Objective(Protocol):
-    """Model, batching and loss of something that can be learned."""
+    """Model, batching and loss of a task."""
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """Figures next to the loss. `loss` returns a sum for each one that is measured."""
+        """Declare the metrics. `loss` returns a sum for each one that is measured."""
         ...
 
     def build_model(self) -> nn.Module:
@@ -61,19 +61,19 @@ class Objective(Protocol):
         ...
 
     def lengths(self, dataset: Any) -> NDArray[np.int64]:
-        """Return the length of each sample, for batches with little padding; zeros where lengths do not matter."""
+        """Return the length of each sample, for batches with little padding; zeros if lengths do not matter."""
         ...
 
     def weights(self, dataset: Any) -> NDArray[np.int64]:
-        """Return what each sample adds to `Batch.weight`: so every rank knows the weight of a whole global batch."""
+        """Return each sample's part of `Batch.weight`: with it, every rank knows the weight of a whole global batch."""
         ...
 
     def collate(self, samples: Sequence[Any]) -> Batch:
-        """Put samples together into one batch on the CPU."""
+        """Combine samples into one batch on the CPU."""
         ...
 
     def hashes(self, batch: Batch) -> Iterator[int]:
-        """Yield 64 bits for each sample of a batch on the CPU, the same whatever other samples are in the batch."""
+        """Yield a 64-bit hash for each sample of a batch on the CPU, independent of the other samples in the batch."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
@@ -82,13 +82,14 @@ class Objective(Protocol):
 
 
 class ModuleObjective:
-    """Any `nn.Module` and dataset in our loop, for notebooks.
+    """Objective for any `nn.Module` and dataset, for notebooks.
 
     Args:
         model: builds the module; it is called once, after seeding.
-        loss: (module, stacked tensors of a batch) -> summed loss, or (summed loss, {metric: sum over the samples}).
-        collate: samples to named tensors; by default `torch.utils.data.default_collate` on samples that are
-            dictionaries.
+        loss: function (module, stacked tensors of a batch) -> summed loss, or (summed loss, {metric: sum over the
+            samples}).
+        collate: function from samples to named tensors; by default `torch.utils.data.default_collate` on samples that
+            are dictionaries.
         metrics: declares the sums that `loss` returns, such as `training.tasks.metrics.ACCURACY`.
 
     Example:
@@ -111,26 +112,26 @@ class ModuleObjective:
         return self._model()
 
     def lengths(self, dataset: Any) -> NDArray[np.int64]:
-        """Return zeros: samples count as equally long."""
+        """Return zeros: all samples count as equally long."""
         return np.zeros(len(dataset), dtype=np.int64)
 
     def weights(self, dataset: Any) -> NDArray[np.int64]:
-        """Return ones."""
+        """Return ones: all samples have the same weight."""
         return np.ones(len(dataset), dtype=np.int64)
 
     def collate(self, samples: Sequence[Any]) -> Batch:
-        """Collate as the user does; every sample weighs one."""
+        """Collate with the user's function; every sample has weight 1."""
         return Batch(self._collate(list(samples)), weight=len(samples), tokens=0, num_samples=len(samples))
 
     def hashes(self, batch: Batch) -> Iterator[int]:
-        """Yield a hash of each sample's row in every tensor; the user's collation decides what a row is."""
+        """Yield a hash of each sample's row in every tensor; the user's collation defines the rows."""
         names = sorted(batch.tensors)
         for row in range(batch.num_samples):
             rows = (batch.tensors[name][row].contiguous().reshape(-1).view(torch.uint8) for name in names)
             yield hash_of_row(*(row_of_one.numpy().tobytes() for row_of_one in rows))
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
-        """Compute the user's loss and sums."""
+        """Compute the user's loss and the sums of the metrics."""
         result = self._loss(model, batch.tensors)
         if isinstance(result, tuple):
             loss, sums = result
@@ -144,10 +145,10 @@ def measured(metrics: Sequence[Metric]) -> tuple[str, ...]:
 
 
 def seeded_model(objective: Objective, family: ModelFamily, seed: int, gradient_checkpointing: bool) -> nn.Module:
-    """Build the objective's model with the first weights of a run.
+    """Build the objective's model with the initial weights of a run.
 
     Raises:
-        ConfigError: its activations cannot be recomputed.
+        ConfigError: gradient checkpointing is not possible with this model.
     """
     seed_everything(seed)
     model = objective.build_model()

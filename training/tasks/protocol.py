@@ -1,7 +1,7 @@
-"""What a task is: what is learned, from which data, with which figures, and what is shown at the end.
+"""Protocol of tasks: what is learned, from which data, with which metrics, and what is shown at the end.
 
-A task owns its data and its objective. Where and how it is trained is the backend's matter, how the network looks the
-model family's. No torch at import: `--help` and `--list-tasks` read this module.
+A task owns its data and its objective. The backend decides where and how it is trained, the model family how
+the network is built. No torch at import: `--help` and `--list-tasks` read this module.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task's data and objective, ready to be trained."""
+    """Data and objective of a task, ready for training."""
 
     config: TrainingConfig
-    """The settings, with what the data decided filled in (the vocabulary's size)."""
+    """Settings, completed with values that the data determines (the vocabulary's size)."""
     family: ModelFamily
     objective: Objective
     train: Any
-    """Something with a length and items, which `Objective.collate` takes."""
+    """Object with a length and items, which `Objective.collate` accepts."""
     validation: Any | None = None
     fingerprint: str = ""
-    """Hash of the data: a resumed run must have the same, and all ranks too."""
+    """Hash of the data: it must be the same in a resumed run and on all ranks."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Plain data about the data for the report."""
+    """Plain description of the data for the report."""
     artefacts: Artefacts = field(default_factory=dict)
     """Plain data that is kept in every checkpoint and next to the finished model (the tokenizer)."""
     vocabulary: int | None = None
@@ -46,39 +46,39 @@ class Prepared:
 
 
 class Conclusion(NamedTuple):
-    """What a task found out about the finished model."""
+    """Result of a task's look at the finished model."""
 
     figures: Mapping[str, Any] = {}
     """Plain data for the report."""
     lines: Sequence[str] = ()
-    """For the user."""
+    """Lines for the user."""
 
 
 class DataPreview(NamedTuple):
-    """What a dry run knows of the data without preparing it."""
+    """Facts about the data that a dry run can get without preparing it."""
 
     num_samples: int
-    """For training, without those held back."""
+    """Number of training samples, without those held back for validation."""
     num_tokens: int
-    """Read in an epoch, never padding; 0: samples have no tokens."""
+    """Number of tokens read in an epoch, never padding; 0: samples have no tokens."""
     vocabulary: int | None
     longest: Sequence[tuple[int, int]]
     """(width, weight) of the longest samples, longest first, as many as a micro-batch holds."""
 
 
 class Task(Protocol):
-    """Something that can be learned. Third parties register theirs as an `apt_trainer.tasks` entry point."""
+    """Protocol of a task. Third parties register theirs as an `apt_trainer.tasks` entry point."""
 
     name: ClassVar[str]
     Options: ClassVar[type[TaskOptions]]
     """Settings of the data: the config's section `data`, and a group of flags."""
     inputs: ClassVar[str]
-    """What its network has to read: "tokens", "vectors", "images"; a model family with other inputs is refused."""
+    """Required input of the network: "tokens", "vectors", "images"; a model family with other inputs is refused."""
     metrics: ClassVar[tuple[Metric, ...]]
-    """Figures next to the loss. What is not declared here appears nowhere."""
+    """Figures in addition to the loss. A metric that is not declared here appears nowhere."""
 
     def data_files(self, options: TaskOptions) -> Sequence[Path]:
-        """Return the files of this machine that the data comes from, so that a job elsewhere can take them along.
+        """Return the local files of the data, so that they can be uploaded for a job on another machine.
 
         Raises:
             DataError: one is missing.
@@ -86,11 +86,11 @@ class Task(Protocol):
         ...
 
     def with_data_files(self, options: TaskOptions, files: Sequence[str]) -> TaskOptions:
-        """Return the options with the data's files at other places, in the order of `data_files`."""
+        """Return the options with other paths for the data's files, in the order of `data_files`."""
         ...
 
     def preview(self, config: TrainingConfig) -> DataPreview | None:
-        """Describe the data for a dry run, in a fraction of a second and without torch; None: it would take longer.
+        """Describe the data for a dry run, in a fraction of a second and without torch; None: that would take longer.
 
         Raises:
             DataError: the data cannot be used.
@@ -98,7 +98,7 @@ class Task(Protocol):
         ...
 
     def prepare(self, config: TrainingConfig) -> Prepared:
-        """Read the data and make the objective. Every rank calls it and must get the same.
+        """Read the data and build the objective. Every rank calls it and must get the same result.
 
         Raises:
             UserError: the data or a setting cannot be used.
@@ -106,11 +106,11 @@ class Task(Protocol):
         ...
 
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
-        """Look at the finished model, on rank 0: answers, samples, pictures, or nothing.
+        """Examine the finished model, on rank 0: answers, samples, pictures, or nothing.
 
         Args:
-            model: the final weights, on the device of the run.
-            prepared: as `prepare` returned it.
+            model: model with the final weights, on the device of the run.
+            prepared: return value of `prepare`.
         """
         ...
 
@@ -148,10 +148,10 @@ class BaseTask:
 
 
 def check_data(config: TrainingConfig) -> None:
-    """Read the data as the run will, so that what is wrong with it shows before a job waits in a queue.
+    """Read the data as the run will, so that errors show before a job waits in a queue.
 
     Raises:
-        UserError: what the run would raise: a file that cannot be used, a vocabulary that is too small.
+        UserError: the error that the run would raise: a file cannot be used, the vocabulary is too small.
     """
     task = task_of(config)
     preview = task.preview(config)

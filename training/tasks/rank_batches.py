@@ -1,4 +1,4 @@
-"""A rank's share of the samples, as batches."""
+"""Batches of a rank's share of the samples."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from training.tasks.objective import Batch, Objective
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """What one update is made of on this rank."""
+    """Batches of one update on this rank."""
 
     epoch: int
-    """From 0."""
+    """Epoch, counted from 0."""
     micro_batches: list[Batch]
-    """This rank's share."""
+    """Batches of this rank's share."""
     weight: int
-    """Weight of the whole global batch, over all ranks."""
+    """Total weight of the global batch, over all ranks."""
     num_samples: int
-    """Samples of the whole global batch, over all ranks."""
+    """Number of samples of the global batch, over all ranks."""
     learning_rate: float
     started: float
-    """`time.perf_counter` when its samples were asked for."""
+    """Value of `time.perf_counter` when its samples were requested."""
 
 
 class Feed:
-    """Cuts lists of samples into batches for each rank.
+    """Source of a rank's batches: it cuts lists of samples into batches for each rank.
 
     Args:
         objective: how samples become a batch.
-        dataset: where they come from, by their number.
+        dataset: dataset of the samples, indexed by their numbers.
         ranks: the processes that share each list.
-        batch_size: samples of a batch, at most.
+        batch_size: largest number of samples of a batch.
     """
 
     def __init__(self, objective: Objective, dataset: Any, ranks: Ranks, batch_size: int) -> None:
@@ -47,21 +47,21 @@ class Feed:
         self._weights = objective.weights(dataset)
 
     def weight(self, indices: NDArray[np.int64]) -> int:
-        """What these samples weigh together, over all ranks."""
+        """Return the total weight of these samples, over all ranks."""
         return int(self._weights[indices].sum())
 
     def batches(
         self, indices: Sequence[int] | NDArray[np.int64], seed_of: Callable[[int], int] | None = None
     ) -> Iterator[Batch]:
-        """This rank's batches of the samples `indices`.
+        """Yield this rank's batches of the samples `indices`.
 
-        A share is every `world_size`-th sample: neighbours are alike in length, so all ranks have as much to do. Every
-        rank gets as many batches, since all take part in each forward and backward pass: where samples run short, a
-        batch of weight 0 stands in.
+        A share is every `world_size`-th sample: neighbours are similar in length, so all ranks have the same amount of
+        work. Every rank gets the same number of batches, since all take part in each forward and backward pass: a rank
+        without samples gets a batch of weight 0.
 
         Args:
-            indices: the samples of all ranks together.
-            seed_of: number of a batch, over all ranks -> the seed of every draw made for it; None: nothing is drawn.
+            indices: sample numbers of all ranks together.
+            seed_of: function from a batch's number, over all ranks, to the seed of its random draws; None: no draws.
         """
         rank, world, size = self._ranks.rank, self._ranks.world_size, self._batch_size
         share = indices[rank::world]
@@ -77,6 +77,6 @@ class Feed:
                 yield replace(stand_in, weight=0, tokens=0, num_samples=0, seed=seed)
 
     def hash(self, batch: GlobalBatch) -> str:
-        """16 hex digits of all ranks' samples of an update, whichever rank has them, in whichever order."""
+        """Return 16 hex digits of the samples of an update, independent of their order and of their ranks."""
         own = (number for part in batch.micro_batches if part.weight for number in self._objective.hashes(part))
         return batch_hash(*self._ranks.total(halves(own)))

@@ -1,4 +1,4 @@
-"""The tasks by name. Strings only: a task's module is imported when it is chosen."""
+"""Registry of tasks by name. It holds strings: a task's module is imported when it is chosen."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ TASKS: Registry[Task] = Registry(
 
 
 def describe_tasks() -> Iterator[str]:
-    """Yield one line per task: its name and what is learned."""
+    """Yield one line per task: its name and its description."""
     for name in TASKS.names():
         yield f"{name:<12} {TASKS.entry(name).summary}"

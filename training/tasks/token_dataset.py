@@ -1,4 +1,4 @@
-"""Token sequences in flat arrays: a million samples in a few hundred megabytes. No torch."""
+"""Dataset of token sequences in flat arrays: a million samples in a few hundred megabytes. No torch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 
 class EncodedSample(NamedTuple):
-    """One sequence as token ids."""
+    """Sequence of token ids."""
 
     tokens: NDArray[np.int32]
     loss_start: int
-    """Index of the first token that is learned (1 at least: nothing predicts the first token)."""
+    """Index of the first token with a loss (at least 1: nothing predicts the first token)."""
 
 
 class TokenDataset:
-    """Samples of tokens: `dataset[i]` is an `EncodedSample`.
+    """Dataset of token sequences: `dataset[i]` is an `EncodedSample`.
 
-    `dataset.lengths` are the samples' lengths in tokens, `dataset.weights` how many of these have a loss; int64 (N,)
-    both.
+    `dataset.lengths` holds the samples' lengths in tokens, `dataset.weights` the number of tokens with a loss; both
+    int64 (N,).
 
     Args:
         sequences: ids of each sample, two or more each.
-        loss_starts: index of the first learned token of each sample.
+        loss_starts: index of the first token with a loss of each sample.
     """
 
     def __init__(self, sequences: Sequence[NDArray[np.int32]], loss_starts: Sequence[int]) -> None:

@@ -21,8 +21,7 @@ from training.errors import UserError
 from training.machine.units import as_duration, as_size
 from training.record.log import REPORT_NAME
 from training.record.schema import Event, declared_metrics
-from training.tracking.backlog import missed_points, not_held
-from training.tracking.figures import point_of
+from training.tracking.figures import missed_points, not_held, point_of
 from training.tracking.secrets import without_secrets
 from training.tracking.tensorboard_tracker import LOGS_NAME
 from training.tracking.tracker import FileKeeper, Held, Point, RunStart, Tracker
@@ -31,8 +30,8 @@ MAX_WAITING = 5000
 """Points that wait for a tracker, about 1 KB each. When they are more, every other one is dropped."""
 POINTS_PER_CALL = 200
 SECONDS_TO_FINISH = 15.0
-"""For all trackers together, after the last event: enough for a short run to make its first MLflow database, and half
-of what a preempted job has to end."""
+"""Time for all trackers together after the last event: enough for a short run to make its first MLflow database, and
+half of what a preempted job has to end."""
 MAX_KEPT_BYTES = 1_000_000_000
 """Largest model, and largest set of event files, that are sent to a tracker."""
 KEPT_BYTES_PER_SECOND = 2_000_000
@@ -236,7 +235,7 @@ class _Lane:
                 return
 
     def _files_to_keep(self) -> list[Path]:
-        """Event files, where TensorBoard follows the run too, and the model; neither if it is too large."""
+        """Return the event files, where TensorBoard follows the run too, and the model; neither if it is too large."""
         logs = self._run_dir / LOGS_NAME
         groups = {logs: sorted(logs.glob("events.out.tfevents.*"))} if self.boards else {}
         if self.model is not None:

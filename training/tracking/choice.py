@@ -50,7 +50,7 @@ def check(config: TrainingConfig) -> None:
             _check_variable(given)
         _check_service(config)
     if "wandb" in settings.track and wandb_mode(config) == "online":
-        from training.tracking.wandb_login import check_login
+        from training.tracking.wandb_tracker import check_login
 
         check_login()
 

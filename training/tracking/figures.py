@@ -3,23 +3,28 @@
 A name is its event's kind and the record's own key: `train/loss`, `eval/accuracy`. The slash makes each tracker group
 them. A sweep that is to minimize the validation loss names `eval/loss`. A run's own metrics stand next to its loss,
 each under its name; a figure that the task does not have is no figure of a tracker.
+
+A kill loses what waited to be sent, and a tracker may be switched on late: `missed_points` reads what a tracker lacks
+of a resumed run from the run's own record, which has every point.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from training.record.schema import number
+from training.record.log import LOG_NAME, CountedEvents
+from training.record.schema import declared_metrics, number
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
-from training.tracking.tracker import Point
+from training.tracking.tracker import Held, Point, RunStart
 
 _UPDATE = (
-    "grad_norm", "learning_rate", "tokens", "samples", "loss_tokens", "tokens_per_second", "samples_per_second",
-    "forward_ms", "backward_ms", "epoch", "clipped", "skipped",
+    "grad_norm", "learning_rate", "tokens", "samples", "loss_tokens", "loss_weight", "tokens_per_second",
+    "samples_per_second", "forward_ms", "backward_ms", "epoch", "clipped", "skipped",
 )  # fmt: skip
-TRAIN = ("loss", "accuracy", *(key for key in _UPDATE if not key.startswith("samples")))
+TRAIN = ("loss", "accuracy", *(key for key in _UPDATE if not key.startswith(("samples", "loss_weight"))))
 """Keys of a language model's update that trackers are given, without what follows from the loss."""
 EVAL = ("loss", "accuracy", "epoch")
 """The same of an evaluation."""
@@ -89,6 +94,37 @@ def _concluded(groups: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _of(part: object, key: str) -> object:
     return part.get(key) if isinstance(part, Mapping) else None
+
+
+def missed_points(run_dir: Path, run: RunStart, held: Held) -> Iterator[Point]:
+    """Yield the points up to `run.step` that a tracker does not hold yet, oldest first.
+
+    The log is never held in memory, and what was done again counts once. The events of the present part reach the
+    tracker as they come.
+    """
+    log = run_dir / LOG_NAME
+    if held.step >= run.step or not log.exists():
+        return
+    step = 0
+    metrics: tuple[Metric, ...] = LANGUAGE_METRICS
+    with log.open("rb") as file:
+        for event in CountedEvents(file):
+            if event["event"] in ("run_started", "run_resumed"):
+                if event["event"] == "run_resumed" and (number(event.get("time")) or 0.0) >= run.time:
+                    return
+                metrics = declared_metrics(event)
+                continue
+            if number(event.get("time")) is None:
+                continue
+            step = event.get("step") or step
+            if step <= run.step and (point := point_of(event, step, metrics)) and (missed := not_held(point, held)):
+                yield missed
+
+
+def not_held(point: Point, held: Held) -> Point | None:
+    """Return the point's figures that the tracker does not hold yet; None: it holds them all."""
+    figures = {name: value for name, value in point.figures.items() if not held.holds(name, point.step)}
+    return Point(point.step, point.time, figures) if figures else None
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What must never be printed: passwords and tokens that a library's error message may carry. No torch."""
+"""Secrets that must never be printed: passwords and tokens in a library's error message. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNATURE = re.compile(r"(?<=[?&]sig=)[^&\s'\"]+")  # of a link to a blob that 
 
 
 def without_secrets(text: str) -> str:
-    """`text` without the values of known secret variables, user parts of addresses and signatures of links."""
+    """Return `text` without the values of known secret variables, user parts of addresses and signatures of links."""
     for name in _SECRET_VARIABLES:
         if secret := os.environ.get(name):
             text = text.replace(secret, f"<{name}>")

@@ -39,7 +39,7 @@ class TensorBoardTracker:
 
     def start(self, run: RunStart) -> Held:
         """Open a new event file. See `Tracker.start`."""
-        # Only what is safely on disk by our own count is left standing; the rest is purged and told again.
+        # Only what is safely on disk by our own count is kept; the rest is purged and sent again.
         held = min(run.step, self._file.recall(self.name, run).get("step", 0))
         self._run, self._last_step = run, held
         self._open()
@@ -90,7 +90,7 @@ class TensorBoardTracker:
         self._file.keep(self.name, self._run, step=self._last_step)
 
     def finish(self, state: str, report: Path) -> None:
-        """Close the file. The report lies beside `logs/` already."""
+        """Close the file. The report is already next to `logs/`."""
         self._events.close()
 
     def _write(self, **event: Any) -> None:
@@ -98,7 +98,7 @@ class TensorBoardTracker:
 
 
 def _plain(value: Any) -> bool | float | str:
-    """What TensorBoard's table of settings can hold."""
+    """Return a value that TensorBoard's table of settings can hold."""
     return value if isinstance(value, bool | int | float | str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -47,7 +47,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Held:
-    """What a tracker already holds of a run that is resumed."""
+    """Points that a tracker already holds of a run that is resumed."""
 
     step: int = 0
     """All figures up to this step are there."""

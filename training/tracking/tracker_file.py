@@ -22,7 +22,7 @@ class TrackerFile:
     """The file of one run directory; each tracker has its own entry and its own thread.
 
     Args:
-        run_dir: where it lies; it exists once the first event comes.
+        run_dir: directory of the file; it exists once the first event comes.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -30,7 +30,7 @@ class TrackerFile:
         self._lock = threading.Lock()
 
     def recall(self, tracker: str, run: RunStart) -> dict[str, Any]:
-        """What was kept of an earlier part of this run; empty for a new run, and where the curve is another's.
+        """Return what was kept of an earlier part of this run; empty for a new run, or if the curve is another's.
 
         Raises:
             ValueError: the file is damaged.
@@ -44,7 +44,7 @@ class TrackerFile:
     def keep(self, tracker: str, run: RunStart, /, **values: Any) -> None:
         """Replace a tracker's entry."""
         with self._lock:
-            # A new run's file begins anew: entries of the run before it would mislead.
+            # A new run starts a new file: entries of the run before it would mislead.
             entries = {
                 name: entry
                 for name, entry in (self._read() if self.path.exists() else {}).items()

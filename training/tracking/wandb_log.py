@@ -1,4 +1,4 @@
-"""Which steps are in the files that wandb keeps of a run (`run-ID.wandb`). They say what an offline run holds.
+"""The steps in the files that wandb keeps of a run (`run-ID.wandb`): what an offline run holds.
 
 A file is a LevelDB log: after seven bytes of its own, blocks of 32 KiB with records in pieces, each behind a header of
 checksum, length and kind. A record is a `wandb_internal_pb2.Record`.
@@ -22,10 +22,10 @@ _END = 4 * _BLOCK
 
 
 def last_step(run_dir: Path, run_id: str) -> int:
-    """The last step of which any part of the run holds a row; 0: none does.
+    """Return the last step of which any part of the run holds a row; 0: none does.
 
     Args:
-        run_dir: in it wandb has made `wandb/offline-run-…-ID/`, one for each part of a run that was resumed.
+        run_dir: directory with wandb's `wandb/offline-run-…-ID/`, one for each part of a run that was resumed.
         run_id: W&B's.
     """
     files = run_dir.glob(f"wandb/*run-*-{run_id}*/run-{run_id}.wandb")
@@ -33,14 +33,14 @@ def last_step(run_dir: Path, run_id: str) -> int:
 
 
 def rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The history of a file: `{"_step": 3, "train/loss": 0.5, …}`. An unfinished end is left out."""
+    """Yield the history of a file: `{"_step": 3, "train/loss": 0.5, …}`. An unfinished end is left out."""
     data = file.read_bytes()
     if data.startswith(_MAGIC):
         yield from _rows(data)
 
 
 def is_whole(file: Path, step: int) -> bool:
-    """Whether a file has come to the row of a step. wandb-core writes on when it has said that the run is finished."""
+    """Say whether a file has reached a step. wandb-core goes on writing after it has said that the run is finished."""
     if not file.exists():
         return False
     with file.open("rb") as opened:
@@ -60,7 +60,7 @@ def _rows(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """Those that begin in `data`, which is a file from its beginning or from that of a block."""
+    """Yield the records that begin in `data`: a file from its beginning or from that of a block."""
     record: bytes | None = None  # None: the rest of one that began before
     position = len(_MAGIC) if data.startswith(_MAGIC) else 0
     while position + _HEADER.size <= len(data):

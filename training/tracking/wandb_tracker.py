@@ -8,34 +8,67 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
+from training.errors import ConfigError
 from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
 from training.storage.run_files import RunFile
+from training.tracking.secrets import without_secrets
 from training.tracking.tracker import Held, Point, RunStart
 from training.tracking.tracker_file import TrackerFile
 from training.tracking.wandb_log import is_whole, last_step
-from training.tracking.wandb_login import import_wandb
 
 RUN_FILES = (RunFile("wandb"),)  # the name is W&B's own
 
 SECONDS_TO_UPLOAD = 8
-"""At the end; W&B keeps what it has not sent by then for `wandb sync`."""
+"""Time for uploads at the end; W&B keeps what it has not sent by then for `wandb sync`."""
 
 SECONDS_TO_OPEN = 10
 
 SECONDS_TO_WRITE = 5
-"""Of an offline run's last rows, once wandb-core has said that it is finished: milliseconds, on a busy machine more."""
+"""Time for an offline run's last rows after wandb-core has said that it is finished: usually milliseconds."""
 
 _EXIT_CODES = {"finished": 0, "stopped": 255, "failed": 1}
 """255 is what W&B itself gives a run that was interrupted."""
 
 
-class WandbTracker:
-    """Logs one run by wandb's own process (wandb-core), which also outlives a kill of ours and a lost network.
+def import_wandb() -> ModuleType:
+    """Import the package silently: it would print into the progress bar and report its own faults to its makers."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # both are read when it is imported
+    import wandb
 
-    W&B keeps the rows of a run in the order in which they come, and takes none for a step that lies behind. So a step
-    that was told stands, and what a resumed run does again is not told again.
+    module: ModuleType = wandb
+    return module
+
+
+def check_login() -> None:
+    """Check that W&B finds credentials: in the environment, in its settings files or in ~/.netrc.
+
+    None is read out, sent, verified or printed. `wandb.login(prompt=False, verify=False)` would ask the server all the
+    same: ten seconds where it does not answer.
+
+    Raises:
+        ConfigError: there are none for the server, or they cannot be credentials.
+    """
+    wandb = import_wandb()
+    from wandb.sdk.lib.wbauth import authenticate_session
+
+    host = wandb.setup().settings.base_url
+    try:
+        found = authenticate_session(host=host, source="--track wandb", prompt=False, update_session=False)
+    except wandb.errors.AuthenticationError as error:
+        raise ConfigError(f"--track wandb: {without_secrets(str(error))}; run: wandb login --relogin") from error
+    if found is None:
+        raise ConfigError(f"--track wandb: not logged in at {host}; run: wandb login (or give --wandb-mode offline)")
+
+
+class WandbTracker:
+    """Logs one run by wandb's own process (wandb-core), which survives a kill of the training and a lost network.
+
+    W&B keeps the rows of a run in the order in which they come, and takes none for an earlier step. So a step that was
+    sent stays, and what a resumed run does again is not sent again.
     """
 
     name: ClassVar[str] = "wandb"

@@ -15,6 +15,7 @@ from apt_model.huggingface.modeling_apt import APTForCausalLM
 from apt_model.model import APT
 from tests.support.small_apts import TOKENIZER, small_apt
 
+pytestmark = pytest.mark.slow  # transformers takes seconds to import
 EOS, PAD = TOKENIZER.eos_id, TOKENIZER.pad_id
 PROMPTS = [TOKENIZER.prompt_ids(text) for text in ("rain", "下雨 1", "", "20 + 37", "3")]
 

@@ -20,12 +20,13 @@ from apt_model.errors import ModelError
 from apt_model.generation import answer_prompts
 from apt_model.huggingface.modeling_apt import APTForCausalLM
 from apt_model.huggingface.registration import register_auto_classes
-from apt_model.huggingface.remote_code import CODE, write_code
 from apt_model.huggingface.tokenization_apt import APTTokenizer
 from apt_model.portable import load_portable, save_portable
+from apt_model.remote_code import CODE, write_code
 from tests.support.small_apts import TOKENIZER, same_weights, small_apt
 from training.checkpoints.finished_model import load_trained_model
 
+pytestmark = pytest.mark.slow  # transformers takes seconds to import
 TOKENS_BT = torch.tensor([TOKENIZER.prompt_ids("20 + 37")])
 
 
@@ -190,7 +191,6 @@ print(json.dumps(told))
 """
 
 
-@pytest.mark.slow
 def test_a_process_that_has_never_heard_of_us_opens_uses_and_saves_the_model(saved: Path, tmp_path: Path) -> None:
     questions, again = ["20 + 37", "rain [EOS]", "下"], tmp_path / "again"
     caches = {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "code"), "HF_HUB_OFFLINE": "1"}

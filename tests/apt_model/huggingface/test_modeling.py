@@ -21,6 +21,7 @@ from apt_model.huggingface.modeling_apt import APTForCausalLM
 from apt_model.model import APT
 from tests.support.small_apts import TOKENIZER, same_weights, small_apt
 
+pytestmark = pytest.mark.slow  # transformers takes seconds to import
 VOCABULARY = TOKENIZER.vocab_size
 
 

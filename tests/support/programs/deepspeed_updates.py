@@ -111,8 +111,8 @@ def _loss(step: int, batches: Sequence[Batch], ranks: Ranks) -> Any:
 
 
 def _plain(result: UpdateResult) -> dict[str, Any]:
-    figures = ("loss", "grad_norm", "accuracy", "tokens", "weight", "skipped", "clipped")
-    return {name: getattr(result, name) for name in figures}
+    figures = ("loss", "grad_norm", "tokens", "weight", "skipped", "clipped")
+    return {**{name: getattr(result, name) for name in figures}, "accuracy": result.metrics["accuracy"]}
 
 
 def weights_of(engine: UpdatingEngine) -> dict[str, Any]:

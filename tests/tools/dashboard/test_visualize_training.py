@@ -21,10 +21,10 @@ from tests.conftest import ROOT, Train
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
 from tools.dashboard import animation, toolkit
-from tools.dashboard.drawing_style import Pen
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.theme import THEMES
 from tools.dashboard.picture import draw
-from tools.dashboard.reader import Stage
-from tools.dashboard.theme import THEMES
+from tools.dashboard.reader import Reader
 from tools.figures.fonts import Typeface
 from tools.landscape.surface import surface_path, write_surface
 from tools.visualize_training import run as command
@@ -266,9 +266,9 @@ def is_as(one: Pixels, other: Pixels) -> bool:
 
 def loss_panel(run_dir: Path) -> tuple[int, Pixels]:
     """(update, picture) of whoever looks at the run now, for the first time."""
-    scene = Stage(run_dir, []).look()
-    picture = draw(scene, Pen(THEMES["cyber"], Typeface()), 100.0, "loss")
-    return scene.now, below_its_header(Image.open(io.BytesIO(picture)))
+    frame = Reader(run_dir, []).look()
+    picture = draw(frame, Pen(THEMES["cyber"], Typeface()), 100.0, "loss")
+    return frame.now, below_its_header(Image.open(io.BytesIO(picture)))
 
 
 def story_of(run_dir: Path) -> Iterator[tuple[str, int]]:

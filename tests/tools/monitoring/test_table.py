@@ -21,12 +21,14 @@ from tests.support.recorded_runs import RecordedRun
 from tools.figures.fonts import Typeface
 from tools.figures.wording import columns_of, cut, duration, figure, in_two_lines, printable, rate, shortened
 from tools.monitoring import figure as pictures
+from tools.monitoring.document import to_json
 from tools.monitoring.leaderboard import leaderboards
 from tools.monitoring.order import in_order
 from tools.monitoring.sparkline import FINE, PLAIN, Glyphs, bar, glyphs_for, sparkline
 from tools.monitoring.table import Layout, columns_within, picture
 from tools.runs.fleet import Fleet
 from tools.runs.summary import RunSummary
+from training.tasks.metrics import Metric
 
 NOW = 1_000_000.0
 
@@ -101,10 +103,70 @@ def test_lines_to_spare_are_given_to_the_alerts(fleet: Fleet) -> None:
     assert all(alert in lines for alert in alerts), "sixteen runs leave room"
 
 
-def test_a_narrow_terminal_keeps_what_matters_most() -> None:
-    assert [c.title for c in columns_within(170)][:3] == ["state", "backend", "progress"]
-    assert [c.title for c in columns_within(80)] == ["state", "progress", "loss", "best", "ETA"]
-    assert [c.title for c in columns_within(20)] == ["state", "loss"]
+def test_a_narrow_terminal_keeps_what_matters_most(fleet: Fleet) -> None:
+    runs = fleet.look(NOW)
+    assert [c.title for c in columns_within(170, runs)][:3] == ["state", "backend", "progress"]
+    assert [c.title for c in columns_within(80, runs)] == ["state", "progress", "loss", "best", "ETA"]
+    assert [c.title for c in columns_within(20, runs)] == ["state", "loss"]
+
+
+ERROR, SHARE = Metric("mean_error", "MAE", "lower"), Metric("hits", "Hits", "higher", form="percent")
+
+
+def test_a_run_of_another_task_is_shown_with_its_own_figures(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/progress.jsonl").write_text("broken\n")
+    RecordedRun(tmp_path / "line", start=NOW - 50, metrics={ERROR: 0.125, SHARE: 0.5}).train(40).flush()
+    RecordedRun(tmp_path / "worse", start=NOW - 50, metrics={ERROR: 0.5, SHARE: 0.25}).train(40).flush()
+    fleet = Fleet([tmp_path])
+    lines = drawn(fleet, 170, None)
+    assert lines[1].split() == [
+        *(
+            "run",
+            "state",
+            "backend",
+            "progress",
+            "step",
+            "loss",
+            "curve",
+            "best",
+            "mae",
+            "hits",
+            "samples/s",
+            "ETA",
+            "age",
+        )
+    ]
+    row = next(line for line in lines if line.startswith("line ")).split()
+    assert row[-5:] == ["0.1250", "50.0%", "8", "1m00s", "50s"]
+    runs = fleet.look(NOW)
+    assert [run.name for run in in_order(runs, "metric")] == ["line", "worse", "broken"]
+    document = json.loads(to_json([tmp_path], NOW, runs, [], [], []))
+    line = next(run for run in document["runs"] if run["name"] == "line")
+    assert (line["mean_error"], line["hits"], line["samples_per_second"]) == (0.125, 0.5, 8.0)
+    assert not {"accuracy", "tokens_per_second"} & set(line)
+
+
+def test_runs_of_two_tasks_share_a_table_and_no_board(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        RecordedRun(tmp_path / name, start=NOW - 50, validation=lambda epoch: 1.0).train(40).flush()
+        line = RecordedRun(
+            tmp_path / f"line_{name}", start=NOW - 50, validation=lambda epoch: 0.5, metrics={ERROR: 0.5}
+        )
+        line.train(40).flush()
+    fleet = Fleet([tmp_path])
+    lines = drawn(fleet, 190, None)
+    assert [word for word in lines[1].split() if word in ("acc", "mae", "tok/s", "samples/s")] == [
+        *("acc", "mae", "tok/s", "samples/s")
+    ]
+    language, other = (next(x for x in lines if x.startswith(f"{name} ")).split() for name in ("a", "line_a"))
+    assert language[-6:-2] == ["40.0%", "–", "1.0k", "–"]
+    assert other[-6:-2] == ["–", "0.5000", "–", "8"]
+    boards = leaderboards(fleet.look(NOW))
+    assert sorted(tuple(entry.run.name for entry in board.entries) for board in boards) == [
+        ("a", "b"), ("line_a", "line_b"),
+    ]  # fmt: skip
+    pictures.draw(fleet.look(NOW), boards, tmp_path / "all.png")
 
 
 def test_an_old_terminal_gets_plain_characters(fleet: Fleet) -> None:

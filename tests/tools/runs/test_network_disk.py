@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
-from tools.dashboard.followed_run import FollowedRun, RunView
-from tools.dashboard.reader import Stage
-from tools.landscape.surface import read_surface, surface_path, write_surface
+from tools.dashboard.panels.frame import RunView
+from tools.dashboard.reader import FollowedRun, Reader
+from tools.landscape.surface import LANDSCAPE_NAME, read_surface, surface_path, write_surface
 from tools.runs.alerts import Kind
 from tools.runs.fleet import SEARCH_EVERY, Fleet
-from tools.runs.summary import WatchedRun
 from tools.runs.state import State
-from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
+from tools.runs.summary import WatchedRun
 from training.record.follower import ProgressFollower
-from tools.landscape.surface import LANDSCAPE_NAME
+from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
 
 START = 1000.0
 NO_DISK_TAKES_IT = "x" * 300
@@ -187,18 +186,18 @@ def test_the_dashboard_keeps_its_curves_while_the_disk_refuses(run: RecordedRun,
 @pytest.mark.parametrize("target", ["itself", NO_DISK_TAKES_IT])
 def test_a_whole_directory_may_refuse_and_come_back_with_its_surface(run: RecordedRun, target: str) -> None:
     write_surface(surface_path(run.path, "abc"), quadratic_surface())
-    stage = Stage(run.path, [run.path])
-    assert stage.look().surface is not None
+    reader = Reader(run.path, [run.path])
+    assert reader.look().surface is not None
     away = Away(run.path)
     run.path.symlink_to(run.path.name if target == "itself" else target)
-    scene = stage.look()
-    assert scene.run.summary is not None
-    assert (scene.run.summary.state, scene.run.history.step, scene.surface) == (State.UNREADABLE, 30, None)
+    frame = reader.look()
+    assert frame.run.summary is not None
+    assert (frame.run.summary.state, frame.run.history.step, frame.surface) == (State.UNREADABLE, 30, None)
     away.back()
-    scene = stage.look()
-    assert scene.surface is not None
-    assert scene.run.summary is not None
-    assert scene.run.summary.state is not State.UNREADABLE
+    frame = reader.look()
+    assert frame.surface is not None
+    assert frame.run.summary is not None
+    assert frame.run.summary.state is not State.UNREADABLE
 
 
 def test_a_surface_that_the_disk_refuses_hides_no_other(run: RecordedRun) -> None:

@@ -13,15 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.recorded_runs import RecordedRun
-from tools.runs.activity import spans
-from tools.runs.alerts import Kind
-from tools.runs.fleet import SEARCH_EVERY, Fleet
 from tools.monitoring.leaderboard import leaderboards
 from tools.monitoring.order import ORDERS, in_order
-from tools.runs.summary import RunSummary, WatchedRun
-from tools.runs.spikes import SpikeWatch
+from tools.runs.alerts import Kind
+from tools.runs.fleet import SEARCH_EVERY, Fleet
 from tools.runs.state import State
-from tools.runs.trace import Trace
+from tools.runs.summary import RunSummary, WatchedRun
+from tools.runs.trace import SpikeWatch, Trace, spans
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_events, read_report
 
 NOW = 1_000_000.0
@@ -76,7 +74,7 @@ def test_a_silent_run_is_stalled_by_its_own_pace(record: Record, seconds: float,
     stalled = seen(run, at=silence + 1.0)
     assert stalled.state is State.STALLED
     assert kinds(stalled) == [Kind.STALLED]
-    assert (stalled.eta_seconds, stalled.tokens_per_second) == (None, None), "it has no pace now"
+    assert (stalled.eta_seconds, stalled.speed) == (None, None), "it has no pace now"
 
 
 def test_a_run_that_reports_rarely_is_given_the_time(record: Record) -> None:
@@ -119,7 +117,7 @@ def test_a_run_that_was_followed_shows_what_one_shows_that_is_read_at_its_end(re
     run.finish()
     watched.look(run.now)
     followed, fresh = watched.summary(run.now), seen(run, at=0.0)
-    for figure in ("step", "epoch", "loss", "best_loss", "best_step", "accuracy", "state", "points", "evaluations",
+    for figure in ("step", "epoch", "loss", "best_loss", "best_step", "figures", "state", "points", "evaluations",
                    "updated_at", "ended_at", "progress"):  # fmt: skip
         assert getattr(followed, figure) == getattr(fresh, figure), figure
 
@@ -141,10 +139,10 @@ def test_memory_is_bounded_however_long_a_run_is_followed() -> None:
     for step in range(1, 20_001):
         trace.apply({"event": "step", "time": float(step), "step": step, "loss": 1.0})
         trace.apply({"event": "eval", "time": float(step), "step": step, "epoch": step, "loss": 1.0})
-    assert len(trace.points) <= 1000
+    assert len(trace.updates) <= 1000
     assert len(trace.evaluations) <= 501
     assert trace.evaluations[-1].step > 19_000
-    assert trace.points[0].step < 100, "the whole run, evenly"
+    assert trace.updates[0].step < 100, "the whole run, evenly"
 
 
 # -- alerts --------------------------------------------------------------------------------------------------------

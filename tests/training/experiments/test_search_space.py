@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training import TrainingConfig
 from training.errors import ConfigError
 from training.experiments.search_space import (
     PARAMETERS,
@@ -19,7 +20,6 @@ from training.experiments.search_space import (
     texts_of,
     trial_config,
 )
-from training.settings.tree import TrainingConfig
 from training.tracking.figures import TRAIN, point_of
 
 

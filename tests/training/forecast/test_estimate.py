@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training import TrainingConfig
 from training.backends.placement import Placement, placement_of
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
@@ -23,7 +24,6 @@ from training.forecast.what_fits import nearest_fit
 from training.machine.free_memory import gpu_memory, host_memory
 from training.models.apt.cost import APTCost
 from training.models.cost import BatchShape
-from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import flatten, nest
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_a_dry_run_says_what_the_run_would_need(
     told = comments(shown.stdout)
     assert told[0].startswith("computed from the settings")
     assert any(line.startswith("data: 12 samples and ") for line in told)
-    assert "steps: 2 an epoch, 6 in all, 8 samples each" in told
+    assert "steps: 2 per epoch, 6 in all, 8 samples each" in told
     assert any(line.startswith("parameters: ") for line in told)
     assert any(line.startswith("memory of each rank: about ") and "weights" in line for line in told)
     assert any(line.startswith("checkpoint: ") for line in told)
@@ -91,7 +91,7 @@ def test_a_dry_run_counts_what_a_run_would_read(
     assert f"parameters: {report['num_parameters']:,}" in told
     tokens = report["epochs"][0]["tokens"]
     assert any(f"data: {report['num_train_samples']:,} samples and {tokens:,} tokens" in line for line in told)
-    assert any(f"steps: {report['steps_per_epoch']:,} an epoch" in line for line in told)
+    assert any(f"steps: {report['steps_per_epoch']:,} per epoch" in line for line in told)
 
 
 def test_a_dry_run_of_a_giant_says_that_it_does_not_fit_and_what_would(front_door: FrontDoor) -> None:
@@ -99,7 +99,7 @@ def test_a_dry_run_of_a_giant_says_that_it_does_not_fit_and_what_would(front_doo
     told = comments(front_door([*giant, "--dry-run"]).stdout)
     (line,) = (line for line in told if line.startswith("does not fit: "))
     assert "are needed and" in line
-    assert "the least that keeps the curve is" in line
+    assert "the smallest need with the same curve is" in line
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_an_estimate_measures_updates_and_leaves_nothing_behind(
     assert [line.split()[0] for line in lines if line[0] != " "][:6] == [
         *("data", "steps", "model", "memory", "time", "disk"),
     ]
-    assert any("ms an update" in line for line in lines)
+    assert any("ms per update" in line for line in lines)
     assert any("evaluations" in line and " in all: start " in line and "final model" in line for line in lines)
 
 
@@ -159,9 +159,9 @@ def test_one_process_stands_for_several_ranks_and_what_it_cannot_measure_is_said
     finally:
         torch.set_num_threads(threads)
     assert (said.exit_code, said.stderr) == (0, "")
-    assert "3 an epoch, 300 in all, 16 samples each by 2 ranks" in said.stdout
+    assert "3 per epoch, 300 in all, 16 samples each by 2 ranks" in said.stdout
     assert "of one rank's share in one process" in said.stdout
-    assert "not counted what 2 ranks spend on communication" in said.stdout
+    assert "not counted the communication between 2 ranks" in said.stdout
     assert "buckets" in said.stdout
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 
 from tests.support.recorded_runs import RecordedRun
+from training.record.curve_figure import curve_figure
 from training.record.history import History
 from training.record.log import LOG_NAME, CountedEvents, counted, read_events, read_report, scan_marks
 from training.record.report import MAX_EPOCHS, Report
@@ -150,3 +152,14 @@ def test_a_log_of_ten_thousand_updates_is_folded_in_well_under_a_second(tmp_path
         report = Report.of_counted(CountedEvents(file))
     assert report.step == 10_000
     assert time.process_time() - began < 1.0
+
+
+def test_the_figure_of_another_task_does_not_call_its_loss_a_cross_entropy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels: list[str] = []
+    monkeypatch.setattr(Axes, "set_ylabel", lambda axes, label: labels.append(label))
+    language = RecordedRun(tmp_path / "run", start=0.0).train(10).reporter.report.to_dict()
+    for report in (language, regression(None).report.to_dict()):
+        assert curve_figure(report, None) is not None
+    assert labels == ["cross-entropy per token, nats", "loss"]

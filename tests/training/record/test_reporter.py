@@ -134,9 +134,9 @@ def test_a_reader_never_sees_half_a_line(tmp_path: Path) -> None:
     log = tmp_path / LOG_NAME
     log.write_bytes(b'{"event": "step", "time": 1, "step": 1}\nnot json\n{"event": "some_new_event"}\n{"event": "st')
     assert [e["event"] for e in read_events(log)] == ["step", "some_new_event"]
-    snapshot = Report()
-    snapshot.apply({"event": "some_new_event", "time": 5.0})
-    assert snapshot.updated_at == 5.0, "an unknown event is no fault"
+    report = Report()
+    report.apply({"event": "some_new_event", "time": 5.0})
+    assert report.updated_at == 5.0, "an unknown event is no fault"
 
 
 def test_there_is_no_report_before_there_is_one(tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ from tests.support.tracked_runs import (
     train,
     train_in_two_parts,
 )
+from training import TrainingConfig
 from training.checkpoints.finished_model import load_trained_model
 from training.record.curve_figure import curve_figure
 from training.record.reporter import LOG_NAME, read_events
-from training.settings.tree import TrainingConfig
 
 pytestmark = SLOW
 
@@ -90,7 +90,7 @@ def assert_the_run_is_in_mlflow(uri: str, config: TrainingConfig, training: Curv
     client, history, run = in_mlflow(uri, run_dir)
     assert_same(history("train/loss"), training)
     assert_same(history("eval/loss"), validation)
-    assert {"train/accuracy", "train/grad_norm", "train/learning_rate", "train/tokens_per_second"} <= set(
+    assert {"train/samples", "train/grad_norm", "train/learning_rate", "train/samples_per_second"} <= set(
         run.data.metrics
     )
     assert run.data.params["optimizer.learning_rate"] == "0.02"

@@ -9,37 +9,37 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Scene
-from tools.dashboard.history import History, values
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
-from tools.runs.trace import number
+from tools.runs.trace import Trace, curve_of
+from training.record.schema import number
 
 TITLE = ("梯度范数", "gradient norm")
 COLUMNS, ROWS = 150, 48
-"""Of the field."""
+"""Size of the field."""
 SPREAD = 1.6
 """Columns and rows over which one update is spread: a Gaussian's standard deviation."""
 MEDIAN_SHARE = 25
 """The line is the median of so many parts of the curve, at most."""
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
-    whole = values(scene.run.history.updates, lambda update: update.grad_norm)[1]
-    history = scene.history(scene.run)
-    steps, norms = values(history.updates, lambda update: update.grad_norm)
+    whole = curve_of(frame.run.history.updates, "grad_norm")[1]
+    history = frame.history(frame.run)
+    steps, norms = curve_of(history.updates, "grad_norm")
     positive = [norm for norm in whole if norm > 0.0]
     if not norms or not positive:
         pen.empty(axes, pen.typeface.label("还没有梯度", "no gradient yet"))
         return
-    settings = scene.run.summary.settings if scene.run.summary is not None else {}
+    settings = frame.run.summary.settings if frame.run.summary is not None else {}
     limit = number(settings.get("optimizer.max_grad_norm"))
     low, high = min(positive) / 1.6, max(positive) * 1.6
     if limit is not None and low / 10.0 < limit < high * 10.0:
         low, high = min(low, limit / 2.0), max(high, limit * 1.3)  # the marks beneath are not in its way
-    end = max(1, scene.last_step) * 1.015
+    end = max(1, frame.last_step) * 1.015
     field = density(steps, norms, (0.0, end), (low, high))
     axes.pcolormesh(
         np.linspace(0.0, end, COLUMNS), np.geomspace(low, high, ROWS), field, shading="gouraud",
@@ -55,12 +55,12 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
             bbox={"facecolor": pen.theme.panel, "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
         )  # fmt: skip
     _marks(axes, history, pen)
-    along_steps(axes, scene, pen)
+    along_steps(axes, frame, pen)
     in_decades(axes, low, high)
     pen.legend_above(axes, columns=4)
 
 
-def _marks(axes: Axes, history: History, pen: Pen) -> None:
+def _marks(axes: Axes, history: Trace, pen: Pen) -> None:
     rug = axes.get_xaxis_transform()
     kinds: tuple[tuple[str, list[int], str, str, float], ...] = (
         ("clipped", history.clipped, "|", pen.theme.tertiary, 0.035),
@@ -81,8 +81,10 @@ def _marks(axes: Axes, history: History, pen: Pen) -> None:
 def density(
     steps: Sequence[float], norms: Sequence[float], along: tuple[float, float], across: tuple[float, float]
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """How many updates lie where, (ROWS, COLUMNS), 0 to 1, rows in equal ratios of the norm; square roots, so that
-    single updates can be seen beside crowds."""
+    """Return the density of updates, (ROWS, COLUMNS), 0 to 1, rows in equal ratios of the norm.
+
+    These are square roots, so that single updates can be seen next to crowds.
+    """
     counts, _, _ = np.histogram2d(
         [math.log(max(norm, across[0])) for norm in norms], list(steps), bins=(ROWS, COLUMNS),
         range=((math.log(across[0]), math.log(across[1])), along),
@@ -96,7 +98,7 @@ def density(
 
 
 def running_median(steps: Sequence[int], norms: Sequence[float]) -> tuple[list[float], list[float]]:
-    """The medians of successive parts of the curve, at the parts' middles."""
+    """Return the medians of successive parts of the curve, at the parts' middles."""
     size = max(1, math.ceil(len(steps) / (4 * MEDIAN_SHARE)))
     parts = [slice(start, start + size) for start in range(0, len(steps), size)]
     return [float(np.mean(steps[part])) for part in parts], [float(np.median(norms[part])) for part in parts]

@@ -12,18 +12,18 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from mpl_toolkits.mplot3d import Axes3D
 
-from tools.dashboard.drawing_style import SMALL, Pen
-from tools.dashboard.frame import Scene
+from tools.dashboard.panels.drawing_style import SMALL, Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.terrain import (
     Heights,
     Path,
     axis_names,
-    center_told,
+    center_text,
     is_drawable,
-    now_told,
+    now_text,
     num_measured,
     path_of,
-    plane_told,
+    plane_text,
 )
 from tools.figures.wording import shortened
 from tools.landscape.surface import Surface
@@ -32,27 +32,27 @@ TITLE = ("损失地形", "loss landscape")
 ELEVATION = 27.0
 """Degrees above the horizon."""
 FLOOR = 0.4
-"""How far beneath the lowest loss the contours lie, in parts of the surface's height."""
+"""Distance of the contours beneath the lowest loss, in parts of the surface's height."""
 LEVELS = 14
 LONGEST_ARGUMENT = 68
-"""Columns."""
+"""Columns of a directory's name."""
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
     assert isinstance(axes, Axes3D)
-    surface = scene.surface
+    surface = frame.surface
     if surface is None or not is_drawable(surface):
-        _nothing(axes, scene, surface, pen)
+        _nothing(axes, frame, surface, pen)
         return
-    heights, path = Heights(surface), path_of(surface, scene)
+    heights, path = Heights(surface), path_of(surface, frame)
     axes.computed_zorder = False
     ground = _terrain(axes, surface, heights, pen)
     _path(axes, path, heights, ground, pen)
-    _axes(axes, surface, heights, scene, pen)
-    told = (plane_told(surface, pen), center_told(surface, heights), now_told(path, scene))
+    _axes(axes, surface, heights, frame, pen)
+    lines = (plane_text(surface, pen), center_text(surface, heights), now_text(path, frame))
     room = axes.get_position(original=True)
-    for n, line in enumerate(told):
+    for n, line in enumerate(lines):
         colour = pen.theme.text if n == 2 else pen.theme.faint
         # Beneath the room of the axes, which are shrunk to a square in it; the frame leaves space for three lines.
         axes.annotate(
@@ -62,12 +62,12 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     pen.legend_above(axes, columns=3)
 
 
-def _nothing(axes: Axes3D, scene: Scene, surface: Surface | None, pen: Pen) -> None:
+def _nothing(axes: Axes3D, frame: Frame, surface: Surface | None, pen: Pen) -> None:
     axes.set_axis_off()
     if surface is None:
         lines: Sequence[str] = (
             pen.typeface.label("还没有测量", "not measured yet"),
-            f"python tools/loss_landscape.py {_argument(scene.run.directory, pen)}",
+            f"python tools/loss_landscape.py {_argument(frame.run.directory, pen)}",
             "measures it from the run's checkpoint and weight snapshots (snapshots: 64)",
         )
     elif not np.isnan(surface.losses).any():
@@ -90,12 +90,12 @@ def _nothing(axes: Axes3D, scene: Scene, surface: Surface | None, pen: Pen) -> N
 
 
 def _argument(directory: pathlib.Path, pen: Pen) -> str:
-    """A directory as a shell takes it; the end of one that is longer than the panel is wide."""
+    """Return a directory as a shell takes it; the end of one that is longer than the panel is wide."""
     return shortened(shlex.quote(pen.typeface.text(str(directory))), LONGEST_ARGUMENT)
 
 
 def _terrain(axes: Axes3D, surface: Surface, heights: Heights, pen: Pen) -> float:
-    """The surface and its contours; returns the height of the ground that these lie on."""
+    """Draw the surface and its contours; return the height of the ground on which these lie."""
     x, y = np.meshgrid(surface.alphas, surface.betas)
     z = heights.of(surface.losses)
     low, high = float(z.min()), float(z.max())
@@ -109,7 +109,7 @@ def _terrain(axes: Axes3D, surface: Surface, heights: Heights, pen: Pen) -> floa
         x, y, z, facecolors=pen.glass((z - low) / rise), rcount=49, ccount=49, linewidth=0.3, edgecolor=edge,
         antialiased=True, shade=False, zorder=2.0,
     )  # fmt: skip
-    for collection in axes.collections:  # the axes' square is narrower than a turned surface, and has room beside it
+    for collection in axes.collections:  # the axes' square is narrower than a turned surface, and has room next to it
         collection.set_clip_on(False)
     axes.set_zlim(ground, max(high, float(np.max(heights.of(np.array([heights.highest]))))))
     return ground
@@ -139,8 +139,8 @@ def _path(axes: Axes3D, path: Path, heights: Heights, ground: float, pen: Pen) -
     )  # fmt: skip
 
 
-def _axes(axes: Axes3D, surface: Surface, heights: Heights, scene: Scene, pen: Pen) -> None:
-    axes.view_init(elev=ELEVATION, azim=scene.azimuth)
+def _axes(axes: Axes3D, surface: Surface, heights: Heights, frame: Frame, pen: Pen) -> None:
+    axes.view_init(elev=ELEVATION, azim=frame.azimuth)
     axes.set_box_aspect((1.0, 1.0, 0.56), zoom=1.4)
     first, second = axis_names(surface)
     axes.set_xticks([])

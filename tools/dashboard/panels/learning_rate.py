@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Any
+
 from matplotlib.axes import Axes
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Scene
-from tools.dashboard.history import values
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.steps import along_steps
-from tools.dashboard.restarts import warm_restarts
 from tools.figures.scales import in_decades
+from tools.runs.trace import curve_of
+from training.record.schema import integer, number
 
 TITLE = ("学习率", "learning rate")
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
-    whole = [rate for rate in values(scene.run.history.updates, lambda update: update.learning_rate)[1] if rate > 0.0]
-    history = scene.history(scene.run)
-    steps, rates = values(history.updates, lambda update: update.learning_rate or None)
+    whole = [rate for rate in curve_of(frame.run.history.updates, "learning_rate")[1] if rate > 0.0]
+    history = frame.history(frame.run)
+    known = [(step, rate) for step, rate in zip(*curve_of(history.updates, "learning_rate"), strict=True) if rate]
+    steps, rates = [step for step, _ in known], [rate for _, rate in known]
     if not rates:
         pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
         return
-    settings = scene.run.summary.settings if scene.run.summary is not None else {}
+    settings = frame.run.summary.settings if frame.run.summary is not None else {}
     label = str(settings.get("schedule.schedule", "learning rate"))
     pen.line(axes, steps, rates, color=pen.theme.primary, width=1.6, zorder=3.0, label=label)
-    restarts = warm_restarts(settings, history.facts["steps_per_epoch"], scene.now)
+    restarts = warm_restarts(settings, history.facts.get("steps_per_epoch"), frame.now)
     for n, step in enumerate(restarts):
         axes.axvline(
             step, color=pen.theme.tertiary, lw=1.0, ls=(0, (2, 2)), zorder=2.0,
             label=f"warm restarts {len(restarts)}" if n == 0 else None,
         )  # fmt: skip
-    along_steps(axes, scene, pen)
+    along_steps(axes, frame, pen)
     low, high = min(whole), max(whole)
     in_decades(axes, low / 1.25, high * 1.25)
     axes.yaxis.set_major_formatter(lambda value, _: scientific(value))
@@ -39,6 +44,42 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
 
 
 def scientific(rate: float) -> str:
-    """`3e-4`, `2.5e-4`, `1.05e-3`."""
+    """Format a learning rate: `3e-4`, `2.5e-4`, `1.05e-3`."""
     mantissa, exponent = f"{rate:.2e}".split("e")
     return f"{mantissa.rstrip('0').removesuffix('.')}e{int(exponent)}"
+
+
+def warm_restarts(settings: Mapping[str, Any], steps_per_epoch: int | None, until: int) -> list[int]:
+    """Return the updates, up to `until`, that are the first of a new cycle (SGDR, arXiv 1608.03983).
+
+    Empty where the run has another schedule.
+
+    Args:
+        settings: settings of the run, flat (`tools.runs.state.read_settings`).
+        steps_per_epoch: updates an epoch.
+        until: the last update that counts.
+    """
+    first, factor = number(settings.get("schedule.restart_epochs")), number(settings.get("schedule.restart_mult"))
+    if settings.get("schedule.schedule") != "warm_restarts" or not steps_per_epoch or not first or not factor:
+        return []
+    warmup = integer(settings.get("schedule.warmup_steps")) or 0
+    restarts: list[int] = []
+    for epochs in _cycle_ends(first, factor):
+        # The learning rate of update n is that of the step before it; a cycle may end between two updates.
+        step = warmup + _whole_steps(epochs * steps_per_epoch) + 1
+        if step > until:
+            return restarts
+        restarts.append(step)
+    return restarts
+
+
+def _cycle_ends(first: float, factor: float) -> Iterator[float]:
+    """Yield the epochs at which the first, second, … cycle is over."""
+    for n in count(1):
+        yield first * n if factor == 1.0 else first * (factor**n - 1.0) / (factor - 1.0)
+
+
+def _whole_steps(steps: float) -> int:
+    """Return the first whole step at or after this one."""
+    rounded = round(steps)
+    return rounded if abs(steps - rounded) < 1e-6 else int(steps) + 1

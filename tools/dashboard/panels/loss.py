@@ -10,27 +10,26 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.followed_run import RunView
-from tools.dashboard.frame import Scene
-from tools.dashboard.history import History, values
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame, RunView
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
 from tools.figures.wording import shortened
+from tools.runs.trace import Trace, curve_of
 
 TITLE = ("损失曲线", "loss curves")
 LONGEST_NAME = 28
-"""Columns."""
+"""Columns of a run's name."""
 MOST_ROWS = 6
-"""Of the legend of the runs; more make a second column."""
+"""Rows of the legend of the runs; more make a second column."""
 Line = tuple[str, str]
 """Colour, and style of the means."""
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
-    views = (scene.run, *scene.others)
-    histories = [(view, scene.history(view), pen.typeface.text(name_of(view, views))) for view in views]
+    views = (frame.run, *frame.others)
+    histories = [(view, frame.history(view), pen.typeface.text(name_of(view, views))) for view in views]
     if not any(history.updates for _, history, _ in histories):
         pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
         return
@@ -39,7 +38,7 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     lines = cycle((colour, style) for style in ("-", "-.", ":") for colour in pen.theme.others)
     for (view, history, name), line in zip(others, lines, strict=False):
         _other(axes, view, history, line, name)
-    along_steps(axes, scene, pen)
+    along_steps(axes, frame, pen)
     whole = [point for view in views for point in _points(view)]  # so all frames of an animation have the same axis
     low, high = (of((loss for _, loss in whole), default=0.0) for of in (min, max))
     if low > 0.0:
@@ -57,9 +56,9 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     pen.legend_above(axes, columns=4)
 
 
-def _own(axes: Axes, view: RunView, history: History, pen: Pen) -> None:
+def _own(axes: Axes, view: RunView, history: Trace, pen: Pen) -> None:
     theme = pen.theme
-    steps, losses = values(history.updates, lambda update: update.loss)
+    steps, losses = curve_of(history.updates, "loss")
     marker = "." if len(steps) == 1 else ""
     axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label="batch", marker=marker)
     if means := _means(history):
@@ -79,9 +78,9 @@ def _own(axes: Axes, view: RunView, history: History, pen: Pen) -> None:
         )  # fmt: skip
 
 
-def _other(axes: Axes, view: RunView, history: History, line: Line, name: str) -> None:
+def _other(axes: Axes, view: RunView, history: Trace, line: Line, name: str) -> None:
     colour, style = line
-    steps, losses = values(history.updates, lambda update: update.loss)
+    steps, losses = curve_of(history.updates, "loss")
     marker = "." if len(steps) == 1 else ""
     axes.plot(steps, losses, color=colour, lw=0.5, alpha=0.3, zorder=2.0, marker=marker)
     means = _means(history)
@@ -94,38 +93,38 @@ def _other(axes: Axes, view: RunView, history: History, line: Line, name: str) -
         axes.plot(*zip(*measured, strict=True), "s--", color=colour, lw=0.9, ms=2.2, zorder=3.1)
 
 
-def _means(history: History) -> list[tuple[int, float]]:
-    """Of the epochs that are over, and of the first: a mean of few updates beside theirs would look like a jump."""
+def _means(history: Trace) -> list[tuple[int, float]]:
+    """Return the means of the epochs that are over, or of the first: a mean of few updates would look like a jump."""
     known = [(epoch.step, epoch.loss, epoch.is_open) for epoch in history.epochs if epoch.loss is not None]
     over = [(step, loss) for step, loss, is_open in known if not is_open]
     return over or [(step, loss) for step, loss, _ in known]
 
 
 def _points(view: RunView) -> list[tuple[int, float]]:
-    """(update, loss) of all that is drawn of a run in the end."""
+    """Return (update, loss) of all that is drawn of a run in the end."""
     history = view.history
-    updates = zip(*values(history.updates, lambda update: update.loss), strict=True)
+    updates = zip(*curve_of(history.updates, "loss"), strict=True)
     return [*updates, *_means(history), *validations(view, history.step)]
 
 
 def emptiest_corner(axes: Axes, points: Sequence[tuple[int, float]], columns: int, rows: int) -> str:
-    """The corner in which a legend of so many columns and rows covers the fewest points."""
+    """Return the corner in which a legend of so many columns and rows covers the fewest points."""
     width, height = 0.34 * columns, 0.05 + 0.085 * rows
     x, y = (axes.transScale + axes.transLimits).transform(points or [(0.0, 0.0)]).T
-    beside = {"right": x > 1.0 - width, "left": x < width}
+    sides = {"right": x > 1.0 - width, "left": x < width}
     above = {"upper": y > 1.0 - height, "lower": y < height}
-    covered = {f"{row} {side}": int((above[row] & beside[side]).sum()) for side in beside for row in above}
+    covered = {f"{row} {side}": int((above[row] & sides[side]).sum()) for side in sides for row in above}
     return min(covered, key=covered.__getitem__)
 
 
 def validations(view: RunView, until: int) -> list[tuple[int, float]]:
-    """(update, loss) of the measurements on the validation data so far."""
+    """Return (update, loss) of the measurements on the validation data so far."""
     found = view.summary.evaluations if view.summary is not None else ()
     return [(e.step, e.loss) for e in found if e.loss is not None and e.step <= until]
 
 
 def name_of(view: RunView, among: Sequence[RunView]) -> str:
-    """What the legend calls a run: its directory, and its attention where the runs differ in it."""
+    """Return what the legend calls a run: its directory, and its attention where the runs differ in it."""
     kinds = [one.summary.settings.get("model.attention") if one.summary is not None else None for one in among]
     kind = kinds[list(among).index(view)]
     name = shortened(view.name, LONGEST_NAME)

@@ -8,69 +8,77 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from tools.dashboard.drawing_style import LARGE, SMALL, Pen
-from tools.dashboard.followed_run import RunView
-from tools.dashboard.frame import Scene
-from tools.dashboard.history import History
-from tools.dashboard.theme import Theme
+from tools.dashboard.panels.drawing_style import LARGE, SMALL, Pen
+from tools.dashboard.panels.frame import Frame, RunView
+from tools.dashboard.panels.theme import Theme
 from tools.figures.wording import cut, duration, figure, in_two_lines, rate, shortened
 from tools.runs.state import State
-from tools.runs.summary import RunSummary
+from tools.runs.summary import RunSummary, metric_text
+from tools.runs.trace import Trace
 from training.machine.units import as_size
+from training.record.schema import number
+from training.tasks.metrics import Metric
 
 TITLE = ("运行", "run")
 UNKNOWN = "-"
 LONGEST_LINE = 56
 """Columns of a line of small letters."""
 LONGEST_NAME = 11
-"""Columns of a device or a backend, beside its label."""
+"""Columns of a device or a backend, next to its label."""
 LONGEST_COUNT = 19
+NAMES = {"perplexity": ("困惑度", "PPL"), "accuracy": ("准确率", "acc")}
+"""Names of metrics that have a Chinese one; others are shown by their label."""
+MOST_METRICS = 6
+"""Metrics of the task that there is room for, the first ones."""
+UNITS = {"tokens": ("词元/秒", "tok/s"), "samples": ("样本/秒", "samples/s")}
 _WIDTH, _HEIGHT = 3.05, 2.05
 """Inches of the panel among the six; alone it has larger letters."""
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(0.0, 1.0)
     axes.set_axis_off()
-    summary = scene.run.summary
+    summary = frame.run.summary
     size = _size(axes)
-    told: dict[str, Any] = {"color": scene_colour(scene, pen.theme), "fontsize": size * LARGE, **pen.bold}
-    axes.text(0.0, 0.955, scene_told(scene), va="center", **told)
+    words: dict[str, Any] = {"color": frame_colour(frame, pen.theme), "fontsize": size * LARGE, **pen.bold}
+    axes.text(0.0, 0.955, frame_state(frame), va="center", **words)
     small: dict[str, Any] = {"color": pen.theme.faint, "fontsize": size * SMALL, "va": "center"}
     if summary is None:
-        axes.text(0.0, 0.81, shortened(pen.typeface.text(str(scene.run.directory)), LONGEST_LINE), **small)
+        axes.text(0.0, 0.81, shortened(pen.typeface.text(str(frame.run.directory)), LONGEST_LINE), **small)
         return
-    if summary.reason and not scene.is_midway:
+    if summary.reason and not frame.is_midway:
         reason = pen.typeface.text(summary.reason.splitlines()[0])
         axes.text(0.0, 0.836, in_two_lines(reason, LONGEST_LINE), linespacing=1.1, **small)
-    _progress(axes, scene, summary, pen)
-    for n, (name, value) in enumerate(rows(scene, summary)):
-        x, y = 0.52 * (n % 2), 0.60 - 0.098 * (n // 2)
+    _progress(axes, frame, summary, pen)
+    figures = rows(frame, summary)
+    gap = min(0.098, 0.5 / (math.ceil(len(figures) / 2) - 1))
+    for n, (name, value) in enumerate(figures):
+        x, y = 0.52 * (n % 2), 0.60 - gap * (n // 2)
         axes.text(x, y, pen.typeface.label(*name), **small)
         value = pen.typeface.text(value)
         axes.text(x + 0.48, y, value, color=pen.theme.text, ha="right", va="center", fontsize=size * 8.0)
 
 
 def _size(axes: Axes) -> float:
-    """How much larger letters are than among six panels."""
+    """Return how much larger letters are than among six panels."""
     room, dpi = axes.get_window_extent(), axes.figure.dpi
     return float(min(max(1.0, min(room.width / dpi / _WIDTH, room.height / dpi / _HEIGHT)), 2.0))
 
 
-def scene_told(scene: Scene) -> str:
-    """The run's state; in the midst of an animation, where it is."""
-    return f"replay, step {scene.now:,}" if scene.is_midway else state_told(scene.run)
+def frame_state(frame: Frame) -> str:
+    """Return the run's state; in the midst of an animation, its position."""
+    return f"replay, step {frame.now:,}" if frame.is_midway else state_text(frame.run)
 
 
-def scene_colour(scene: Scene, theme: Theme) -> str:
-    """The colour of what `scene_told` says."""
-    return theme.primary if scene.is_midway else state_colour(scene.run, theme)
+def frame_colour(frame: Frame, theme: Theme) -> str:
+    """Return the colour of `frame_state`."""
+    return theme.primary if frame.is_midway else state_colour(frame.run, theme)
 
 
-def state_told(view: RunView) -> str:
-    """`running`, `stalled for 3m20s`, `waiting for a run`, …"""
+def state_text(view: RunView) -> str:
+    """Say the state: `running`, `stalled for 3m20s`, `waiting for a run`, …"""
     if view.summary is None:
         return "deleted, waiting" if view.was_deleted else "waiting for a run"
     if view.summary.state is State.STALLED:
@@ -79,7 +87,7 @@ def state_told(view: RunView) -> str:
 
 
 def state_colour(view: RunView, theme: Theme) -> str:
-    """Bad news in red, a standstill in the colour of marks."""
+    """Return the colour of a state: bad news in red, a standstill in the colour of marks."""
     state = view.summary.state if view.summary is not None else None
     if state in (State.FAILED, State.UNREADABLE):
         return theme.bad
@@ -88,40 +96,55 @@ def state_colour(view: RunView, theme: Theme) -> str:
     return theme.good if state is State.FINISHED else theme.primary
 
 
-def _progress(axes: Axes, scene: Scene, summary: RunSummary, pen: Pen) -> None:
+def _progress(axes: Axes, frame: Frame, summary: RunSummary, pen: Pen) -> None:
     total = summary.total_steps
-    share = min(1.0, scene.now / total) if total else 0.0
+    share = min(1.0, frame.now / total) if total else 0.0
     axes.add_patch(Rectangle((0.0, 0.70), 1.0, 0.05, color=pen.theme.grid, lw=0))
-    colour = scene_colour(scene, pen.theme)
+    colour = frame_colour(frame, pen.theme)
     axes.add_patch(Rectangle((0.0, 0.70), share, 0.05, color=colour, lw=0))
     if pen.theme.glow:
         for wide, alpha in ((0.012, 0.22), (0.026, 0.10)):
             axes.add_patch(Rectangle((0.0, 0.70 - wide), share, 0.05 + 2 * wide, color=colour, lw=0, alpha=alpha))
 
 
-def rows(scene: Scene, summary: RunSummary) -> list[tuple[tuple[str, str], str]]:
-    """((Chinese, English), value): every figure is the record's, at the update that is shown."""
-    history = scene.history(scene.run)
+def rows(frame: Frame, summary: RunSummary) -> list[tuple[tuple[str, str], str]]:
+    """Return ((Chinese, English), value) pairs: every figure is the record's, at the update that is shown.
+
+    A figure that the task does not have has no row.
+    """
+    history = frame.history(frame.run)
     latest = history.latest
-    loss = latest.loss if latest else None
-    accuracy = latest.accuracy if latest else None
-    is_over = summary.ended_at is not None and not scene.is_midway
+    loss = latest.loss
+    is_over = summary.ended_at is not None and not frame.is_midway
     peak = history.peak_memory_bytes
     memory = {"resident": ("内存峰值", "RAM"), "cuda_tensors": ("显存峰值", "GPU mem")}
     return [
-        (("轮", "epoch"), _of(latest.epoch if latest else None, history.facts["num_epochs"])),
-        (("步", "step"), _of(scene.now, summary.total_steps)),
+        (("轮", "epoch"), _of(latest.epoch, history.facts.get("num_epochs"))),
+        (("步", "step"), _of(frame.now, summary.total_steps)),
         (("损失", "loss"), figure(loss) if loss is not None else "nan" if latest else UNKNOWN),
-        (("困惑度", "PPL"), figure(math.exp(loss)) if loss is not None and loss < 700.0 else UNKNOWN),
-        (("准确率", "acc"), f"{accuracy:.1%}" if accuracy is not None else UNKNOWN),
-        (("词元/秒", "tok/s"), _rate(history)),
+        *((_name(metric), _metric(metric, history)) for metric in history.metrics[:MOST_METRICS]),
+        (UNITS[history.unit or "tokens"], _rate(history)),
         (("前/反向", "FW/BW"), _timing(history)),
         (("历时", "took"), _taken(summary)) if is_over else (("剩余", "ETA"), _left(summary)),
         (("设备", "device"), cut(summary.device or UNKNOWN, LONGEST_NAME)),
         (memory.get(history.memory_kind, ("内存", "memory")), as_size(peak) if peak is not None else UNKNOWN),
         (("后端", "backend"), cut(summary.backend or UNKNOWN, LONGEST_NAME)),
-        (("参数", "params"), _count(history.facts["num_parameters"])),
-    ]  # fmt: skip
+        (("参数", "params"), _count(history.facts.get("num_parameters"))),
+    ]
+
+
+def _name(metric: Metric) -> tuple[str, str]:
+    label = cut(metric.label, LONGEST_NAME)
+    return NAMES.get(metric.name, (label, label))
+
+
+def _metric(metric: Metric, history: Trace) -> str:
+    value = number(history.latest.get(metric.name))
+    if metric.derived == "exp_loss":
+        value = metric.of_loss(history.latest.loss)
+    if value is None:
+        return UNKNOWN
+    return metric_text(metric, value)
 
 
 def _of(part: int | None, whole: int | None) -> str:
@@ -129,21 +152,18 @@ def _of(part: int | None, whole: int | None) -> str:
         return UNKNOWN
     if whole is None:
         return f"{part:,}"
-    told = f"{part:,}/{whole:,}"
-    return told if len(told) <= LONGEST_COUNT else f"{part:,}/{rate(whole)}"
+    words = f"{part:,}/{whole:,}"
+    return words if len(words) <= LONGEST_COUNT else f"{part:,}/{rate(whole)}"
 
 
-def _rate(history: History) -> str:
-    speed = history.latest.tokens_per_second if history.latest else None
-    return rate(speed) if speed is not None else UNKNOWN
+def _rate(history: Trace) -> str:
+    return rate(history.speed) if history.speed is not None else UNKNOWN
 
 
-def _timing(history: History) -> str:
-    """Milliseconds of the last update's forward and backward passes."""
-    latest = history.latest
-    if latest is None or latest.forward_ms is None or latest.backward_ms is None:
-        return UNKNOWN
-    return f"{latest.forward_ms:.0f}/{latest.backward_ms:.0f} ms"
+def _timing(history: Trace) -> str:
+    """Return milliseconds of the last update's forward and backward passes."""
+    forward, backward = (number(history.latest.get(key)) for key in ("forward_ms", "backward_ms"))
+    return f"{forward:.0f}/{backward:.0f} ms" if forward is not None and backward is not None else UNKNOWN
 
 
 def _left(summary: RunSummary) -> str:

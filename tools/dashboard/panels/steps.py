@@ -5,13 +5,13 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tools.dashboard.drawing_style import Pen
-from tools.dashboard.frame import Scene
+from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.frame import Frame
 
 
-def along_steps(axes: Axes, scene: Scene, pen: Pen) -> None:
-    """Updates from the first to the last, marked in whole numbers."""
-    axes.set_xlim(0.0, max(1, scene.last_step) * 1.015)
+def along_steps(axes: Axes, frame: Frame, pen: Pen) -> None:
+    """Mark the updates from the first to the last, in whole numbers."""
+    axes.set_xlim(0.0, max(1, frame.last_step) * 1.015)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, prune="upper"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(True, which="major")

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from tools.dashboard.drawing_style import SMALL, Pen
-from tools.dashboard.frame import Scene
+from tools.dashboard.panels.drawing_style import SMALL, Pen
+from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.terrain import Heights, Path, axis_names, is_drawable, path_of
 from tools.landscape.surface import Surface
 
@@ -18,14 +18,14 @@ LABEL_WIDTH, LABEL_HEIGHT = 70.0, 12.0
 """Points, at most."""
 
 
-def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
+def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
-    surface = scene.surface
+    surface = frame.surface
     if surface is None or not is_drawable(surface) or not len(surface.path_steps):
         what = ("还没有路径", "no path yet")
         pen.empty(axes, pen.typeface.label(*what), "it needs weight snapshots", "and the measured landscape")
         return
-    path = path_of(surface, scene)
+    path = path_of(surface, frame)
     _contours(axes, surface, pen)
     _limits(axes, surface)
     if len(path.steps):
@@ -36,9 +36,9 @@ def draw(axes: Axes, scene: Scene, pen: Pen) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     if len(path.steps):
-        told = f"off plane {path.distance[-1]:.2g}, at most {path.distance.max():.2g}"
+        words = f"off plane {path.distance[-1]:.2g}, at most {path.distance.max():.2g}"
         axes.annotate(
-            told, (1.0, 1.0), (0.0, 7.0), xycoords="axes fraction", textcoords="offset points", ha="right",
+            words, (1.0, 1.0), (0.0, 7.0), xycoords="axes fraction", textcoords="offset points", ha="right",
             fontsize=6.5, color=pen.theme.faint,
         )  # fmt: skip
 
@@ -77,7 +77,7 @@ def _path(axes: Axes, path: Path, pen: Pen) -> None:
 
 
 def _limits(axes: Axes, surface: Surface) -> None:
-    """The whole path with some room; never beyond what was measured."""
+    """Set the limits to the whole path with some room; never beyond what was measured."""
     for set_limits, values, ends in (
         (axes.set_xlim, surface.path_plane[:, 0], surface.alphas),
         (axes.set_ylim, surface.path_plane[:, 1], surface.betas),

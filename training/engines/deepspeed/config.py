@@ -1,7 +1,7 @@
-"""Our settings as DeepSpeed's JSON, and a user's own JSON laid over them. No torch, no deepspeed.
+"""Our settings as DeepSpeed's JSON, merged with a user's own JSON. No torch, no deepspeed.
 
-Whatever decides the curve comes from our config. A user's file may say the same again, say `"auto"`, or set what we do
-not manage (buckets, overlap, profilers, …); where it contradicts us, the run does not start.
+Every setting that decides the curve comes from our config. A user's file may repeat it, say `"auto"`, or set options
+that we do not manage (buckets, overlap, profilers, …); if the file contradicts our settings, the run does not start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUN_FILES = (
     RunFile("zero_to_torch.py"),
 )  # the scripts are DeepSpeed's
 LARGEST_BUCKET = 50_000_000
-"""Elements that are reduced or gathered at once, at most; DeepSpeed's own half billion costs gigabytes of buffers."""
+"""Largest number of elements reduced or gathered at once; DeepSpeed's default, half a billion, costs gigabytes."""
 
 REFUSED: Mapping[str, str] = {
     "scheduler": "the learning rate follows --schedule; take the section out",
@@ -36,7 +36,7 @@ REFUSED: Mapping[str, str] = {
     "zero_optimization.offload_optimizer.ratio": "a split optimizer cannot be moved to another backend; take it out",
     "zero_optimization.zenflow": "ZenFlow updates late, which changes the curve; take it out",
 }
-"""Sections that cannot be followed, with the reason."""
+"""Sections that are refused, with the reason."""
 
 
 class DeepSpeedOptions(Section):
@@ -69,30 +69,30 @@ class DeepSpeedOptions(Section):
 
 
 class Managed(NamedTuple):
-    """A key of DeepSpeed's JSON that our settings decide."""
+    """Key of DeepSpeed's JSON that our settings decide."""
 
     value: Any
     origin: str
-    """The flag that decides it, or why it cannot be otherwise."""
+    """Flag that decides it, or the reason why it is fixed."""
     is_written: bool = True
-    """Whether DeepSpeed is told; False: it is only compared with the user's file."""
+    """True: the key is written for DeepSpeed; False: it is only compared with the user's file."""
 
 
 def options_of(config: TrainingConfig) -> DeepSpeedOptions:
-    """The config's section `deepspeed`; defaults where the config is another backend's."""
+    """Return the config's section `deepspeed`; defaults if the config belongs to another backend."""
     options = getattr(config, "deepspeed", None)
     return options if isinstance(options, DeepSpeedOptions) else DeepSpeedOptions()
 
 
 def managed_keys(config: TrainingConfig, options: DeepSpeedOptions, world_size: int) -> dict[str, Managed]:
-    """Dotted key -> what our settings say it is."""
+    """Return dotted key -> its value by our settings."""
     run, optimizer = config.run, config.optimizer
     micro = min(run.batch_size, -(-run.samples_per_update // world_size))
     steps = math.ceil(run.samples_per_update / (micro * world_size))
     fixed_loss = "the gradient is that of the mean over the global batch"
     return {
-        # DeepSpeed wants these to multiply out. Where ours do not (an uneven share), its three numbers are rounded up;
-        # it computes with none of them, since our loop makes the batches and says where an update ends.
+        # DeepSpeed requires the product of these to match. Where ours does not (an uneven share), they are rounded up;
+        # DeepSpeed does not compute with them, since our loop makes the batches and decides where an update ends.
         "train_batch_size": Managed(micro * steps * world_size, "--global-batch-size"),
         "train_micro_batch_size_per_gpu": Managed(micro, "--batch-size"),
         "gradient_accumulation_steps": Managed(steps, "--gradient-accumulation-steps"),
@@ -128,7 +128,7 @@ def managed_keys(config: TrainingConfig, options: DeepSpeedOptions, world_size: 
 
 
 def _is_in(precision: Precision, wanted: Precision) -> bool | str:
-    """AUTO before a device is known, which decides it."""
+    """Return True if the precision is the wanted one; AUTO as long as the device that decides it is not known."""
     return AUTO if wanted == "auto" else wanted == precision
 
 
@@ -139,17 +139,18 @@ def deepspeed_json(
     options: DeepSpeedOptions | None = None,
     flag: str = "--deepspeed-config",
 ) -> dict[str, Any]:
-    """What DeepSpeed is given: our settings, over them the user's file.
+    """Return the settings for DeepSpeed: ours, with the user's file merged over them.
 
     Args:
         config: resolved settings with the section `deepspeed`.
         world_size: number of ranks.
-        num_parameters: of the model; no bucket is larger.
-        options: None: the config's section `deepspeed`.
-        flag: by which the user gave the file.
+        num_parameters: size of the model; no bucket is larger.
+        options: options to use; None: the config's section `deepspeed`.
+        flag: the flag that named the user's file.
 
     Raises:
-        ConfigError: the file cannot be read or contradicts our settings; lists each contradiction with both values.
+        ConfigError: the file cannot be read or contradicts our settings; the message lists each contradiction with
+            both values.
     """
     bucket = max(1, min(LARGEST_BUCKET, num_parameters))
     options = options or options_of(config)
@@ -175,7 +176,7 @@ def deepspeed_json(
 def _own_keys(
     path: Path, config: TrainingConfig, managed: Mapping[str, Managed], where: str
 ) -> Iterator[tuple[str, Any]]:
-    """The keys of the user's file that are not ours, once all of it is found to go with our settings."""
+    """Yield the keys of the user's file that are not ours, after all of it was compared with our settings."""
     given = dict(_leaves(read_json(path, where)))
     conflicts: list[str] = []
     for key, value in given.items():
@@ -192,7 +193,7 @@ def _own_keys(
             if key.startswith("fp16.") and key not in managed and value != AUTO:
                 raise ConfigError(f"{where}: {key}: the loss is scaled as --backend playground scales it; take it out")
     for key, value in given.items():
-        # A precision's section would give the weights that precision; with us they stay fp32. The optimizer is ours.
+        # A precision's section would convert the weights; here they stay fp32. The optimizer is ours.
         if key in managed or key.partition(".")[0] in ("fp16", "bf16", "bfloat16", "torch_autocast", "optimizer"):
             if key.startswith("optimizer.params.") and key not in managed:
                 raise ConfigError(f"{where}: {key}: AdamW has no such setting here; take it out")
@@ -201,7 +202,7 @@ def _own_keys(
 
 
 def _filled_in(where: str, key: str, value: Any, config: TrainingConfig) -> Any:
-    """The value of a key that is not ours; "auto" as Hugging Face's integration fills it in, from the width."""
+    """Return the value of a key that is not ours; "auto" is computed from the width, as in transformers."""
     if value != AUTO:
         return value
     width = getattr(config.model, "d_model", None)
@@ -240,10 +241,10 @@ def _same(theirs: Any, ours: Any) -> bool:
 
 
 def read_json(path: Path, where: str) -> dict[str, Any]:
-    """The mapping in the user's file; `where` begins the error lines.
+    """Read the mapping in the user's file; `where` begins the error messages.
 
     Raises:
-        ConfigError: missing, not UTF-8, not JSON, not a mapping, or a key given twice.
+        ConfigError: the file is missing, not UTF-8, not JSON or not a mapping, or has a key twice.
     """
 
     def refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""One optimizer update by DeepSpeed (ZeRO 0 to 3), in our loop and with our numbers.
+"""Engine of --backend deepspeed: one optimizer update by DeepSpeed (ZeRO 0 to 3), in our loop and with our numbers.
 
-DeepSpeed spreads state over the ranks, reduces gradients, clips and steps. Ours are the learning rate of each update,
-the weight that the loss is divided by, where an update ends, AdamW itself (torch's, built as for every backend),
-autocast and the loss scale. DeepSpeed therefore always sees an fp32 model: its own bf16 and fp16 modes keep weights and
-sum gradients in 16 bits, which is another curve than playground's.
+DeepSpeed spreads state over the ranks, reduces gradients, clips and steps. We keep control of the learning rate of each
+update, the weight that the loss is divided by, the end of an update, AdamW itself (torch's, built as for every
+backend), autocast and the loss scale. DeepSpeed therefore always sees an fp32 model: its own bf16 and fp16 modes keep
+weights and sum gradients in 16 bits, which gives another curve than playground's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from training.tasks.objective import Batch, LossFunction, LossSum
 
 
 class LossScale:
-    """What an fp16 loss is multiplied by, moved as `torch.amp.GradScaler` moves it and saved in its form."""
+    """Loss scale of fp16, updated as by `torch.amp.GradScaler` and saved in its form."""
 
     def __init__(self) -> None:
         self.scale = 2.0**16
@@ -44,7 +44,7 @@ class LossScale:
         self._growth_tracker = 0
 
     def update(self, overflowed: bool) -> None:
-        """Halve it after an overflow, double it after 2000 updates without one."""
+        """Halve the scale after an overflow, double it after 2000 updates without one."""
         self._growth_tracker = 0 if overflowed else self._growth_tracker + 1
         if overflowed:
             self.scale *= self._backoff_factor
@@ -52,7 +52,7 @@ class LossScale:
             self.scale, self._growth_tracker = self.scale * self._growth_factor, 0
 
     def state_dict(self) -> dict[str, float | int]:
-        """The keys of `GradScaler.state_dict`."""
+        """Return the keys of `GradScaler.state_dict`."""
         return {
             "scale": self.scale,
             "growth_factor": self._growth_factor,
@@ -62,7 +62,7 @@ class LossScale:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from a saved scale."""
+        """Restore a saved scale."""
         self.scale = float(saved["scale"])
         self._growth_factor, self._backoff_factor = saved["growth_factor"], saved["backoff_factor"]
         self._growth_interval, self._growth_tracker = saved["growth_interval"], saved["_growth_tracker"]
@@ -113,7 +113,7 @@ class DeepSpeedEngine:
         self._partitioned = PartitionedState(self._engine, model, ranks.is_main) if self._stage else None
 
     def model(self) -> nn.Module:
-        """The bare module. At ZeRO 3 rank 0 gets a copy with the weights gathered, the others their share."""
+        """Return the bare module. At ZeRO 3 rank 0 gets a copy with gathered weights, the others their share."""
         if self._partitioned is None or self._skeleton is None:
             return self._module
         weights = self._partitioned.weights()
@@ -121,7 +121,7 @@ class DeepSpeedEngine:
 
     @contextlib.contextmanager
     def _autocast(self) -> Iterator[None]:
-        """Inside, the model computes in the precision asked for. DeepSpeed would end an autocast around its engine."""
+        """Let the model itself compute in the wanted precision. DeepSpeed would end an autocast around its engine."""
         if self._dtype is None:
             yield
             return
@@ -130,7 +130,7 @@ class DeepSpeedEngine:
         try:
             yield
         finally:
-            del self._module.forward  # the class's own is seen again
+            del self._module.forward  # makes the class's own `forward` visible again
 
     def update(
         self, micro_batches: Sequence[Batch], loss: LossFunction, learning_rate: float, weight: int
@@ -140,7 +140,7 @@ class DeepSpeedEngine:
         self._engine.train()
         if self._scale and self._stage:
             self._engine.optimizer.override_loss_scale(self._scale.scale)
-        # DeepSpeed divides by the number of ranks, which is taken back here. ZeRO 0 knows no loss scale.
+        # DeepSpeed divides by the number of ranks, which is undone here. ZeRO 0 does not support a loss scale.
         factor = self.ranks.world_size / weight * (self._scale.scale if self._scale and not self._stage else 1.0)
         self._sums.clear()
         for number, batch in enumerate(micro_batches):
@@ -152,8 +152,8 @@ class DeepSpeedEngine:
                 result = loss(self._engine, on_device)
             middle = self._stopwatch.mark()
             summed = result.loss.detach()
-            # Exactly the factor where the loss is finite. Where it is not, neither is any gradient, whatever the loss
-            # is made of; the reduction carries that to all ranks, and all leave the update out.
+            # Exactly the factor if the loss is finite. Otherwise no gradient is finite, whatever the loss consists of;
+            # the reduction spreads that to all ranks, and all skip the update.
             share = result.loss * (factor if batch.weight else 0.0) * (1.0 + 0.0 * summed)
             self._engine.backward(share, scale_wrt_gas=False)
             self._stopwatch.add(start, middle, self._stopwatch.mark())
@@ -180,16 +180,16 @@ class DeepSpeedEngine:
         )
 
     def _write_config(self) -> None:
-        """Before the first update: by then the run directory is known to be this run's."""
+        """Write the settings before the first update, when the run directory certainly belongs to this run."""
         if self._unwritten and self.ranks.is_main:
             path, text = self._unwritten
             write_atomically(path, text.encode(), durable=False)
         self._unwritten = None
 
     def _step(self) -> float:
-        """Clip and step unless the gradient is not finite; returns its norm before clipping, the same on each rank."""
+        """Clip and step if the gradient is finite; return its norm before clipping, the same on each rank."""
         if self._stage:
-            # ZeRO leaves a gradient that is not finite out by itself and calls its norm infinite.
+            # ZeRO itself skips a gradient that is not finite and reports an infinite norm.
             self._engine.step()
             return float(self._engine.get_global_grad_norm())
         gradients = [p.grad for p in self._module.parameters() if p.grad is not None]
@@ -242,12 +242,12 @@ class DeepSpeedEngine:
             self._scale.load_state_dict(saved["scaler"])
 
     def save_extra(self, directory: Path) -> None:
-        """DeepSpeed's own checkpoint: `mp_rank_00_model_states.pt`, `zero_pp_rank_0_mp_rank_00_optim_states.pt`, …"""
+        """Write DeepSpeed's own files: `mp_rank_00_model_states.pt`, `zero_pp_rank_0_mp_rank_00_optim_states.pt`, …"""
         self._engine.save_checkpoint(str(directory.parent), tag=directory.name, save_latest=False)
 
 
 def _initialize(model: nn.Module, optimizers: OptimizerSet, document: dict[str, Any], ranks: Ranks) -> Any:
-    """DeepSpeed's engine around a model on its device."""
+    """Build DeepSpeed's engine around a model on its device."""
     prepare_deepspeed(ranks)
     import deepspeed
     from deepspeed.runtime.config import DeepSpeedConfigError
@@ -261,6 +261,6 @@ def _initialize(model: nn.Module, optimizers: OptimizerSet, document: dict[str, 
         )
     except (ValidationError, DeepSpeedConfigError) as error:
         faults = error.errors() if isinstance(error, ValidationError) else []
-        told = f"{'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}" if faults else str(error)
-        raise ConfigError(f"--deepspeed-config: DeepSpeed refuses a setting ({told.splitlines()[0]})") from error
+        reason = f"{'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}" if faults else str(error)
+        raise ConfigError(f"--deepspeed-config: DeepSpeed refuses a setting ({reason.splitlines()[0]})") from error
     return engine

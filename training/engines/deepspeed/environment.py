@@ -1,4 +1,4 @@
-"""What DeepSpeed wants to find before it is used, and what it should leave alone."""
+"""Preparation of a process for DeepSpeed: what it expects to find, and what it should leave alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from training.machine.ranks import Ranks
 
 
 def prepare_deepspeed(ranks: Ranks) -> None:
-    """Make ready this process for DeepSpeed on its device; also where it is the only one."""
+    """Prepare this process for DeepSpeed on its device, even if it is the only one."""
     os.environ["DS_ACCELERATOR"] = ranks.device.type
-    os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))  # it asks for it in one process too
+    os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))  # DeepSpeed needs it in a single process too
     if not dist.is_initialized():
         store = dist.HashStore()  # type: ignore[attr-defined]  # public, but missing in torch's own list
         dist.init_process_group(store=store, rank=0, world_size=1)
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # DeepSpeed 0.19 calls collectives under names that torch 2.13 has deprecated, several times an update.
+    # DeepSpeed 0.19 calls collectives under names that torch 2.13 has deprecated, several times per update.
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     if ranks.device.type == "cpu":
-        # An extra collective for the CPU, compiled at first use: it takes a compiler and half a minute, gloo neither.
+        # An extra collective for the CPU, compiled at first use: it needs a compiler and half a minute; gloo needs
+        # neither.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

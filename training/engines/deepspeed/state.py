@@ -1,8 +1,8 @@
-"""DeepSpeed's partitioned state to and from plain whole tensors by parameter name.
+"""Conversion of DeepSpeed's partitioned state to and from plain whole tensors by parameter name.
 
 ZeRO flattens the parameters of a group into one vector and gives each rank a slice of it, with the optimizer's state as
 slices of the same shape. DeepSpeed's `safe_get_full_…` and `safe_set_full_…` gather and scatter one parameter's part;
-this module walks them over the model and mends what they leave out (`make_room`).
+this module applies them to the whole model and fills the gap that they leave (`_make_room`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PartitionedState:
     Args:
         engine: a `deepspeed.DeepSpeedEngine` before its first update, with torch's AdamW and an fp32 model.
         module: its bare model.
-        is_main: whether this rank is given the whole tensors.
+        is_main: True if this rank gets the whole tensors.
     """
 
     def __init__(self, engine: Any, module: nn.Module, is_main: bool) -> None:
@@ -33,10 +33,10 @@ class PartitionedState:
         self._make_room()
 
     def _make_room(self) -> None:
-        """Give AdamW its (empty) state now, as its first step would.
+        """Create AdamW's (empty) state now, as its first step would.
 
-        DeepSpeed ties the moments to the parameters at the first group's first step, when the second group has none
-        yet: reading them would fail from then on, and writing them before a first step is not possible at all.
+        DeepSpeed links the moments to the parameters at the first group's first step, when the second group has none
+        yet: reading them would fail from then on, and writing them before a first step is not possible.
         """
         zero = self._engine.optimizer
         partitions = getattr(zero, "fp32_partitioned_groups_flat", None)  # ZeRO 3
@@ -53,7 +53,7 @@ class PartitionedState:
     # -- out -------------------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[str, Tensor]:
-        """All entries of the model's `state_dict`, on the CPU; tied ones share memory. Empty on other ranks."""
+        """Return all entries of the model's `state_dict`, on the CPU; tied ones share memory. Empty on other ranks."""
         whole: dict[int, Tensor] = {}
         for parameter in self._module.parameters():
             with self._gathered(parameter):
@@ -63,7 +63,7 @@ class PartitionedState:
         return {key: whole.get(id(entry), entry.detach().cpu()) for key, entry in entries.items() if self._is_main}
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
-        """AdamW's state by parameter name, on the CPU; without entries before the first update or on other ranks."""
+        """Return AdamW's state by parameter name, on the CPU; empty before the first update and on other ranks."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
         step = self._steps()[0].detach().cpu()
@@ -79,7 +79,7 @@ class PartitionedState:
     # -- in --------------------------------------------------------------------------------------------------------
 
     def load_weights(self, saved: Mapping[str, Tensor]) -> None:
-        """Take the weights of a model's `state_dict`, which every rank brings.
+        """Load the weights of a model's `state_dict`, which every rank passes.
 
         Raises:
             ValueError: a parameter is missing, unknown, or has another shape.
@@ -92,13 +92,13 @@ class PartitionedState:
                 if entry.shape != saved[key].shape:
                     raise ValueError(f"{key} has the shape {tuple(saved[key].shape)}, here {tuple(entry.shape)}")
                 entry.copy_(saved[key])
-        self._engine.optimizer.refresh_fp32_params()  # the partitions that are updated follow the weights
+        self._engine.optimizer.refresh_fp32_params()  # copies the weights to the partitions that are updated
 
     def load_moments(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take AdamW's state by parameter name, which every rank brings; parameters without one begin anew.
+        """Load AdamW's state by parameter name, which every rank passes; parameters without one start fresh.
 
         Raises:
-            ValueError: it is of other parameters, of another shape, or of different numbers of updates.
+            ValueError: the state is of other parameters, of another shape, or of different numbers of updates.
         """
         from deepspeed.utils import safe_set_full_optimizer_state
 
@@ -121,7 +121,7 @@ class PartitionedState:
         return [state["step"] for state in self._engine.basic_optimizer.state.values()]
 
     def _gathered(self, parameter: Tensor, writing: bool = False) -> Any:
-        """Inside, the parameter is whole on every rank; what rank 0 writes to it is kept."""
+        """Gather a parameter: inside it is whole on every rank, and what rank 0 writes to it is kept."""
         from deepspeed.runtime.zero import GatheredParameters
 
         partitioned = hasattr(parameter, "ds_id")
@@ -129,7 +129,7 @@ class PartitionedState:
 
 
 def whole_copy(skeleton: nn.Module, weights: Mapping[str, Tensor], device: torch.device) -> nn.Module:
-    """A module like `skeleton`, whose own parameters may be empty, with the weights of a `state_dict`."""
+    """Return a module like `skeleton`, whose parameters may be empty, with the weights of a `state_dict`."""
     made = copy.deepcopy(skeleton)
     for name, parameter in made.named_parameters():
         parameter.data = weights[name]
@@ -140,7 +140,7 @@ def whole_copy(skeleton: nn.Module, weights: Mapping[str, Tensor], device: torch
 
 
 def emptied(module: nn.Module) -> nn.Module:
-    """A copy of a module whose parameters hold nothing: ties, buffers and structure alone."""
+    """Copy a module with empty parameters: ties, buffers and structure only."""
     memo: dict[int, Any] = {
         id(p): nn.Parameter(torch.empty(0, dtype=p.dtype), requires_grad=p.requires_grad) for p in module.parameters()
     }

@@ -1,4 +1,4 @@
-"""All of transformers' TrainingArguments, from our config; the one place that makes them."""
+"""TrainingArguments of transformers, all derived from our config in this one place."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LOGGING_STEPS = 10
 
 
 def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int) -> TrainingArguments:
-    """What transformers' Trainer is told. What is not about the machine or its own log is ours, and only repeated here.
+    """Return the arguments of transformers' Trainer. Except for machine and log, they repeat our settings.
 
-    `max_steps` is the epochs' matter until the data is known; the run sets it then.
+    `max_steps` follows from the epochs once the data is known; the run sets it then.
 
     Args:
         config: resolved settings with the section `huggingface`.
         ranks: the processes of the run.
-        num_parameters: of the model.
+        num_parameters: size of the model.
 
     Raises:
-        ConfigError: `--hf` names an argument that there is not, or a value that transformers refuses; the DeepSpeed
-            file contradicts the config.
+        ConfigError: `--hf` has an unknown argument or a value that transformers refuses, or the DeepSpeed file
+            contradicts the config.
     """
     options = options_of(config)
     given = passed_on(options)
@@ -40,7 +40,7 @@ def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int
             )
     run, optimizer = config.run, config.optimizer
     on_cpu = ranks.device.type == "cpu"
-    # DeepSpeed's integration would put the weights themselves into 16 bits; there the engine casts, as everywhere.
+    # DeepSpeed's integration would convert the weights to 16 bits; with it the engine casts, as everywhere.
     casts = options.deepspeed is None
     ours: dict[str, Any] = {
         "output_dir": str(run.run_dir),
@@ -54,17 +54,17 @@ def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int
         "adam_epsilon": optimizer.adam_eps,
         "max_grad_norm": optimizer.max_grad_norm or 0.0,
         "warmup_steps": config.schedule.warmup_steps,
-        "label_smoothing_factor": 0.0,  # our loss smooths
-        "average_tokens_across_devices": False,  # our loss is divided by the tokens of all ranks
+        "label_smoothing_factor": 0.0,  # our loss smooths the labels
+        "average_tokens_across_devices": False,  # our loss is divided by the weight over all ranks
         "bf16": casts and run.precision == "bf16",
         "fp16": casts and run.precision == "fp16",
         "seed": run.seed % 2**32,
         "use_cpu": on_cpu,
         "logging_steps": LOGGING_STEPS,
         "logging_nan_inf_filter": False,
-        "report_to": "none",  # trackers follow our reporter
-        "disable_tqdm": True,  # so does the progress bar
-        "eval_strategy": "no",  # the run validates and saves; its events reach transformers' callbacks
+        "report_to": "none",  # trackers read our reporter
+        "disable_tqdm": True,  # and so does the progress bar
+        "eval_strategy": "no",  # the run evaluates and saves, and passes its events to transformers' callbacks
         "save_strategy": "no",
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
@@ -76,5 +76,5 @@ def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int
     try:
         return TrainingArguments(**{**ours, **given})
     except (ValueError, TypeError, ImportError) as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"--hf {' '.join(options.hf)}: transformers refuses it ({told})") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--hf {' '.join(options.hf)}: transformers refuses it ({reason})") from error

@@ -1,4 +1,4 @@
-"""The DeepSpeed file of --backend huggingface: found, checked against our settings, and filled in. No torch."""
+"""DeepSpeed file of --backend huggingface: find it, check it against our settings, and fill it in. No torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from training.settings.yaml_files import CONFIGS
 
 
 def find_deepspeed_json(path: Path) -> Path:
-    """The file meant by `--deepspeed`: a path, or a bare name in configs/.
+    """Find the file meant by `--deepspeed`: a path, or a bare name in configs/.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such file.
     """
     given = path.expanduser()
     if given.is_file():
@@ -29,10 +29,10 @@ def find_deepspeed_json(path: Path) -> Path:
 
 
 def zero_section(path: Path) -> dict[str, Any]:
-    """`zero_optimization` of a DeepSpeed file.
+    """Read the section `zero_optimization` of a DeepSpeed file.
 
     Raises:
-        ConfigError: the file cannot be read, or asks for no ZeRO stage from 1 to 3.
+        ConfigError: the file cannot be read, or has no ZeRO stage from 1 to 3.
     """
     section = read_json(path, f"--deepspeed {path}").get("zero_optimization")
     section = section if isinstance(section, dict) else {}
@@ -45,7 +45,11 @@ def zero_section(path: Path) -> dict[str, Any]:
 
 
 def zero_stage_of(options: HuggingFaceOptions) -> int:
-    """Of the options' DeepSpeed file. Raises what `find_deepspeed_json` and `zero_section` raise."""
+    """Return the ZeRO stage of the options' DeepSpeed file.
+
+    Raises:
+        ConfigError: as `find_deepspeed_json` and `zero_section`.
+    """
     assert options.deepspeed is not None
     return int(zero_section(find_deepspeed_json(options.deepspeed))["stage"])
 
@@ -53,10 +57,10 @@ def zero_stage_of(options: HuggingFaceOptions) -> int:
 def deepspeed_document(
     config: TrainingConfig, world_size: int, num_parameters: int = LARGEST_BUCKET
 ) -> dict[str, Any] | None:
-    """The user's DeepSpeed file with our settings in it; None where there is none.
+    """Return the user's DeepSpeed file with our settings in it; None if there is no file.
 
     Raises:
-        ConfigError: it cannot be read, contradicts the config, or asks for no ZeRO stage.
+        ConfigError: it cannot be read, contradicts the config, or has no ZeRO stage.
     """
     path = options_of(config).deepspeed
     if path is None:
@@ -70,7 +74,7 @@ def deepspeed_document(
         deepspeed_config=path,
     )
     document = deepspeed_json(config, world_size, num_parameters, options, flag="--deepspeed")
-    document["zero_allow_untested_optimizer"] = True  # torch's AdamW, built by us
+    document["zero_allow_untested_optimizer"] = True  # the optimizer is torch's AdamW, built by us
     return document
 
 

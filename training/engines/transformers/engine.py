@@ -1,7 +1,8 @@
-"""The engine of --backend huggingface: what transformers' Trainer works on, and each update's figures.
+"""Engine of --backend huggingface: state and figures of the updates that transformers' Trainer makes.
 
-transformers owns the loop (`hf_trainer.py`); this keeps the state in the form that every engine shares. Alone or with
-DDP the gradient is conditioned here as in plain torch; with a DeepSpeed file accelerate hands it to DeepSpeed.
+transformers owns the loop (`loop/transformers_loop.py`); the engine keeps the state in the form that every engine
+shares. On one rank or with DDP the gradient is conditioned here as in plain torch; with a DeepSpeed file accelerate
+passes it to DeepSpeed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class HuggingFaceEngine(TorchParts):
     ) -> None:
         super().__init__(model, config, ranks, family)
         self.transformers_model: nn.Module = self.family.transformers_form(model)
-        """The module that transformers is given; it shares its parameters with `model()`."""
+        """Module for transformers; it shares its parameters with `model()`."""
         self.arguments = training_arguments(config, ranks, sum(p.numel() for p in model.parameters()))
         self.optimizer = joined(self._optimizers.optimizers)
         self.scaler = self._scaler
@@ -68,19 +69,19 @@ class HuggingFaceEngine(TorchParts):
     # -- an update, in the parts in which transformers makes it ------------------------------------------------------
 
     def begin_update(self, learning_rate: float) -> None:
-        """Before the first micro-batch."""
+        """Prepare an update, before its first micro-batch."""
         self._sums.clear()
         self._result = None
         self._optimizers.set_learning_rate(learning_rate)
 
     def loss_share(self, model: nn.Module, batch: Batch, loss: LossFunction, weight: int) -> Tensor:
-        """A micro-batch's part of the update's loss, to be differentiated.
+        """Compute a micro-batch's part of the update's loss, as a differentiable scalar.
 
         Args:
-            model: `transformers_model` as accelerate wrapped it.
-            batch: of this rank.
-            loss: the task's.
-            weight: of the whole global batch, over all ranks.
+            model: `transformers_model`, wrapped by accelerate.
+            batch: micro-batch of this rank.
+            loss: loss of the task.
+            weight: weight of the global batch, over all ranks.
         """
         seed_torch(batch.seed, self.ranks.device)
         on_device = batch.to(self.ranks.device)
@@ -95,17 +96,17 @@ class HuggingFaceEngine(TorchParts):
         return loss(called, batch)
 
     def _share(self, loss: Tensor, batch: Batch, weight: int) -> Tensor:
-        # Tokens of the whole global batch; the ranks' gradients are averaged, which is taken back here.
+        # The weight is the global batch's; the ranks' gradients are averaged, which is undone here.
         return loss / (weight / self.ranks.world_size) if batch.weight else loss * 0.0
 
     def backward_done(self) -> None:
-        """After a micro-batch's backward pass."""
+        """Record the end of a micro-batch's backward pass."""
         self._stopwatch.add(self._start, self._middle, self._stopwatch.mark())
 
     def condition(self, batch: GlobalBatch) -> Tensor:
-        """Stabilize and clip the whole gradient, or drop it on all ranks where it is not finite; returns its norm.
+        """Stabilize and clip the whole gradient, or drop it on all ranks if it is not finite; return its norm.
 
-        An optimizer that finds no gradient changes nothing: the update is then left out.
+        An optimizer without a gradient changes nothing: that skips the update.
         """
         norm = self._gradient_norm()
         *own_sums, grad_norm = torch.cat([self._sums.stacked(), norm.float().reshape(1)]).tolist()
@@ -143,21 +144,21 @@ class HuggingFaceEngine(TorchParts):
         )
 
     def result(self) -> UpdateResult:
-        """The figures of the update that ended."""
+        """Return the figures of the update that ended."""
         assert self._result is not None, "transformers ended an update without asking for its gradient's norm"
         return self._result
 
     def prepared(self, wrapped: nn.Module) -> None:
-        """transformers has wrapped model and optimizer; updates follow."""
+        """Take note that transformers has wrapped model and optimizer, and that updates follow."""
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def attach(self, artefacts: Artefacts, state: Callable[[], TrainerState]) -> None:
-        """Take what `save_extra` writes next to the portable state: the run's artefacts, transformers' own state."""
+        """Set what `save_extra` writes next to the portable state: the run's artefacts and transformers' own state."""
         self._artefacts, self._state = artefacts, state
 
     def save_extra(self, directory: Path) -> None:
-        """What transformers looks for: with it the checkpoint opens with `AutoModelForCausalLM.from_pretrained`."""
+        """Write the files with which `AutoModelForCausalLM.from_pretrained` opens the checkpoint."""
         if not self.ranks.is_main:
             return
         if self._state is not None:
@@ -167,10 +168,10 @@ class HuggingFaceEngine(TorchParts):
 
 
 class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
-    """The same with a DeepSpeed file: its engine steps within transformers' backward pass.
+    """Engine with a DeepSpeed file: DeepSpeed's engine steps within transformers' backward pass.
 
     Args:
-        stage: of ZeRO, 1 to 3.
+        stage: ZeRO stage, 1 to 3.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         self._skeleton = skeleton
         self.layout = {"zero_stage": stage}
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.run.precision)
-        self.scaler = None  # ZeRO scales the loss itself, by what it is told before each update
+        self.scaler = None  # ZeRO scales the loss itself, by the scale set before each update
         self._scale = LossScale() if config.run.precision == "fp16" else None
         self._wrapped: Any = None
         self._partitioned: PartitionedState | None = None
@@ -199,14 +200,14 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
             self._moments = None
 
     def begin_update(self, learning_rate: float) -> None:
-        """Before the first micro-batch."""
+        """Prepare an update, before its first micro-batch."""
         super().begin_update(learning_rate)
         if self._scale:
             self._wrapped.optimizer.override_loss_scale(self._scale.scale)
 
     @contextlib.contextmanager
     def _casting(self) -> Iterator[None]:
-        """Inside, the model computes in the precision asked for. DeepSpeed would end an autocast around its engine."""
+        """Let the model itself compute in the wanted precision. DeepSpeed would end an autocast around its engine."""
         if self._dtype is None:
             yield
             return
@@ -215,20 +216,20 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         try:
             yield
         finally:
-            del model.forward  # the class's own is seen again
+            del model.forward  # makes the class's own `forward` visible again
 
     def _forward(self, model: nn.Module, batch: Batch, loss: LossFunction) -> LossSum:
         with self._casting():
             return super()._forward(model, batch, loss)
 
     def _share(self, loss: Tensor, batch: Batch, weight: int) -> Tensor:
-        # Where the loss is not finite neither is any gradient; the reduction carries that to all ranks, and ZeRO leaves
-        # the update out on all of them.
+        # If the loss is not finite, no gradient is; the reduction spreads that to all ranks, and ZeRO skips the update
+        # on all of them.
         factor = self.ranks.world_size / weight if batch.weight else 0.0
         return loss * factor * (1.0 + 0.0 * loss.detach())
 
     def condition(self, batch: GlobalBatch) -> Tensor:
-        """DeepSpeed has clipped and stepped already, or left the update out: only read what came of it."""
+        """Read the norm only: DeepSpeed has already clipped and stepped, or skipped the update."""
         grad_norm = float(self._wrapped.get_global_grad_norm())
         tokens = sum(part.tokens for part in batch.micro_batches)
         *totals, all_tokens = self.ranks.total([*self._sums.stacked().tolist(), tokens])
@@ -241,13 +242,13 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
 
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
         """See `Engine.evaluate`."""
-        if self._wrapped is None:  # a run that was at its end when it was resumed
+        if self._wrapped is None:  # the run was already at its end when it was resumed
             return super().evaluate(batches, loss)
         self._wrapped.eval()
         return evaluate_with(lambda batch: self._forward(self._wrapped, batch, loss), batches, self.ranks)
 
     def model(self) -> nn.Module:
-        """The bare module. At ZeRO 3 rank 0 gets a copy with the weights gathered, the others their share."""
+        """Return the bare module. At ZeRO 3 rank 0 gets a copy with gathered weights, the others their share."""
         if self._partitioned is None or self._skeleton is None:
             return self._model
         weights = self._partitioned.weights()

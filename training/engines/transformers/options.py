@@ -1,4 +1,4 @@
-"""Options of --backend huggingface, and which of transformers' own arguments our settings decide. No torch."""
+"""Options of --backend huggingface, and the arguments of transformers that our settings decide. No torch."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ OWNED: Mapping[str, str] = {
     "do_predict": "tools/verify_hlbd_model.py",
     "local_rank": "nothing: the launcher says it",
 }
-"""Argument of transformers that our settings decide -> what to use instead."""
+"""Arguments of transformers that our settings decide -> the replacement to use."""
 
 
 class HuggingFaceOptions(Section):
@@ -125,16 +125,16 @@ class HuggingFaceOptions(Section):
 
 
 def options_of(config: TrainingConfig) -> HuggingFaceOptions:
-    """The config's section `huggingface`; defaults where the config is another backend's."""
+    """Return the config's section `huggingface`; defaults if the config belongs to another backend."""
     options = getattr(config, "huggingface", None)
     return options if isinstance(options, HuggingFaceOptions) else HuggingFaceOptions()
 
 
 def passed_on(options: HuggingFaceOptions) -> dict[str, Any]:
-    """The arguments of `--hf`, their values read as YAML reads them: `true`, `5`, `1e-3`, `[a, b]`.
+    """Return the arguments of `--hf`, with values read as in YAML: `true`, `5`, `1e-3`, `[a, b]`.
 
     Raises:
-        ConfigError: not of the form key=value, given twice, or decided by another setting.
+        ConfigError: an argument is not of the form key=value, is given twice, or is decided by another setting.
     """
     found: dict[str, Any] = {}
     for text in options.hf:

@@ -1,10 +1,10 @@
-"""Sizes, memory and work of an APT in closed form: as if it were built, run and counted. No torch.
+"""Sizes, memory and work of an APT in closed form, equal to what building, running and counting gives. No torch.
 
-The terms of a pass follow `apt_model/model.py` line by line; a test counts what autograd really holds on to (each
-storage once) and compares. Shape legend as there: B batch, T padded tokens, D d_model, H heads, F d_ff, V vocabulary,
-N positions with a loss; M = B·T. On a CPU (and on MPS) an RMSNorm also keeps its normalised input, dropout keeps its
-noise in the activation's own width, and attention with dropout spells its T × T matrices out; on CUDA these are fused
-kernels.
+The terms of a pass follow `apt_model/model.py` line by line; a test compares them with the storages that autograd
+really keeps, each counted once. Shape legend as there: B batch, T padded tokens, D d_model, H heads, F d_ff, V
+vocabulary, N positions with a loss; M = B·T. On a CPU (and on MPS) an RMSNorm also keeps its normalised input, dropout
+keeps its noise in the activation's own width, and attention with dropout stores its T × T matrices; on CUDA these are
+fused kernels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class APTCost:
     """`ModelCost` of an APT.
 
     Args:
-        config: shape of the network, `vocab_size` included.
+        config: shape of the network, including `vocab_size`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -39,11 +39,11 @@ class APTCost:
         found = activations(config, batch, half=half, on_cuda=on_cuda)
         if not checkpointing:
             return PassBytes(found.kept(layers) + found.backward, found.block)
-        # Each block keeps its input; in the backward pass one block at a time is computed again, with its own casts.
+        # Each block keeps its input; the backward pass recomputes one block at a time, with its own casts.
         inputs = layers * batch.padded_tokens * config.d_model * FP32
         again = max(found.block if layers > 1 else 0, found.last_block) + found.casts // max(1, layers)
         peak = inputs + found.ends + max(found.casts, again + found.backward)
-        # What one block leaves behind does not fit the next one's gradients, so two remain.
+        # Freed memory of one block does not fit the next one's gradients, so that of two blocks remains.
         return PassBytes(peak, 2 * found.block)
 
     def work(self, batch: BatchShape) -> float:
@@ -56,7 +56,7 @@ class APTCost:
         width, layers = config.d_model, config.num_layers
         projections = 2.0 * 4 * width * width
         feed_forward = 2.0 * 3 * width * config.d_ff
-        attention = 2.0 * 2 * batch.width * width / 2  # causal: half of all pairs
+        attention = 2.0 * 2 * batch.width * width / 2  # causal attention: half of all pairs
         head = 2.0 * width * (config.vocab_size or 0)
         return tokens * (layers * (projections + attention) + (layers - 1) * feed_forward) + positions * (
             feed_forward + head
@@ -64,11 +64,11 @@ class APTCost:
 
 
 CONTROLS = "attention.self_control.weight"
-"""End of the name of autopoietic attention's controls: they start at zero, one row per head, and stay with AdamW."""
+"""Name suffix of the controls of autopoietic attention: they start at zero, one row per head, and stay with AdamW."""
 
 
 def block_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """Name -> shape of one block's parameters; all blocks are alike."""
+    """Return name -> shape of one block's parameters; all blocks are equal."""
     width, inner = config.d_model, config.d_ff
     shapes: dict[str, Shape] = {
         "attention_norm.weight": (width,),
@@ -85,7 +85,7 @@ def block_shapes(config: ModelConfig) -> dict[str, Shape]:
 
 
 def outer_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """Name -> shape of what stands before and after the blocks. `config.vocab_size` must be set."""
+    """Return name -> shape of the parameters before and after the blocks. `config.vocab_size` must be set."""
     assert config.vocab_size is not None
     table = (config.vocab_size, config.d_model)
     shapes: dict[str, Shape] = {"embedding.weight": table, "norm.weight": (config.d_model,)}
@@ -95,7 +95,7 @@ def outer_shapes(config: ModelConfig) -> dict[str, Shape]:
 
 
 def parameter_shapes(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
-    """(name, shape) of every parameter of an APT, a tied head once."""
+    """Yield (name, shape) of every parameter of an APT, a tied head once."""
     yield from outer_shapes(config).items()
     for layer in range(config.num_layers):
         for name, shape in block_shapes(config).items():
@@ -103,24 +103,24 @@ def parameter_shapes(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
 
 
 class ParameterCounts(NamedTuple):
-    """Numbers that a model trains, by what optimizers make of them."""
+    """Trained numbers of a model, by how optimizers treat them."""
 
     tables: int
-    """Embedding, and the head where it is not tied."""
+    """Numbers in the embedding, and in the head unless it is tied."""
     hidden: int
-    """Matrices between hidden features: Muon's."""
+    """Numbers in matrices between hidden features, which Muon trains."""
     controls: int
-    """Temperatures and gates of autopoietic attention."""
+    """Numbers in temperatures and gates of autopoietic attention."""
     norms: int
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the number of all parameters."""
         return sum(self)
 
 
 def count_parameters(config: ModelConfig) -> ParameterCounts:
-    """The counts of an APT of this shape. `config.vocab_size` must be set."""
+    """Count the parameters of an APT of this shape. `config.vocab_size` must be set."""
     outer, block, layers = outer_shapes(config), block_shapes(config), config.num_layers
     norms = sum(elements(shape) for shape in block.values() if len(shape) == 1)
     controls = elements(block.get(CONTROLS, (0,)))
@@ -133,40 +133,40 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
 
 
 class Activations(NamedTuple):
-    """Bytes of one forward and backward pass, beside weights and gradients."""
+    """Bytes of one forward and backward pass, in addition to weights and their gradients."""
 
     block: int
-    """What one block keeps, but the last."""
+    """Bytes that each block but the last keeps."""
     last_block: int
-    """The last block's feed-forward layer works on N positions only."""
+    """Bytes that the last block keeps: its feed-forward layer works on N positions only."""
     ends: int
-    """Embedding, final norm, head, loss; the batch itself."""
+    """Bytes of embedding, final norm, head, loss and the batch itself."""
     casts: int
-    """16-bit copies of the weights, which autocast makes in each forward pass."""
+    """Bytes of the 16-bit copies of the weights, which autocast makes in each forward pass."""
     backward: int
-    """Most that a block's backward pass needs for gradients of activations, beside what was kept."""
+    """Largest number of bytes that a block's backward pass needs for gradients of activations."""
 
     def kept(self, num_layers: int) -> int:
-        """Bytes alive at the end of a forward pass."""
+        """Return the bytes alive at the end of a forward pass."""
         return (num_layers - 1) * self.block + self.last_block + self.ends + self.casts
 
 
 def activations(config: ModelConfig, batch: BatchShape, *, half: bool, on_cuda: bool) -> Activations:
-    """What a pass over `batch` keeps.
+    """Compute the bytes that a pass over `batch` keeps.
 
     Args:
-        config: with `vocab_size` set.
+        config: shape of the network, including `vocab_size`.
         batch: shape of the micro-batch.
         half: bf16 or fp16 autocast; else fp32.
-        on_cuda: fused kernels, see above.
+        on_cuda: fused kernels of CUDA, see the module's docstring.
     """
-    narrow = 2 if half else FP32  # what a linear layer computes in
+    narrow = 2 if half else FP32  # the width in which a linear layer computes
     B, T, N = batch
     M, D, H = batch.padded_tokens, config.d_model, config.num_heads
     V = config.vocab_size or 0
     attention = M * _attention_bytes(config, narrow, on_cuda)
     if config.dropout and not on_cuda:
-        attention += 3 * B * H * T * T * FP32 - M * H * FP32  # probabilities, noise, their product; no log-sum-exp
+        attention += 3 * B * H * T * T * FP32 - M * H * FP32  # probabilities, noise and their product; no log-sum-exp
     feed_forward = _feed_forward_bytes(config, narrow, on_cuda)
     norm = _norm_bytes(D, on_cuda)
     ends = M * INT64 + N * 2 * INT64 + FP32  # tokens, positions, targets; the sum of the loss
@@ -187,40 +187,40 @@ def activations(config: ModelConfig, batch: BatchShape, *, half: bool, on_cuda: 
 
 
 def _norm_bytes(width: int, on_cuda: bool) -> int:
-    """Per token: the input, the reciprocal root of its mean square, and on a CPU their product too. fp32."""
+    """Compute bytes per token: the input, the reciprocal root of its mean square, and on a CPU their product. fp32."""
     return (width if on_cuda else 2 * width) * FP32 + FP32
 
 
 def _attention_bytes(config: ModelConfig, narrow: int, on_cuda: bool) -> int:
-    """Per token: norm, projections, rotation, attention, output projection."""
+    """Compute bytes per token: norm, projections, rotation, attention, output projection."""
     D, H = config.d_model, config.num_heads
     half, dropout = narrow != FP32, config.dropout > 0.0
-    attends_in = narrow if on_cuda else FP32  # `Attention.forward` says why
+    attends_in = narrow if on_cuda else FP32  # `Attention.forward` explains why
     size = _norm_bytes(D, on_cuda)
     size += D * narrow  # the normed input, as the projection reads it
     size += 2 * D * attends_in  # queries and keys
     size += H * FP32  # log-sum-exp
     if on_cuda or not (half or (dropout and H > 1)):
-        size += 3 * D * narrow  # values: a view that keeps queries and keys before the rotation alive
+        size += 3 * D * narrow  # values: a view that keeps the unrotated queries and keys alive
     else:
-        size += D * FP32  # values, converted, or copied head by head
+        size += D * FP32  # values, converted or copied head by head
     if config.attention == "autopoietic":
         size += D * FP32  # queries before their temperature
-        size += 2 * (2 * H * narrow)  # sigmoid and its double
+        size += 2 * (2 * H * narrow)  # the sigmoid and twice the sigmoid
         size += D * narrow if half else 0  # the normed input is converted a second time, for the controls
         size += D * attends_in  # attention's output, which the gate multiplies
-        size += D * narrow  # gated, as the output projection reads it
+        size += D * narrow  # its gated form, as the output projection reads it
     else:
         size += D * narrow  # attention's output, as the output projection reads it
         if (half and not dropout) or (half and on_cuda):
-            size += D * attends_in  # attention's own copy of it
+            size += D * attends_in  # attention's own copy of its output
     if dropout:
         size += D * (1 if on_cuda else narrow)
     return size
 
 
 def _feed_forward_bytes(config: ModelConfig, narrow: int, on_cuda: bool) -> int:
-    """Per token: norm, SwiGLU."""
+    """Compute bytes per token: norm, SwiGLU."""
     D = config.d_model
     size = _norm_bytes(D, on_cuda)
     size += D * narrow * (2 if narrow != FP32 else 1)  # the normed input: converted for gate and for up

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class APTFamily(BaseFamily):
-    """The autopoietic transformer of `apt_model`."""
+    """Model family of `apt_model`, the autopoietic transformer."""
 
     name: ClassVar[str] = "apt"
     Options: ClassVar[type[ModelOptions]] = APTOptions
@@ -111,9 +111,9 @@ class APTFamily(BaseFamily):
 
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
         """See `ModelFamily.transformers_files`: settings, and the code that `trust_remote_code` runs."""
-        from apt_model.huggingface.remote_code import code_files
         from apt_model.model import APT
         from apt_model.portable import CONFIG, transformers_settings
+        from apt_model.remote_code import code_files
         from apt_model.tokenizer import DynamicTagTokenizer
 
         if "tokenizer" not in artefacts:
@@ -125,17 +125,17 @@ class APTFamily(BaseFamily):
 
 
 class Positional:
-    """A transformers APT in any wrapper, called as an objective calls an APT: `(tokens_BT, positions_N)`."""
+    """Adapter that lets an objective call a transformers APT, in any wrapper, as `(tokens_BT, positions_N)`."""
 
     def __init__(self, wrapped: nn.Module) -> None:
         self._wrapped = wrapped
 
     @property
     def training(self) -> bool:
-        """Mode of the model."""
+        """Return True if the model is in training mode."""
         return self._wrapped.training
 
     def __call__(self, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
-        """Return (N, V) logits."""
+        """Return logits (N, V)."""
         logits: Tensor = self._wrapped(input_ids=tokens_BT, positions_N=positions_N).logits
         return logits

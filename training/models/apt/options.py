@@ -9,7 +9,7 @@ from training.settings.tree import ModelOptions
 
 
 class APTOptions(ModelConfig, ModelOptions):
-    """The network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
+    """Options of the network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
 
     from_data: ClassVar[frozenset[str]] = frozenset({"vocab_size"})
     decides_loss: ClassVar[frozenset[str]] = frozenset({"max_seq_len"})
@@ -17,10 +17,10 @@ class APTOptions(ModelConfig, ModelOptions):
     draws_at_random: ClassVar[frozenset[str]] = frozenset({"dropout"})
 
     def network(self, vocab_size: int | None = None) -> ModelConfig:
-        """Return the shape of the network alone, as `APT` takes it.
+        """Return only the shape of the network, as `APT` takes it.
 
         Args:
-            vocab_size: number of tokens that the data needs; used where the settings leave it open.
+            vocab_size: number of tokens that the data needs; used if the settings leave it open.
         """
         shape = self.model_dump(include=set(ModelConfig.model_fields))
         return ModelConfig(**{**shape, "vocab_size": self.vocab_size or vocab_size})

@@ -15,19 +15,21 @@ from training.tasks.token_dataset import TokenDataset
 
 
 class HLBDDataset(TokenDataset):
-    """Encoded samples: `dataset[i]` is an `EncodedSample`.
+    """Dataset of encoded samples: `dataset[i]` is an `EncodedSample`.
 
-    `dataset.lengths` are their lengths in tokens, `dataset.weights` how many of these have a loss; int64 (N,) both.
+    `dataset.lengths` holds their lengths in tokens, `dataset.weights` the number of tokens with a loss; both int64
+    (N,).
 
     Args:
         samples: prompts and answers.
-        tokenizer: built from the training data.
+        tokenizer: tokenizer of the training data.
         max_seq_len: longest sample in tokens.
-        loss_on: learn the answer and `[EOS]`, or every token.
-        truncate: cut the end off longer samples; one whose answer is cut off whole is left out.
+        loss_on: "answer": learn the answer and `[EOS]`; "all": learn every token.
+        truncate: cut longer samples at the end; a sample that loses its whole answer is left out.
 
     Raises:
-        DataError: a sample is longer than `max_seq_len` and `truncate` is off; counts them and names the first.
+        DataError: a sample is longer than `max_seq_len` and `truncate` is off; the message counts such samples and
+            names the first.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""HLBD data as a `datasets` dataset: the samples of our own loader, in their order, and its tokens.
+"""HLBD data as a `datasets` dataset: the samples of `load_corpus`, in their order, and their tokens.
 
-The rows are written once into the cache of `datasets` (memory-mapped Arrow files) and found there again, as long as the
-files' bytes and our code stay the same; with `streaming` they are read from the JSON as they are asked for. Nothing is
+The rows are written once into the cache of `datasets` (memory-mapped Arrow files) and reused, as long as the files'
+bytes and the project's code stay the same; with `streaming` they are read from the JSON on demand. Nothing is
 downloaded or sent. `datasets` is imported only here, inside the functions.
 """
 
@@ -52,16 +52,16 @@ def hlbd_dataset(
 def hlbd_dataset(
     names: Sequence[str | Path], pairs: Pairs = "levels", *, streaming: bool = False, cache_dir: Path | None = None
 ) -> Dataset | IterableDataset:
-    """The samples of HLBD files: columns `prompt`, `answer`, `module` (text) and `entry` (int64).
+    """Return the samples of HLBD files: columns `prompt`, `answer`, `module` (text) and `entry` (int64).
 
     Args:
-        names: files, found as `--datasets` finds them.
-        pairs: samples made from a concept, as `--pairs`.
-        streaming: read the files as the dataset is walked, and never hold one.
-        cache_dir: of `datasets`; None: its own (HF_DATASETS_CACHE). Without `streaming` only.
+        names: files, found in the same way as by `--datasets`.
+        pairs: samples made from a concept, as for `--pairs`.
+        streaming: read the files while the dataset is iterated, and never hold a whole one.
+        cache_dir: cache of `datasets`; None: its default (HF_DATASETS_CACHE). Only without `streaming`.
 
     Raises:
-        DataError: a file cannot be used; with `streaming`, what is wrong inside one is told when it is reached.
+        DataError: a file cannot be used; with `streaming`, a fault inside a file is reported when it is reached.
         ConfigError: `datasets` is not installed.
     """
     try:
@@ -70,14 +70,14 @@ def hlbd_dataset(
         raise ConfigError("datasets is not installed; run: pip install -e '.[huggingface]'") from error
     stream = CorpusStream(names, pairs)
     types = {"prompt": "string", "answer": "string", "module": "string", "entry": "int64"}
-    # A type object for each column: shared ones hash otherwise than the cache's, which are not.
+    # One type object per column: a shared object would hash differently from the cached ones, which are not shared.
     features = datasets.Features({name: datasets.Value(of) for name, of in types.items()})
-    # A tuple: a list would be taken for shards, to be read apart from each other.
+    # A tuple: a list would be taken for shards that can be read separately.
     how: dict[str, Any] = {"features": features, "gen_kwargs": {"names": stream.paths, "pairs": pairs}}
     if streaming:
         return datasets.IterableDataset.from_generator(_samples, **how)
     try:
-        # By itself, the library would know a file again by its name alone, whatever has been written into it since.
+        # By default, the library would recognise a file by its name alone, even if its content has changed.
         return datasets.Dataset.from_generator(
             _samples, **how, cache_dir=cache_dir, fingerprint=_fingerprint(stream.paths, pairs)
         )
@@ -94,31 +94,31 @@ def tokenised(
     loss_on: Literal["answer", "all"] = "answer",
     truncate: bool = False,
 ) -> Dataset | IterableDataset:
-    """`dataset` with the columns `input_ids` and `labels` (lists of int32), which equal `HLBDDataset`'s items.
+    """Return `dataset` with the columns `input_ids` and `labels` (lists of int32), equal to `HLBDDataset`'s items.
 
-    `input_ids` are `[BOS] prompt [SEP] answer [EOS]`; `labels` are the same, and -100 before the first token that is
-    learned. They are not shifted: transformers' models do that. A dataset that is not streamed keeps them in its cache.
+    `input_ids` are `[BOS] prompt [SEP] answer [EOS]`; `labels` are the same, with -100 before the first token that
+    is learned. They are not shifted: transformers' models do that. A dataset that is not streamed caches both columns.
 
     Args:
-        dataset: of `hlbd_dataset`, or made from it (shuffled, split, filtered, …).
-        tokenizer: of the model.
+        dataset: dataset from `hlbd_dataset`, or made from it (shuffled, split, filtered, …).
+        tokenizer: the model's tokenizer.
         max_seq_len: longest sample in tokens.
-        loss_on: as `--loss-on`.
-        truncate: as `--truncate`; a sample whose answer is cut off whole is left out.
+        loss_on: as for `--loss-on`.
+        truncate: as for `--truncate`; a sample that loses its whole answer is left out.
 
     Raises:
-        DataError: a sample is too long and `truncate` is off; for a stream when it is reached.
+        DataError: a sample is too long and `truncate` is off; in a stream, raised when the sample is reached.
     """
     import datasets
 
     integers = datasets.List(datasets.Value("int32"))
     features = datasets.Features({**(dataset.features or {}), "input_ids": integers, "labels": integers})
     arguments = {
-        "tokenizer": json.dumps(tokenizer.to_dict()),  # a text, so that equal ones have equal hashes
+        "tokenizer": json.dumps(tokenizer.to_dict()),  # passed as text, so that equal tokenizers have equal hashes
         "max_seq_len": max_seq_len,
         "loss_on": loss_on,
         "truncate": truncate,
-        "code": _code(),  # so that the cache does not outlive a change of ours
+        "code": _code(),  # so that a change of the code invalidates the cache
     }
     return dataset.map(_encode, batched=True, fn_kwargs=arguments, features=features)
 
@@ -136,10 +136,10 @@ def _encode(
     truncate: bool,
     code: str,
 ) -> dict[str, list[Any]]:
-    """Columns of the samples of a batch that fit; the encoding itself is `HLBDDataset`'s."""
+    """Return the columns of those samples of a batch that fit; the encoding is `HLBDDataset`'s."""
     ours = _tokenizer(tokenizer)
     samples = [Sample(*row) for row in zip(*(batch[name] for name in Sample._fields), strict=True)]
-    # HLBDDataset leaves out what has no room for an answer; here the other columns have to go with it.
+    # HLBDDataset leaves out samples without room for an answer; here their other columns have to go too.
     kept = [i for i, s in enumerate(samples) if not truncate or len(ours.prompt_ids(s.prompt)) < max_seq_len]
     columns = {name: [values[i] for i in kept] for name, values in batch.items()}
     columns |= {"input_ids": [], "labels": []}
@@ -160,7 +160,7 @@ def _tokenizer(text: str) -> DynamicTagTokenizer:
 
 
 def _fingerprint(paths: tuple[Path, ...], pairs: Pairs) -> str:
-    """32 hex digits that change with a file's content, with the pairs, and with our code."""
+    """Return 32 hex digits that change with a file's content, with the pairs, and with the code."""
     state = hashlib.blake2b(f"{pairs}\x1f{_code()}".encode(), digest_size=16)
     for path in paths:
         try:
@@ -172,7 +172,7 @@ def _fingerprint(paths: tuple[Path, ...], pairs: Pairs) -> str:
 
 
 def _code() -> str:
-    """16 hex digits of the code that samples and tokens come from."""
+    """Return 16 hex digits of the code that makes samples and tokens."""
     modules = (
         training.tasks.hlbd.files,
         apt_model.tokenizer,

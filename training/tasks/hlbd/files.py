@@ -1,16 +1,16 @@
-"""HLBD files to samples. Two formats, told apart by their keys. No torch.
+"""Reading of HLBD files into samples. Two formats, recognised by their keys. No torch.
 
 Question rows ("Hardcore"):
 
     {"metadata": {…}, "data": {"arithmetic": [{"input": "12 + 34 = ?", "output": "46"}, …], …}}
 
-Concepts told on levels ("Full"); a missing level is left out, further levels are taken along:
+Concepts described on levels ("Full"); a missing level is skipped, additional levels are used too:
 
     {"metadata": {…}, "samples": [{"concept": "下雨", "level_1": {"字卡": "雨", "emoji": "🌧️"}, …}, …]}
 
-An *entry* is a row or a concept, as it stands in the file; a *sample* is one prompt with its answer. A row gives one
-sample, a concept gives one for each direction of `pairs`. A tag at the front of a concept's prompt says what is asked
-for, a second one what is given: `[EN]下雨`, `[ZH][EMOJI]🌧️`, `[KR][JP]雨が降っています。`.
+An *entry* is a row or a concept of the file; a *sample* is one prompt with its answer. A row gives one sample, a
+concept gives one for each direction of `pairs`. The first tag of a concept's prompt names the level that is asked for,
+a second one the level that is given: `[EN]下雨`, `[ZH][EMOJI]🌧️`, `[KR][JP]雨が降っています。`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.errors import DataError
 
 Pairs = Literal["levels", "full"]
 
-# Key of a level's text -> its tag. A key that is not here gets a tag of its own: {"克林贡文": …} -> [克林贡文].
+# Key of a level's text -> its tag. A key that is not listed gets a tag of its own: {"克林贡文": …} -> [克林贡文].
 LEVEL_TAGS = {
     "字卡": "[CARD]",
     "emoji": "[EMOJI]",
@@ -48,68 +48,68 @@ LEVEL_TAGS = {
     "越南文": "[VI]",
     "泰文": "[TH]",
 }
-# Levels that tell only a part (a picture, one character, a formula, a phrase). With pairs=full they ask for the Chinese
-# sentence, where the data gives them a single one; the other levels are whole sentences and ask for each other.
+# Levels that express only a part (a picture, one character, a formula, a phrase). With pairs=full they ask for the
+# Chinese sentence, if the data gives them a single one; the other levels are whole sentences and ask for each other.
 _PARTS = frozenset({"字卡", "数学", "emoji", "短语"})
 _ASKED_PARTS = frozenset({"短语"})
 _CHINESE = "中文"
 
 
 class Sample(NamedTuple):
-    """One question with its answer."""
+    """Question with its answer."""
 
     prompt: str
     answer: str
     module: str
-    """The module of a row; `concept` for what comes from an eight-level file."""
+    """Module of a row; `concept` for samples from an eight-level file."""
     entry: int
-    """Number of the row or concept in the corpus; samples of one concept share it, so a split never parts them."""
+    """Number of the row or concept in the corpus; samples of one concept share it, so a split never separates them."""
 
 
 @dataclass(frozen=True)
 class FileCount:
-    """What one file brought."""
+    """Counts of one file."""
 
     path: Path
     entries: int
     samples: int
     ambiguous: int
-    """Samples left out because the file gives the same prompt several answers (eight-level files only)."""
+    """Number of samples left out because the file gives the same prompt several answers (eight-level files only)."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Samples of one or several files, in the files' order."""
+    """Samples of one or more files, in the files' order."""
 
     samples: list[Sample]
     files: tuple[FileCount, ...]
     tags: frozenset[str]
-    """Tags that the levels brought."""
+    """Tags of the levels."""
 
     @property
     def num_entries(self) -> int:
-        """Rows and concepts together."""
+        """Return the number of rows and concepts together."""
         return sum(f.entries for f in self.files)
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Module names in order of first appearance."""
+        """Return the module names in order of first appearance."""
         return tuple(dict.fromkeys(s.module for s in self.samples))
 
     def contradictions(self) -> list[str]:
-        """Prompts that are given with several answers: no model can get them all right."""
+        """Return the prompts that have several answers: no model can get them all right."""
         answers: dict[str, str] = {}
         return sorted({s.prompt for s in self.samples if answers.setdefault(s.prompt, s.answer) != s.answer})
 
     def fingerprint(self) -> str:
-        """Hash of every prompt and answer in order: two corpora with the same one train the same."""
+        """Return a hash of every prompt and answer in order: two corpora with the same hash train the same."""
         digest = hashlib.blake2b(digest_size=16)
         for s in self.samples:
             digest.update(f"{s.prompt}\x1f{s.answer}\x1e".encode())
         return digest.hexdigest()
 
     def describe(self) -> Iterator[str]:
-        """One line per file with its count and share."""
+        """Yield one line per file with its count and share."""
         total = max(1, self.num_entries)
         for f in self.files:
             left_out = f", {f.ambiguous:,} ambiguous left out" if f.ambiguous else ""
@@ -117,7 +117,7 @@ class Corpus:
 
 
 def find_dataset(name: str | Path, root: Path | None = None) -> Path:
-    """The file meant by `name`: as given, else in `data/` here, else in the checkout's `data/`.
+    """Find the file meant by `name`: as given, else in `data/` here, else in the checkout's `data/`.
 
     Raises:
         DataError: no such file; the message names the places that were searched.
@@ -132,7 +132,7 @@ def find_dataset(name: str | Path, root: Path | None = None) -> Path:
             if place.is_file():
                 return place
         is_directory = given.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # an unknown ~user, a name that is too long, a null byte
+    except (OSError, RuntimeError, ValueError) as error:  # an unknown ~user, a name that is too long or has a null byte
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{name}: no file can have this name ({reason}); check --datasets") from error
     if is_directory:
@@ -142,10 +142,11 @@ def find_dataset(name: str | Path, root: Path | None = None) -> Path:
 
 
 def load_corpus(names: Sequence[str | Path], pairs: Pairs = "levels") -> Corpus:
-    """Read one or several HLBD files.
+    """Read one or more HLBD files.
 
     Raises:
-        DataError: a file is missing, empty, cut short, not UTF-8, not JSON or not HLBD, with file and item.
+        DataError: a file is missing, empty, cut short, not UTF-8, not JSON or not HLBD; the message names file and
+            item.
     """
     samples: list[Sample] = []
     files: list[FileCount] = []
@@ -183,15 +184,15 @@ def load_corpus(names: Sequence[str | Path], pairs: Pairs = "levels") -> Corpus:
 
 
 def level_tag(key: str) -> str:
-    """Tag of a level's text: `英文` -> `[EN]`; an unknown key names its own tag."""
+    """Return the tag of a level's text: `英文` -> `[EN]`; an unknown key becomes its own tag."""
     return LEVEL_TAGS.get(key) or f"[{key.replace(' ', '_')}]"
 
 
 def split_corpus(corpus: Corpus, validation_split: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation samples; `validation_split` of the entries are held back, chosen by hash.
+    """Split into training and validation samples; a hash chooses the share `validation_split` of entries to hold back.
 
-    Entries are ranked by a hash of their text and the seed, so another order of files gives the same split, and the
-    same question in two files stands on one side. More data moves only entries near the cut.
+    Entries are ranked by a hash of their text and the seed, so the order of files does not change the split, and the
+    same question in two files stays on one side. More data moves only entries near the cut.
     """
     if validation_split <= 0.0:
         return corpus.samples, []
@@ -238,18 +239,20 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def not_utf8(path: Path, start: int, byte: int) -> DataError:
-    """The error about the first byte that is no UTF-8."""
+    """Return the error about the first byte that is not UTF-8."""
     return DataError(f"{path}: not UTF-8 text (byte {start} is 0x{byte:02x}); save the file as UTF-8")
 
 
-def not_json(path: Path, line: int, column: int, told: str, *, at_end: bool) -> DataError:
-    """The error about the first place that is no JSON, both counted from 1."""
+def not_json(path: Path, line: int, column: int, reason: str, *, at_end: bool) -> DataError:
+    """Return the error about the first place that is not JSON; `line` and `column` count from 1."""
     cut = " the file seems to be cut short;" if at_end else ""
-    return DataError(f"{path}: not valid JSON at line {line}, column {column} ({told});{cut} mend or fetch it again")
+    return DataError(
+        f"{path}: not valid JSON at line {line}, column {column} ({reason});{cut} repair it or fetch it again"
+    )
 
 
 def object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """A JSON hook that refuses a key given twice, where `json` would quietly drop the first one's rows."""
+    """Return a JSON hook that refuses a key given twice; `json` would silently drop the rows of the first one."""
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
@@ -263,7 +266,7 @@ def object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dict
 
 
 def kind(value: object) -> str:
-    """A JSON value's kind, for an error: `list`, `truth value`, `object`."""
+    """Name the kind of a JSON value, for an error: `list`, `truth value`, `object`."""
     names = {
         dict: "an object",
         list: "a list",
@@ -299,10 +302,10 @@ def _rows(path: Path, modules: object, first_entry: int) -> Iterator[Sample]:
 
 
 def row_sample(path: Path, module: str, number: int, row: object, entry: int) -> Sample:
-    """The sample of one question row, the `number`-th of its module.
+    """Return the sample of one question row, the `number`-th of its module.
 
     Raises:
-        DataError: it is no row; with file, module and number.
+        DataError: it is not a row; the message names file, module and number.
     """
     where = f"{path}: module {module!r}, row {number}"
     if not isinstance(row, dict):
@@ -315,7 +318,7 @@ def row_sample(path: Path, module: str, number: int, row: object, entry: int) ->
 
 
 def _concepts(path: Path, samples: object) -> Iterator[tuple[str, dict[str, str]]]:
-    """(concept, {level's key: text}) of each item."""
+    """Yield (concept, {level's key: text}) of each item."""
     if not isinstance(samples, list):
         raise DataError(f"{path}: 'samples' must be a list of concepts, it is a {kind(samples)}")
     for i, item in enumerate(samples):
@@ -323,10 +326,10 @@ def _concepts(path: Path, samples: object) -> Iterator[tuple[str, dict[str, str]
 
 
 def concept_texts(path: Path, number: int, item: object) -> tuple[str, dict[str, str]]:
-    """(concept, {level's key: text}) of one item, the `number`-th of its file.
+    """Return (concept, {level's key: text}) of one item, the `number`-th of its file.
 
     Raises:
-        DataError: it is no concept; with file and number.
+        DataError: it is not a concept; the message names file and number.
     """
     where = f"{path}: sample {number}"
     if not isinstance(item, dict):
@@ -350,7 +353,7 @@ def concept_texts(path: Path, number: int, item: object) -> tuple[str, dict[str,
 def _concept_samples(
     concepts: Sequence[tuple[str, dict[str, str]]], pairs: Pairs, first_entry: int
 ) -> tuple[list[Sample], int]:
-    """Samples of all concepts, and how many were left out because their prompt has several answers."""
+    """Return the samples of all concepts, and the number left out because their prompt has several answers."""
     found: list[Sample] = []
     answers: defaultdict[str, set[str]] = defaultdict(set)
     for number, (concept, texts) in enumerate(concepts):
@@ -362,7 +365,7 @@ def _concept_samples(
 
 
 def directions(concept: str, texts: dict[str, str], pairs: Pairs) -> Iterator[tuple[str, str]]:
-    """(prompt, answer) for each way in which a concept's levels ask for one another."""
+    """Yield (prompt, answer) for each way in which a concept's levels ask for each other."""
     for key, text in texts.items():
         yield f"{level_tag(key)}{concept}", text
     if pairs == "levels":

@@ -1,7 +1,7 @@
-"""A JSON file read piece by piece: big objects and lists are walked, what stands in them is parsed whole. No torch.
+"""Reading of a JSON file piece by piece: big objects and lists are walked, their members are parsed whole. No torch.
 
 Python's `json` reads a document whole. Here only one member at a time is in memory, parsed by `json` itself, and a
-fault is told as `training.tasks.hlbd.files` tells it, with its line and column.
+fault is reported in the same words as by `training.tasks.hlbd.files`, with its line and column.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from training.errors import DataError
 from training.tasks.hlbd.files import not_json, not_utf8, object_without_repeats
 
 CHUNK = 1 << 16
-"""Bytes that are read at a time; more where one value is larger."""
+"""Bytes that are read at a time; more if one value is larger."""
 _NEAR_END = 16
-"""Characters before the end of what was read within which a fault may be a value cut in two (`-Infin` + `ity`)."""
+"""Distance from the buffer's end, in characters, within which a fault may be a value cut in two (`-Infin` + `ity`)."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class JsonStream:
-    """A position in a JSON file, which is open in a `with` block and moves forward only.
+    """Position in a JSON file, which is open in a `with` block and only moves forward.
 
-    Walk with `members` and `items`; take the value that stands at the position with `value`, or leave it with `skip`.
-    A value that is cut short at the end of the file is read to that end before it is refused.
+    Walk with `members` and `items`; take the value at the position with `value`, or pass over it with `skip`. A value
+    that is cut short at the end of the file is read to that end before it is refused.
 
     Raises:
-        DataError: (any method) unreadable, not UTF-8, not JSON, or a key given twice in an object.
+        DataError: (any method) the file is unreadable, not UTF-8 or not JSON, or has a key twice in an object.
     """
 
     def __init__(self, path: Path, chunk: int = CHUNK) -> None:
@@ -43,7 +43,7 @@ class JsonStream:
         self._at = 0
         self._bytes = 0
         self._line, self._column = 1, 1
-        """Of the first character of `_text`."""
+        """Line and column of the first character of `_text`."""
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -69,11 +69,11 @@ class JsonStream:
     # -- walking -----------------------------------------------------------------------------------------------------
 
     def at(self, bracket: str) -> bool:
-        """Whether an object (`{`) or a list (`[`) begins here."""
+        """Return True if an object (`{`) or a list (`[`) begins here."""
         return self._peek() == bracket
 
     def members(self) -> Iterator[str]:
-        """The keys of the object that begins here. Take or skip each key's value before asking for the next."""
+        """Yield the keys of the object that begins here. Take or skip each value before asking for the next key."""
         keys: set[str] = set()
         for _ in self._inside("{", "}"):
             if self._peek() != '"':
@@ -88,7 +88,7 @@ class JsonStream:
             yield key
 
     def items(self) -> Iterator[None]:
-        """The items of the list that begins here. Take or skip each before asking for the next."""
+        """Yield once for each item of the list that begins here. Take or skip each item before asking for the next."""
         yield from self._inside("[", "]")
 
     def _inside(self, opening: str, closing: str) -> Iterator[None]:
@@ -109,20 +109,20 @@ class JsonStream:
                 raise self._fault("Expecting value" if closing == "]" else "Expecting property name")
 
     def value(self) -> Any:
-        """The value that stands here, as `json` reads it."""
+        """Return the value at this position, as `json` reads it."""
         self._peek()
         while True:
             try:
                 found, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                ahead = error.pos - self._at  # reading moves what was read
+                ahead = error.pos - self._at  # reading moves the buffer
                 may_go_on = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _NEAR_END
                 if not (may_go_on and self._read()):
                     self._at += ahead
                     raise self._fault(error.msg) from error
             except ValueError as error:
-                told = f"{self.path}: holds a number too long to read; answers are texts in quotes"
-                raise DataError(told) from error
+                message = f"{self.path}: holds a number too long to read; answers are texts in quotes"
+                raise DataError(message) from error
             except RecursionError as error:
                 raise DataError(f"{self.path}: JSON nested too deeply to be an HLBD file") from error
             else:
@@ -132,13 +132,13 @@ class JsonStream:
                     return found
 
     def _may_be_cut(self, found: object, end: int) -> bool:
-        """Whether more of a number could follow behind what was read: `1` of `12`, of `1.5`, of `1e9`."""
+        """Return True if a number may continue after the buffer: `1` of `12`, of `1.5`, of `1e9`."""
         if not isinstance(found, int | float) or end < len(self._text) - _NEAR_END:
             return False
         return end == len(self._text) or self._text[end] in ".eE+-"
 
     def skip(self, depth: int = 3) -> None:
-        """Pass over the value that stands here; what lies deeper than `depth` is parsed whole on the way."""
+        """Pass over the value at this position; values deeper than `depth` are parsed whole on the way."""
         if depth and self.at("{"):
             for _ in self.members():
                 self.skip(depth - 1)
@@ -149,14 +149,14 @@ class JsonStream:
             self.value()
 
     def end(self) -> None:
-        """Refuse anything that follows."""
+        """Refuse any further content."""
         if self._peek():
             raise self._fault("Extra data")
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def _peek(self) -> str:
-        """The next character that is no white space, or nothing at the end of the file."""
+        """Return the next character that is not white space, or "" at the end of the file."""
         while True:
             found = _SPACE.match(self._text, self._at)
             assert found is not None
@@ -167,7 +167,7 @@ class JsonStream:
                 return ""
 
     def _read(self) -> bool:
-        """Take more of the file in, and forget what was passed; False at the end of it."""
+        """Read more of the file, and forget the part that was passed; return False at the end of the file."""
         if self._ended:
             return False
         passed = self._text[: self._at]
@@ -178,7 +178,8 @@ class JsonStream:
             self._column += len(passed)
         rest = self._text[self._at :]
         self._at = 0
-        # A value larger than a chunk is parsed from its start again: of twice as much each time, so that costs little.
+        # A value larger than a chunk is parsed from its start again, with twice as much text each time, so the cost is
+        # low.
         try:
             data = self._file.read(max(self._chunk, len(rest)))
         except OSError as error:
@@ -192,16 +193,16 @@ class JsonStream:
         self._bytes += len(data)
         return not self._ended
 
-    def _fault(self, told: str) -> DataError:
-        """The error about what stands here."""
+    def _fault(self, reason: str) -> DataError:
+        """Return the error about this position."""
         before = self._text[: self._at]
         lines = before.count("\n")
         column = len(before) - before.rfind("\n") if lines else self._column + len(before)
-        at_end = told.startswith("Unterminated") or (not self._text[self._at + 1 :].strip() and not self._more())
-        return not_json(self.path, self._line + lines, column, told, at_end=at_end)
+        at_end = reason.startswith("Unterminated") or (not self._text[self._at + 1 :].strip() and not self._more())
+        return not_json(self.path, self._line + lines, column, reason, at_end=at_end)
 
     def _more(self) -> bool:
-        """Whether anything but white space follows what was read."""
+        """Return True if anything but white space follows the buffer."""
         while not self._ended:
             data = self._file.read(self._chunk)
             if not data:

@@ -10,7 +10,7 @@ from training.settings.tree import TaskOptions
 
 
 class HLBDOptions(TaskOptions):
-    """Which HLBD data is learned, and which of its tokens."""
+    """HLBD data that is learned, and the tokens that count."""
 
     free_to_change: ClassVar[frozenset[str]] = frozenset({"datasets", "truncate"})  # the fingerprint compares the data
     decides_loss: ClassVar[frozenset[str]] = frozenset({
@@ -42,6 +42,6 @@ class HLBDOptions(TaskOptions):
     )
     truncate: bool = Field(
         False,
-        description="Cut samples longer than max_seq_len instead of refusing to start; one whose answer is cut off "
-        "whole is left out.",
+        description="Cut samples longer than max_seq_len instead of refusing to start; one that loses its whole "
+        "answer is left out.",
     )

@@ -1,4 +1,4 @@
-"""HLBD files to samples without holding a file: what `load_corpus` gives, one by one. No torch."""
+"""Streaming of samples from HLBD files: those of `load_corpus`, one by one, without holding a file. No torch."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ from training.tasks.hlbd.json_stream import JsonStream
 
 
 class CorpusStream:
-    """Samples of one or several HLBD files, equal to `load_corpus(names, pairs).samples` and in their order.
+    """Samples of one or more HLBD files, equal to `load_corpus(names, pairs).samples` and in the same order.
 
-    A file of question rows is read once. A file of concepts is read twice: a prompt that is given two answers is left
-    out, and that is known only at the end; 24 bytes a sample are kept for it.
+    A file of question rows is read once. A file of concepts is read twice: a prompt with two answers is left out, which
+    is known only at the end; 24 bytes per sample are kept for it.
 
     Args:
         names: as for `load_corpus`.
         pairs: as for `load_corpus`.
 
     Raises:
-        DataError: no file, one given twice, or not found. What is wrong inside a file is told when it is reached.
+        DataError: no file is given, one is given twice or not found. A fault inside a file is reported when it is
+            reached.
     """
 
     def __init__(self, names: Sequence[str | Path], pairs: Pairs = "levels") -> None:
         self.paths = tuple(find_dataset(name) for name in names)
         self.pairs: Pairs = pairs
         self.tags: set[str] = set()
-        """Tags that the levels brought, as far as the files were read."""
+        """Tags of the levels, as far as the files were read."""
         if not self.paths:
             raise DataError("no data file was given; name one with --datasets")
         seen: set[Path] = set()
@@ -57,7 +58,7 @@ class CorpusStream:
             entries += yield from self._file(path, entries)
 
     def _file(self, path: Path, first_entry: int) -> Generator[Sample, None, int]:
-        """The samples of one file; returns the number of its entries."""
+        """Yield the samples of one file; return the number of its entries."""
         ambiguous = self._ambiguous_prompts(path)
         entries = 0
         with JsonStream(path) as stream:
@@ -89,7 +90,7 @@ class CorpusStream:
         return entries
 
     def _concepts(self, stream: JsonStream) -> Iterator[list[tuple[str, str]]]:
-        """(prompt, answer) of each direction, concept by concept."""
+        """Yield lists of (prompt, answer), one for each direction, concept by concept."""
         if not stream.at("["):
             found = kind(stream.value())
             raise DataError(f"{stream.path}: 'samples' must be a list of concepts, it is a {found}")
@@ -113,7 +114,7 @@ class CorpusStream:
         return entries
 
     def _ambiguous_prompts(self, path: Path) -> frozenset[bytes] | None:
-        """Digests of the prompts that a file of concepts gives several answers; None: it has question rows."""
+        """Return digests of the prompts with several answers in a file of concepts; None: it has question rows."""
         keys: list[str] = []
         prompts, answers = bytearray(), array("Q")
         with JsonStream(path) as stream:
@@ -138,7 +139,7 @@ class CorpusStream:
 
 
 def _top(stream: JsonStream) -> Iterator[str]:
-    """The keys of the document."""
+    """Yield the keys of the document."""
     if not stream.at("{"):
         found = stream.value()
         stream.end()
@@ -147,16 +148,16 @@ def _top(stream: JsonStream) -> Iterator[str]:
 
 
 def _digest(text: str) -> bytes:
-    """16 bytes that stand for a text; two texts share them less often than a memory cell fails."""
+    """Return 16 bytes that identify a text; a collision of two texts is less likely than a memory error."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _with_several(prompts: bytearray, answers: array[int]) -> frozenset[bytes]:
-    """The prompts that stand beside more than one answer.
+    """Return the prompts that have more than one answer.
 
     Args:
         prompts: 16 bytes for each sample.
-        answers: a number for each sample.
+        answers: a number for each sample's answer.
     """
     halves = np.frombuffer(prompts, dtype="<u8").reshape(-1, 2)
     numbers = np.frombuffer(answers, dtype=np.uint64) if answers else np.zeros(0, dtype=np.uint64)
@@ -168,7 +169,7 @@ def _with_several(prompts: bytearray, answers: array[int]) -> frozenset[bytes]:
 
 
 def stream_tokenizer(names: Sequence[str | Path], pairs: Pairs = "levels") -> DynamicTagTokenizer:
-    """The tokenizer that training on these files would build, made without holding them.
+    """Build the tokenizer that training on these files would build, without holding the files.
 
     Raises:
         DataError: a file cannot be used.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from training.tasks.hlbd.dataset import HLBDDataset
 
 CHEAP_BYTES = 512 * 1024
-"""Data files up to this size together are read for a dry run, in less than a tenth of a second."""
+"""Total size up to which data files are read for a dry run, which takes less than a tenth of a second."""
 
 
 class HLBDTask(BaseTask):
@@ -102,14 +102,14 @@ def prepared_from_samples(
     validation: Sequence[Sample] = (),
     corpus: Corpus | None = None,
 ) -> Prepared:
-    """Make samples ready to be trained, as `HLBDTask.prepare` does with those of files.
+    """Prepare samples for training, as `HLBDTask.prepare` does with those of files.
 
     Args:
         config: settings of the run.
-        tokenizer: knows the samples' characters.
+        tokenizer: tokenizer with the samples' characters.
         train: samples to learn.
-        validation: samples to measure; none: no validation.
-        corpus: where they come from, for the report; None: they come from no file.
+        validation: samples to measure; empty: no validation.
+        corpus: their origin, for the report; None: they do not come from files.
 
     Raises:
         UserError: a sample is too long, or the model's vocabulary too small.
@@ -131,7 +131,7 @@ def prepared_from_samples(
 def prepared_from_datasets(
     config: TrainingConfig, train: HLBDDataset, validation: HLBDDataset | None = None
 ) -> Prepared:
-    """Make encoded samples ready to be trained.
+    """Prepare encoded samples for training.
 
     Example:
         >>> Trainer.of(prepared_from_datasets(config, HLBDDataset(samples, tokenizer, max_seq_len=64))).train()

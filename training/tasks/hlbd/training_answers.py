@@ -1,6 +1,6 @@
-"""What a trained model answers when it is asked its own training questions, freely and greedily.
+"""Answers of a trained model to its own training questions, generated freely and greedily.
 
-This says "it has learned these rows", no more; `tools/verify_hlbd_model.py` says what it understood.
+They show "it has learned these rows", no more; `tools/verify_hlbd_model.py` shows what it understood.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from training.tasks.hlbd.files import Sample
 
 @dataclass(frozen=True)
 class Answered:
-    """A sample and what the model said."""
+    """Sample with the model's answer."""
 
     sample: Sample
     answer: str
 
     @property
     def is_right(self) -> bool:
-        """Exactly the expected text, whatever its Unicode normal form."""
+        """Return True if the answer is exactly the expected text, in any Unicode normal form."""
         return unicodedata.normalize("NFC", self.answer) == unicodedata.normalize("NFC", self.sample.answer)
 
 
 def evenly_chosen(samples: Sequence[Sample], limit: int) -> list[Sample]:
-    """All samples, or `limit` of them spread evenly over the list."""
+    """Return all samples, or `limit` of them spread evenly over the list."""
     if len(samples) <= limit:
         return list(samples)
     return [samples[i * len(samples) // limit] for i in range(limit)]
@@ -41,12 +41,12 @@ def evenly_chosen(samples: Sequence[Sample], limit: int) -> list[Sample]:
 def recite(model: nn.Module, tokenizer: DynamicTagTokenizer, samples: Sequence[Sample]) -> list[Answered]:
     """Return greedy answers to the samples' prompts, in the samples' order.
 
-    An answer may grow a little beyond the longest expected one before it is cut: longer is wrong anyway.
+    An answer may be a little longer than the longest expected one before it is cut: a longer one is wrong anyway.
 
     Args:
-        model: an APT, or any module that is called as `model(tokens_BT, positions_N)` and returns (N, V) logits.
-        tokenizer: of the samples.
-        samples: to be asked; one or more.
+        model: an APT, or any module that is called as `model(tokens_BT, positions_N)` and returns logits (N, V).
+        tokenizer: the samples' tokenizer.
+        samples: the samples to ask, one or more.
     """
     longest = max(len(tokenizer.encode(s.answer)) for s in samples) + 4
     prompts = [s.prompt for s in samples]
@@ -61,7 +61,7 @@ def recite(model: nn.Module, tokenizer: DynamicTagTokenizer, samples: Sequence[S
 def _answers_without_cache(
     model: nn.Module, tokenizer: DynamicTagTokenizer, prompts: Sequence[str], max_new_tokens: int, rows: int = 64
 ) -> list[str]:
-    """Answer greedily, reading the whole text again for every token: for networks that have no cache of ours."""
+    """Answer greedily, reading the whole text again for every token: for networks without an APT's cache."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -90,7 +90,7 @@ def _answers_without_cache(
 
 
 def accuracy_by_module(answered: Sequence[Answered]) -> dict[str, tuple[int, int]]:
-    """module -> (right, all), in order of first appearance."""
+    """Return module -> (right, all), in order of first appearance."""
     counts: dict[str, tuple[int, int]] = {}
     for item in answered:
         right, total = counts.get(item.sample.module, (0, 0))
@@ -99,7 +99,7 @@ def accuracy_by_module(answered: Sequence[Answered]) -> dict[str, tuple[int, int
 
 
 def table(answered: Sequence[Answered]) -> Iterator[str]:
-    """Lines: accuracy per module and overall, then five examples, one of each module as far as they go."""
+    """Yield lines: accuracy per module and overall, then five examples, from different modules as far as possible."""
     yield from score_lines(accuracy_by_module(answered))
     yield "examples:"
     for item in _examples(answered, 5):
@@ -117,7 +117,7 @@ def _examples(answered: Sequence[Answered], count: int) -> list[Answered]:
 
 
 def score_lines(counts: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    """One line per module and one for all.
+    """Yield one line per module and one for all.
 
     Args:
         counts: module -> (right, asked), at least one.

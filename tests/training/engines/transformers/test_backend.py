@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,10 +157,10 @@ class SaveAndEvaluateAtTwo(TrainerCallback):  # type: ignore[misc]
 
 
 def test_callbacks_hear_of_logs_validations_and_checkpoints(run: Run, tmp_path: Path) -> None:
-    done = run("huggingface", "--trainer-callbacks", "test_hf_backend:Diary", "--hf", "logging_steps=2")
+    done = run("huggingface", "--trainer-callbacks", f"{__name__}:Diary", "--hf", "logging_steps=2")
     assert done.exit_code == 0, done
     # The backend imported this file by its own name; that class is the one that was told.
-    pages = sys.modules["test_hf_backend"].Diary.pages
+    pages = Diary.pages
     assert [step for name, step, _ in pages if name == "save"] == [3, 6, 9]
     told = {step: logs for name, step, logs in pages if name == "log" and "loss" in logs}
     assert list(told) == [2, 4, 6, 8]
@@ -175,7 +174,7 @@ def test_callbacks_hear_of_logs_validations_and_checkpoints(run: Run, tmp_path: 
 
 def test_a_callback_that_ends_the_training_leaves_a_run_that_goes_on_exactly(run: Run, tmp_path: Path) -> None:
     assert run("playground").exit_code == 0
-    stopped = run("huggingface", "--trainer-callbacks", "test_hf_backend:StopAtFive")
+    stopped = run("huggingface", "--trainer-callbacks", f"{__name__}:StopAtFive")
     assert "stopped at step 5" in stopped.stdout, stopped
     assert run("huggingface", "--resume").exit_code == 0
     record = json.loads((tmp_path / "huggingface" / "experiment_report.json").read_text(encoding="utf-8"))
@@ -185,7 +184,7 @@ def test_a_callback_that_ends_the_training_leaves_a_run_that_goes_on_exactly(run
 
 
 def test_a_callback_can_ask_for_a_checkpoint_and_a_validation(run: Run, tmp_path: Path) -> None:
-    done = run("huggingface", "--trainer-callbacks", "test_hf_backend:SaveAndEvaluateAtTwo")
+    done = run("huggingface", "--trainer-callbacks", f"{__name__}:SaveAndEvaluateAtTwo")
     assert done.exit_code == 0, done
     assert (tmp_path / "huggingface" / "checkpoint-2" / "manifest.json").is_file()
     recorded = [e["step"] for e in read_events(tmp_path / "huggingface" / "progress.jsonl") if e["event"] == "eval"]
@@ -194,7 +193,7 @@ def test_a_callback_can_ask_for_a_checkpoint_and_a_validation(run: Run, tmp_path
 
 def test_its_log_history_goes_on_over_a_resume(run: Run, tmp_path: Path) -> None:
     every_step = ["--hf", "logging_steps=1"]
-    assert run("huggingface", "--trainer-callbacks", "test_hf_backend:StopAtFive", *every_step).exit_code == 0
+    assert run("huggingface", "--trainer-callbacks", f"{__name__}:StopAtFive", *every_step).exit_code == 0
     assert run("huggingface", "--resume", *every_step).exit_code == 0
     newest = list_checkpoints(tmp_path / "huggingface")[0][0][1]
     state = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))

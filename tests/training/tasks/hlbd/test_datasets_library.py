@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -61,6 +60,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
 @pytest.fixture(autouse=True)
 def _no_bars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    import datasets
+
     datasets.disable_progress_bars()
     yield
     datasets.enable_progress_bars()
@@ -157,11 +158,13 @@ def test_what_is_cut_and_what_is_left_out_is_the_same(streaming: bool, tmp_path:
 
 
 def test_rows_and_tokens_are_made_once(tmp_path: Path) -> None:
+    from datasets import Dataset
+
     path = write(tmp_path / "a.json", {"data": {"m": [{"input": "1", "output": "2"}]}})
 
     def made() -> list[tuple[str, int]]:
         dataset = tokenised(hlbd_dataset([path], cache_dir=tmp_path / "cache"), stream_tokenizer([path]), 16)
-        assert isinstance(dataset, datasets.Dataset)
+        assert isinstance(dataset, Dataset)
         found = [Path(file["filename"]) for file in dataset.cache_files]
         assert all(file.is_relative_to(tmp_path / "cache") for file in found)
         return [(str(file), file.stat().st_mtime_ns) for file in found]
@@ -188,6 +191,7 @@ def test_other_pairs_are_other_rows(tmp_path: Path) -> None:
 # -- streaming --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_large_file_is_never_held(tmp_path: Path) -> None:
     rows = ",\n".join(f'{{"input": "{i} + 1 = ?", "output": "{i + 1}"}}' for i in range(12_000))
     path = tmp_path / "large.json"
@@ -346,7 +350,7 @@ def test_names_are_checked_before_anything_is_read(tmp_path: Path) -> None:
 def test_the_example_of_the_docs_runs_as_it_stands(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     [code] = re.findall(r"<!-- example: datasets -->\n```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
     exec(compile(code, page, "exec"), {})
     told = capsys.readouterr().out

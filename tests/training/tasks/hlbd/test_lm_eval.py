@@ -23,6 +23,7 @@ from training.tasks.hlbd.files import Sample, load_corpus
 
 ROOT = Path(__file__).resolve().parents[4]
 TASKS = ROOT / "training" / "tasks" / "hlbd" / "lm_eval_tasks"
+pytestmark = pytest.mark.slow  # lm_eval and transformers take seconds to import
 QUESTIONS = 36
 
 
@@ -63,7 +64,6 @@ def log_probability(network: APT, tokenizer: DynamicTagTokenizer, sample: Sample
     return float(told.gather(1, torch.tensor(answer)[:, None]).sum())
 
 
-@pytest.mark.slow
 def test_the_harness_scores_held_out_questions_as_we_do(tmp_path: Path) -> None:
     held_out = tmp_path / "Small_Heldout.json"
     samples = some_held_out(held_out)

@@ -1,4 +1,4 @@
-"""The held-out questions as a dataset for lm-evaluation-harness, read as training and the verifier read them."""
+"""Held-out questions as a dataset for lm-evaluation-harness, read in the same way as by training and the verifier."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def load(file: str, pairs: Pairs = "levels", **_: Any) -> dict[str, Dataset]:
-    """The split `test`: one row `prompt answer module` for each question of an HLBD file.
+    """Return the split `test`: one row `prompt answer module` for each question of an HLBD file.
 
     Args:
         file: a path, or the name of a file in `data/`.
-        pairs: how eight-level concepts become questions; as in training.
-        _: what else the harness knows (its own version, the model's arguments).
+        pairs: how eight-level concepts become questions, as in training.
+        _: further arguments from the harness (its own version, the model's arguments).
 
     Raises:
         DataError: the file cannot be used (see `load_corpus`).

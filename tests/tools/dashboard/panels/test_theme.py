@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.dashboard.theme import THEMES
+from tools.dashboard.panels.theme import THEMES
 
 
 def contrast(first: str, second: str) -> float:

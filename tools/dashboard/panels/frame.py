@@ -1,16 +1,31 @@
-"""What one picture of the dashboard shows."""
+"""Content of one picture of the dashboard."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from tools.dashboard.followed_run import RunView
-from tools.dashboard.history import History
 from tools.landscape.surface import Surface
+from tools.runs.summary import RunSummary
+from tools.runs.trace import Trace
 
 
 @dataclass(frozen=True)
-class Scene:
+class RunView:
+    """A run at a moment."""
+
+    name: str
+    directory: Path
+    summary: RunSummary | None
+    """None: there is no run."""
+    was_deleted: bool
+    """There was one."""
+    history: Trace
+    """Its curves and marks."""
+
+
+@dataclass(frozen=True)
+class Frame:
     """A run, those it is compared with, and its measured surface, at a moment."""
 
     run: RunView
@@ -24,23 +39,23 @@ class Scene:
 
     @property
     def last_step(self) -> int:
-        """Where the time axes end: the same in all frames of an animation."""
+        """End of the time axes: the same in all frames of an animation."""
         return max((view.history.step for view in (self.run, *self.others)), default=0)
 
     @property
     def now(self) -> int:
-        """The update that the run is shown at."""
+        """Update at which the run is shown."""
         return self.run.history.step if self.replayed_until is None else self.replayed_until
 
     @property
     def is_midway(self) -> bool:
-        """Whether an animation shows the run before its last update."""
+        """Say whether an animation shows the run before its last update."""
         return self.replayed_until is not None and self.replayed_until < self.run.history.step
 
-    def history(self, view: RunView) -> History:
-        """The curves of one of the runs as far as they are shown."""
+    def history(self, view: RunView) -> Trace:
+        """Return the curves of one of the runs as far as they are shown."""
         return view.history if self.replayed_until is None else view.history.until(self.replayed_until)
 
-    def until(self, step: int, azimuth: float) -> Scene:
-        """The same run as it was after an update. The surface is the one that was measured, whenever it was."""
+    def until(self, step: int, azimuth: float) -> Frame:
+        """Return the same run as it was after an update. The surface is the one that was measured, whenever it was."""
         return replace(self, azimuth=azimuth, replayed_until=step)

@@ -1,7 +1,7 @@
-"""The code files of a model directory: with them, transformers opens it where nothing of ours is installed.
+"""Code files of a model directory: with them, transformers opens it where this project is not installed.
 
-They are the very files of this package, with imports that look beside them instead of in `apt_model`. No transformers
-and no torch: every backend writes them.
+They are the files of this package, with imports from their own directory instead of from `apt_model`. This module needs
+neither transformers nor torch: every backend writes the files.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ AUTO_MAP = {
     "AutoModel": "modeling_apt.APTForCausalLM",
     "AutoModelForCausalLM": "modeling_apt.APTForCausalLM",
 }
-"""What `config.json` says of which class is where."""
+"""Entry `auto_map` of `config.json`: the place of each class."""
 TOKENIZER_AUTO_MAP = {"AutoTokenizer": ["tokenization_apt.APTTokenizer", None]}
-"""The same for `tokenizer_config.json`: (the class in Python, no other in Rust)."""
+"""Entry `auto_map` of `tokenizer_config.json`: (the class in Python, none in Rust)."""
 CODE = (
     "configuration_apt.py",
     "errors.py",
@@ -33,16 +33,16 @@ _OURS = re.compile(r"^from apt_model(?:\.huggingface)?\.(\w+) import", re.MULTIL
 
 
 def code_files() -> dict[str, str]:
-    """Return the code of a model directory: name -> text of each file of `CODE` that is there.
+    """Return the code of a model directory: name -> text of each file of `CODE` that exists.
 
-    A copy of this file does the same with its own neighbours, so what was opened from a model directory is saved with
-    its code too. Where transformers put that copy lie only the files that a model needs, or those that a tokenizer
-    needs: each writes its own.
+    A copy of this file does the same with the files next to it, so a model that was opened from a model directory is
+    saved with its code too. transformers copies only the files that a model needs, or only those that a tokenizer
+    needs, so each writes its own.
     """
     here = Path(__file__).parent
     found = {}
     for name in CODE:
-        path = next((p for p in (here / name, here.parent / name) if p.is_file()), None)
+        path = next((p for p in (here / name, here / "huggingface" / name) if p.is_file()), None)
         if path is not None:
             found[name] = standalone(path.read_text(encoding="utf-8"))
     return found
@@ -55,7 +55,7 @@ def write_code(directory: str | os.PathLike[str]) -> None:
 
 
 def standalone(code: str) -> str:
-    """`code` with imports of its neighbours in place of those of `apt_model`."""
-    # ModelConfig needs pydantic; the network reads attributes only, and APTConfig has the same.
+    """Return `code` with relative imports in place of imports from `apt_model`."""
+    # ModelConfig needs pydantic; the network only reads attributes, and APTConfig has the same ones.
     code = _CONFIG.sub("from .configuration_apt import APTConfig as ModelConfig", code)
     return _OURS.sub(r"from .\1 import", code)

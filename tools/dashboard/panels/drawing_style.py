@@ -1,4 +1,4 @@
-"""How everything in the dashboard is drawn: a theme's colours, a typeface, glowing lines, titles, legends."""
+"""The style in which everything in the dashboard is drawn: a theme's colours, fonts, glowing lines, legends."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.legend import Legend
 
-from tools.dashboard.theme import Theme
+from tools.dashboard.panels.theme import Theme
 from tools.figures.fonts import Typeface
 
 SMALL, NORMAL, LARGE = 7.5, 8.5, 10.5
 """Points, on a figure of 12.8 by 7.2 inches."""
 _HALO = ((7.0, 0.06), (4.0, 0.10), (2.0, 0.18))
-"""Wider by so many points, at this opacity."""
+"""Added width in points and opacity of each halo."""
 
 
 class Pen:
@@ -24,19 +24,19 @@ class Pen:
     def __init__(self, theme: Theme, typeface: Typeface) -> None:
         self.theme, self.typeface = theme, typeface
         self.terrain = LinearSegmentedColormap.from_list("terrain", theme.terrain)
-        """From low losses to high ones."""
+        """Colours from low losses to high ones."""
         glass = [(*to_rgb(colour), opacity) for colour, opacity in zip(theme.terrain, _opacities(theme), strict=True)]
         self.glass = LinearSegmentedColormap.from_list("glass", glass)
         """The terrain's colours, through which one sees; more so above, so that a valley's walls hide nothing."""
         self.bold: dict[str, Any] = {"fontweight": "bold", "family": typeface.bold_families}
-        """For our own words."""
+        """Text properties of the dashboard's own words."""
         self.energy = LinearSegmentedColormap.from_list("energy", (theme.panel, *theme.terrain[1:]))
-        """From nothing to much; nothing is a panel's ground."""
+        """Colours from nothing, which is a panel's ground, to much."""
         self.path = LinearSegmentedColormap.from_list("path", (theme.primary, theme.secondary))
-        """From the start of a run to now."""
+        """Colours from the start of a run to now."""
 
     def style(self) -> Any:  # matplotlib's stubs name each key
-        """For `matplotlib.rc_context`."""
+        """Return the settings for `matplotlib.rc_context`."""
         theme = self.theme
         return {
             "font.family": self.typeface.families, "font.size": NORMAL, "text.color": theme.text,
@@ -49,7 +49,7 @@ class Pen:
         }  # fmt: skip
 
     def line(self, axes: Axes, *data: Any, color: str, width: float, **how: Any) -> None:
-        """A line that glows, as far as the theme does."""
+        """Draw a line that glows, as far as the theme does."""
         order = how.pop("zorder", 3.0)
         if len(data[0]) == 1:  # a line of one point is not to be seen
             how = {"marker": "o", "ms": 1.6 * width, **how}
@@ -60,7 +60,7 @@ class Pen:
         axes.plot(*data, color=color, lw=width, zorder=order, **how)
 
     def point(self, axes: Axes, *at: float, color: str, size: float, marker: str = "o", **how: Any) -> None:
-        """A point that glows. `size` is its diameter in points."""
+        """Draw a point that glows. `size` is its diameter in points."""
         order = how.pop("zorder", 6.0)
         where = [[value] for value in at]
         for wider, alpha in _HALO if self.theme.glow else ():
@@ -83,7 +83,7 @@ class Pen:
             )  # fmt: skip
 
     def legend(self, axes: Axes, handles: Sequence[Any], names: list[str], loc: Any, columns: int) -> Legend:
-        """A legend inside the axes, on the panel's ground."""
+        """Add a legend inside the axes, on the panel's ground."""
         legend: Legend = axes.legend(
             handles, names, loc=loc, facecolor=self.theme.panel, edgecolor=self.theme.edge, framealpha=0.8,
             borderpad=0.35, labelspacing=0.25, handlelength=1.6, handletextpad=0.5, ncols=columns, columnspacing=1.0,
@@ -92,7 +92,7 @@ class Pen:
         return legend
 
     def legend_above(self, axes: Axes, columns: int) -> None:
-        """A legend of what has a name and is not in another one, in the panel's title line."""
+        """Add a legend of what has a name and is not in another one, in the panel's title line."""
         handles, names = axes.get_legend_handles_labels()
         others = [
             t.get_text() for legend in axes.get_children() if isinstance(legend, Legend) for t in legend.get_texts()

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.recorded_runs import RecordedRun
-from tools.dashboard.followed_run import FollowedRun, RunView
-from tools.dashboard.history import EpochMean
-from tools.dashboard.restarts import warm_restarts
+from tools.dashboard.panels.frame import RunView
+from tools.dashboard.panels.learning_rate import warm_restarts
+from tools.dashboard.reader import FollowedRun
 from tools.runs.state import State
 from training.loop.schedules import learning_rate_at
+from training.record.history import EpochMean
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
 from training.settings.tree import ScheduleConfig
 
@@ -29,7 +30,7 @@ def assert_is_the_record(view: RunView, run: RecordedRun) -> None:
     """Curves and means are those of the report, which the reporter folds from every event."""
     report = read_report(run.path)
     assert report is not None
-    assert [(u.step, u.loss, u.grad_norm) for u in view.history.updates] == list(
+    assert [(u.step, u.loss, u["grad_norm"]) for u in view.history.updates] == list(
         zip(*(report["curve"][key] for key in ("step", "loss", "grad_norm")), strict=True)
     )
     told = [EpochMean(e["epoch"], e["step"], e["loss"], bool(e.get("unfinished"))) for e in report["epochs"]]

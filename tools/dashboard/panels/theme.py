@@ -13,9 +13,9 @@ class Theme:
 
     name: str
     ground: str
-    """Behind the panels."""
+    """Colour behind the panels."""
     nebula: str
-    """What the ground glows in."""
+    """Colour of the light on the ground."""
     panel: str
     edge: str
     grid: str
@@ -33,7 +33,7 @@ class Theme:
     others: tuple[str, ...]
     """The runs that are compared."""
     terrain: tuple[str, ...]
-    """From low to high."""
+    """Colours from low to high."""
     glow: float
     """Strength of the light around lines; 0: none."""
 
@@ -66,7 +66,7 @@ THEMES = {theme.name: theme for theme in (_CYBER, _MATRIX, _VAPORWAVE, _PAPER)}
 
 
 def theme_named(name: str) -> Theme:
-    """The theme of that name.
+    """Return the theme of that name.
 
     Raises:
         UserError: there is none.
