@@ -194,7 +194,7 @@ class Trainer:
             prepared.validation,
             objective=prepared.objective,
             family=prepared.family,
-            facts={**fingerprint, **prepared.facts, **(facts or {})},
+            facts={"task": prepared.config.task, **fingerprint, **prepared.facts, **(facts or {})},
             artefacts=prepared.artefacts,
             vocabulary=prepared.vocabulary,
             **options,

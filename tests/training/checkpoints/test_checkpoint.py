@@ -268,8 +268,7 @@ import os, shutil, signal, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.training.checkpoints.test_checkpoint import payload
-from training.checkpoints.checkpoint import newest_good, save_checkpoint
-from training.checkpoints.checkpoint import delete_superseded
+from training.checkpoints.checkpoint import delete_superseded, newest_good, save_checkpoint
 from training.checkpoints.run_directory import RunDirectory
 
 base = Path({base!r})
