@@ -225,7 +225,7 @@ def test_a_finished_model_in_one_file_is_refused_when_a_byte_is_changed_or_it_is
         with pytest.raises(CheckpointError, match=told):
             load_single_file(path)
     torch.save({"format": "apt-checkpoint", "code": Path}, path)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="cut short, damaged or not a checkpoint of this project"):
         load_single_file(path)
 
 
