@@ -47,9 +47,10 @@ def config_class(
         model: gives the section `model`, as `--model` names it.
 
     Raises:
-        ConfigError: there is no such task or family, its options cannot be used, or an option has the name of another
-            setting.
+        ConfigError: there is no such task or family, they do not fit together, its options cannot be used, or an option
+            has the name of another setting.
     """
+    _refuse_other_inputs(task, model)
     task_options = _options_of(TASKS.load(task), TaskOptions, f"--task {task}")
     model_options = _options_of(MODELS.load(model), ModelOptions, f"--model {model}")
     return _make_config_class(backends, task, task_options, model, model_options)
@@ -66,6 +67,15 @@ def config_class_of(settings: Mapping[str, Any]) -> type[TrainingConfig]:
     """
     choice = choose(backend=settings.get("backend"), task=settings.get("task"), model=_family_in(settings))
     return choice.config_class
+
+
+def _refuse_other_inputs(task: str, model: str) -> None:
+    given, taken = TASKS.load(task).inputs, MODELS.load(model).inputs
+    if given != taken:
+        raise ConfigError(
+            f"--task {task} gives {given}, --model {model} takes {taken}; choose a model family that takes {given}"
+            " (--list-models)"
+        )
 
 
 def _options_of(part: Any, base: type[_Options], flag: str) -> type[_Options]:

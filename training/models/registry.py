@@ -15,7 +15,7 @@ MODELS: Registry[ModelFamily] = Registry(
     flag="--model",
     group="apt_trainer.models",
     built_in={"apt": Entry("training.models.apt.family:APTFamily", "APT, a causal decoder with autopoietic attention")},
-    required=("name", "Options", "build", "save", "load"),
+    required=("name", "Options", "inputs", "build", "save", "load"),
     accepts_classes=True,
 )
 

@@ -17,7 +17,7 @@ TASKS: Registry[Task] = Registry(
     built_in={
         "hlbd": Entry("training.tasks.hlbd.task:HLBDTask", "questions with answers, and concepts on eight levels")
     },
-    required=("name", "Options", "metrics", "prepare", "conclude"),
+    required=("name", "Options", "inputs", "metrics", "prepare", "conclude"),
     accepts_classes=True,
 )
 

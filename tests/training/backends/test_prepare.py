@@ -45,6 +45,7 @@ class NoiseOptions(TaskOptions):
 class Noise:
     name = "noise"
     Options = NoiseOptions
+    inputs = "tokens"
     metrics = ()
     prepare = conclude = None
 
@@ -56,11 +57,15 @@ class LinearOptions(ModelOptions):
 class Linear:
     name = "linear"
     Options = LinearOptions
+    inputs = "tokens"
     build = save = load = parameter_groups = memory = None
 
 class Plain(Noise):
     class Options(Section):
         """No task's options."""
+
+class Rows(Noise):
+    inputs = "vectors"
 
 class Clashing(Noise):
     class Options(TaskOptions):
@@ -120,6 +125,7 @@ def test_a_task_and_a_family_of_the_users_own_bring_their_settings(theirs: Path)
         ("theirs:Plain", "--task theirs:Plain: its Options are not a subclass of training.settings.tree.TaskOptions"),
         ("theirs:Clashing", "--task theirs:Clashing: its option 'epochs' has the name of a setting of section 'run'"),
         ("theirs:Linear", "--task theirs:Linear: theirs:Linear is not a task (it has no 'metrics')"),
+        ("theirs:Rows", "--task theirs:Rows gives vectors, --model apt takes tokens; choose a model family that takes"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(task: str, reason: str, theirs: Path) -> None:
