@@ -75,8 +75,8 @@ class Trainer:
         train_dataset: object with a length and items, which `objective` collates.
         val_dataset: dataset that is measured after each epoch; None: no validation.
         objective: model, batching and loss.
-        family: model family that groups the model's parameters and turns on gradient checkpointing; None: any
-            `nn.Module`.
+        family: model family that groups the model's parameters and turns on gradient checkpointing; None: the
+            objective's own, else one that takes any `nn.Module`.
         make_engine: function (seeded model, resolved config, family) -> engine; None: plain torch.
         loop: function that makes updates while `goes_on`: with `next_batch`, the engine, and `updated`.
         checkpoint_name: function (step, epoch that ends there or None) -> name of a checkpoint.
