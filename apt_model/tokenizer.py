@@ -104,10 +104,15 @@ class DynamicTagTokenizer:
             "characters": list(self.characters),
         }
 
+    @staticmethod
+    def wrote(data: Any) -> bool:
+        """Return True if data has the format of `to_dict`; `from_dict` may still find it damaged."""
+        return isinstance(data, dict) and data.get("format") == FORMAT
+
     @classmethod
     def from_dict(cls, data: Any, where: str = "tokenizer") -> DynamicTagTokenizer:
         """Restore the tokenizer that `to_dict` saved; `where` names the file in the error."""
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
+        if not cls.wrote(data):
             raise ModelError(f"{where}: this is not an APT tokenizer (no format {FORMAT!r})")
         if data.get("version") != VERSION or data.get("specials") != list(SPECIALS):
             raise ModelError(

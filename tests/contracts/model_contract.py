@@ -29,7 +29,7 @@ from training.settings.declarations import leaves
 from training.settings.tree import ModelOptions
 
 VOCABULARY = 11
-ARTEFACTS = {"note": {"kept": ["as", "it", "is"]}}
+ARTEFACTS = {"tokenizer": {"of": "another form than APT's"}, "note": {"kept": ["as", "it", "is"]}}
 TOKENS_BT = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]])
 POSITIONS_N = torch.tensor([1, 3, 5, 6])
 

@@ -101,7 +101,7 @@ def load_answerer(path: Path, longest_answer: int, device: torch.device, batch_s
         raise CheckpointError(f"{path}: the model's weights are not finite numbers; verify an earlier checkpoint")
     # fp32 means fp32: on a GPU "high" would multiply in TF32.
     torch.set_float32_matmul_precision("highest")
-    if not isinstance(trained.model, APT) or "tokenizer" not in trained.artefacts:
+    if not isinstance(trained.model, APT) or not DynamicTagTokenizer.wrote(trained.artefacts.get("tokenizer")):
         raise CheckpointError(f"{path}: the verifier asks an APT that was trained on HLBD, and this is no such model")
     tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"], str(path))
     return ModelAnswerer(trained.model.to(device), tokenizer, longest_answer + 4, batch_size)

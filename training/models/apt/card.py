@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
+from apt_model.tokenizer import DynamicTagTokenizer
 from training.models.apt.options import APTOptions
 from training.models.card import FamilyCard, PublishedModel, loading_code
 
@@ -16,8 +17,17 @@ _ATTENTION = {
 }
 
 
+def opens_with_transformers(artefacts: Mapping[str, Any]) -> bool:
+    """Return True if a model with these artefacts is saved in the portable form, which transformers opens.
+
+    It has a place for APT's tokenizer and for nothing else, so a model with any other artefact is saved in the general
+    form, which keeps them all.
+    """
+    return artefacts.keys() == {"tokenizer"} and DynamicTagTokenizer.wrote(artefacts["tokenizer"])
+
+
 def apt_card(published: PublishedModel) -> FamilyCard:
-    """Return the card of an APT: of the portable form, which transformers opens, where there is a tokenizer."""
+    """Return the card of an APT: of the portable form, where it is saved so."""
     attention = cast(APTOptions, published.options).attention
     card = FamilyCard(
         subject=f"An APT language model of {published.num_parameters:,} parameters",
@@ -25,7 +35,7 @@ def apt_card(published: PublishedModel) -> FamilyCard:
         tags=("apt",),
         usage=loading_code(published),
     )
-    if "tokenizer" not in published.artefacts:
+    if not opens_with_transformers(published.artefacts):
         return card
     return replace(
         card,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from apt_model.errors import ModelError
 from training.errors import CheckpointError, ConfigError
-from training.models.apt.card import apt_card
+from training.models.apt.card import apt_card, opens_with_transformers
 from training.models.apt.cost import APTCost
 from training.models.apt.options import APTOptions
 from training.models.card import FamilyCard, PublishedModel
@@ -57,12 +57,12 @@ class APTFamily(BaseFamily):
     def save(
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
     ) -> None:
-        """See `ModelFamily.save`: with HLBD's tokenizer the portable directory, which opens with transformers too."""
+        """See `ModelFamily.save`: with APT's tokenizer the portable directory, which opens with transformers too."""
         from apt_model.model import APT
         from apt_model.portable import save_portable
         from apt_model.tokenizer import DynamicTagTokenizer
 
-        if "tokenizer" not in artefacts:
+        if not opens_with_transformers(artefacts):
             super().save(directory, model, options, vocabulary, artefacts)
             return
         assert isinstance(model, APT)
@@ -116,7 +116,7 @@ class APTFamily(BaseFamily):
         from apt_model.remote_code import code_files
         from apt_model.tokenizer import DynamicTagTokenizer
 
-        if "tokenizer" not in artefacts:
+        if not opens_with_transformers(artefacts):
             return {}
         assert isinstance(model, APT)
         settings = transformers_settings(model, DynamicTagTokenizer.from_dict(artefacts["tokenizer"]))
