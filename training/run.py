@@ -18,7 +18,7 @@ from training.checkpoints.start_from import refuse_absent_checkpoints, start_fro
 from training.errors import ConfigError
 from training.forecast.run_forecast import RunForecast
 from training.loop.trainer import MakeEngine, Trainer, our_loop
-from training.loop.weight_snapshots import SNAPSHOTS_NAME, WeightSnapshots, snapshot_bytes
+from training.loop.weight_snapshots import SNAPSHOTS_NAME, snapshot_bytes
 from training.machine.ranks import Ranks
 from training.machine.units import as_size
 from training.publish.export import push_final_model
@@ -56,7 +56,7 @@ def run_task(
         loop=loop,
         checkpoint_name=checkpoint_name,
         ranks=ranks,
-        callbacks=[RunForecast(prepared), WeightSnapshots()],
+        callbacks=[RunForecast(prepared)],
         sinks=[Terminal(), *trackers_for(prepared.config)] if ranks.is_main else (),
         resume=request.resume,
         resume_from=request.resume_from,

@@ -39,6 +39,7 @@ from training.loop.callbacks import Callback
 from training.loop.early_stopping import EarlyStopping
 from training.loop.schedules import learning_rate_at
 from training.loop.skipped_updates import SkippedUpdates
+from training.loop.weight_snapshots import WeightSnapshots
 from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
 from training.machine.stop_signals import StopSignals
@@ -127,7 +128,7 @@ class Trainer:
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.objective = objective
         self.family: ModelFamily = family or getattr(objective, "family", None) or BaseFamily()
-        self.callbacks = list(callbacks)
+        self.callbacks = [WeightSnapshots(), *callbacks]
         self.train_dataset, self._val = train_dataset, val_dataset
         self._loop = loop
         run = config.run

@@ -22,7 +22,6 @@ from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.loop.weight_snapshots import (
     LARGEST_BY_DEFAULT,
-    WeightSnapshots,
     snapshot_bytes,
     snapshot_files,
     snapshot_limit,
@@ -56,8 +55,7 @@ def settings(run_dir: Path, snapshots: int | None, epochs: int = 3, save_steps: 
 
 def train(config: TrainingConfig, callbacks: Sequence[Callback] = (), **arguments: Any) -> Trainer:
     device = None if "ranks" in arguments else "cpu"
-    hooks = [WeightSnapshots(), *callbacks]
-    trainer = Trainer(config, ROWS, objective=TASK, device=device, callbacks=hooks, **arguments)
+    trainer = Trainer(config, ROWS, objective=TASK, device=device, callbacks=callbacks, **arguments)
     trainer.train()
     return trainer
 
