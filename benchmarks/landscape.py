@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             after = seconds_of(lambda: bare(passes - passes // 2))
         ratios.append(measured / (before + after))
         print(
-            f"round {number + 1}: {measured:.1f} s for the surface, {before + after:.1f} s for {passes} bare forward "
+            f"round {number + 1}: {measured:.3f} s for the surface, {before + after:.3f} s for {passes} bare forward "
             f"passes: {ratios[-1]:.3f}",
             flush=True,
         )

@@ -121,7 +121,7 @@ def refreshes(folder: Path, first: Path, recorder: Recorder, size: int, repetiti
     print(f"first look, in the process: {seconds:.3f} s, {read / 1e6:.1f} MB read")
     idle = [look() for _ in range(repetitions)]
     print(
-        f"refresh, nothing new: {statistics.median(s for s, _ in idle):.3f} s, {max(r for _, r in idle):,} bytes read"
+        f"refresh, nothing new: {statistics.median(s for s, _ in idle):.6f} s, {max(r for _, r in idle):,} bytes read"
     )
     recorder.train(NEW_UPDATES)
     appended = (first / LOG_NAME).read_bytes()[size:]
@@ -132,7 +132,7 @@ def refreshes(folder: Path, first: Path, recorder: Recorder, size: int, repetiti
     seconds, read = look()
     written = len(appended) * len(fleet.runs)
     print(
-        f"refresh, {NEW_UPDATES} updates more in each run: {seconds:.3f} s, {read:,} bytes read of {written:,} written"
+        f"refresh, {NEW_UPDATES} updates more in each run: {seconds:.6f} s, {read:,} bytes read of {written:,} written"
     )
 
 

@@ -78,17 +78,18 @@ def test_installed_packages_are_listed_with_their_names(site: Path) -> None:
 
 
 def test_every_backend_trains_them_on_one_curve(site: Path, config: Path, tmp_path: Path) -> None:
-    """The certificate: our loop alone and on two ranks, DeepSpeed on two ranks, transformers' Trainer."""
-    variants = ["playground:num_processes=2", "deepspeed:zero_stage=3,num_processes=2", "deepspeed", "huggingface"]
+    """The certificate: our loop alone and on two ranks, DeepSpeed and transformers' Trainer on two ranks."""
+    alone = ["playground", "deepspeed:zero_stage=3", "huggingface"]
+    variants = [f"{variant}{',' if ':' in variant else ':'}num_processes=2" for variant in alone]
     report = tmp_path / "parity.json"
     shown = run(
         site, "--config", config, "--steps", "12", "--json", report, "--backends", *variants,
         script="tools/check_training_backends.py",
     )  # fmt: skip
     document = json.loads(report.read_text(encoding="utf-8"))
-    assert document["verdict"] == "PASS", shown
-    assert {variant["verdict"] for variant in document["variants"]} == {"PASS"}, shown
-    assert len(document["variants"]) == len(variants)
+    assert (document["verdict"], shown.count("certificate: PASS")) == ("pass", 1), shown
+    states = {variant["name"]: variant["state"] for variant in document["variants"]}
+    assert states == dict.fromkeys(variants, "pass"), shown
 
 
 def start(site: Path, words: Sequence[str | Path]) -> subprocess.Popen[bytes]:
@@ -121,7 +122,7 @@ def test_a_killed_run_goes_on_bit_for_bit(site: Path, config: Path, tmp_path: Pa
 
 def test_the_record_has_the_task_s_figures_and_no_others(site: Path, config: Path, tmp_path: Path) -> None:
     shown = run(site, "--config", config, "--run-dir", tmp_path / "run", "--epochs", "2")
-    assert "model   averaging 2," in shown or "model   averaging 1," in shown, shown
+    assert "model   averaging 924 parameters, 12 tokens in the vocabulary" in shown.splitlines()
     assert "reversed 81 strings" in shown.splitlines()
     assert "PPL" not in shown
     steps = [event for event in read_events(tmp_path / "run" / LOG_NAME) if event["event"] == "step"]
@@ -144,8 +145,8 @@ def test_a_task_and_a_model_go_with_those_that_are_built_in(site: Path, tmp_path
 
 def test_a_dry_run_measures_a_network_without_a_closed_form(site: Path, config: Path) -> None:
     shown = run(site, "--config", config, "--dry-run")
-    assert "# data: 81 samples and 729 tokens an epoch" in shown
-    assert "# parameters: " in shown
+    assert "# data: 81 samples and 729 tokens per epoch" in shown
+    assert "# parameters: 924" in shown
     assert "# memory of each rank: about " in shown
 
 

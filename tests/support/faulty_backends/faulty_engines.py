@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from training.engines.results import UpdateResult
 from training.engines.torch_engine import TorchEngine
 from training.machine.ranks import Ranks
+from training.models.protocol import ModelFamily
 from training.settings.tree import TrainingConfig
 from training.tasks.objective import Batch, LossFunction, LossSum
 
@@ -75,9 +76,9 @@ class SummedOverRanks(MeanOfMeansUnseen):
 class HalfPrecision(TorchEngine):
     """Computes in bf16."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily) -> None:
         run = config.run.model_copy(update={"precision": "bf16"})
-        super().__init__(model, config.model_copy(update={"run": run}), ranks)
+        super().__init__(model, config.model_copy(update={"run": run}), ranks, family)
 
 
 class RanksApart(TorchEngine):
@@ -95,8 +96,8 @@ class RanksApart(TorchEngine):
 class Uncleared(TorchEngine):
     """Adds each gradient to the one before."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
-        super().__init__(model, config, ranks)
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily) -> None:
+        super().__init__(model, config, ranks, family)
         clear: Callable[[], None] = lambda: None  # noqa: E731
         setattr(self._optimizers, "zero_grad", clear)  # noqa: B010  # mypy minds a method that is assigned to
 
@@ -104,22 +105,22 @@ class Uncleared(TorchEngine):
 class WrongBetas(TorchEngine):
     """AdamW with torch's default second beta."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
-        super().__init__(model, with_optimizer(config, adam_beta2=0.999), ranks)
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily) -> None:
+        super().__init__(model, with_optimizer(config, adam_beta2=0.999), ranks, family)
 
 
 class Unclipped(TorchEngine):
     """Never clips."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
-        super().__init__(model, with_optimizer(config, max_grad_norm=None), ranks)
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily) -> None:
+        super().__init__(model, with_optimizer(config, max_grad_norm=None), ranks, family)
 
 
 class DecayOnAll(TorchEngine):
     """Norms decay too."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
-        super().__init__(model, config, ranks)
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily) -> None:
+        super().__init__(model, config, ranks, family)
         for optimizer in self._optimizers.optimizers.values():
             for group in optimizer.param_groups:
                 group["weight_decay"] = config.optimizer.weight_decay
@@ -128,8 +129,8 @@ class DecayOnAll(TorchEngine):
 class StaleRate(TorchEngine):
     """Steps with the learning rate of the update before."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
-        super().__init__(model, config, ranks)
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily) -> None:
+        super().__init__(model, config, ranks, family)
         self._rate: float | None = None
 
     def update(
@@ -160,8 +161,8 @@ class RoundedOnLoading(TorchEngine):
 class Stops(TorchEngine):
     """Ends the process with exit code 0 in its third update."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks) -> None:
-        super().__init__(model, config, ranks)
+    def __init__(self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily) -> None:
+        super().__init__(model, config, ranks, family)
         self._updates = 0
 
     def update(
