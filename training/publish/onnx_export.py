@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.onnx import OnnxExporterError
 
 from training.checkpoints.finished_model import TrainedModel
 from training.errors import UserError
@@ -36,29 +37,35 @@ def write_onnx(trained: TrainedModel, path: Path) -> float:
     The graph is the network's forward pass over whole texts; a cache of generation is not in it.
 
     Raises:
-        UserError: it is no network of tokens with a longest text, or ONNX Runtime computes something else than PyTorch;
-            nothing is kept.
+        UserError: it is no network of tokens with a longest text, PyTorch cannot export it, or ONNX Runtime computes
+            something else than PyTorch; nothing is kept.
     """
     model = trained.model
+    family = trained.options.model
     longest, vocabulary = getattr(trained.options, "max_seq_len", None), trained.vocabulary
     if longest is None or vocabulary is None:
-        family = trained.options.model
         raise UserError(f"--format onnx: a model of the family {family} has no max_seq_len or no vocabulary")
-    path.parent.mkdir(parents=True, exist_ok=True)
     batch = torch.export.Dim("batch", min=1)
     tokens = torch.export.Dim("tokens", min=1, max=longest)
     model = model.eval()
-    with _quiet():
-        program = torch.onnx.export(
-            model,
-            (torch.zeros(2, 3, dtype=torch.long),),
-            input_names=["input_ids"],
-            output_names=["logits"],
-            dynamic_shapes=({0: batch, 1: tokens},),
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                (torch.zeros(2, 3, dtype=torch.long),),
+                input_names=["input_ids"],
+                output_names=["logits"],
+                dynamic_shapes=({0: batch, 1: tokens},),
+                dynamo=True,
+                verbose=False,
+            )
+    except OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise UserError(
+            f"--format onnx: PyTorch cannot export a model of the family {family} as model(tokens_BT): {reason}"
+        ) from error
     assert program is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     program.save(path, external_data=weights > _ONE_FILE)
     difference = greatest_difference(model, longest, vocabulary, path)

@@ -16,14 +16,16 @@ import yaml
 
 from tests.conftest import ROOT, FrontDoor, write_tiny_dataset
 from tests.support.small_apts import same_weights
+from tests.third_party.model.apt_averaging_model import AveragingFamily, AveragingOptions
 from tests.training.publish.test_model_card import cells, section
 from tools import export_model
-from training.checkpoints.finished_model import load_trained_model
+from training.checkpoints.finished_model import TrainedModel, load_trained_model
 from training.errors import ConfigError, UserError
 from training.models.protocol import ARTEFACTS_NAME, DESCRIPTION_NAME, WEIGHTS_NAME
 from training.models.registry import MODELS
 from training.publish.model_card import model_card
 from training.publish.model_facts import facts_of
+from training.publish.onnx_export import write_onnx
 from training.settings.registry import Entry
 from training.tasks.registry import TASKS
 
@@ -67,6 +69,22 @@ def card_of(path: Path) -> str:
 
 def export(*words: object) -> int:
     return export_model.run([str(word) for word in words])
+
+
+class WithALongestText(AveragingOptions):
+    """Options that say how long a text may be."""
+
+    max_seq_len: int = 8
+
+
+def test_a_network_that_pytorch_cannot_export_to_onnx_is_refused_in_one_line(tmp_path: Path) -> None:
+    family, options = AveragingFamily(), WithALongestText(model="averaging", features=8)
+    model = TrainedModel(family.build(options, 12), family, options, 12, tmp_path)
+    with pytest.raises(UserError, match="PyTorch cannot export a model of the family averaging") as refused:
+        write_onnx(model, tmp_path / "onnx" / "model.onnx")
+    assert "missing a required argument: 'positions_N'" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- the pair ---------------------------------------------------------------------------------------------------------
