@@ -16,16 +16,22 @@ NO_GPU = "Standard_DS3_v2"
 
 
 def azure_config(
-    inner: str = "playground", azure: Mapping[str, Any] | None = None, **sections: Mapping[str, Any]
+    inner: str = "playground",
+    azure: Mapping[str, Any] | None = None,
+    task: str = "hlbd",
+    family: str = "apt",
+    **sections: Mapping[str, Any],
 ) -> TrainingConfig:
     """A checked config with the sections `azure` and that of the inner backend.
 
     Args:
         inner: the backend that trains in the job.
         azure: options of the azure backend; without any the job is serverless, on the default machine.
+        task: as --task names it.
+        family: as --model names it.
         sections: any other section's settings.
     """
-    tree_class = config_class(BACKENDS.load("azure"), BACKENDS.load(inner))
+    tree_class = config_class(BACKENDS.load("azure"), BACKENDS.load(inner), task=task, model=family)
     options = {"inner_backend": inner, **(azure or {})}
     config = tree_class.from_dict({"backend": "azure", "azure": options, **sections})
     config.validate()

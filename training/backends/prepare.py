@@ -52,7 +52,7 @@ def config_class(
     """
     _refuse_other_inputs(task, model)
     task_options = _options_of(TASKS.load(task), TaskOptions, f"--task {task}")
-    model_options = _options_of(MODELS.load(model), ModelOptions, f"--model {model}")
+    model_options = _named(_options_of(MODELS.load(model), ModelOptions, f"--model {model}"), model)
     return _make_config_class(backends, task, task_options, model, model_options)
 
 
@@ -85,6 +85,17 @@ def _options_of(part: Any, base: type[_Options], flag: str) -> type[_Options]:
     return options
 
 
+@cache  # one class, so that the section fits into the config of every backend
+def _named(options: type[ModelOptions], model: str) -> type[ModelOptions]:
+    """Return a family's options with its name as the default of `model`."""
+    if options.model_fields["model"].default == model:
+        return options
+    field = Field(model, description=ModelOptions.model_fields["model"].description)
+    own: Any = {"__doc__": options.__doc__, "model": (str, field)}
+    made: type[ModelOptions] = create_model(options.__name__, __base__=options, **own)
+    return made
+
+
 @cache  # a sweep makes thousands of configs of one class
 def _make_config_class(
     backends: tuple[type[Backend], ...],
@@ -93,10 +104,6 @@ def _make_config_class(
     model: str,
     model_options: type[ModelOptions],
 ) -> type[TrainingConfig]:
-    if model != model_options.model_fields["model"].default:
-        family = Field(model, description=ModelOptions.model_fields["model"].description)
-        own: Any = {"__doc__": model_options.__doc__, "model": (str, family)}
-        model_options = create_model(model_options.__name__, __base__=model_options, **own)
     fields: dict[str, Any] = {
         "task": (str, Field(task, description=TrainingConfig.model_fields["task"].description)),
         "model": (model_options, Field(default_factory=model_options)),

@@ -24,19 +24,21 @@ from training.azure.settings.environment import (
     computed_environment,
     conda_environment,
 )
-from training.azure.settings.inner_run import CHECKOUT
+from training.azure.settings.inner_run import CHECKOUT, inner_config
 from training.azure.settings.job_size import nodes_at_once, nodes_to_create, seconds, serverless_size
 from training.azure.settings.options import DEFAULT_IMAGE, check_name
 from training.azure.settings.validation import validate_azure
 from training.errors import ConfigError, UserError
+from training.settings.registry import Entry
+from training.tasks.registry import TASKS
 
 ONE, FOUR, EIGHT = "Standard_NC24ads_A100_v4", "Standard_NC96ads_A100_v4", "Standard_ND96amsr_A100_v4"
 
 
-def fault(inner: str = "playground", azure: dict[str, Any] | None = None, **sections: Any) -> str:
-    """The one line in which settings are refused."""
+def fault(inner: str = "playground", azure: dict[str, Any] | None = None, **others: Any) -> str:
+    """The one line in which settings are refused; see `azure_config`."""
     with pytest.raises(UserError) as caught:
-        validate_azure(azure_config(inner, azure, **sections))
+        validate_azure(azure_config(inner, azure, **others))
     told = str(caught.value)
     assert "\n" not in told
     return told
@@ -286,6 +288,42 @@ def test_a_callback_s_module_must_go_along(monkeypatch: pytest.MonkeyPatch) -> N
         azure_config("huggingface", included, huggingface={"trainer_callbacks": ["tests.support.hub_stand_in:C"]})
     )
     validate_azure(azure_config("huggingface", huggingface={"trainer_callbacks": ["transformers:PrinterCallback"]}))
+
+
+def test_a_task_and_a_family_of_the_user_s_own_go_along_with_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs: dict[str, Any] = {
+        "task": "tests.third_party.task.apt_reversal_task:ReversalTask",
+        "family": "tests.third_party.model.apt_averaging_model:AveragingFamily",
+    }
+    monkeypatch.syspath_prepend(str(CHECKOUT))
+    told = "tests.third_party.task.apt_reversal_task is in tests, which stays here; add --snapshot-include tests"
+    assert fault(**theirs) == f"task: {told}"
+    assert fault(family=theirs["family"]).startswith("model: tests.third_party.model")
+    included = {"snapshot_include": [str(CHECKOUT / "tests")]}
+    config = azure_config(azure=included, **theirs, data={"digits": 3}, model={"features": 8})
+    validate_azure(config)
+    inside = inner_config(config)
+    assert (inside.task, inside.model.model) == (theirs["task"], theirs["family"])
+    assert (inside.data, inside.model) == (config.data, config.model)
+
+
+def test_a_class_outside_the_checkout_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = CHECKOUT / "tests" / "third_party" / "task" / "apt_reversal_task.py"
+    (tmp_path / "my_reversal.py").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = fault(task="my_reversal:ReversalTask")
+    assert told.startswith(f"task: my_reversal is in {tmp_path / 'my_reversal.py'}, which stays here; move it into")
+
+
+def test_a_package_that_the_built_environment_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry("tests.third_party.task.apt_reversal_task:ReversalTask", "from package apt-reversal-task")
+    monkeypatch.setattr(TASKS, "third_party", {"reversal": entry})
+    assert fault(task="reversal") == (
+        "task=reversal: it is from package apt-reversal-task, which the job's environment does not have; give "
+        "--environment NAME of one that has it"
+    )
+    validate_azure(azure_config(azure={"environment": "mine@latest"}, task="reversal"))
 
 
 # -- the run inside --------------------------------------------------------------------------------------------------

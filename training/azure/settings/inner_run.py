@@ -79,10 +79,7 @@ def _inside(config: TrainingConfig, section: Section, *, data: TaskOptions, laun
     values: dict[str, Any] = {name: getattr(config, name) for name in TrainingConfig.model_fields}
     values |= {"backend": inner.name, inner.name: section, "data": data, "launch": launch}
     values["track"] = config.track.model_copy(update=_tracking(config))
-    return _config_class(inner)(**values)
-
-
-_config_class = config_class  # a sweep makes thousands of configs of one class
+    return config_class(inner, task=config.task, model=config.model.model)(**values)
 
 
 def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:

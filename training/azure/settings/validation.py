@@ -21,7 +21,9 @@ from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError, did_you_mean
 from training.experiments.search_space import SearchSpace, metric_names, short_name, spread, trial_config
 from training.launch.torchrun import ranks_here
+from training.models.registry import MODELS
 from training.settings.tree import TrainingConfig
+from training.tasks.registry import TASKS
 from training.tracking.choice import wandb_mode
 
 _OF_A_SWEEP = (
@@ -177,28 +179,57 @@ def _check_inner_run(config: TrainingConfig) -> None:
     section = getattr(inside, inner.name)
     if getattr(section, "hostfile", None) is not None:
         raise ConfigError(f"hostfile={section.hostfile}: Azure starts the machines; give --nnodes N and leave it out")
-    for name in getattr(section, "trainer_callbacks", ()):
-        _check_module_goes_along(name.partition(":")[0], config)
+    classes = [("trainer_callbacks", name) for name in getattr(section, "trainer_callbacks", ())]
+    classes += [(key, name) for key, name in (("task", config.task), ("model", config.model.model)) if ":" in name]
+    for setting, name in classes:
+        _check_module_goes_along(setting, name.partition(":")[0], config)
+    _check_packages_go_along(config)
     refuse_unsupported(inner, inside, resume=False)
     inner.validate(inside)
     inner_config(config)  # finds the data
 
 
-def _check_module_goes_along(module: str, config: TrainingConfig) -> None:
-    """Refuse a callback whose module in this checkout is not uploaded."""
+def _check_packages_go_along(config: TrainingConfig) -> None:
+    """Refuse a task, family or backend of a package that the environment built for the job does not have."""
+    options = options_of(config)
+    parts = (
+        ("task", config.task, TASKS), ("model", config.model.model, MODELS),
+        ("inner_backend", options.inner_backend, BACKENDS),
+    )  # fmt: skip
+    for setting, name, registry in parts:
+        if options.environment is None and name not in registry.built_in and name in registry.third_party:
+            raise ConfigError(
+                f"{setting}={name}: it is {registry.third_party[name].summary}, which the job's environment does not "
+                "have; give --environment NAME of one that has it"
+            )
+
+
+def _check_module_goes_along(setting: str, module: str, config: TrainingConfig) -> None:
+    """Refuse a class of the user's own whose module is in this checkout, or in the current directory, and stays here.
+
+    Args:
+        setting: names the class.
+        module: holds the class.
+        config: says what else is uploaded.
+    """
     found = importlib.util.find_spec(module.partition(".")[0]) if module else None
     if found is None:
         return  # the inner backend says what is wrong with the name, or the environment has it
     places = [Path(place) for place in found.submodule_search_locations or [found.origin or ""]]
     for place in places:
-        if not place.is_relative_to(CHECKOUT) or place.is_relative_to(CHECKOUT / ".venv"):
+        if "site-packages" in place.parts:
+            continue  # installed, as it will be in the job's environment
+        if not place.is_relative_to(CHECKOUT):
+            if place.is_relative_to(Path.cwd()):
+                raise ConfigError(
+                    f"{setting}: {module} is in {place}, which stays here; move it into {CHECKOUT} and add "
+                    "--snapshot-include with its path"
+                )
             continue
         included = [*(CHECKOUT / name for name in CODE), *(p.absolute() for p in options_of(config).snapshot_include)]
         if not any(place.is_relative_to(path) for path in included):
             name = place.relative_to(CHECKOUT)
-            raise ConfigError(
-                f"trainer_callbacks: {module} is in {name}, which stays here; add --snapshot-include {name}"
-            )
+            raise ConfigError(f"{setting}: {module} is in {name}, which stays here; add --snapshot-include {name}")
 
 
 def _check_options_of_a_sweep(options: AzureOptions) -> None:
