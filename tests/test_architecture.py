@@ -248,7 +248,7 @@ LIGHT_MODULES = (
         "tasks.hlbd.files",
     ),
 )
-"""What the front door, a dry run and the readers of a record import."""
+"""Imports of the front door, of a dry run and of the readers of a record."""
 
 
 @pytest.mark.parametrize("module", LIGHT_MODULES)

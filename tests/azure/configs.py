@@ -47,7 +47,7 @@ def config(
 
 
 def line(error: BaseException) -> str:
-    """What the user reads, which is one line of bounded length."""
+    """Return what the user reads, which is one line of bounded length."""
     assert "\n" not in str(error)
     assert len(str(error)) < 900
     return str(error)

@@ -59,7 +59,7 @@ class TaskContract:
 
     @property
     def prepared(self) -> Prepared:
-        """What the task prepares; it is asked once for all tests."""
+        """Return value of the task's `prepare`, which is called once for all tests."""
         kind = type(self)
         if kind not in _PREPARED:
             _PREPARED[kind] = self.task().prepare(self.config)

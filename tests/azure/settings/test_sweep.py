@@ -1,4 +1,4 @@
-"""What a sweep in Azure varies: its options, its YAML, and every fault that would cost trials."""
+"""A sweep in Azure: its options, its YAML, and every fault that would cost trials."""
 
 from __future__ import annotations
 
