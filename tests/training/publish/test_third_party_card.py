@@ -200,7 +200,6 @@ def test_a_family_that_is_not_installed_is_one_line(run_dir: Path, monkeypatch: 
 
 
 def test_onnx_is_refused_where_the_family_names_no_longest_text(run_dir: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
     with pytest.raises(UserError, match="family averaging has no max_seq_len"):
         export(run_dir, "--output", tmp_path / "out", "--format", "onnx")
 
