@@ -1,10 +1,11 @@
 """Verify a trained model: what it learned, what it memorised, and which shortcuts it took.
 
-    python tools/verify_hlbd_model.py --model runs/default --dataset HLBD_Hardcore_Full_V2.json
+    python tools/verify_hlbd_model.py --model runs/default
     python tools/verify_hlbd_model.py --model final_model.pt --dataset D.json --json report.json --figure report.png
 
-MODEL is a final_model.pt, a checkpoint_*, a final_model/ or a run directory. The questions of the training file show
-what the model knows, those of the held-out file what it understood (docs/VERIFIER.md).
+MODEL is a final_model.pt, a checkpoint_*, a final_model/ or a run directory. The questions of its training files show
+what the model knows, those of the held-out file what it understood; rows that its run held back for validation are a
+group of their own (docs/VERIFIER.md).
 
 Exit code: 0, or 2 for unusable input, or 3 with --fail-on-shortcut when a shortcut was found.
 """
@@ -29,7 +30,7 @@ def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--model", metavar="PATH", type=path_given, required=True, help="model file, checkpoint, or directory")
-    add("--dataset", metavar="FILE", nargs="+", required=True, help="the HLBD files that the model was trained on")
+    add("--dataset", metavar="FILE", nargs="+", help="ask the questions of these HLBD files (default: the run's own)")
     add(
         "--held-out",
         metavar="FILE",
@@ -40,13 +41,13 @@ def _parser() -> CommandLine:
         "--sample",
         metavar="N",
         default=str(DEFAULT_SAMPLE),
-        help="ask about N training and N held-out questions at most, evenly chosen (default: %(default)s)",
+        help="ask about N training, N validation and N held-out questions at most, evenly chosen "
+        "(default: %(default)s)",
     )
     add(
         "--pairs",
         choices=["levels", "full"],
-        default="levels",
-        help="how concepts become questions, as in training (default: %(default)s)",
+        help="how concepts became questions in training (default: as in the model's run, else levels)",
     )
     add("--json", metavar="FILE", type=path_given, help="write the report as JSON")
     add("--figure", metavar="FILE", type=path_given, help="draw the report as a PNG")
@@ -73,8 +74,9 @@ def run(arguments: list[str]) -> int:
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.
     from tools.figures.output_file import check_writable
-    from tools.verification.questions.answerer import load_answerer
+    from tools.verification.questions.answerer import answerer_of, load_hlbd_model
     from tools.verification.questions.question_files import load_questions
+    from tools.verification.questions.training_data import training_data
     from tools.verification.report import write_json
     from tools.verification.table import lines
     from tools.verification.verification import verify
@@ -82,9 +84,11 @@ def run(arguments: list[str]) -> int:
 
     check_writable("--json", args.json)
     check_writable("--figure", args.figure, (".png",))
-    questions = load_questions(args.dataset, args.held_out, sample, args.pairs)
-    longest = max(len(q.truth) for q in (*questions.train, *questions.held_out))
-    answerer = load_answerer(args.model, longest, pick_device(args.device), batch_size)
+    trained = load_hlbd_model(args.model)
+    data = training_data(trained, args.dataset, args.pairs)
+    questions = load_questions(data, args.held_out, sample)
+    longest = max(len(q.truth) for q in questions.all)
+    answerer = answerer_of(trained, longest, pick_device(args.device), batch_size)
     report = verify(answerer, questions, str(args.model))
     for line in lines(report):
         print(line)

@@ -85,7 +85,7 @@ def _train(trainer: Trainer, task: Task, prepared: Prepared) -> RunResult:
         return result
     trained = TrainedModel(
         model, prepared.family, prepared.config.model, prepared.vocabulary, trainer.directory.portable_model,
-        prepared.artefacts,
+        prepared.artefacts, result.step, trainer.config.to_dict(), prepared.fingerprint or None,
     )  # fmt: skip
     result = _conclude(trainer, task, prepared, trained, result)
     if failure := push_final_model(trained, trainer.config.hub):

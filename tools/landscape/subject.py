@@ -13,12 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tools.landscape.path import Snapshot
-from training.backends.prepare import config_class
+from tools.runs.data import config_of_run, other_data
 from training.checkpoints.checkpoint import list_checkpoints
 from training.checkpoints.finished_model import load_trained_model
 from training.checkpoints.manifest import existing_form, is_checkpoint, read_manifest
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
-from training.checkpoints.run_settings import with_names
 from training.errors import CheckpointError, ConfigError, DataError, UserError
 from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import read_report
@@ -96,15 +95,11 @@ def _newest(run_dir: Path) -> Path:
 
 
 def _config(run_dir: Path) -> TrainingConfig:
-    """Read the run's settings, without the section of its backend, which does not matter here."""
+    """Read the run's settings."""
     path = run_dir / CONFIG_NAME
     if not path.is_file():
         raise UserError(f"{run_dir}: no {CONFIG_NAME} in it; give the directory of a run, as its --run-dir named it")
-    settings = read_yaml(path)
-    known = {name: settings[name] for name in TrainingConfig.model_fields if name in settings}
-    named = with_names({"model": {}, **known})
-    chosen = config_class(task=named["task"], model=named["model"]["model"])
-    return chosen.from_dict(named, str(path))
+    return config_of_run(read_yaml(path), str(path))
 
 
 def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> Prepared:
@@ -126,17 +121,10 @@ def _data(run_dir: Path, config: TrainingConfig, datasets: Sequence[str]) -> Pre
     except DataError as error:
         raise DataError(f"{error} (the run's data; --datasets says where it is now)") from error
     except ConfigError as error:  # the run's settings fit its own data, such as the size of the vocabulary
-        raise _other_data(run_dir, task.data_files(config.data)) from error
+        raise other_data(run_dir, task.data_files(config.data), "--datasets") from error
     if report and report["data_fingerprint"] != prepared.fingerprint:
-        raise _other_data(run_dir, task.data_files(config.data))
+        raise other_data(run_dir, task.data_files(config.data), "--datasets")
     return prepared
-
-
-def _other_data(run_dir: Path, files: Sequence[Path]) -> DataError:
-    named = ", ".join(map(str, files)) or "the data"
-    return DataError(
-        f"{run_dir}: {named} no longer hold what the run was trained on; give its own data with --datasets"
-    )
 
 
 def _weights(run_dir: Path, origin: Path, prepared: Prepared) -> tuple[nn.Module, int]:

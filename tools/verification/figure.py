@@ -19,7 +19,13 @@ from tools.verification.report import ModuleReport, Report
 from tools.verification.shortcuts.statistics import Share
 from tools.verification.shortcuts.trials import Verdict
 
-_COLOURS = {"train": "#4477aa", "paraphrase": "#66ccee", "new_fact": "#ee6677", "contrast_groups": "#aa3377"}
+_COLOURS = {
+    "train": "#4477aa",
+    "validation": "#228833",
+    "paraphrase": "#66ccee",
+    "new_fact": "#ee6677",
+    "contrast_groups": "#aa3377",
+}
 _VERDICT_COLOURS = {Verdict.FOUND: "#cc3311", Verdict.NOT_FOUND: "#228833", Verdict.TOO_LITTLE: "#999999"}
 
 
@@ -81,12 +87,13 @@ def _accuracy(axes: Axes, report: Report, face: Typeface) -> None:
     modules = _shown(report)
     series = (
         ("train", face.label("训练题", "train"), "o", [m.train for m in modules]),
+        ("validation", face.label("验证题", "validation"), "v", [m.validation for m in modules]),
         ("paraphrase", face.label("换说法", "paraphrase"), "s", [m.paraphrase for m in modules]),
         ("new_fact", face.label("新事实", "new fact"), "D", [m.new_fact for m in modules]),
         ("contrast_groups", face.label("对比组全对", "contrast group"), "^", [m.contrast_groups for m in modules]),
     )
     for n, (key, label, shape, shares) in enumerate(series):
-        _points(axes, shares, (n - 1.5) * 0.18, _COLOURS[key], label, shape)
+        _points(axes, shares, (n - 2) * 0.16, _COLOURS[key], label, shape)
     for x, module in enumerate(modules):
         if module.majority is not None:
             label = face.label("多数答案", "majority answer") if x == 0 else ""

@@ -53,6 +53,8 @@ class ModuleReport:
 
     label: str
     train: Share | None
+    validation: Share | None
+    """Rows of the training files that the run held back: they decide no verdict."""
     paraphrase: Share | None
     new_fact: Share | None
     contrast: Share | None
@@ -129,6 +131,7 @@ def _module_report(outcome: Outcome, label: str, places: Sequence[int], groups: 
     return ModuleReport(
         label,
         accuracy(Split.TRAIN),
+        accuracy(Split.VALIDATION),
         accuracy(Split.PARAPHRASE),
         accuracy(Split.NEW_FACT),
         accuracy(Split.CONTRAST),

@@ -64,16 +64,21 @@ def lines(report: Report) -> Iterator[str]:
 
 def _accuracy(report: Report) -> Iterator[str]:
     yield "accuracy (95 % Wilson interval; a contrast group counts only when all its rows are right)"
-    head = ["module", "train", "paraphrase", "new fact", "contrast groups", "majority answer"]
+    held_back = ["validation"] if any(m.validation for m in report.modules) else []
+    head = ["module", "train", *held_back, "paraphrase", "new fact", "contrast groups", "majority answer"]
     body = [
         [
             m.label,
-            *map(share_with_interval, (m.train, m.paraphrase, m.new_fact, m.contrast_groups)),
+            share_with_interval(m.train),
+            *(share_with_interval(m.validation) for _ in held_back),
+            *map(share_with_interval, (m.paraphrase, m.new_fact, m.contrast_groups)),
             rate(m.majority),
         ]
         for m in report.modules
     ]
     yield from aligned([head, *body])
+    if held_back:
+        yield "  validation: rows of the training files that the run held back (--validation-split)"
     yield ""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tools.verification.probes import run_probes
 from tools.verification.questions.answerer import Answerer, ModelAnswerer
 from tools.verification.questions.exam import Exam, Outcome
-from tools.verification.questions.question import Question
+from tools.verification.questions.question import Question, Split
 from tools.verification.questions.question_files import Questions
 from tools.verification.report import Report, calibrations, module_reports
 from tools.verification.shortcuts.verdicts import find_shortcuts
@@ -28,8 +28,8 @@ def verify(answerer: Answerer, questions: Questions, name: str) -> Report:
         DataError: the answerer lacks characters of the data.
     """
     started = time.perf_counter()
-    refuse_unknown_characters(answerer, [*questions.train, *questions.held_out], questions.tags)
-    exam = Exam([*questions.train, *questions.held_out])
+    refuse_unknown_characters(answerer, questions.all, questions.tags)
+    exam = Exam(questions.all)
     outcome = Outcome(exam, answerer.answer([q.prompt for q in exam.questions]))
     notes = list(questions.notes)
     num_parameters = weights = None
@@ -66,7 +66,7 @@ def refuse_unknown_characters(answerer: Answerer, questions: Sequence[Question],
         return
     shown = " ".join([*(text for text, _ in missing.most_common(8)), *(["…"] if len(missing) > 8 else [])])
     first = next(q for q in questions if any(m in q.prompt or m in q.truth for m in missing))
-    source = "training" if first.split == "train" else "held-out"
+    source = {Split.TRAIN: "training", Split.VALIDATION: "validation"}.get(first.split, "held-out")
     raise DataError(
         f"the model's tokenizer lacks {len(missing)} characters of the data ({shown}), first in "
         f"the {source} question {first.prompt[:40]!r}: it was trained on other data; give the files that it was "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ from pydantic import ValidationError
 
 from training.checkpoints.checkpoint import artefacts_of, load_checkpoint, newest_good, payload_of
 from training.checkpoints.manifest import existing_form, is_checkpoint
-from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY, RunDirectory
+from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY, RunDirectory
 from training.checkpoints.single_file import save_single_file
 from training.errors import CheckpointError, UserError
 from training.models.protocol import DESCRIPTION_NAME, Artefacts, ModelFamily, read_description
 from training.models.registry import MODELS
+from training.record.log import read_report
 from training.settings.tree import DEFAULT_MODEL, ModelOptions, TrainingConfig
+from training.settings.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +37,12 @@ class TrainedModel:
     """The file or directory that it was read from."""
     artefacts: Artefacts = field(default_factory=dict)
     """Plain data of its task, such as the tokenizer."""
+    step: int | None = None
+    """Updates that it has had; None: the form that it was read from does not say."""
+    settings: Mapping[str, Any] | None = None
+    """`TrainingConfig.to_dict()` of its run; None: the form that it was read from does not hold them."""
+    data_fingerprint: str | None = None
+    """Hash of its training data; None: not known, or the data came from no files."""
 
     def num_parameters(self) -> int:
         """Return how many numbers the model has; a tied tensor counts once."""
@@ -61,6 +69,7 @@ def save_final_model(directory: RunDirectory, trained: TrainedModel, config: Tra
         "config": config.to_dict(),
         "model_config": trained.options.model_dump(mode="json"),
         "vocabulary": trained.vocabulary,
+        "data_fingerprint": trained.data_fingerprint,
         "model": trained.model.state_dict(),
         **payload_of(trained.artefacts),
     })  # fmt: skip
@@ -82,6 +91,23 @@ def load_trained_model(path: Path) -> TrainedModel:
     if path.is_dir() and not is_checkpoint(path):
         return _from_directory(path)
     return _from_payload(path, load_checkpoint(path))
+
+
+def with_its_run(trained: TrainedModel) -> TrainedModel:
+    """Add what the run directory around a model says of its run, where the model's own form does not say it.
+
+    Raises:
+        ConfigError: the run's config.yaml cannot be read.
+    """
+    run_dir = trained.origin.resolve().parent
+    report = read_report(run_dir)
+    if report is None or report.get("num_parameters") != trained.num_parameters():
+        return trained  # it was copied to another place, maybe into another run's directory
+    settings, saved = trained.settings, run_dir / CONFIG_NAME
+    if settings is None and saved.is_file():
+        settings = read_yaml(saved)
+    fingerprint = trained.data_fingerprint or report.get("data_fingerprint")
+    return replace(trained, settings=settings, data_fingerprint=fingerprint)
 
 
 def model_from_weights(
@@ -111,7 +137,8 @@ def model_from_weights(
 def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
     try:
         is_final = payload["kind"] == "final_model"
-        section = payload.get("config", {}).get("model", {})
+        settings = payload.get("config", {})
+        section = settings.get("model", {})
         family = MODELS.load(section.get("model", DEFAULT_MODEL))()
         options = family.Options.model_validate(payload["model_config"] if is_final else section)
         weights = payload["model"] if is_final else payload["engine"]["model"]
@@ -121,7 +148,10 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
         raise CheckpointError(f"{path}: the model's config cannot be read ({error.error_count()} faults)") from error
     vocabulary = payload.get("vocabulary")
     model = model_from_weights(family, options, vocabulary, weights, path)
-    return TrainedModel(model, family, options, vocabulary, path, artefacts_of(payload))
+    return TrainedModel(
+        model, family, options, vocabulary, path, artefacts_of(payload), payload.get("step"), settings or None,
+        payload.get("data_fingerprint"),
+    )  # fmt: skip
 
 
 def _from_directory(path: Path) -> TrainedModel:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints.checkpoint import load_checkpoint
-from training.checkpoints.finished_model import TrainedModel
+from training.checkpoints.finished_model import TrainedModel, with_its_run
 from training.checkpoints.manifest import is_checkpoint
-from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY
 from training.checkpoints.run_settings import with_names
 from training.checkpoints.single_file import digest
 from training.errors import ConfigError, UserError
 from training.models.protocol import ModelFamily
 from training.record.reporter import read_report
 from training.settings.tree import DEFAULT_TASK
-from training.settings.yaml_files import read_yaml
 from training.tasks.card import VERIFICATION_NAME, CardFacts
 from training.tasks.protocol import BaseTask, Task
 from training.tasks.registry import TASKS
@@ -49,17 +48,15 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
     Raises:
         UserError: `verification` is not a verifier's report, or is about another model.
     """
-    origin = trained.origin
+    trained = with_its_run(trained)
+    origin, step, settings = trained.origin, trained.step, trained.settings
     run_dir = origin.resolve().parent
     report = read_report(run_dir)
     if report is not None and report.get("num_parameters") != trained.num_parameters():
         report = None  # the model was copied into another run's directory
-    step, settings = _of_payload(origin) if origin.is_file() or is_checkpoint(origin) else (None, None)
     is_final = origin.name in (FINAL_NAME, MODEL_DIRECTORY) and not is_checkpoint(origin)
     if step is None and report is not None and is_final:
         step = report["step"]
-        if (run_dir / CONFIG_NAME).is_file():
-            settings = read_yaml(run_dir / CONFIG_NAME)
     is_best = is_final and bool((settings or {}).get("checkpoint", {}).get("load_best_model_at_end"))
     if is_best:
         step = ((report or {}).get("best") or {}).get("step")
@@ -84,7 +81,7 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
     )
 
 
-def _task_name(settings: dict[str, Any] | None, verification: dict[str, Any] | None) -> str | None:
+def _task_name(settings: Mapping[str, Any] | None, verification: dict[str, Any] | None) -> str | None:
     """Return the name of the task that a model was trained on; None: not known."""
     if settings is not None:
         name: str = with_names(settings)["task"]
@@ -106,11 +103,6 @@ def _task(name: str | None) -> tuple[Task | BaseTask, tuple[str, ...]]:
 def _dtype(trained: TrainedModel) -> str:
     names = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in trained.model.parameters()})
     return ", ".join(_DTYPES.get(name, name) for name in names)
-
-
-def _of_payload(origin: Path) -> tuple[int | None, dict[str, Any] | None]:
-    payload = load_checkpoint(origin)
-    return payload.get("step"), payload.get("config")
 
 
 def _verification(

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from apt_model.tokenizer import DynamicTagTokenizer
-from tools.verification.questions.answerer import ModelAnswerer, load_answerer
+from tools.verification.questions.answerer import ModelAnswerer, answerer_of, load_hlbd_model
 from tools.verification.questions.question import Question, Split
 from tools.verification.questions.question_files import Questions, load_questions
+from tools.verification.questions.training_data import TrainingData
 from tools.verification.report import Report
 from tools.verification.shortcuts.trials import Verdict
 from tools.verification.shortcuts.verdicts import SHORTCUTS
@@ -198,10 +199,10 @@ class Workshop:
         return self.folder / name
 
     def questions(self, name: str) -> Questions:
-        return load_questions([str(self.files[PLANTED[name].data])], None, None, "levels")
+        return load_questions(TrainingData(load_corpus([self.files[PLANTED[name].data]]), "levels"))
 
     def answerer(self, name: str, seed: int) -> ModelAnswerer:
-        return load_answerer(self.folder / f"{name} {seed}", 4, torch.device("cpu"), 256)
+        return answerer_of(load_hlbd_model(self.folder / f"{name} {seed}"), 4, torch.device("cpu"), 256)
 
     def report(self, name: str, seed: int) -> Report:
         if (name, seed) not in self.reports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,14 +19,20 @@ from apt_model.config import ModelConfig
 from apt_model.model import APT
 from apt_model.portable import save_portable
 from apt_model.tokenizer import DynamicTagTokenizer
+from tests.conftest import enter_front_door
 from tools import verify_hlbd_model
 from tools.figures.fonts import LATIN, Typeface
 from tools.figures.wording import columns_of
+from tools.verification.questions.answerer import load_hlbd_model
+from tools.verification.questions.question_files import load_questions
+from tools.verification.questions.training_data import training_data
 from training import TrainingConfig
 from training.checkpoints.finished_model import TrainedModel, save_final_model
+from training.errors import UserError
 from training.loop.trainer import Trainer
+from training.record.reporter import read_report
 from training.tasks.hlbd.dataset import HLBDDataset
-from training.tasks.hlbd.files import load_corpus
+from training.tasks.hlbd.files import load_corpus, split_corpus
 from training.tasks.hlbd.task import prepared_from_datasets
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -193,6 +200,91 @@ def test_every_form_of_a_model_gets_the_same_report(data: Path, tmp_path: Path) 
     for report in reports:
         del report["model"], report["seconds"]
         assert report == reports[0]
+
+
+# -- the data of the model's run --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def held_back_run(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_flags: list[str]) -> Path:
+    """Train on the sums without a fifth of them; the directory of the run, with its data beside it."""
+    folder = tmp_path_factory.mktemp("held_back")
+    (folder / "rows.json").write_bytes(data.read_bytes())
+    flags: list[str | Path] = [
+        "--datasets",
+        folder / "rows.json",
+        "--run-dir",
+        folder / "run",
+        "--validation-split",
+        "0.2",
+    ]
+    done = enter_front_door([*tiny_flags, *flags, "--epochs", "1", "--save-interval", "1"])
+    assert done.exit_code == 0, done
+    return folder / "run"
+
+
+def groups_of(model: Path, path: Path, *more: object) -> tuple[int | None, ...]:
+    assert verify_hlbd_model.run(["--model", str(model), "--device", "cpu", "--json", str(path), *map(str, more)]) == 0
+    overall = json.loads(path.read_text(encoding="utf-8"))["modules"][-1]
+    return tuple(overall[name] and overall[name]["total"] for name in ("train", "validation", "new_fact"))
+
+
+def test_the_run_knows_its_data_and_which_rows_it_held_back(
+    held_back_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for form in (".", "final_model", "final_model.pt", "checkpoint_epoch_1"):
+        assert groups_of(held_back_run / form, tmp_path / "r.json") == (48, 12, None), form
+    assert "validation: rows of the training files that the run held back" in capsys.readouterr().out
+    moved = tmp_path / "moved.pt"
+    moved.write_bytes((held_back_run / "final_model.pt").read_bytes())
+    assert groups_of(moved, tmp_path / "r.json") == (48, 12, None)
+    report = read_report(held_back_run) or {}
+    assert report["num_train_samples"] == 48
+    data = training_data(load_hlbd_model(held_back_run), None, None)
+    _, validation = split_corpus(data.corpus, 0.2, TrainingConfig().run.seed)
+    assert sorted(q.prompt for q in load_questions(data).validation) == sorted(s.prompt for s in validation)
+
+
+def test_a_named_dataset_is_split_as_the_run_split_it(held_back_run: Path, data: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_bytes(data.read_bytes())
+    assert groups_of(held_back_run, tmp_path / "r.json", "--dataset", elsewhere) == (48, 12, None)
+    document = json.loads(data.read_text(encoding="utf-8"))
+    half = write(tmp_path / "half.json", {"data": {"sums": document["data"]["sums"]}})
+    train, validation, _ = groups_of(held_back_run, tmp_path / "r.json", "--dataset", half)
+    assert (train or 0) + (validation or 0) == 30
+    held_back = training_data(load_hlbd_model(held_back_run), None, None).held_back
+    assert validation == sum(s.prompt in held_back for s in load_corpus([half]).samples)
+
+
+def test_data_that_moved_or_changed_is_named_in_one_line(held_back_run: Path, data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(held_back_run, run)
+    config = run / "config.yaml"
+    own = held_back_run.parent / "rows.json"
+    mine = tmp_path / "mine.json"
+    (run / "final_model.pt").unlink()  # it has a config of its own
+    config.write_text(config.read_text(encoding="utf-8").replace(str(own), str(mine)), encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.json: no such data file .*--dataset says where it is now"):
+        verify_hlbd_model.run(["--model", str(run)])
+    document = json.loads(data.read_text(encoding="utf-8"))
+    write(mine, {"data": {"sums": document["data"]["sums"]}})
+    with pytest.raises(UserError, match=r"mine\.json no longer hold what the run was trained on.*--dataset"):
+        verify_hlbd_model.run(["--model", str(run)])
+    report = report_of(run, mine, tmp_path / "r.json")
+    assert any("held back 0.2" in note and "no longer hold" in note for note in report["notes"])
+    assert groups_of(run, tmp_path / "r.json", "--dataset", own) == (48, 12, None)
+
+
+def test_a_model_without_its_run_asks_for_its_data(model: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing here says what this model was trained on; .*--dataset"):
+        verify_hlbd_model.run(["--model", str(model)])
+    assert "nothing is known of the model's run" in report_of(model, data, tmp_path / "r.json")["notes"][0]
+
+
+def test_other_pairs_than_the_runs_are_refused(held_back_run: Path) -> None:
+    with pytest.raises(UserError, match="--pairs full: the model was trained with --pairs levels"):
+        verify_hlbd_model.run(["--model", str(held_back_run), "--pairs", "full"])
 
 
 def test_help_does_not_wait_for_torch() -> None:

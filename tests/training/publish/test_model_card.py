@@ -184,6 +184,19 @@ def test_the_verifiers_table_stands_in_place_of_the_recitation(run_dir: Path, ve
     unsure = [s["name"] for s in told["shortcuts"] if s["verdict"] == "too little data to say"]
     assert unsure
     assert ", ".join(unsure) in section(card, "Limits")
+    assert "| module | training questions | questions held back from training |" in card
+    assert "has not seen is unknown" not in section(card, "Limits")
+
+
+def test_a_report_that_mixes_rows_held_back_with_the_others_is_said_to(
+    run_dir: Path, verification: Path, tmp_path: Path
+) -> None:
+    told = json.loads(verification.read_text(encoding="utf-8"))
+    for module in told["modules"]:
+        del module["validation"]  # as the verifier wrote it once
+    path = tmp_path / "mixed.json"
+    path.write_text(json.dumps(told))
+    card = card_of(run_dir, path)
     assert "has not seen is unknown" in section(card, "Limits"), "there was no held-out file"
     assert "training questions are the 20.0 % of the entries that were held back" in card
 
@@ -197,7 +210,7 @@ def test_a_report_with_held_out_questions_says_how_it_does_on_them(
     path = tmp_path / "held_out.json"
     path.write_text(json.dumps(told))
     card = card_of(run_dir, path)
-    assert cells(section(card, "What it answers"))["even"][1] == "25.0 % (4.6–69.9)"
+    assert cells(section(card, "What it answers"))["even"][2] == "25.0 % (4.6–69.9)"
     assert "has not seen is unknown" not in card
 
 

@@ -13,7 +13,7 @@ import torch
 from apt_model.generation import GeneratedAnswer, generate_answers
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.checkpoints.finished_model import load_trained_model
+from training.checkpoints.finished_model import TrainedModel, load_trained_model, with_its_run
 from training.errors import CheckpointError
 
 ARBITRARY_MARGIN = 1e-3
@@ -84,24 +84,34 @@ class ModelAnswerer:
         return self.tokenizer.unknown(texts)
 
 
-def load_answerer(path: Path, longest_answer: int, device: torch.device, batch_size: int) -> ModelAnswerer:
-    """Load a trained model as an answerer, from any form that `load_trained_model` reads.
+def load_hlbd_model(path: Path) -> TrainedModel:
+    """Load a model that can answer HLBD's questions, from any form that `load_trained_model` reads.
 
     Args:
         path: model file, checkpoint, or directory.
+
+    Raises:
+        CheckpointError: no model is there, it is damaged or of another kind, or its weights are not finite.
+    """
+    trained = with_its_run(load_trained_model(path))
+    if not all(bool(p.isfinite().all()) for p in trained.model.parameters()):
+        raise CheckpointError(f"{path}: the model's weights are not finite numbers; verify an earlier checkpoint")
+    if not isinstance(trained.model, APT) or not DynamicTagTokenizer.wrote(trained.artefacts.get("tokenizer")):
+        raise CheckpointError(f"{path}: the verifier asks an APT that was trained on HLBD, and this is no such model")
+    return trained
+
+
+def answerer_of(trained: TrainedModel, longest_answer: int, device: torch.device, batch_size: int) -> ModelAnswerer:
+    """Let a model of `load_hlbd_model` answer.
+
+    Args:
+        trained: the model.
         longest_answer: characters in the longest truth; the model may write a little more before it is cut.
         device: the device to compute on.
         batch_size: see `ModelAnswerer`.
-
-    Raises:
-        CheckpointError: no model is there, it is damaged, or its weights are not finite.
     """
-    trained = load_trained_model(path)
-    if not all(bool(p.isfinite().all()) for p in trained.model.parameters()):
-        raise CheckpointError(f"{path}: the model's weights are not finite numbers; verify an earlier checkpoint")
     # fp32 means fp32: on a GPU "high" would multiply in TF32.
     torch.set_float32_matmul_precision("highest")
-    if not isinstance(trained.model, APT) or not DynamicTagTokenizer.wrote(trained.artefacts.get("tokenizer")):
-        raise CheckpointError(f"{path}: the verifier asks an APT that was trained on HLBD, and this is no such model")
-    tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"], str(path))
+    tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"], str(trained.origin))
+    assert isinstance(trained.model, APT)
     return ModelAnswerer(trained.model.to(device), tokenizer, longest_answer + 4, batch_size)

@@ -11,9 +11,11 @@ from functools import cached_property
 
 
 class Split(StrEnum):
-    """The origin of a question; the held-out ones are the `kind` of a `*_Heldout.json`."""
+    """The origin of a question; from PARAPHRASE on: the `kind` of a row in a `*_Heldout.json`."""
 
     TRAIN = "train"
+    VALIDATION = "validation"
+    """Held back from a training file by the run's `validation_split`."""
     PARAPHRASE = "paraphrase"
     NEW_FACT = "new_fact"
     CONTRAST = "contrast"

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tools.verification.questions.question import Question, Split, normalised
+from tools.verification.questions.training_data import TrainingData
 from training.errors import DataError, did_you_mean
 from training.tasks.hlbd.files import Corpus, Pairs, Sample, find_dataset, load_corpus
 
 T = TypeVar("T")
 
-_HELD_OUT_KINDS = [split.value for split in Split if split is not Split.TRAIN]
+_HELD_OUT_KINDS = [split.value for split in (Split.PARAPHRASE, Split.NEW_FACT, Split.CONTRAST)]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,18 @@ class Questions:
     """Everything that will be asked."""
 
     train: list[Question]
+    validation: list[Question]
+    """Rows of the training files that the run held back."""
     held_out: list[Question]
     files: list[QuestionFile]
     tags: frozenset[str]
     notes: list[str]
     """Facts that a reader of the results must know: sampling, questions that could not be used."""
+
+    @property
+    def all(self) -> list[Question]:
+        """All of them, in the order in which they are asked."""
+        return [*self.train, *self.validation, *self.held_out]
 
 
 def held_out_beside(dataset: Path) -> Path | None:
@@ -45,31 +53,32 @@ def held_out_beside(dataset: Path) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def load_questions(
-    datasets: Sequence[str], held_out: Sequence[str] | None, sample: int | None, pairs: Pairs
-) -> Questions:
-    """Read training and held-out questions.
+def load_questions(data: TrainingData, held_out: Sequence[str] | None = None, sample: int | None = None) -> Questions:
+    """Choose training questions and read held-out ones.
 
     Args:
-        datasets: HLBD files that the model was trained on.
-        held_out: held-out files; None: those next to the datasets, as far as they exist.
-        sample: about how many training and how many held-out questions are asked at most; whole concepts and whole
-            contrast groups are chosen evenly; None: all.
-        pairs: how eight-level concepts become questions; as in training.
+        data: the files that the model was trained on.
+        held_out: held-out files; None: those next to the training files, as far as they exist.
+        sample: about how many questions of each group (training, validation, each held-out file) are asked at most;
+            whole concepts and whole contrast groups are chosen evenly; None: all.
 
     Raises:
         DataError: a file cannot be used (see `load_corpus`), or a held-out question is in the training file.
     """
-    corpus = load_corpus(datasets, pairs)
+    corpus, pairs = data.corpus, data.pairs
     files = held_out if held_out is not None else _found_beside(corpus)
     seen = {normalised(s.prompt) for s in corpus.samples}
-    notes: list[str] = []
-    chosen_samples = _evenly(corpus.samples, sample, [s.entry for s in corpus.samples])
-    train = [Question(s.prompt, s.answer, s.module, Split.TRAIN, s.entry) for s in chosen_samples]
-    if len(train) < len(corpus.samples):
-        notes.append(
-            f"{len(train):,} of {len(corpus.samples):,} training questions were asked, evenly chosen (--sample)"
-        )
+    notes = list(data.notes)
+
+    def chosen_of(split: Split) -> list[Question]:
+        samples = [s for s in corpus.samples if (s.prompt in data.held_back) is (split is Split.VALIDATION)]
+        chosen = _evenly(samples, sample, [s.entry for s in samples])
+        if len(chosen) < len(samples):
+            kind = "training" if split is Split.TRAIN else "validation"
+            notes.append(f"{len(chosen):,} of {len(samples):,} {kind} questions were asked, evenly chosen (--sample)")
+        return [Question(s.prompt, s.answer, s.module, split, s.entry) for s in chosen]
+
+    train, validation = chosen_of(Split.TRAIN), chosen_of(Split.VALIDATION)
     asked: list[Question] = []
     counts = [QuestionFile(str(f.path), f.samples, 0) for f in corpus.files]
     entry, tags = corpus.num_entries, corpus.tags
@@ -85,11 +94,11 @@ def load_questions(
     if not files:
         notes.append("no held-out file: unseen facts were not tested (give one with --held-out)")
     in_file = _files_of(corpus)
-    per_file = Counter(in_file[q.entry] for q in train)
+    per_file = Counter(in_file[q.entry] for q in (*train, *validation))
     counts[: len(corpus.files)] = [
         QuestionFile(c.path, c.questions, per_file[i]) for i, c in enumerate(counts[: len(corpus.files)])
     ]
-    return Questions(train, asked, counts, tags, notes)
+    return Questions(train, validation, asked, counts, tags, notes)
 
 
 def _found_beside(corpus: Corpus) -> list[str]:

@@ -9,6 +9,7 @@ from training.tasks.card import VERIFICATION_NAME, CardFacts, TaskCard, percent,
 
 _SPLITS = {
     "train": "training questions",
+    "validation": "questions held back from training",
     "paraphrase": "paraphrases",
     "new_fact": "new facts",
     "contrast_groups": "contrast groups",
@@ -35,7 +36,8 @@ def hlbd_card(facts: CardFacts) -> TaskCard:
 def _answers(facts: CardFacts) -> Iterator[str]:
     if facts.verification is not None:
         yield from _verification_table(facts.verification)
-        if share := facts.share_held_back:
+        share = facts.share_held_back
+        if share and not any(module.get("validation") for module in facts.verification["modules"]):
             yield ""
             yield f"Among the training questions are the {percent(share)} of the entries that were held back."
         return
@@ -44,12 +46,10 @@ def _answers(facts: CardFacts) -> Iterator[str]:
         yield from _recitation_table(recitation)
     else:
         yield "Nothing was measured."
-    data = [file["file"] for file in (facts.report or {}).get("data", ())] or ["DATA.json"]
     yield ""
     yield (
         "What it understood, what it memorised and which shortcut it took has not been verified. The one who trained "
-        f"it can: `python tools/verify_hlbd_model.py --model RUN --dataset {' '.join(map(plain, data))} "
-        f"--json RUN/{VERIFICATION_NAME}`, and publish again."
+        f"it can: `python tools/verify_hlbd_model.py --model RUN --json RUN/{VERIFICATION_NAME}`, and publish again."
     )
 
 
@@ -62,8 +62,8 @@ def _verification_table(report: Mapping[str, Any]) -> Iterator[str]:
         "all its questions are answered rightly."
     )
     yield ""
-    shown = [key for key in _SPLITS if any(module[key] is not None for module in report["modules"])]
-    rows = [[module["label"], *(_share(module[key]) for key in shown)] for module in report["modules"]]
+    shown = [key for key in _SPLITS if any(module.get(key) is not None for module in report["modules"])]
+    rows = [[module["label"], *(_share(module.get(key)) for key in shown)] for module in report["modules"]]
     yield from table(["module", *(_SPLITS[key] for key in shown)], rows)
     yield ""
     yield "Shortcuts that a model can take instead of understanding, and whether this one does:"
@@ -82,8 +82,8 @@ def _share(share: Mapping[str, Any] | None) -> str:
 
 
 def _asks_unseen_questions(report: Mapping[str, Any]) -> bool:
-    """Say whether the verifier had a held-out file."""
-    return any(module[key] is not None for module in report["modules"] for key in _SPLITS if key != "train")
+    """Say whether the verifier had questions that training never showed."""
+    return any(module.get(key) is not None for module in report["modules"] for key in _SPLITS if key != "train")
 
 
 def _recitation_table(recitation: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

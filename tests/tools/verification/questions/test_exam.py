@@ -18,20 +18,22 @@ from apt_model.model import APT
 from tools.verification.questions.answerer import Answer
 from tools.verification.questions.question import Question, Split, numbers_in, only_number
 from tools.verification.questions.question_files import Questions, load_questions
+from tools.verification.questions.training_data import TrainingData
 from tools.verification.verification import verify
 from training.errors import DataError
+from training.tasks.hlbd.files import load_corpus
 
 DATA = Path(__file__).resolve().parents[4] / "data"
 
 
 @pytest.fixture(scope="module")
 def v1() -> Questions:
-    return load_questions([str(DATA / "HLBD_Hardcore_Full.json")], None, None, "levels")
+    return load_questions(TrainingData(load_corpus([DATA / "HLBD_Hardcore_Full.json"]), "levels"))
 
 
 @pytest.fixture(scope="module")
 def v2() -> Questions:
-    return load_questions([str(DATA / "HLBD_Hardcore_Full_V2.json")], None, None, "levels")
+    return load_questions(TrainingData(load_corpus([DATA / "HLBD_Hardcore_Full_V2.json"]), "levels"))
 
 
 def write(path: Path, document: dict[str, Any]) -> Path:
@@ -84,7 +86,7 @@ def concept(name: str, english: str, chinese: str, **more: str) -> dict[str, Any
 def concepts(folder: Path, *held_out: dict[str, Any], pairs: Any = "levels") -> Questions:
     train = write(folder / "c.json", {"samples": [concept("下雨", "It rains.", "下雨了。")]})
     unseen = write(folder / "c_Heldout.json", {"samples": list(held_out)})
-    return load_questions([str(train)], [str(unseen)], None, pairs)
+    return load_questions(TrainingData(load_corpus([train], pairs), pairs), [str(unseen)])
 
 
 def test_a_new_concept_is_asked_by_its_name_and_a_paraphrase_by_its_new_sentence(tmp_path: Path) -> None:

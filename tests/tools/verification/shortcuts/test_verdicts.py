@@ -17,9 +17,11 @@ from tools.verification.questions.answerer import Answer
 from tools.verification.questions.exam import Exam, Outcome
 from tools.verification.questions.question import Question, Split
 from tools.verification.questions.question_files import Questions, load_questions
+from tools.verification.questions.training_data import TrainingData
 from tools.verification.shortcuts.lookup import match_difficulty
 from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Verdict
 from tools.verification.shortcuts.verdicts import SHORTCUTS, Shortcut, find_shortcuts, matched_rows
+from training.tasks.hlbd.files import load_corpus
 
 DATA = Path(__file__).resolve().parents[4] / "data"
 Reply = Callable[[Question], str]
@@ -51,17 +53,17 @@ class Bench:
 
 
 def bench(train: Sequence[Question], held_out: Sequence[Question] = ()) -> Bench:
-    return Bench(Questions(list(train), list(held_out), [], frozenset(), []))
+    return Bench(Questions(list(train), [], list(held_out), [], frozenset(), []))
 
 
 @pytest.fixture(scope="module")
 def v2() -> Bench:
-    return Bench(load_questions([str(DATA / "HLBD_Hardcore_Full_V2.json")], None, None, "levels"))
+    return Bench(load_questions(TrainingData(load_corpus([DATA / "HLBD_Hardcore_Full_V2.json"]), "levels")))
 
 
 @pytest.fixture(scope="module")
 def v1() -> Bench:
-    return Bench(load_questions([str(DATA / "HLBD_Hardcore_Full.json")], None, None, "levels"))
+    return Bench(load_questions(TrainingData(load_corpus([DATA / "HLBD_Hardcore_Full.json"]), "levels")))
 
 
 TAGGED: dict[str, Reply] = {
