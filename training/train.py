@@ -14,11 +14,11 @@ if __name__ == "__main__":
     # If this file is run by path, Python puts its folder first on sys.path, where it would shadow other modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
 
-from training.backends.prepare import PreparedRun, choose, layers_of, prepare
+from training.backends.prepare import PreparedRun, choose, layers_of, prepare, resolve_for
 from training.backends.protocol import is_remote
 from training.backends.registry import describe_backends
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
-from training.launch.worker import is_worker, leave, work
+from training.launch.worker import defer_to_first_rank, is_worker, leave, work
 from training.models.registry import describe_models
 from training.settings.flags import (
     add_launcher_flags,
@@ -28,7 +28,7 @@ from training.settings.flags import (
     parse_flags,
     refuse_contradictions,
 )
-from training.settings.layers import FLAGS, Layer, resolve
+from training.settings.layers import FLAGS, Layer
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import find_config
 from training.tasks.registry import describe_tasks
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
         sys.stdout.flush()  # here, where a closed pipe can still be handled
         return exit_code
     except UserError as error:
+        defer_to_first_rank()
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:  # a second Ctrl-C, or one outside training
@@ -96,7 +97,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     refuse_contradictions(first, remote=is_remote(choice.backend))
     if first.explain is not None:
         layers = layers_of(choice, settings, defaults=defaults, fetch=not first.dry_run)
-        print(resolve(tree, layers).explain(first.explain))
+        print(resolve_for(choice.backend, tree, layers).explain(first.explain))
         return 0
     prepared = prepare(
         choice,

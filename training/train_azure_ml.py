@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from training.azure.settings.options import AzureOptions, options_of
 from training.azure.settings.validation import validate_azure
 from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.backends.registry import BACKENDS
 from training.checkpoints.manifest import existing_form
 from training.checkpoints.run_directory import RunDirectory
 from training.settings.section import Section
@@ -63,6 +64,12 @@ class AzureBackend:
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
         """Return None: no ranks are started on this machine, Azure starts them."""
         return None
+
+    def batch_sizes_in_file(self, config: TrainingConfig, ranks: int) -> tuple[Mapping[str, int], str] | None:
+        """See `Backend`: those in a file of the inner backend's."""
+        inner = BACKENDS.load(options_of(config).inner_backend)()
+        in_file = getattr(inner, "batch_sizes_in_file", None)
+        return None if in_file is None else in_file(config, ranks)
 
     def dry_run(self, request: RunRequest) -> Iterator[str]:
         """Yield the job in the form of `az ml job create`, then as comments what is uploaded and what costs money."""

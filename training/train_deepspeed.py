@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from training.backends.placement import Placement
 from training.backends.protocol import FREE_PORT, Availability, Feature, LaunchPlan, RunRequest, RunResult
-from training.engines.deepspeed.config import DeepSpeedOptions, deepspeed_json, options_of
+from training.engines.deepspeed.config import DeepSpeedOptions, batch_sizes_in, deepspeed_json, options_of, read_json
 from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, ranks_here
 from training.launch.worker import is_worker
@@ -99,11 +99,20 @@ class DeepSpeedBackend:
         """See `training.backends.placement`."""
         options = options_of(config)
         return Placement.of_launch(config.launch, options.device)._replace(
+            ranks=_world_size(config),
             num_threads=options.num_threads,
             zero_stage=options.zero_stage,
             cpu_offload=options.cpu_offload,
             param_offload=options.param_offload,
         )
+
+    def batch_sizes_in_file(self, config: TrainingConfig, ranks: int) -> tuple[Mapping[str, int], str] | None:
+        """See `Backend`: those of --deepspeed-config."""
+        path = options_of(config).deepspeed_config
+        if path is None:
+            return None
+        where = f"--deepspeed-config {path}"
+        return batch_sizes_in(read_json(path, where), ranks), where
 
     def wider_layouts(self, config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
         """See `training.backends.placement`: higher ZeRO stages, then offload."""

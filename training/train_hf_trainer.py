@@ -21,7 +21,8 @@ if __name__ == "__main__":
 
 from training.backends.placement import Placement
 from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
-from training.engines.transformers.deepspeed_file import deepspeed_document, zero_stage_of
+from training.engines.deepspeed.config import batch_sizes_in, read_json
+from training.engines.transformers.deepspeed_file import deepspeed_document, find_deepspeed_json, zero_stage_of
 from training.engines.transformers.options import HuggingFaceOptions, options_of, passed_on
 from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, ranks_here, torchrun_plan
@@ -100,6 +101,14 @@ class HuggingFaceBackend:
         options = options_of(config)
         place = Placement.of_launch(config.launch, options.device)._replace(num_threads=options.num_threads)
         return place if options.deepspeed is None else place._replace(zero_stage=zero_stage_of(options))
+
+    def batch_sizes_in_file(self, config: TrainingConfig, ranks: int) -> tuple[Mapping[str, int], str] | None:
+        """See `Backend`: those of --deepspeed."""
+        path = options_of(config).deepspeed
+        if path is None:
+            return None
+        where = f"--deepspeed {path}"
+        return batch_sizes_in(read_json(find_deepspeed_json(path), where), ranks), where
 
     def run(self, request: RunRequest) -> RunResult:
         """See `Backend.run`."""

@@ -7,6 +7,7 @@ prepared.request   # what `prepared.backend.run` takes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, create_model
 
+from training.backends.placement import placement_of
 from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remote, requested_features
 from training.backends.registry import BACKENDS
 from training.checkpoints.manifest import existing_form
@@ -25,7 +27,15 @@ from training.settings.declarations import all_names
 from training.settings.layers import Layer, Resolved, resolve
 from training.settings.registry import Registry
 from training.settings.section import Elsewhere, Section
-from training.settings.tree import DEFAULT_MODEL, DEFAULT_TASK, ModelOptions, TaskOptions, TrainingConfig
+from training.settings.tree import (
+    BATCH_SIZES,
+    DEFAULT_MODEL,
+    DEFAULT_TASK,
+    ModelOptions,
+    RunConfig,
+    TaskOptions,
+    TrainingConfig,
+)
 from training.settings.yaml_files import find_config, flatten, read_settings, read_yaml
 from training.tasks.registry import TASKS
 
@@ -180,7 +190,9 @@ class Choice:
     def preset(self) -> Layer | None:
         """Return the preset that lies under the user's settings; None: the backend has none."""
         name = (self.inner or self.backend).preset
-        return Layer(f"preset {name}", read_settings(find_config(name), self.config_class)) if name else None
+        if name is None:
+            return None
+        return Layer(f"preset {name}", read_settings(find_config(name), self.config_class), gives_way=True)
 
 
 def choose(
@@ -298,8 +310,42 @@ def layers_of(
     if fetch and is_remote(backend) and not existing_form(Path(resume).expanduser()).exists():
         config = resolve(tree, [*below, *above]).config
         saved = carried_over(backend.settings_of_run(resume, config), tree, f"--resume {resume}: its config.yaml")
-        return [*below, Layer(name, {k: v for k, v in saved.items() if k != "run.run_dir"}), *above]
-    return [*below, Layer(name, settings_of_run(Path(resume), tree)), *above]
+        saved.pop("run.run_dir", None)
+    else:
+        saved = settings_of_run(Path(resume), tree)
+    return [*below, Layer(name, saved, gives_way=True), *above]
+
+
+def resolve_for(backend: Backend, tree: type[TrainingConfig], layers: Sequence[Layer]) -> Resolved:
+    """Lay the layers over each other, and make the batch sizes multiply out for the ranks that the run will have.
+
+    Args:
+        backend: the one that the settings name.
+        tree: the settings that there are.
+        layers: the lowest first.
+
+    Raises:
+        UserError: a value is wrong, or explicit batch sizes contradict each other.
+    """
+    return _multiplied_out(resolve(tree, layers), backend)
+
+
+def _multiplied_out(resolved: Resolved, backend: Backend) -> Resolved:
+    """Let batch sizes that nobody gave give way: to a file of the backend's own, then to those that somebody gave."""
+    # In a worker that was started by hand only the launcher knows how many ranks there are.
+    ranks = int(os.environ.get("WORLD_SIZE", placement_of(resolved.config).ranks))
+    given = {name for name in RunConfig.model_fields if f"run.{name}" in resolved.explicit}
+    in_file = getattr(backend, "batch_sizes_in_file", None)
+    sizes, file = (in_file and in_file(resolved.config, ranks)) or ({}, "")
+    left_open = {name: size for name, size in sizes.items() if name not in given}
+    if left_open:
+        resolved = resolved.with_run(resolved.config.run.model_copy(update=left_open), file)
+        given |= left_open.keys()
+    run = resolved.config.run
+    fitting = run.multiplied_out(ranks, given)
+    kept = [name for name in BATCH_SIZES if getattr(run, name) == getattr(fitting, name) is not None]
+    source = " and ".join(f"{name}={getattr(run, name)}" for name in kept)
+    return resolved.with_run(fitting, f"{source} on {ranks} rank{'s' if ranks > 1 else ''}")
 
 
 # -- the run -------------------------------------------------------------------------------------------------------
@@ -323,7 +369,8 @@ class PreparedRun:
             ConfigError: the settings do not go together, or the backend cannot do what they ask for.
         """
         layers = [*self.layers, layer]
-        return _prepared(resolve(type(self.request.config), layers), self.backend, layers, self.request)
+        resolved = resolve_for(self.backend, type(self.request.config), layers)
+        return _prepared(resolved, self.backend, layers, self.request)
 
 
 def prepare(
@@ -350,7 +397,7 @@ def prepare(
             for.
     """
     layers = layers_of(choice, settings, defaults=defaults, fetch=fetch)
-    resolved = resolve(choice.config_class, layers)
+    resolved = resolve_for(choice.backend, choice.config_class, layers)
     resume_from = Path(choice.resume) if isinstance(choice.resume, str) else None
     asked = RunRequest(
         resolved.config, choice.resume is not False, resume_from=resume_from, start_from=start_from, overwrite=overwrite
@@ -370,8 +417,11 @@ def prepare_config(config: TrainingConfig, *, resume: bool = False, where: str =
         ConfigError: settings do not go together, or the backend cannot do what they ask for.
     """
     config.validate()
-    layers = [Layer(where, flatten(config.to_dict(), type(config), where))]
-    return _prepared(Resolved(config, {}), BACKENDS.load(config.backend)(), layers, RunRequest(config, resume))
+    backend = BACKENDS.load(config.backend)()
+    given = frozenset(f"run.{name}" for name in config.run.model_fields_set)
+    resolved = _multiplied_out(Resolved(config, {}, given), backend)
+    layers = [Layer(where, flatten(resolved.config.to_dict(), type(config), where))]
+    return _prepared(resolved, backend, layers, RunRequest(resolved.config, resume))
 
 
 def _prepared(resolved: Resolved, backend: Backend, layers: Sequence[Layer], asked: RunRequest) -> PreparedRun:

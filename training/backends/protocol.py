@@ -142,6 +142,8 @@ class Backend(Protocol):
 
     # Optional, asked by the forecasts: `placement(config) -> Placement`, where the ranks compute and how their state
     # is spread (without it: everything on each rank), and `wider_layouts(config)`, settings that spread it further.
+    # Optional, for a backend with a settings file of its own: `batch_sizes_in_file(config, ranks)`, the batch sizes in
+    # that file, by our names, and the file as it is named to the user; None: there is no file.
 
 
 class RemoteBackend(Backend, Protocol):

@@ -30,6 +30,9 @@ VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SECONDS_FOR_THE_OTHERS = 3.0
 """How long a rank that refuses the user's input waits for the other ranks to say the same, before its end makes the
 launcher end them."""
+SECONDS_TO_BE_ENDED = 10.0
+"""How long a rank whose launcher was called by hand keeps a refusal back, so that it is printed once and not once a
+rank."""
 SECONDS_WITHOUT_FRONT_DOOR = 300.0
 """How long a worker may take to save and stop once the front door is gone. Then it hangs, and ends itself."""
 
@@ -72,6 +75,16 @@ def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
     except OSError as error:  # the directory is gone or full; the rank's log is all that is left
         print(f"rank {rank}: its end could not be written down ({error}): {ending.message}", file=sys.stderr)
     leave(ending.exit_code if ending.message else 0)
+
+
+def defer_to_first_rank() -> None:
+    """Wait, in any rank but the first of this machine, for the launcher to end this process.
+
+    What the user gave is refused by every rank alike. The first one says so and ends, and the launcher then ends the
+    others; a rank that is still there was the only one to refuse.
+    """
+    if is_worker() and os.environ["LOCAL_RANK"] != "0":
+        time.sleep(SECONDS_TO_BE_ENDED)
 
 
 def leave(exit_code: int) -> NoReturn:

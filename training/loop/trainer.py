@@ -125,6 +125,7 @@ class Trainer:
         config.validate()
         self.ranks = ranks or Ranks.join(pick_device(device))
         precision = pick_precision(config.run.precision, self.ranks.device)
+        config = config.with_batch_sizes_for(self.ranks.world_size)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.objective = objective
         self.family: ModelFamily = family or getattr(objective, "family", None) or BaseFamily()

@@ -156,7 +156,7 @@ def _owner(word: str, tree: type[TrainingConfig]) -> str | None:
 
 def early_stopping_of(known: argparse.Namespace) -> Layer:
     """Return the settings of `--early-stopping`, to lie under all that was given; empty where it was not."""
-    return Layer("--early-stopping", EARLY_STOPPING if getattr(known, _EARLY, False) else {})
+    return Layer("--early-stopping", EARLY_STOPPING if getattr(known, _EARLY, False) else {}, gives_way=True)
 
 
 def _apply_shortcuts(given: Settings, shortcuts: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from training.errors import ConfigError
 from training.settings.declarations import aliases, find_key, leaves, short_name, type_name
 from training.settings.error_messages import describe_fault
-from training.settings.tree import TrainingConfig
+from training.settings.tree import RunConfig, TrainingConfig
 from training.settings.yaml_files import nest
 
 FLAGS = "flags"
@@ -26,6 +26,8 @@ class Layer:
     """Source, as it is shown to the user."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Dotted key -> value."""
+    gives_way: bool = False
+    """True: nobody gave these values for this run, as in a preset; where they contradict given ones, they give way."""
 
     def origin(self, key: str) -> str:
         """Return who set a setting of this layer, as it is shown to the user."""
@@ -39,6 +41,16 @@ class Resolved:
     config: TrainingConfig
     origins: Mapping[str, str]
     """Dotted key -> source that set it; a key that is missing here has its default."""
+    explicit: frozenset[str] = frozenset()
+    """Dotted keys of the settings that the user gave for this run, and that never give way."""
+
+    def with_run(self, run: RunConfig, origin: str) -> Resolved:
+        """Return the same with other settings of the section `run`, and `origin` as the source of those that differ."""
+        names = [name for name in type(run).model_fields if getattr(run, name) != getattr(self.config.run, name)]
+        if not names:
+            return self
+        origins = {**self.origins, **{f"run.{name}": origin for name in names}}
+        return replace(self, config=self.config.model_copy(update={"run": run}), origins=origins)
 
     def explain(self, word: str) -> str:
         """Return what a setting means, its value, and which layer set it.
@@ -76,12 +88,14 @@ def resolve(tree: type[TrainingConfig], layers: Sequence[Layer]) -> Resolved:
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    explicit: set[str] = set()
     for layer in layers:
         merged.update(layer.settings)
         origins |= {key: layer.origin(key) for key in layer.settings}
+        explicit = explicit - set(layer.settings) if layer.gives_way else explicit | set(layer.settings)
     try:
         config = tree.model_validate(nest(merged))
     except ValidationError as error:
         raise ConfigError(describe_fault(error, tree, origins)) from None
     config.validate()
-    return Resolved(config, origins)
+    return Resolved(config, origins, frozenset(explicit))

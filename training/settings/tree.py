@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -25,6 +25,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_TASK = "hlbd"
 DEFAULT_MODEL = "apt"
 """Task and model family of a config that names none, as no config did before there were several."""
+BATCH_SIZES = ("global_batch_size", "batch_size", "gradient_accumulation_steps")
+"""The settings of `run` whose product with the number of ranks is the first of them."""
+MOST_SAMPLES_AT_ONCE = 2**20
+"""Largest batch_size."""
 
 
 class TaskOptions(Section):
@@ -147,7 +151,13 @@ class RunConfig(Section):
     max_steps: int | None = Field(
         None, ge=1, description="Stop after this many optimizer updates; None: after the epochs."
     )
-    batch_size: int = Field(32, ge=1, le=2**20, description="Samples per rank per forward pass, at most.")
+    batch_size: int = Field(
+        32,
+        ge=1,
+        le=MOST_SAMPLES_AT_ONCE,
+        description="Samples per rank per forward pass, at most. Where it is not given: what global_batch_size and "
+        "gradient_accumulation_steps leave for each rank.",
+    )
     gradient_accumulation_steps: int | None = Field(
         None,
         ge=1,
@@ -178,6 +188,43 @@ class RunConfig(Section):
     def samples_per_update(self) -> int:
         """Global batch size in samples, given or derived. The number of ranks changes neither it nor the curve."""
         return self.global_batch_size or self.batch_size * (self.gradient_accumulation_steps or 1)
+
+    def multiplied_out(self, ranks: int, explicit: Container[str] | None = None) -> Self:
+        """Return the settings with batch_size × gradient_accumulation_steps × ranks = global_batch_size.
+
+        A size that nobody gave explicitly gives way to those that somebody did. Without a global batch size, or without
+        a number of accumulated batches, nothing can contradict.
+
+        Args:
+            ranks: processes that share each global batch.
+            explicit: names of the settings that the user gave; None: those that this object was made with.
+
+        Raises:
+            ConfigError: explicit sizes contradict each other; names what would multiply out.
+        """
+        given = self.model_fields_set if explicit is None else explicit
+        whole, steps = self.global_batch_size, self.gradient_accumulation_steps
+        if whole is None or steps is None or self.batch_size * steps * ranks == whole:
+            return self
+        if "gradient_accumulation_steps" not in given:  # batches no larger than before always fit into memory
+            return self.model_copy(update={"gradient_accumulation_steps": None})
+        micro, rest = divmod(whole, steps * ranks)
+        if "batch_size" not in given and rest == 0 and micro <= MOST_SAMPLES_AT_ONCE:
+            return self.model_copy(update={"batch_size": micro})
+        raise ConfigError(self._does_not_multiply_out(whole, steps, ranks))
+
+    def _does_not_multiply_out(self, whole: int, steps: int, ranks: int) -> str:
+        product = self.batch_size * steps * ranks
+        ways = [f"--global-batch-size {product}"]
+        if whole % (steps * ranks) == 0:
+            ways.append(f"--batch-size {whole // (steps * ranks)}")
+        if whole % (self.batch_size * ranks) == 0:
+            ways.append(f"--gradient-accumulation-steps {whole // (self.batch_size * ranks)}")
+        return (
+            f"global_batch_size={whole} is not batch_size={self.batch_size} × gradient_accumulation_steps={steps} × "
+            f"{ranks} rank{'s' if ranks > 1 else ''} = {product}; set {' or '.join(ways)}, or leave "
+            "--gradient-accumulation-steps out"
+        )
 
     @field_validator("run_dir", mode="before")
     @classmethod
@@ -288,7 +335,7 @@ class TrainingConfig(Section):
     hub: HubConfig = Field(default_factory=HubConfig)
 
     def validate(self) -> None:  # type: ignore[override]  # pydantic's own `validate` is a deprecated class method
-        """Check what a single field cannot see.
+        """Check what a single field cannot see, except the batch sizes: see `with_batch_sizes_for`.
 
         Raises:
             ConfigError: settings that do not go together, with what to change.
@@ -300,24 +347,26 @@ class TrainingConfig(Section):
             )
         if fault := self.track.fault():
             raise ConfigError(fault)
-        run, launch = self.run, self.launch
+        launch = self.launch
         if launch.num_processes and launch.num_gpus and launch.num_processes != launch.num_gpus:
             raise ConfigError(
                 f"num_processes={launch.num_processes} and num_gpus={launch.num_gpus}: a process drives one GPU; "
                 "give one of the two, or the same number"
             )
-        if run.global_batch_size is not None and run.gradient_accumulation_steps is not None:
-            # In a worker that was started by hand only the launcher knows how many ranks there are.
-            planned = launch.nnodes * (launch.num_processes or launch.num_gpus or 1)
-            ranks = int(os.environ.get("WORLD_SIZE", planned))
-            product = run.batch_size * run.gradient_accumulation_steps * ranks
-            if product != run.global_batch_size:
-                raise ConfigError(_does_not_multiply_out(run, ranks, product))
         if self.checkpoint.early_stopping_patience and self.data.validation_split == 0.0:
             raise ConfigError(
                 f"early_stopping_patience={self.checkpoint.early_stopping_patience} needs validation data; "
                 "set --validation-split (0.1 holds back a tenth)"
             )
+
+    def with_batch_sizes_for(self, ranks: int, explicit: Container[str] | None = None) -> Self:
+        """Return the config with batch sizes that multiply out for so many ranks; see `RunConfig.multiplied_out`.
+
+        Raises:
+            ConfigError: explicit sizes contradict each other.
+        """
+        run = self.run.multiplied_out(ranks, explicit)
+        return self if run is self.run else self.model_copy(update={"run": run})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as it goes into YAML, checkpoints and reports."""
@@ -366,17 +415,3 @@ class TrainingConfig(Section):
             values["run"].pop(name)
         values["run"]["global_batch_size"] = self.run.samples_per_update
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def _does_not_multiply_out(run: RunConfig, ranks: int, product: int) -> str:
-    steps, wanted = run.gradient_accumulation_steps or 1, run.global_batch_size or 0
-    ways = [f"--global-batch-size {product}"]
-    if wanted % (steps * ranks) == 0:
-        ways.append(f"--batch-size {wanted // (steps * ranks)}")
-    if wanted % (run.batch_size * ranks) == 0:
-        ways.append(f"--gradient-accumulation-steps {wanted // (run.batch_size * ranks)}")
-    return (
-        f"global_batch_size={wanted} is not batch_size={run.batch_size} × gradient_accumulation_steps={steps} × "
-        f"{ranks} rank{'s' if ranks > 1 else ''} = {product}; set {' or '.join(ways)}, or leave "
-        "--gradient-accumulation-steps out"
-    )

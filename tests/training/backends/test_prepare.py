@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import training
 from training.backends.prepare import (
@@ -25,9 +28,12 @@ from training.errors import ConfigError
 from training.models.apt.options import APTOptions
 from training.settings.declarations import leaf_names
 from training.settings.layers import FLAGS, Layer
-from training.settings.tree import ModelOptions, TaskOptions, TrainingConfig
+from training.settings.tree import BATCH_SIZES, ModelOptions, RunConfig, TaskOptions, TrainingConfig
 from training.settings.yaml_files import flatten
 from training.tasks.hlbd.options import HLBDOptions
+
+if TYPE_CHECKING:
+    from tests.conftest import FrontDoor
 
 PLAYGROUND = BACKENDS.load("playground")
 DEEPSPEED = BACKENDS.load("deepspeed")
@@ -248,6 +254,98 @@ def test_the_chosen_backend_is_in_the_config_and_known_by_who_chose_it(tmp_path:
     assert (from_file.config.backend, from_file.origins["backend"]) == ("deepspeed", str(file))
     from_script = prepare(choose(backend="huggingface", config_file=file)).request
     assert (from_script.config.backend, from_script.origins["backend"]) == ("huggingface", "the chosen backend")
+
+
+# -- batch sizes ---------------------------------------------------------------------------------------------------
+
+OF_THE_DOCUMENT = ["--train-batch-size", "256", "--gradient-accumulation", "4"]
+BACKENDS_OF_OURS = ["playground", "deepspeed", "huggingface", "azure"]
+
+
+def explained(front_door: FrontDoor, word: str, *args: str | Path) -> tuple[str, str]:
+    """Return a setting's value and who set it, as `--explain` says."""
+    told = front_door([*args, "--dry-run", "--explain", word])
+    assert told.exit_code == 0, told.stderr
+    found = re.search(r" = (.*)\n(?:.*\n)*  set by   (.*)\n", told.stdout)
+    assert found, told.stdout
+    return found[1], found[2]
+
+
+@pytest.mark.parametrize("backend", BACKENDS_OF_OURS)
+def test_a_batch_size_that_nobody_gave_gives_way(backend: str, front_door: FrontDoor) -> None:
+    flags = ["--backend", backend, *OF_THE_DOCUMENT, "--num-gpus", "4"]
+    source = "global_batch_size=256 and gradient_accumulation_steps=4 on 4 ranks"
+    assert explained(front_door, "batch_size", *flags) == ("16", source)
+    assert explained(front_door, "global_batch_size", *flags) == ("256", "--global-batch-size")
+    refused = front_door([*flags, "--batch-size", "8", "--dry-run"])
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: global_batch_size=256 is not batch_size=8 × gradient_accumulation_steps=4")
+    uneven = front_door(["--backend", backend, *OF_THE_DOCUMENT, "--num-gpus", "3", "--dry-run"])
+    assert (uneven.exit_code, uneven.stderr.count("\n")) == (2, 1), "85⅓ samples are no batch"
+
+
+def test_in_a_worker_the_launcher_says_how_many_ranks_there_are(
+    front_door: FrontDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    flags = ["--backend", "deepspeed", "--zero-stage", "3", "--cpu-offload", *OF_THE_DOCUMENT]
+    assert explained(front_door, "batch_size", *flags)[0] == "16"
+
+
+def test_a_file_that_the_user_named_is_explicit(front_door: FrontDoor, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("batch_size: 8\n", encoding="utf-8")
+    refused = front_door([*OF_THE_DOCUMENT, "--num-processes", "4", "--config", file, "--dry-run"])
+    assert "batch_size=8" in refused.stderr
+
+
+@pytest.mark.parametrize(("ranks", "micro", "steps"), [(2, "16", "None"), (4, "16", "4"), (8, "16", "None")])
+def test_a_resumed_run_keeps_its_global_batch_on_another_number_of_ranks(
+    ranks: int, micro: str, steps: str, front_door: FrontDoor, tmp_path: Path
+) -> None:
+    settings = "run: {global_batch_size: 256, batch_size: 16, gradient_accumulation_steps: 4}\n"
+    (tmp_path / "config.yaml").write_text(settings, encoding="utf-8")
+    flags: list[str | Path] = ["--load-checkpoint", tmp_path, "--num-processes", str(ranks)]
+    found = [explained(front_door, name, *flags)[0] for name in ("global_batch_size", "batch_size")]
+    assert [*found, explained(front_door, "gradient_accumulation_steps", *flags)[0]] == ["256", micro, steps]
+    again = explained(front_door, "batch_size", *flags, *OF_THE_DOCUMENT)
+    assert again[0] == str(256 // (4 * ranks))
+    refused = front_door([*flags, "--batch-size", "16", "--gradient-accumulation", "3", "--dry-run"])
+    assert "global_batch_size=256 is not batch_size=16" in refused.stderr, "the curve is the resumed run's"
+
+
+def test_a_config_made_in_python_is_explicit_where_it_was_given_a_value() -> None:
+    tree = config_class(PLAYGROUND)
+    sizes = {"global_batch_size": 256, "gradient_accumulation_steps": 4}
+    launch = {"num_processes": 4}
+    assert prepare_config(tree.from_dict({"run": sizes, "launch": launch})).request.config.run.batch_size == 16
+    with pytest.raises(ConfigError, match="is not batch_size=32"):
+        prepare_config(tree.from_dict({"run": {**sizes, "batch_size": 32}, "launch": launch}))
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(1, 20),
+    st.integers(1, 20),
+    st.integers(1, 9),
+    st.sets(st.sampled_from(BATCH_SIZES)),
+)
+def test_batch_sizes_multiply_out_or_are_refused_and_explicit_ones_stay(
+    whole: int, micro: int, steps: int, ranks: int, explicit: set[str]
+) -> None:
+    run = RunConfig(global_batch_size=whole, batch_size=micro, gradient_accumulation_steps=steps)
+    try:
+        fitting = run.multiplied_out(ranks, explicit)
+    except ConfigError:
+        assert "gradient_accumulation_steps" in explicit
+        assert "batch_size" in explicit or whole % (steps * ranks)
+        return
+    found = fitting.gradient_accumulation_steps
+    assert found is None or fitting.batch_size * found * ranks == whole
+    assert all(getattr(fitting, name) == getattr(run, name) for name in explicit)
+    assert fitting.samples_per_update == whole
 
 
 # -- the run -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.launched import ROOT
 from training.backends.protocol import IS_ENDPOINT, LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan
 from training.errors import ConfigError
 from training.launch import launcher as launch
@@ -262,3 +263,23 @@ def test_a_host_without_an_address_is_refused() -> None:
 
 def test_the_address_towards_this_machine_is_its_own() -> None:
     assert machine.address_towards("127.0.0.1", 29500) == "127.0.0.1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("culprits", ["0 1 2", "2"])
+def test_ranks_of_a_launcher_called_by_hand_refuse_once(culprits: str, tmp_path: Path) -> None:
+    """All ranks that refuse the same input print one line; so does a rank that is the only one to refuse."""
+    program = (
+        f"import os, sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"if os.environ['RANK'] in {culprits.split()}:\n"
+        "    from training.train import main\n"
+        "    sys.exit(main(['--no-such-flag']))\n"
+        "time.sleep(300)\n"
+    )
+    (tmp_path / "ranks.py").write_text(program, encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    done = subprocess.run(
+        [*launcher, str(tmp_path / "ranks.py")], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("error: unknown flag --no-such-flag") == 1, done.stderr

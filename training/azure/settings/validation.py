@@ -16,6 +16,7 @@ from training.azure.settings.environment import check_environment, check_image
 from training.azure.settings.inner_run import CHECKOUT, CODE, inner_config, inner_config_here, joins_workspace
 from training.azure.settings.job_size import max_trials, search_space_of, serverless_size, sweep_objective
 from training.azure.settings.options import DEFAULT_IMAGE, RULES, AzureOptions, check_name, options_of
+from training.backends.placement import placement_of
 from training.backends.prepare import refuse_unsupported
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError, did_you_mean
@@ -286,6 +287,7 @@ def _fault(config: TrainingConfig, settings: Mapping[str, Any]) -> str | None:
         trial = trial_config(config, settings)
         inner = BACKENDS.load(options_of(config).inner_backend)()
         inside = inner_config_here(trial)
+        inside.with_batch_sizes_for(placement_of(inside).ranks)
         refuse_unsupported(inner, inside, resume=False)
         inner.validate(inside)
     except UserError as error:

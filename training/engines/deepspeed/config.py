@@ -173,13 +173,40 @@ def deepspeed_json(
     return document
 
 
+BATCH_SIZES: Mapping[str, str] = {
+    "train_batch_size": "global_batch_size",
+    "train_micro_batch_size_per_gpu": "batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+}
+"""Key of DeepSpeed's JSON -> our setting of the same meaning."""
+
+
+def batch_sizes_in(document: Mapping[str, Any], ranks: int) -> dict[str, int]:
+    """Return our names of the batch sizes that a DeepSpeed file gives as numbers, completed as DeepSpeed does.
+
+    Args:
+        document: content of the file.
+        ranks: processes that share each global batch.
+    """
+    found = {ours: document.get(theirs) for theirs, ours in BATCH_SIZES.items()}
+    given = {name: size for name, size in found.items() if type(size) is int and size > 0}
+    if "batch_size" in given and "global_batch_size" not in given:
+        given["global_batch_size"] = given["batch_size"] * given.get("gradient_accumulation_steps", 1) * ranks
+    return given
+
+
 def _own_keys(
     path: Path, config: TrainingConfig, managed: Mapping[str, Managed], where: str
 ) -> Iterator[tuple[str, Any]]:
     """Yield the keys of the user's file that are not ours, after all of it was compared with our settings."""
     given = dict(_leaves(read_json(path, where)))
     conflicts: list[str] = []
+    ours_nested = {*managed, *REFUSED}
     for key, value in given.items():
+        if any(name.startswith(f"{key}.") for name in ours_nested) and value != {}:
+            raise ConfigError(f"{where}: {key} is {json.dumps(value)}; it should be a section, {{…}}")
+        if outer := next((name for name in managed if key.startswith(f"{name}.")), None):
+            raise ConfigError(f"{where}: {outer} is a section there; it should be a single value")
         for refused, reason in REFUSED.items():
             if key == refused or key.startswith(f"{refused}."):
                 raise ConfigError(f"{where}: {refused}: {reason}")

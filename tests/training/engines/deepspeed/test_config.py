@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.backends.prepare import config_class
+from training.backends.prepare import choose, config_class, prepare
 from training.engines.deepspeed.config import deepspeed_json, managed_keys, options_of
 from training.errors import ConfigError
+from training.settings.layers import Layer
 from training.settings.tree import TrainingConfig
 from training.train_deepspeed import DeepSpeedBackend, read_hostfile
 
@@ -147,6 +148,11 @@ def test_before_the_device_is_known_an_automatic_precision_contradicts_nothing(t
         ('{"steps_per_print": 1, "steps_per_print": 2}', "key 'steps_per_print' is given twice"),
         ('{"steps_per_print": }', "not valid JSON at line 1, column 21"),
         ("[1]", "DeepSpeed's settings are a JSON object, this is a list"),
+        ('{"zero_optimization": "x"}', 'zero_optimization is "x"; it should be a section, {…}'),
+        ('{"zero_optimization": {"offload_param": 3}}', "zero_optimization.offload_param is 3; it should be a section"),
+        ('{"optimizer": "Adam"}', 'optimizer is "Adam"; it should be a section'),
+        ('{"fp16": true}', "fp16 is true; it should be a section"),
+        ('{"train_batch_size": {"a": 1}}', "train_batch_size is a section there; it should be a single value"),
     ],
 )
 def test_a_file_that_cannot_be_followed_is_refused(tmp_path: Path, document: str, told: str) -> None:
@@ -240,5 +246,36 @@ def test_the_ranks_of_all_machines_share_the_global_batch(
     planned = front_door(flags)
     assert planned.exit_code == 0, planned.stderr
     assert " --hostfile hosts " in planned.stdout.splitlines()[-1]
-    fewer = front_door([*flags, "--num-gpus", "2"])
-    assert "train_micro_batch_size_per_gpu is 4 there and 8 here (--batch-size)" in fewer.stderr
+    contradicting = front_door([*flags, "--num-gpus", "2", "--batch-size", "8"])
+    assert "train_micro_batch_size_per_gpu is 4 there and 8 here (--batch-size)" in contradicting.stderr
+
+
+@pytest.mark.parametrize(
+    ("document", "given_by_user", "sizes"),
+    [  # sizes: global_batch_size, batch_size, gradient_accumulation_steps
+        ({"train_batch_size": 256, "gradient_accumulation_steps": 4}, {}, (256, 16, 4)),
+        ({"train_batch_size": 256, "train_micro_batch_size_per_gpu": 8}, {}, (256, 8, None)),
+        ({"train_micro_batch_size_per_gpu": 8, "gradient_accumulation_steps": 2}, {}, (64, 8, 2)),
+        ({"train_micro_batch_size_per_gpu": 8}, {}, (32, 8, None)),
+        ({"gradient_accumulation_steps": 4}, {"run.global_batch_size": 64}, (64, 4, 4)),
+        ({"train_batch_size": 256}, {"run.batch_size": 16}, (256, 16, None)),
+        ({"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}, {}, (None, 32, None)),
+    ],
+)
+@pytest.mark.parametrize("backend", ["deepspeed", "huggingface"])
+def test_batch_sizes_of_the_file_come_before_defaults(
+    backend: str,
+    document: dict[str, Any],
+    given_by_user: dict[str, int],
+    sizes: tuple[int | None, ...],
+    tmp_path: Path,
+) -> None:
+    """The three sizes multiply out as DeepSpeed completes them, on four ranks."""
+    path = written(tmp_path / "ds.json", {**document, "zero_optimization": {"stage": 2}})
+    option = {"deepspeed": "deepspeed.deepspeed_config", "huggingface": "huggingface.deepspeed"}[backend]
+    settings = {option: str(path), "launch.num_processes": 4, **given_by_user}
+    request = prepare(choose(backend=backend), [Layer("mine", settings)]).request
+    run = request.config.run
+    assert (run.global_batch_size, run.batch_size, run.gradient_accumulation_steps) == sizes
+    if "train_batch_size" in document and document["train_batch_size"] != "auto":
+        assert request.origins["run.global_batch_size"].endswith(str(path))
