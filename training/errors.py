@@ -7,6 +7,7 @@ Any other exception is a fault of the program and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 EXIT_BAD_INPUT = 2
@@ -16,8 +17,50 @@ EXIT_BROKEN_PIPE = 128 + 13
 """Ended by signal 13, SIGPIPE: whoever read the output has left."""
 
 
+LONGEST_WORD = 400
+"""Characters without a space that are shown whole: no path that anybody works with is longer."""
+LONGEST_LINE = 4000
+_JOINERS = "\u200d\u200c"
+"""Signs between the parts of an emoji or of letters: no control codes, though Unicode files them there."""
+
+
+def printable(text: object) -> str:
+    r"""Return a text of unknown origin as one line that a terminal shows and does not obey.
+
+    Line ends, escape sequences, marks that turn the direction of writing and the halves of surrogate pairs are
+    escaped; of a very long word and of a very long line the middle is left out.
+
+    Example:
+        >>> printable("two\nlines, \x1b[31mred")
+        'two\\nlines, \\x1b[31mred'
+    """
+    shown = str(text)
+    if not shown.isprintable():
+        shown = "".join(map(_escaped, shown))
+    if len(shown) > LONGEST_WORD:
+        shown = " ".join(_without_middle(word, LONGEST_WORD) for word in shown.split(" "))
+    return _without_middle(shown, LONGEST_LINE)
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _without_middle(text: str, longest: int) -> str:
+    """Return the beginning and the end: the end tells a path from its neighbours."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 3) :]}"
+
+
 class UserError(Exception):
-    """What was wrong, the value received, where, and what to do about it, in one line."""
+    """What was wrong, the value received, where, and what to do about it, in one line.
+
+    Whatever of it came from outside is escaped and shortened (`printable`).
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ConfigError(UserError):

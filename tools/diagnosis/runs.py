@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from tools.runs.search import find_runs
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
 from training.checkpoints.run_lock import is_locked
 from training.errors import CheckpointError
+from training.record.log import LOG_NAME, REPORT_NAME, DamagedLines, read_events, read_report
 from training.record.report import Report
-from training.record.reporter import LOG_NAME, REPORT_NAME, read_events, read_report
 from training.storage.atomic import name_of_aside
 
 SECTION = "runs"
@@ -49,12 +50,20 @@ def diagnose_runs(roots: Sequence[Path]) -> Iterator[Finding]:
 def diagnose_run(run_dir: Path) -> Iterator[Finding]:
     """Check state, checkpoints, final model, leftovers and size of one run."""
     section = f"run {shown(run_dir)}"
-    report = _record(run_dir)
+    faults: list[str] = []
+    stored = read_report(run_dir, faults)
+    report, log_fault = _record(run_dir, stored)
     at_work = is_locked(run_dir)
     yield _state(section, run_dir, report or {}, at_work)
-    if report is not None and read_report(run_dir) is None:
+    if report is not None and stored is None:
         message = f"{REPORT_NAME} is missing or damaged; {LOG_NAME} has everything, and resuming writes it again"
-        yield Finding(section, "report", Status.WARNING, message, _resume(run_dir, report))
+        yield Finding(section, "report", Status.WARNING, message, _resume(run_dir, report), tuple(faults))
+    elif faults:
+        message = f"{faults[0]}; resuming writes the report again"
+        yield Finding(section, "report", Status.WARNING, message, _resume(run_dir, report or {}), tuple(faults))
+    if log_fault:
+        message = f"{log_fault}; the checkpoints do not need them"
+        yield Finding(section, "log", Status.WARNING, message)
     yield from _checkpoints(section, run_dir, report or {}, at_work)
     if not at_work:
         yield from _final_model(section, run_dir, report or {})
@@ -67,12 +76,20 @@ def diagnose_run(run_dir: Path) -> Iterator[Finding]:
     yield Finding(section, "disk use", Status.OK, message, facts={"bytes": size, "files": len(files)})
 
 
-def _record(run_dir: Path) -> dict[str, Any] | None:
-    """Return the run's report, folded again from the event log where it cannot be read."""
-    report = read_report(run_dir)
-    if report is None and (run_dir / LOG_NAME).is_file():
-        return Report.of(read_events(run_dir / LOG_NAME)).to_dict()
-    return report
+def _record(run_dir: Path, report: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
+    """Return the run's report, folded from the event log where there is none, and what is wrong with the log."""
+    damaged = DamagedLines()
+    try:
+        events = read_events(run_dir / LOG_NAME, damaged)
+        if report is None:
+            report = Report.of(events).to_dict()
+        else:
+            deque(events, maxlen=0)
+    except FileNotFoundError:
+        return report, ""
+    except OSError as error:
+        return report, f"{LOG_NAME}: it cannot be read ({error.strerror})"
+    return report, str(damaged) if damaged.count else ""
 
 
 def _size(path: Path) -> int:

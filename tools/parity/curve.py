@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.errors import UserError
 from training.record.history import History, without
-from training.record.log import LOG_NAME, read_events
+from training.record.log import LOG_NAME, DamagedLines, read_events
 
 Fingerprint = tuple[float, ...]
 """The norm of all weights, then projections of them onto fixed directions, in fp64 (`training.tasks.fingerprints`)."""
@@ -60,9 +61,18 @@ class Curve:
 
 
 def read_curve(run_dir: Path) -> Curve:
-    """Return the curve in a run directory; an empty one where there is no record."""
-    log = run_dir / LOG_NAME
-    return curve_of(read_events(log)) if log.is_file() else Curve()
+    """Return the curve in a run directory; an empty one where there is no record.
+
+    Raises:
+        UserError: lines of the record are damaged: a curve with holes certifies nothing.
+    """
+    log, damaged = run_dir / LOG_NAME, DamagedLines()
+    if not log.is_file():
+        return Curve()
+    curve = curve_of(read_events(log, damaged))
+    if damaged.count:
+        raise UserError(f"{run_dir}: {damaged}, so its curve cannot be compared; run it again")
+    return curve
 
 
 def curve_of(events: Iterable[Mapping[str, Any]]) -> Curve:

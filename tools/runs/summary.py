@@ -18,6 +18,9 @@ from training.record.log import Marks, scan_marks
 from training.record.schema import number, text
 from training.tasks.metrics import Metric
 
+MAX_FAULTS = 3
+"""Faults of a record that an alert lists."""
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -150,8 +153,13 @@ class WatchedRun:
         if self._problem:
             alerts = (Alert(Kind.UNREADABLE, self._problem), *alerts)
             state = State.UNREADABLE
-        elif damaged := self.follower.num_damaged_lines:
-            alerts = (*alerts, Alert(Kind.UNREADABLE, f"{damaged:,} damaged lines in the log were passed over"))
+        else:
+            faults = [
+                *self.follower.report_faults,
+                *([str(self.follower.damaged)] if self.follower.damaged.count else []),
+            ]
+            if faults:
+                alerts = (*alerts, Alert(Kind.UNREADABLE, "; ".join(faults[:MAX_FAULTS])))
         at_work = state in (State.RUNNING, State.STARTING)
         started_at = number(trace.facts.get("started_at"))
         # A record that cannot be read declares nothing.

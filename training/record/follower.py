@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from training.errors import UserError
-from training.record.log import LOG_NAME, REPORT_NAME, CountedEvents, read_report
+from training.record.log import LOG_NAME, REPORT_NAME, CountedEvents, DamagedLines, read_report
 from training.record.report import Report
 from training.record.schema import SCHEMA_VERSION, Event, parse_event
+from training.storage.json_files import LARGEST_BYTES, open_regular
 
 TAIL_BYTES = 32 * 1024
 """About a hundred updates: enough to tell a run's present pace."""
@@ -57,8 +58,10 @@ class ProgressFollower:
         self.run_dir = run_dir
         self.bytes_read = 0
         """Bytes of both files so far."""
-        self.num_damaged_lines = 0
+        self.damaged = DamagedLines()
         """Lines of the log that are no events, since it was last read from its report."""
+        self.report_faults: list[str] = []
+        """What of the report could not be used, in words."""
         self._offset: int | None = None  # where the next event of the log begins; None: the next look is a first one
         self._inode = 0
         self._mark = b""  # the bytes before the offset, by which the log is known again
@@ -75,7 +78,7 @@ class ProgressFollower:
         """
         log = self.run_dir / LOG_NAME
         try:
-            with log.open("rb") as file:
+            with open_regular(log) as file:
                 signature = _signature(os.fstat(file.fileno()))
                 if self._refused is not None and self._refused[0] == signature:
                     raise self._refused[1]
@@ -101,6 +104,8 @@ class ProgressFollower:
             return None
         if status.st_size == self._offset:
             return []
+        if status.st_size - self._offset > LARGEST_BYTES:
+            return None
         file.seek(self._offset - len(self._mark))
         content = file.read(len(self._mark) + status.st_size - self._offset)
         self.bytes_read += len(content)
@@ -120,7 +125,7 @@ class ProgressFollower:
         for line in lines:
             event = parse_event(line)
             if event is None:
-                self.num_damaged_lines += 1
+                self.damaged.add(None)
             else:
                 found.append(event)
         return found
@@ -130,8 +135,9 @@ class ProgressFollower:
     def _start_again(self, file: IO[bytes]) -> Reading:
         # The size before the report: what is appended meanwhile is then read twice rather than never.
         status = os.fstat(file.fileno())
-        self._inode, self.num_damaged_lines, self._report_signature = status.st_ino, 0, None
-        report = read_report(self.run_dir)
+        self._inode, self.damaged, self._report_signature = status.st_ino, DamagedLines(), None
+        self.report_faults = []
+        report = read_report(self.run_dir, self.report_faults)
         if report is not None:
             self.bytes_read += self._size_of_report()
             if report.get("schema_version") != SCHEMA_VERSION:
@@ -165,7 +171,7 @@ class ProgressFollower:
             self.bytes_read += len(content)
             first = 0 if start == 0 else content.find(b"\n") + 1
             complete = content[first : content.rfind(b"\n") + 1]
-            self.num_damaged_lines = 0
+            self.damaged = DamagedLines()
             events = self._events(complete.splitlines())
             for n, event in enumerate(events):
                 if event.get("time") == updated_at:
@@ -179,10 +185,10 @@ class ProgressFollower:
         """Return the report of the whole log, folded in bounded memory."""
         events = CountedEvents(file)
         report = Report.of_counted(events)
-        self.num_damaged_lines = events.num_damaged_lines
+        self.damaged = events.damaged
         self.bytes_read += 2 * events.length
         self._stand_behind(events.length, events.last_line)
-        if report.state == "unknown" and self.num_damaged_lines:
+        if report.state == "unknown" and self.damaged.count:
             raise UnreadableRecordError(f"{self.run_dir / LOG_NAME}: it is damaged, no run begins in it")
         return report.to_dict()
 
@@ -192,7 +198,8 @@ class ProgressFollower:
         signature = _signature(status)
         if signature == self._report_signature:
             return Reading(None, [], [])
-        report = read_report(self.run_dir)
+        self.report_faults = []
+        report = read_report(self.run_dir, self.report_faults)
         if report is None or report.get("schema_version") != SCHEMA_VERSION:
             raise UnreadableRecordError(
                 f"{self.run_dir / REPORT_NAME}: it is damaged or of another version, and there is no {LOG_NAME}"

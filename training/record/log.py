@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from training.record.schema import Event, integer, parse_event, parse_json
+from training.errors import UserError
+from training.record.schema import Event, checked_report, integer, parse_event
+from training.storage.json_files import open_regular, parse_json, read_bytes
 from training.storage.run_files import RunFile
 
 LOG_NAME = "progress.jsonl"
@@ -23,21 +26,77 @@ _OF_THE_END = frozenset({"conclusion", "recitation"})
 """Events without a step that belong to the last update done before them; a resumption before that supersedes them."""
 
 
-def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a log, oldest first. An unfinished last line is left out, as is a line that is no event."""
-    with path.open("rb") as file:
-        for line in _complete_lines(file):
+LONGEST_LINE = 16 * 2**20
+"""Bytes of a line; what is longer is read in pieces, none of which is an event."""
+
+
+@dataclass
+class DamagedLines:
+    """The lines of a log that are no events: a reader skips and counts them, and says so."""
+
+    count: int = 0
+    first: int | None = None
+    """Number of the first one, from 1; None: there is none, or its place in the log is not known."""
+
+    def add(self, line: int | None) -> None:
+        """Count one."""
+        self.count += 1
+        if self.count == 1:
+            self.first = line
+
+    def __str__(self) -> str:
+        lines = "1 damaged line was" if self.count == 1 else f"{self.count:,} damaged lines were"
+        first = (
+            ""
+            if self.first is None
+            else f" (line {self.first:,})"
+            if self.count == 1
+            else (f" (the first is line {self.first:,})")
+        )
+        return f"{LOG_NAME}: {lines} skipped{first}"
+
+
+def read_events(path: Path, damaged: DamagedLines | None = None) -> Iterator[Event]:
+    """Yield the events of a log, oldest first. An unfinished last line is left out, as is a line that is no event.
+
+    Args:
+        path: the log.
+        damaged: counts the lines that are no events.
+
+    Raises:
+        OSError: the log cannot be read, or is no regular file.
+    """
+    with open_regular(path) as file:
+        for number, line in enumerate(_complete_lines(file), start=1):
             if (event := parse_event(line)) is not None:
                 yield event
+            elif damaged is not None:
+                damaged.add(number)
 
 
-def read_report(run_dir: Path) -> dict[str, Any] | None:
-    """Return the report of a run, or None where there is none (yet). A report is never seen half written."""
+def read_report(run_dir: Path, faults: list[str] | None = None) -> dict[str, Any] | None:
+    """Return the report of a run, or None where there is none (yet) that can be used.
+
+    It is never seen half written. What in it is not of its declared type is left out.
+
+    Args:
+        run_dir: directory of the run.
+        faults: takes a line for each part that is left out, or why there is none at all.
+    """
+    path, found = run_dir / REPORT_NAME, faults if faults is not None else []
     try:
-        report = parse_json((run_dir / REPORT_NAME).read_bytes())
-    except OSError:
+        report = parse_json(read_bytes(path), lenient=True)
+    except FileNotFoundError:
         return None
-    return report if isinstance(report, dict) else None
+    except (OSError, ValueError, UserError) as error:
+        found.append(f"{REPORT_NAME}: it cannot be used ({getattr(error, 'strerror', None) or error})")
+        return None
+    if not isinstance(report, dict):
+        found.append(f"{REPORT_NAME}: it cannot be used (a report is a mapping)")
+        return None
+    report, left_out = checked_report(report)
+    found.extend(f"{REPORT_NAME}: {name} is damaged and left out" for name in left_out)
+    return report
 
 
 def counted(events: Iterable[Event]) -> list[Event]:
@@ -61,11 +120,12 @@ class CountedEvents:
 
     Args:
         file: opened for binary reading.
+        damaged: counts the lines that are no events.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], damaged: DamagedLines | None = None) -> None:
         self._file = file
-        self.num_damaged_lines = 0
+        self.damaged = damaged if damaged is not None else DamagedLines()
         """Lines that are no events, of those read so far."""
         self.length = 0
         """Bytes of all complete lines."""
@@ -83,11 +143,10 @@ class CountedEvents:
 
     def __iter__(self) -> Iterator[Event]:
         self._file.seek(0)
-        self.num_damaged_lines = 0
         limits = self._limits()
         limit, until = next(limits)
         position = step = 0
-        for line in _complete_lines(self._file):
+        for number, line in enumerate(_complete_lines(self._file), start=1):
             position += len(line)
             if position > self.length:
                 return
@@ -95,7 +154,7 @@ class CountedEvents:
                 limit, until = next(limits)
             event = parse_event(line)
             if event is None:
-                self.num_damaged_lines += 1
+                self.damaged.add(number)
                 continue
             step = _step_of(event, step)
             at = step if event["event"] in _OF_THE_END else event.get("step") or 0
@@ -116,7 +175,9 @@ def _step_of(event: Event, before: int) -> int:
 
 
 def _complete_lines(file: IO[bytes]) -> Iterator[bytes]:
-    return (line for line in file if line.endswith(b"\n"))
+    for line in iter(partial(file.readline, LONGEST_LINE), b""):
+        if line.endswith(b"\n") or len(line) == LONGEST_LINE:
+            yield line
 
 
 # -- a fast path ---------------------------------------------------------------------------------------------------
@@ -161,7 +222,7 @@ def scan_marks(run_dir: Path, open_epoch: int | None) -> Marks:
     marks = Marks()
     of_epoch = b'"epoch": %d,' % open_epoch if open_epoch is not None else None
     try:
-        with (run_dir / LOG_NAME).open("rb") as file:
+        with open_regular(run_dir / LOG_NAME) as file:
             for line in _complete_lines(file):
                 _take_marks(marks, line, of_epoch)
     except FileNotFoundError:

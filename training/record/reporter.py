@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from training.errors import UserError
 from training.record.log import LOG_NAME as LOG_NAME
 from training.record.log import REPORT_NAME as REPORT_NAME
+from training.record.log import DamagedLines
 from training.record.log import read_events as read_events
 from training.record.log import read_report as read_report
 from training.record.report import Report
@@ -85,18 +86,25 @@ class ProgressReporter:
         self.emit("run_started", facts, durable=True)
 
     def run_resumed(self, step: int, **facts: Any) -> None:
-        """Go on with a run after `step`: the old record is read back and rewound."""
+        """Go on with a run after `step`: the old record is read back and rewound.
+
+        What of it cannot be read is skipped, counted and said: the record is a reader's comfort, and never stands
+        between a run and its checkpoints.
+        """
         earlier: list[Event] = []
+        damaged = DamagedLines()
         log = self.run_dir / LOG_NAME if self.run_dir is not None else None
         if log is not None and log.exists():
             _cut_unfinished_line(log)
-            earlier = list(read_events(log))
+            earlier = list(read_events(log, damaged))
         resumed: Event = {"event": "run_resumed", "time": round(self._clock(), 3), "step": step}
         self.report = Report.of([*earlier, resumed])
         # Folded above together with the rewinding; from here on events come one by one again.
         self.report.facts["resumed_at_steps"].pop()
         self.emit("run_resumed", {"step": step, **facts}, durable=True)
         self._batches_at_write = self.report.batch
+        if damaged.count:
+            self.warning(f"{damaged}; the run goes on from its checkpoint, which they do not concern", step=step)
 
     def step(self, **figures: Any) -> None:
         """Report one optimizer update; it is on disk after at most `report_batches` batches.
@@ -246,13 +254,13 @@ class ProgressReporter:
     def _write(self, run_dir: Path, durable: bool) -> None:
         if self._lines:
             with (run_dir / LOG_NAME).open("ab") as file:
-                file.write(("\n".join(self._lines) + "\n").encode())
+                file.write(_bytes_of("\n".join(self._lines) + "\n"))
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
             self._lines.clear()
         report = json.dumps(self.report.to_dict(), ensure_ascii=False)
-        write_atomically(run_dir / REPORT_NAME, report.encode(), durable)
+        write_atomically(run_dir / REPORT_NAME, _bytes_of(report), durable)
 
     def close(self) -> None:
         """Let the sinks finish."""
@@ -262,6 +270,11 @@ class ProgressReporter:
             except Exception as error:  # as in emit
                 print(f"warning: {type(sink).__name__} failed at the end ({error})", file=sys.stderr)
         self._sinks.clear()
+
+
+def _bytes_of(text: str) -> bytes:
+    r"""Encode JSON. Half of a surrogate pair, as in a path that is no text, becomes JSON's own escape `\udcff`."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _cut_unfinished_line(log: Path) -> None:

@@ -7,11 +7,11 @@ number that no float holds or a document nested a thousand levels deep.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
+from training.storage.json_files import parse_json
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 SCHEMA_VERSION = 1
@@ -153,21 +153,12 @@ def fits(event: object) -> bool:
 
 
 def parse_event(line: bytes) -> Event | None:
-    """Return the event of one line of a log, or None where it is none."""
-    event = parse_json(line)
-    return event if fits(event) else None
-
-
-def parse_json(text: bytes | str) -> Any:
-    """Read JSON of unknown origin; None where it is none. NaN and Infinity, which are not JSON, read as None."""
+    """Return the event of one line of a log, or None where it is none. NaN and Infinity read as None."""
     try:
-        return json.loads(text, parse_constant=_none)
-    except (ValueError, RecursionError):  # no JSON, a number of five thousand digits, or brackets without end
+        event = parse_json(line, lenient=True)
+    except ValueError:
         return None
-
-
-def _none(word: str) -> None:
-    return None
+    return event if fits(event) else None
 
 
 def number(value: object) -> float | None:
@@ -210,3 +201,81 @@ def declared_metrics(facts: Mapping[str, Any]) -> tuple[Metric, ...]:
         and all(isinstance(metric.get(key), str) for key in ("name", "label", "better"))
         and all(isinstance(metric.get(key, ""), str) for key in ("form", "derived"))
     )
+
+
+# -- the report ----------------------------------------------------------------------------------------------------
+
+
+def is_row(value: object) -> bool:
+    """Say whether a value is an update or a measurement, as a report keeps it: figures by name, none of them nested."""
+    return (
+        isinstance(value, dict)
+        and is_count(value.get("step"))
+        and is_count_or_none(value.get("epoch"))
+        and is_measured(value.get("loss"))
+        and all(is_measured(v) or isinstance(v, bool | str) or is_texts(v) for v in value.values())
+    )
+
+
+def _is_epoch(value: object) -> bool:
+    return is_row(value) and isinstance(value, dict) and is_count(value.get("epoch"))
+
+
+def _is_part(name: str) -> Check:
+    """Return the check of an entry that an event left in the report."""
+    schema = EVENTS[name]
+    return lambda value: (
+        isinstance(value, dict)
+        and all(key in value and check(value[key]) for key, check in schema.required.items())
+        and all(check(value[key]) for key, check in schema.optional.items() if key in value)
+        and is_measured(value.get("time"))
+    )
+
+
+def _mapping_of(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def _is_column(value: object) -> bool:
+    return isinstance(value, list) and all(is_measured(v) or isinstance(v, bool) for v in value)
+
+
+def _is_answered(value: object) -> bool:
+    return isinstance(value, dict) and is_count(value.get("right")) and is_count(value.get("asked"))
+
+
+REPORT: Mapping[str, Check] = {
+    **RUN_FACTS,
+    "started_at": is_measured, "resumed_at_steps": _list_of(is_count), "state": is_text, "updated_at": is_measured,
+    "step": is_count, "batch": is_count, "training_seconds": is_measured,
+    "latest": lambda value: value == {} or is_row(value), "best": _none_or(_is_part("best")),
+    "curve": _mapping_of(_is_column), "curve_stride": is_count,
+    "estimate": _mapping_of(_mapping_of(is_measured)), "memory": _none_or(_is_part("memory")),
+    "num_warnings": is_count, "num_skipped_updates": is_count, "ended_at": is_measured, "reason": is_text_or_none,
+    "error": is_text_or_none, "traceback": is_text_or_none, "recitation": _mapping_of(_is_answered),
+}  # fmt: skip
+"""Keys of a report, with the check that each value must pass. Further ones, a task's own figures, are allowed."""
+
+REPORT_LISTS: Mapping[str, Check] = {
+    "epochs": _is_epoch, "evaluations": is_row, "checkpoints": _is_part("checkpoint"), "warnings": _is_part("warning"),
+}  # fmt: skip
+"""Lists of a report, with the check of their entries."""
+
+
+def checked_report(report: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what of a report is of its declared type, and the names of what is not: `latest`, `epochs[3]`."""
+    fitting: dict[str, Any] = {}
+    left_out: list[str] = []
+    for key, value in report.items():
+        if (check := REPORT.get(key)) is not None:
+            is_good = check(value)
+        elif (entry := REPORT_LISTS.get(key)) is not None and isinstance(value, list):
+            left_out += [f"{key}[{n}]" for n, item in enumerate(value) if not entry(item)]
+            value, is_good = [item for item in value if entry(item)], True
+        else:
+            is_good = key not in REPORT_LISTS
+        if is_good:
+            fitting[key] = value
+        else:
+            left_out.append(key)
+    return fitting, left_out

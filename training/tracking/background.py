@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from training.errors import UserError
 from training.machine.units import as_duration, as_size
-from training.record.log import REPORT_NAME
+from training.record.log import REPORT_NAME, DamagedLines
 from training.record.schema import Event, declared_metrics
 from training.tracking.figures import missed_points, not_held, point_of
 from training.tracking.secrets import without_secrets
@@ -193,7 +193,10 @@ class _Lane:
             self._held = self.tracker.start(run)
             self._say(f"track   {self.tracker.name}: {self.tracker.whereabouts()}")
             if run.is_resumed:
-                self._log(missed_points(self._run_dir, run, self._held))
+                damaged = DamagedLines()
+                self._log(missed_points(self._run_dir, run, self._held, damaged))
+                if damaged.count:
+                    self._say(f"warning: --track {self.tracker.name} gets no points of them: {damaged}")
             is_over = False
             while not is_over and not self._is_off:
                 is_over = self.closing.wait(self.tracker.seconds_between_calls)

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.record.log import LOG_NAME, CountedEvents
+from training.record.log import LOG_NAME, CountedEvents, DamagedLines
 from training.record.schema import declared_metrics, number
+from training.storage.json_files import open_regular
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 from training.tracking.tracker import Held, Point, RunStart
 
@@ -96,7 +97,7 @@ def _of(part: object, key: str) -> object:
     return part.get(key) if isinstance(part, Mapping) else None
 
 
-def missed_points(run_dir: Path, run: RunStart, held: Held) -> Iterator[Point]:
+def missed_points(run_dir: Path, run: RunStart, held: Held, damaged: DamagedLines | None = None) -> Iterator[Point]:
     """Yield the points up to `run.step` that a tracker does not hold yet, oldest first.
 
     The log is never held in memory, and what was done again counts once. The events of the present part reach the
@@ -107,8 +108,8 @@ def missed_points(run_dir: Path, run: RunStart, held: Held) -> Iterator[Point]:
         return
     step = 0
     metrics: tuple[Metric, ...] = LANGUAGE_METRICS
-    with log.open("rb") as file:
-        for event in CountedEvents(file):
+    with open_regular(log) as file:
+        for event in CountedEvents(file, damaged):
             if event["event"] in ("run_started", "run_resumed"):
                 if event["event"] == "run_resumed" and (number(event.get("time")) or 0.0) >= run.time:
                     return

@@ -75,7 +75,7 @@ def test_however_a_log_is_cut_into_writes_each_update_is_told_once(
         log.write_bytes(whole[:end])
         told += steps(follower.look())
     assert told == list(range(1, 26))
-    assert follower.num_damaged_lines == 0
+    assert follower.damaged.count == 0
 
 
 def test_an_event_of_the_report_s_last_millisecond_is_not_lost(run: RecordedRun) -> None:
@@ -163,7 +163,7 @@ def test_damaged_lines_are_counted_and_passed_over(run: RecordedRun) -> None:
         file.write(b'\x00\x00\xff\n{"event": 7}\n[1, 2]\n')
     run.train(2).flush()
     assert steps(follower.look()) == [11, 12]
-    assert follower.num_damaged_lines == 3
+    assert follower.damaged.count == 3
 
 
 @pytest.mark.parametrize("event", [{"event": "step"}, {"event": "step", "step": "x", "epoch": 1, "time": 1.0}])
@@ -175,7 +175,7 @@ def test_an_event_without_its_figures_hides_no_other(run: RecordedRun, event: di
     follower = ProgressFollower(run.path)
     reading = follower.look()
     assert reading.report is not None
-    assert (reading.report["step"], follower.num_damaged_lines) == (5, 1)
+    assert (reading.report["step"], follower.damaged.count) == (5, 1)
 
 
 def test_a_log_without_a_run_in_it_is_refused_and_read_once(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_deep_nesting_and_huge_numbers_hide_no_update(tmp_path: Path) -> None:
     follower = ProgressFollower(run.path)
     report = follower.look().report
     assert report is not None
-    assert (report["step"], follower.num_damaged_lines) == (10, 2)
+    assert (report["step"], follower.damaged.count) == (10, 2)
 
 
 def test_metrics_are_those_that_the_run_declares() -> None:

@@ -15,8 +15,8 @@ from training.azure.service.job_file import JobHandle
 from training.azure.service.jobs import OUTPUT
 from training.azure.settings.options import check_name
 from training.checkpoints.run_directory import MODEL_DIRECTORY
-from training.errors import UserError
-from training.record.log import LOG_NAME, REPORT_NAME, counted, read_events
+from training.errors import UserError, printable
+from training.record.log import LOG_NAME, REPORT_NAME, DamagedLines, counted, read_events
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Model
@@ -53,7 +53,10 @@ def collect_results(
 def conclusion_lines(run_dir: Path) -> Sequence[str]:
     """Return what the task said of the finished model at the end of the run, as it would on this machine."""
     log = run_dir / LOG_NAME
-    events = counted(read_events(log)) if log.is_file() else []
+    damaged = DamagedLines()
+    events = counted(read_events(log, damaged)) if log.is_file() else []
+    if damaged.count:
+        print(f"warning: {printable(run_dir)}: {damaged}", flush=True)
     return next((event.get("lines", ()) for event in reversed(events) if event["event"] == "conclusion"), ())
 
 

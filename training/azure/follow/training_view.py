@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.errors import printable
 from training.record.follower import ProgressFollower, UnreadableRecordError
 from training.record.report import MAX_REMEMBERED
 from training.record.reporter import Event, read_report
@@ -51,6 +52,7 @@ class TrainingView:
                 self._complaint = str(error)
                 self.say(f"warning: {error}")
             return
+        self._complain()
         if reading.report is not None:
             self._show_report(reading.report)
         if any(event["event"] == "run_resumed" for event in reading.events):
@@ -60,6 +62,14 @@ class TrainingView:
         report = read_report(self.run_dir)
         if report is not None and report.get("step", 0) > self.step:
             self._show_report(report)
+
+    def _complain(self) -> None:
+        """Say what of the record cannot be read, once."""
+        damaged = self._follower.damaged
+        faults = [*self._follower.report_faults, *([str(damaged)] if damaged.count else [])]
+        if faults and (complaint := "; ".join(faults)) != self._complaint:
+            self._complaint = complaint
+            self.say(f"warning: {self.run_dir}: {printable(complaint)}")
 
     def say(self, message: str) -> None:
         """Print a line without tearing the bar."""
