@@ -14,7 +14,7 @@ from training.backends.protocol import RunRequest, RunResult
 from training.checkpoints.checkpoint import load_checkpoint
 from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.checkpoints.run_directory import checkpoint_name
-from training.checkpoints.start_from import refuse_absent_checkpoints, start_from
+from training.checkpoints.start_from import refuse_absent_checkpoints
 from training.errors import ConfigError
 from training.forecast.run_forecast import RunForecast
 from training.loop.trainer import MakeEngine, Trainer, our_loop
@@ -49,7 +49,8 @@ def run_task(
     task = task_of(request.config)
     prepared = task.prepare(request.config)
     _refuse_other_runs(ranks, prepared)
-    ranks.on_main(lambda: _make_ready(request))
+    if request.resume and request.resume_from is None and request.start_from is None:
+        ranks.on_main(lambda: refuse_absent_checkpoints(request.config.run.run_dir))
     trainer = Trainer.of(
         prepared,
         make_engine=make_engine,
@@ -60,6 +61,7 @@ def run_task(
         sinks=[Terminal(), *trackers_for(prepared.config)] if ranks.is_main else (),
         resume=request.resume,
         resume_from=request.resume_from,
+        start_from=request.start_from,
         overwrite=request.overwrite,
     )
     try:
@@ -92,14 +94,6 @@ def _train(trainer: Trainer, task: Task, prepared: Prepared) -> RunResult:
         trainer.reporter.warning(failure, step=result.step)
         trainer.reporter.flush(durable=True)
     return result
-
-
-def _make_ready(request: RunRequest) -> None:
-    run_dir = request.config.run.run_dir
-    if request.start_from is not None:
-        start_from(run_dir, request.start_from)
-    if request.resume and request.resume_from is None:
-        refuse_absent_checkpoints(run_dir)
 
 
 def _refuse_other_runs(ranks: Ranks, prepared: Prepared) -> None:

@@ -14,6 +14,7 @@ from tools.diagnosis.findings import Finding, Status
 from tools.diagnosis.fix_commands import pip_command, python_command, shown
 from tools.figures.wording import size_text
 from tools.runs.search import find_runs
+from training.checkpoints.branches import ahead_of_record
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
 from training.checkpoints.run_lock import is_locked
 from training.errors import CheckpointError
@@ -203,6 +204,8 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
     if damaged:
         status, fix = Status.WARNING, f"rm -r {shlex.join(map(shown, damaged))}"
         message = f"{len(damaged)} damaged; {message}"
+    elif good is not None and (warning := ahead_of_record(run_dir, good[0], good[1]["step"])):
+        status, message = Status.WARNING, warning.replace(str(run_dir), shown(run_dir))
     yield Finding(section, "checkpoints", status, message, fix, details, facts)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from training.checkpoints.branches import is_branch_name
 from training.checkpoints.manifest import is_checkpoint_name
 from training.record.log import LOG_NAME, REPORT_NAME
 
@@ -16,8 +17,8 @@ _ENVIRONMENT_MARK = "pyvenv.cfg"
 def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path]:
     """Yield the run directories below the given ones, each once, in order of path.
 
-    Hidden directories, virtual environments, checkpoints and links are not entered. A directory that may not be read
-    is added to `unreadable`.
+    Hidden directories, virtual environments, checkpoints, branches that a run has left and links are not entered. A
+    directory that may not be read is added to `unreadable`.
     """
     seen: set[Path] = set()
     for root in roots:
@@ -34,4 +35,5 @@ def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path
 
 
 def _is_entered(folder: str) -> bool:
-    return not (folder.startswith(".") or folder in _NEVER_ENTERED or is_checkpoint_name(folder))
+    is_part_of_run = is_checkpoint_name(folder) or is_branch_name(folder)
+    return not (folder.startswith(".") or folder in _NEVER_ENTERED or is_part_of_run)

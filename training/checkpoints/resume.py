@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints.checkpoint import Checkpoint, DataIdentity, load_checkpoint, newest_good
-from training.checkpoints.manifest import existing_form, is_checkpoint
+from training.checkpoints.branches import ahead_of_record
+from training.checkpoints.checkpoint import Checkpoint, DataIdentity, list_checkpoints, load_checkpoint, newest_good
+from training.checkpoints.manifest import checkpoint_directories, existing_form, is_checkpoint, read_manifest
 from training.checkpoints.run_settings import with_names
+from training.checkpoints.start_from import parts_to_go_on_from
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
 from training.settings.tree import RunConfig, TrainingConfig
@@ -29,17 +31,23 @@ FREE_TO_CHANGE: Mapping[str, frozenset[str]] = {
 """Settings that a resumed run may change; every other one of these sections decides the curve."""
 
 
-def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tuple[Path, Checkpoint] | None:
+def find_checkpoint(
+    run_dir: Path, resume: bool, resume_from: Path | None, start_from: Path | None = None
+) -> tuple[Path, Checkpoint] | None:
     """Return (path, content) of the checkpoint to go on from, or None to start at the beginning.
 
     Args:
         run_dir: searched for its newest good checkpoint; damaged ones are named and passed over.
         resume: the user asked to go on.
         resume_from: this checkpoint or run directory instead; a bare name is also looked for in `run_dir`.
+        start_from: checkpoint or run directory to go on from where `run_dir` has no checkpoint.
 
     Raises:
         CheckpointError: the one asked for is missing or damaged, or all that are there are damaged.
     """
+    if start_from is not None and not checkpoint_directories(run_dir):
+        path = parts_to_go_on_from(start_from)[-1]
+        return path, Checkpoint.from_payload(path, load_checkpoint(path))
     if resume_from is not None:
         path = existing_form(resume_from)
         if not path.exists():
@@ -63,6 +71,8 @@ def find_checkpoint(run_dir: Path, resume: bool, resume_from: Path | None) -> tu
         print(f"{run_dir}: no checkpoint yet, training starts from the beginning", flush=True)
         return None
     path, payload = found
+    if warning := ahead_of_record(run_dir, path, payload["step"]):
+        print(f"warning: {warning}", flush=True)
     return path, Checkpoint.from_payload(path, payload)
 
 
@@ -147,3 +157,38 @@ def refuse_another_run(
                     f"--resume {path}: {name} was {before!r} in the run and is {value!r} now; set it back, or start a "
                     "new run in another --run-dir"
                 )
+
+
+def refuse_past_end(path: Path, checkpoint: Checkpoint, total_steps: int) -> None:
+    """Refuse a checkpoint with more updates than the run is now to have.
+
+    Raises:
+        CheckpointError: names the checkpoints that the shorter run could go on from.
+    """
+    if checkpoint.step <= total_steps:
+        return
+    found, _ = list_checkpoints(path.parent)
+    earlier = [str(other) for step, other in found if step <= total_steps][:3]
+    choice = f", or go on from an earlier checkpoint (--resume {' or '.join(earlier)})" if earlier else ""
+    raise CheckpointError(
+        f"--resume {path}: it holds {checkpoint.step} updates, and the run is now to end after {total_steps}; raise "
+        f"--max-steps or --epochs{choice}"
+    )
+
+
+def refuse_two_runs_in_one(run_dir: Path, path: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint from elsewhere where the run directory has checkpoints of another run.
+
+    Raises:
+        CheckpointError: going on would mix two runs in one record.
+    """
+    run_id = checkpoint.origin.run_id
+    if run_id is None or path.resolve().parent == run_dir.resolve():
+        return
+    found, _ = list_checkpoints(run_dir)
+    others = [other.name for _, other in found if read_manifest(other).run_id not in (None, run_id)]
+    if others:
+        raise CheckpointError(
+            f"--resume {path}: --run-dir {run_dir} holds another run ({', '.join(others[:3])}); choose another "
+            "--run-dir"
+        )

@@ -9,12 +9,15 @@ from pathlib import Path
 from training.checkpoints.manifest import BEST_NAME, checkpoint_directories
 from training.checkpoints.run_lock import RunLock, owner_of
 from training.errors import UserError
+from training.record.log import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, put_back
 from training.storage.run_files import RunFile, run_files
 
 CONFIG_NAME = "config.yaml"
 FINAL_NAME = "final_model.pt"
 MODEL_DIRECTORY = "final_model"
+RECORD_NAMES = (LOG_NAME, REPORT_NAME, CONFIG_NAME)
+"""Files that make a copy of a checkpoint a run."""
 RUN_FILES = (RunFile(FINAL_NAME, shows_run=True), RunFile(MODEL_DIRECTORY, shows_run=True), RunFile(CONFIG_NAME))
 
 

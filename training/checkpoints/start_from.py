@@ -1,7 +1,8 @@
 """A run that goes on in another directory, from a copy of what it needs for that. No torch.
 
 A cluster that starts a job again gives it the directory of its first attempt. `--resume --start-from DIR` is right for
-both attempts: the first finds no checkpoint of its own and takes DIR's, the second goes on with its own.
+both attempts: the first finds no checkpoint of its own and takes DIR's, the second goes on with its own. The copy is
+made only once DIR's checkpoint was found to be this run's, so a refusal leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from training.checkpoints.branches import checkpoints_after
 from training.checkpoints.manifest import (
     BEST_NAME,
     check_files,
@@ -17,17 +19,16 @@ from training.checkpoints.manifest import (
     is_checkpoint,
     read_manifest,
 )
-from training.checkpoints.run_directory import CONFIG_NAME
+from training.checkpoints.run_directory import RECORD_NAMES
 from training.errors import CheckpointError, UserError
-from training.record.reporter import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, make_temporary, put_in_place, temporary_of
 from training.storage.run_files import run_files
-
-RECORD_NAMES = (LOG_NAME, REPORT_NAME, CONFIG_NAME)
 
 
 def parts_to_go_on_from(source: Path) -> list[Path]:
     """Return the parts of a run that a copy needs: its record, its best checkpoint, and last the one to go on from.
+
+    A best checkpoint that is later than that one is of a branch that the copy does not go on with.
 
     Args:
         source: a run directory, of which the newest whole checkpoint counts, or one checkpoint of it.
@@ -41,9 +42,11 @@ def parts_to_go_on_from(source: Path) -> list[Path]:
         checkpoint, run_dir = source, source.resolve().parent
     else:
         checkpoint, run_dir = _newest_whole(source), source
+    step = read_manifest(checkpoint).step
     record = [run_dir / name for name in RECORD_NAMES if (run_dir / name).is_file()]
     best = run_dir / BEST_NAME
-    return [*record, *([best] if best.is_dir() and checkpoint.name != BEST_NAME else []), checkpoint]
+    is_of_it = best.is_dir() and checkpoint.name != BEST_NAME and best not in checkpoints_after(run_dir, step)
+    return [*record, *([best] if is_of_it else []), checkpoint]
 
 
 def _newest_whole(run_dir: Path) -> Path:
@@ -64,38 +67,37 @@ def _newest_whole(run_dir: Path) -> Path:
     raise CheckpointError(f"{run_dir}: no checkpoint to go on from: {why}; give a run directory or a checkpoint of one")
 
 
-def start_from(run_dir: Path, source: Path) -> bool:
-    """Copy a run into `run_dir`, unless that has a checkpoint of its own; return whether it was copied.
+def bring_along(run_dir: Path, source: Path) -> None:
+    """Copy a run into `run_dir`, which goes on from it.
 
-    The checkpoint comes last, so that a copy that was cut short is made again.
+    All copies get their names at the end, the checkpoint last: without it, the next attempt begins again at `source`.
 
     Args:
-        run_dir: created if it is missing. A record without a checkpoint is replaced: nothing could go on from it.
+        run_dir: claimed by this process, without a checkpoint. A record in it is replaced: nothing could go on from it.
         source: a run directory or a checkpoint.
 
     Raises:
         CheckpointError: `source` holds no checkpoint.
         UserError: the copy cannot be written.
     """
-    if checkpoint_directories(run_dir):
-        return False
     parts = parts_to_go_on_from(source)
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
         for part in parts:
             target = run_dir / part.name
             if part.is_dir():
                 shutil.copytree(part, make_temporary(target), dirs_exist_ok=True)
+            else:
+                shutil.copyfile(part, temporary_of(target))
+        for part in parts:
+            target = run_dir / part.name
+            if part.is_dir():
                 put_in_place(temporary_of(target), target)
             else:
-                temporary = temporary_of(target)
-                shutil.copyfile(part, temporary)
-                temporary.replace(target)
+                temporary_of(target).replace(target)
     except OSError as error:
         for part in parts:
             delete(temporary_of(run_dir / part.name))
         raise UserError(f"--start-from {source}: it cannot be copied to {run_dir} ({error.strerror})") from error
-    return True
 
 
 def refuse_absent_checkpoints(run_dir: Path) -> None:

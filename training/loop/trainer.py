@@ -28,9 +28,18 @@ from typing import Any, Self, cast
 import torch
 
 from training.backends.protocol import RunResult
+from training.checkpoints.branches import left_branch_line, set_aside_later
 from training.checkpoints.checkpoint import Checkpoint, DataIdentity, Origin, delete_superseded, save_together
-from training.checkpoints.resume import another_length, find_checkpoint, refuse_another_run, what_does_not_carry_over
+from training.checkpoints.resume import (
+    another_length,
+    find_checkpoint,
+    refuse_another_run,
+    refuse_past_end,
+    refuse_two_runs_in_one,
+    what_does_not_carry_over,
+)
 from training.checkpoints.run_directory import RunDirectory, checkpoint_name
+from training.checkpoints.start_from import bring_along
 from training.engines.protocol import Engine, UpdatingEngine
 from training.engines.results import EvaluationResult, UpdateResult
 from training.engines.torch_engine import TorchEngine
@@ -87,6 +96,7 @@ class Trainer:
         sinks: further readers of the progress events, such as a progress bar.
         resume: continue from the newest intact checkpoint of the run directory, or start if there is none yet.
         resume_from: continue from this checkpoint instead.
+        start_from: run directory or checkpoint to continue from where the run directory has no checkpoint.
         overwrite: delete an existing run in the directory.
         facts: plain data about the run for the report (backend, data).
         artefacts: plain data that is kept in every checkpoint (the tokenizer).
@@ -117,6 +127,7 @@ class Trainer:
         sinks: Sequence[Any] = (),
         resume: bool = False,
         resume_from: Path | None = None,
+        start_from: Path | None = None,
         overwrite: bool = False,
         facts: Mapping[str, Any] | None = None,
         artefacts: Mapping[str, Any] | None = None,
@@ -175,7 +186,7 @@ class Trainer:
         self.resumed_from: Path | None = None
         self._epoch_loss = [0.0, 0]
         try:
-            self._start(resume, resume_from)
+            self._start(resume, resume_from, start_from)
         except BaseException:
             self.directory.release()
             raise
@@ -204,9 +215,10 @@ class Trainer:
 
     # -- start and resume ------------------------------------------------------------------------------------------
 
-    def _start(self, resume: bool, resume_from: Path | None) -> None:
+    def _start(self, resume: bool, resume_from: Path | None, start_from: Path | None) -> None:
+        run_dir = self.directory.path
         checkpoint = self.ranks.broadcast(
-            find_checkpoint(self.directory.path, resume, resume_from) if self.ranks.is_main else None
+            find_checkpoint(run_dir, resume, resume_from, start_from) if self.ranks.is_main else None
         )
         facts = {
             "run_id": self._run_id,
@@ -226,8 +238,14 @@ class Trainer:
         if self.config.report.fingerprints:
             facts["weights_fingerprint"] = weights_fingerprint(self.engine.model())
         if checkpoint is not None:
+            if start_from is not None and checkpoint[0].resolve().parent != run_dir.resolve():
+                self.ranks.on_main(lambda: bring_along(run_dir, start_from))
+                self._saved_step = self.step
+            branch = self._set_aside_later()
             self.reporter.run_resumed(self.step, **facts)
             self.reporter.resumed_from(checkpoint[0], self.step, self.total_steps, differences)
+            if branch:
+                self.reporter.said(branch)
             if stretched := another_length(checkpoint[1], self.config, self.total_steps):
                 self.reporter.warning(stretched, step=self.step)
         elif resume and self.directory.holds_run():
@@ -237,9 +255,22 @@ class Trainer:
         if self.ranks.is_main:
             self.config.to_yaml(self.directory.config)
 
+    def _set_aside_later(self) -> list[str]:
+        """Set aside what the run directory has of later updates; return what is to be said about it."""
+        lines: list[str] = []
+
+        def act() -> None:
+            if found := set_aside_later(self.directory.path, self.step):
+                lines.append(left_branch_line(*found))
+
+        self.ranks.on_main(act)
+        return lines
+
     def _load(self, path: Path, checkpoint: Checkpoint) -> list[str]:
         """Load the state of a checkpoint; return the reasons why the run will not continue bit for bit, if any."""
         refuse_another_run(path, checkpoint, self.config, len(self.train_dataset), self._facts.get("data_fingerprint"))
+        refuse_past_end(path, checkpoint, self.total_steps)
+        refuse_two_runs_in_one(self.directory.path, path, checkpoint)
         try:
             self.engine.load_state_dict(checkpoint.engine)
         except (KeyError, RuntimeError, ValueError) as error:

@@ -24,6 +24,7 @@ GROUP = "apt_trainer.run_files"
 BUILT_IN = (
     "training.record.log:RUN_FILES",
     "training.checkpoints.run_directory:RUN_FILES",
+    "training.checkpoints.branches:RUN_FILES",
     "training.engines.deepspeed.config:RUN_FILES",
     "training.tracking.tracker_file:RUN_FILES",
     "training.tracking.tensorboard_tracker:RUN_FILES",

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from training.azure.service.job_file import JOB_NAME
 from training.checkpoints.manifest import checkpoint_directories
+from training.checkpoints.start_from import parts_to_go_on_from
 from training.record.reporter import read_report
 
 if TYPE_CHECKING:
@@ -98,6 +99,30 @@ def test_a_damaged_newest_checkpoint_is_not_the_one_to_start_from(
         file.write(b"\1")
     done = front_door([*flags, "--run-dir", tmp_path / "job", "--resume", "--start-from", begun, "--max-steps", "3"])
     assert "at step 2 of 3" in done.stdout, done.stderr
+
+
+def test_a_refused_run_leaves_no_copy_behind(
+    front_door: FrontDoor, flags: list[str | Path], begun: Path, tmp_path: Path
+) -> None:
+    """A copy that stayed looked like a run of its own, in the monitor and to the next `--resume`."""
+    job = [*flags, "--run-dir", tmp_path / "job", "--resume", "--start-from", begun]
+    refusal = front_door([*job, "--learning-rate", "0.5"])
+    assert (refusal.exit_code, refusal.stderr.count("\n")) == (2, 1)
+    assert "learning_rate was 0.0003 in the run and is 0.5 now" in refusal.stderr
+    assert not (tmp_path / "job").exists()
+    assert front_door(job).exit_code == 0
+
+
+def test_a_best_checkpoint_later_than_the_chosen_one_does_not_come_along(
+    front_door: FrontDoor, flags: list[str | Path], begun: Path, tmp_path: Path
+) -> None:
+    assert front_door(["--resume", begun, "--max-steps", "6", "--keep-best"]).exit_code == 0
+    assert (begun / "checkpoint_best").is_dir()
+    parts = parts_to_go_on_from(begun / "checkpoint_epoch_2")
+    assert [part.name for part in parts] == [
+        "progress.jsonl", "experiment_report.json", "config.yaml", "checkpoint_epoch_2",
+    ]  # fmt: skip
+    assert [part.name for part in parts_to_go_on_from(begun)][-2:] == ["checkpoint_best", "checkpoint_epoch_3"]
 
 
 @pytest.mark.parametrize(

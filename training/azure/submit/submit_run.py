@@ -27,7 +27,10 @@ from training.azure.submit.service_preflight import check_service
 from training.azure.submit.staging import Staging
 from training.azure.submit.submission import submit
 from training.backends.protocol import RunRequest
+from training.checkpoints.branches import left_branch_line, set_aside_later
+from training.checkpoints.manifest import read_manifest
 from training.checkpoints.run_directory import RunDirectory
+from training.checkpoints.start_from import parts_to_go_on_from
 from training.errors import UserError
 from training.settings.tree import TrainingConfig
 from training.tasks.protocol import check_data
@@ -107,7 +110,7 @@ def submit_run(request: RunRequest, resumed: EndedJob | None = None) -> tuple[Wo
                 submitted=time.time(),
                 register_model=options.register_model,
             )
-            _take_over(run_dir, handle, request.overwrite, old)
+            _take_over(run_dir, handle, request.overwrite, old, source.start)
         except KeyboardInterrupt:
             print(f"stopped; should job {job!r} be there already, `python tools/azure_jobs.py cancel {job}` ends it")
             raise
@@ -151,8 +154,10 @@ def ensure_compute(
     create_cluster(workspace, wanted, say)
 
 
-def _take_over(run_dir: Path, handle: JobHandle, overwrite: bool, old: JobHandle | None) -> None:
+def _take_over(run_dir: Path, handle: JobHandle, overwrite: bool, old: JobHandle | None, start: Path | None) -> None:
     """Make the run directory the new job's. An old job that filled it goes on, but is no longer known from here.
+
+    Checkpoints that are later than the one that the job continues from are set aside: the job leaves their branch.
 
     Raises:
         UserError: the disk refuses; the line names the job, which exists.
@@ -166,6 +171,10 @@ def _take_over(run_dir: Path, handle: JobHandle, overwrite: bool, old: JobHandle
     try:
         if overwrite:
             RunDirectory(run_dir, claim=False).delete_run()
+        if start is not None:
+            step = read_manifest(parts_to_go_on_from(start)[-1]).step
+            if set_aside := set_aside_later(run_dir, step):
+                print(left_branch_line(*set_aside), flush=True)
         handle.write(run_dir)
     except OSError as error:
         raise UserError(
