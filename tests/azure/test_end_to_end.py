@@ -19,6 +19,7 @@ from tests.azure.stand_in.world import GROUP, SUBSCRIPTION, WORKSPACE
 from tests.conftest import write_tiny_dataset
 from tools import azure_jobs
 from training.azure.service.job_file import JOB_NAME
+from training.checkpoints.branches import checkpoints_after
 from training.record.reporter import read_report
 
 if TYPE_CHECKING:
@@ -187,6 +188,8 @@ def test_a_run_that_began_here_goes_on_in_azure_and_comes_back(
     assert "resumed from" in azure.log()
     assert weights(run) == weights(whole)
     assert curve(run) == curve(whole), "the record went along and came back"
+    assert not checkpoints_after(run, 16), "the branch that the job left is set aside"
+    assert checkpoints_after(run / "abandoned_at_step_16", 16)
 
     submit_again = submit("--resume", epochs=40)
     assert submit_again.exit_code == 0, story(azure, submit_again)
