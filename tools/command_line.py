@@ -8,15 +8,18 @@ import io
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, UserError, did_you_mean
+from training.language.messages import LANGUAGES, Language, choose_language
 
 
 class CommandLine(argparse.ArgumentParser):
-    """A parser for the flags of a tool, which raises UserError for a wrong flag.
+    """A parser for the flags of a tool, which raises UserError for a wrong flag, with the flag that every tool has.
+
+    Parsing sets the language of the process, as `--lang` says.
 
     Args:
         text: the tool's module docstring, which `--help` shows as it is.
@@ -32,6 +35,23 @@ class CommandLine(argparse.ArgumentParser):
         super().__init__(
             description=(text or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
+
+        self.add_argument(
+            "--lang",
+            metavar="LANGUAGE",
+            help="language of texts and pictures: en, zh or both (default: texts in en, pictures in both)",
+        )
+
+    # argparse's stubs know three forms of this one
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """Return the flags.
+
+        Raises:
+            UserError: a flag is unknown or wrong.
+        """
+        found = super().parse_args(args)
+        choose_language(language_named(found.lang) if found.lang is not None else None)
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError."""
@@ -99,6 +119,16 @@ def one_of(flag: str, name: str, kind: str, names: Iterable[str]) -> str:
     if name not in known:
         raise UserError(f"{flag} {name}: unknown {kind}{did_you_mean(name, known)}; choose from {', '.join(known)}")
     return name
+
+
+def language_named(name: str) -> Language:
+    """Return the language of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    one_of("--lang", name, "language", LANGUAGES)
+    return next(language for language in LANGUAGES if language == name)
 
 
 def check_directory(path: Path, advice: str, flag: str = "") -> None:

@@ -17,6 +17,7 @@ from training.checkpoints.run_directory import checkpoint_name
 from training.checkpoints.start_from import refuse_absent_checkpoints
 from training.errors import ConfigError
 from training.forecast.run_forecast import RunForecast
+from training.language.messages import Message, choose_language
 from training.loop.trainer import MakeEngine, Trainer, our_loop
 from training.loop.weight_snapshots import SNAPSHOTS_NAME, snapshot_bytes
 from training.machine.ranks import Ranks
@@ -46,6 +47,7 @@ def run_task(
     Raises:
         UserError: the data, the settings or the run directory cannot be used.
     """
+    choose_language(request.config.report.lang)
     task = task_of(request.config)
     prepared = task.prepare(request.config)
     _refuse_other_runs(ranks, prepared)
@@ -81,9 +83,17 @@ def _train(trainer: Trainer, task: Task, prepared: Prepared) -> RunResult:
     if not trainer.ranks.is_main:
         return result
     said = trainer.reporter.said
-    said([f"{result.state} at step {result.step} after {seconds:.1f} s of training ({result.step - first_step} steps)"])
+    ended = Message(
+        "{state} at step {step} after {seconds:.1f} s of training ({steps} steps)",
+        state=Message(result.state),
+        step=result.step,
+        seconds=seconds,
+        steps=result.step - first_step,
+    )
+    said([ended])
     if result.state != "finished":
-        said([f"go on with: the same command and --resume (run directory {trainer.directory.path})"])
+        path = trainer.directory.path
+        said([Message("go on with: the same command and --resume (run directory {path})", path=path)])
         return result
     trained = TrainedModel(
         model, prepared.family, prepared.config.model, prepared.vocabulary, trainer.directory.portable_model,
@@ -115,15 +125,28 @@ def _refuse_other_runs(ranks: Ranks, prepared: Prepared) -> None:
 def _introduction(trainer: Trainer, prepared: Prepared) -> list[str]:
     """Describe the model and the run in lines."""
     config, ranks = trainer.config, trainer.ranks
-    vocabulary = "" if prepared.vocabulary is None else f", {prepared.vocabulary} tokens in the vocabulary"
-    shared = f", {ranks.world_size} ranks sharing {config.run.samples_per_update} samples per update"
-    lines = [
-        f"model   {prepared.family.describe(config.model, trainer.num_parameters)}{vocabulary}",
-        f"run     {config.run.run_dir} on {ranks.device}, {config.run.precision}, {trainer.total_steps} steps"
-        f"{shared if ranks.world_size > 1 else ''}",
+    network: list[str] = [prepared.family.describe(config.model, trainer.num_parameters)]
+    if prepared.vocabulary is not None:
+        network.append(Message("{tokens} tokens in the vocabulary", tokens=prepared.vocabulary))
+    run: list[str] = [
+        Message("{directory} on {device}", directory=config.run.run_dir, device=ranks.device),
+        config.run.precision,
+        Message("{steps} steps", steps=trainer.total_steps),
+    ]
+    if ranks.world_size > 1:
+        samples = config.run.samples_per_update
+        run.append(
+            Message("{ranks} ranks sharing {samples} samples per update", ranks=ranks.world_size, samples=samples)
+        )
+    lines: list[str] = [
+        Message("model   {parts}", parts=Message.joined(", ", network)),
+        Message("run     {parts}", parts=Message.joined(", ", run)),
     ]
     if size := snapshot_bytes(config, trainer.total_steps, trainer.num_parameters):
-        lines.append(f"path    up to {as_size(size)} of weight snapshots in {config.run.run_dir / SNAPSHOTS_NAME}")
+        directory = config.run.run_dir / SNAPSHOTS_NAME
+        lines.append(
+            Message("path    up to {size} of weight snapshots in {directory}", size=as_size(size), directory=directory)
+        )
     return lines
 
 
@@ -135,11 +158,15 @@ def _conclude(trainer: Trainer, task: Task, prepared: Prepared, trained: Trained
         trained.model.load_state_dict(best["engine"]["model"])
         step = best["step"]
         loss = trainer.early_stopping.best
-        reporter.said([f"best    the final model is that of step {step} (loss {loss:.4f})"])
+        best_line = Message("best    the final model is that of step {step} (loss {loss:.4f})", step=step, loss=loss)
+        reporter.said([best_line])
     save_final_model(trainer.directory, trained, trainer.config, step)
     reporter.final_model(trainer.directory.portable_model, step)
-    reporter.said([f"saved   {trainer.directory.final_model} and {trainer.directory.portable_model}/"])
+    directory = trainer.directory
+    saved = Message("saved   {file} and {folder}/", file=directory.final_model, folder=directory.portable_model)
+    reporter.said([saved])
     figures, lines = task.conclude(trained.model, replace(prepared, config=trainer.config))
     if figures or lines:
         reporter.conclusion(figures, lines)
+    reporter.flush(durable=True)  # the final model is in the record, whether or not the task concludes anything
     return replace(result, figures=figures)

@@ -18,6 +18,7 @@ from training.backends.prepare import PreparedRun, choose, layers_of, prepare, r
 from training.backends.protocol import is_remote
 from training.backends.registry import describe_backends
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
+from training.language.messages import Message, choose_language, say
 from training.launch.worker import defer_to_first_rank, is_worker, leave, work
 from training.models.registry import describe_models
 from training.settings.flags import (
@@ -107,6 +108,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         overwrite=first.overwrite,
         fetch=not first.dry_run,
     )
+    choose_language(prepared.request.config.report.lang)
     if first.dry_run:
         print("\n".join(_plan_lines(prepared)))
         return 0
@@ -154,7 +156,7 @@ def check_services(config: TrainingConfig) -> None:
 
     check_trackers(config)
     if warning := check_before_training(config.hub):
-        print(f"warning: {warning}")
+        say(Message("warning: {message}", message=warning))
 
 
 def _plan_lines(prepared: PreparedRun) -> Iterator[str]:

@@ -31,8 +31,8 @@ FLAGS = """
     --compare-seeds --compile --config --d-ff --d-model --dataset --datasets --dbc-rank --dbc-spike-factor --device
     --dropout --dry-run --early-stopping --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16
     --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
-    --keep-best --keep-last --label-smoothing --label-smoothing-factor --learning-rate --length-window --list-backends
-    --list-models --list-tasks
+    --keep-best --keep-last --label-smoothing --label-smoothing-factor --lang --learning-rate --length-window
+    --list-backends --list-models --list-tasks
     --load-best-model-at-end --load-checkpoint --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates
     --max-steps --min-lr --mlflow-experiment --mlflow-tracking-uri --model --muon-momentum --n-heads --n-layers --nnodes
     --no-compile --no-fingerprints --no-gradient-checkpointing --no-keep-best --no-load-best-model-at-end --no-private

@@ -21,6 +21,7 @@ from tools.dashboard.panels.drawing_style import LARGE, SMALL, Pen
 from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.status import frame_colour, frame_state
 from tools.figures.wording import shortened
+from training.language.messages import Message
 
 WIDTH, HEIGHT = 12.8, 7.2
 """Inches: at 100 dots an inch 1280 x 720 pixels, the least in which everything can be read."""
@@ -51,8 +52,7 @@ class Box(NamedTuple):
 class Panel(NamedTuple):
     """One of the six panels."""
 
-    title: tuple[str, str]
-    """Chinese, English."""
+    title: Message
     draw: Callable[[Axes, Frame, Pen], None]
     box: Box
     margins: Margins
@@ -121,7 +121,7 @@ def _panel(figure: Figure, name: str, panel: Panel, box: Box, frame: Frame, pen:
     kind = {"projection": "3d"} if panel.is_solid else {}
     axes = figure.add_axes((left, bottom, *size), label=name, **kind)  # type: ignore[call-overload]
     figure.text(
-        box.left + 0.12 / width, box.top - 0.165 / height, pen.typeface.label(*panel.title), color=pen.theme.text,
+        box.left + 0.12 / width, box.top - 0.165 / height, pen.typeface.label(panel.title), color=pen.theme.text,
         fontsize=9.5, va="center", gid=f"title {name}", **pen.bold,
     )  # fmt: skip
     panel.draw(axes, frame, pen)
@@ -166,7 +166,7 @@ def _header(figure: Figure, frame: Frame, pen: Pen) -> None:
     figure.text(0.052, 0.9665, name, fontsize=LARGE, color=theme.text, va="center", gid="name")
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     figure.text(
-        0.885, 0.967, frame_state(frame), fontsize=LARGE, color=frame_colour(frame, theme), ha="right",
-        va="center", gid="state", **pen.bold,
+        0.885, 0.967, pen.typeface.word(frame_state(frame)), fontsize=LARGE, color=frame_colour(frame, theme),
+        ha="right", va="center", gid="state", **pen.bold,
     )  # fmt: skip
     figure.text(0.991, 0.967, when, fontsize=SMALL, color=theme.faint, ha="right", va="center", gid="time")

@@ -11,6 +11,7 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 from tools.figures.wording import printable
+from training.language.messages import Message, chosen_language, translated
 
 LATIN = "DejaVu Sans"
 """The font that matplotlib brings."""
@@ -33,7 +34,8 @@ NO_CHINESE_FONT = (
 class Typeface:
     """The fonts that this machine has for pictures, and the characters that none of them can draw.
 
-    Labels are in Chinese and English where a font can draw Chinese, else in English alone.
+    Labels are in the language that was chosen, and where none was in Chinese and English; where no font can draw
+    Chinese, they are in English, and `advice` says so.
 
     Args:
         chinese, japanese, korean, emoji: families to look for; the first one that is installed is taken.
@@ -61,9 +63,15 @@ class Typeface:
         self.renamed: dict[str, str] = {}
         """Names in the data that no font here can draw -> the names that the picture shows instead."""
 
-    def label(self, chinese: str, english: str) -> str:
-        """Return the Chinese text and the English one, or the English one alone."""
-        return f"{chinese} {english}" if self._has_chinese else english
+    def label(self, message: Message) -> str:
+        """Return a title or an axis' name: in the chosen language, or in both."""
+        if not self._has_chinese or chosen_language() == "en" or message.chinese == message:
+            return str(message)
+        return message.chinese if chosen_language() == "zh" else f"{message.chinese} {message}"
+
+    def word(self, message: str) -> str:
+        """Return a word where there is room for one language only, as in a legend: Chinese for `zh`, else English."""
+        return translated(message) if self._has_chinese and chosen_language() == "zh" else str(message)
 
     def text(self, text: str) -> str:
         """Return a text of unknown origin as it can be drawn: on one line, with `?` for what no font here has."""
@@ -85,7 +93,7 @@ class Typeface:
 
     def advice(self) -> list[str]:
         """Return notes for the user, one line each: which package brings a missing font, which names were replaced."""
-        notes = [] if self._has_chinese else [NO_CHINESE_FONT]
+        notes = [] if self._has_chinese or chosen_language() == "en" else [NO_CHINESE_FONT]
         packages: dict[str, list[str]] = {}
         for character in sorted(self.missing):
             packages.setdefault(_package(character), []).append(character)

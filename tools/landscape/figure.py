@@ -16,6 +16,7 @@ from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
 from tools.landscape.surface import Floats, Surface
 from training.errors import UserError
+from training.language.messages import Message
 
 _COLOURS = "viridis"
 _TRUE, _ON_PLANE = "#cc3311", "#0077bb"
@@ -35,7 +36,7 @@ def draw(surface: Surface, run_name: str, path: Path, dpi: int = 110, typeface: 
         figure = Figure(figsize=(15, 8.5), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(2, 2, width_ratios=(1.7, 1.0))
-        figure.suptitle(f"{face.label('损失地形', 'Loss landscape')}: {face.name(run_name)}")
+        figure.suptitle(f"{face.label(Message('Loss landscape'))}: {face.name(run_name)}")
         height = Height(surface)
         _terrain(figure.add_subplot(grid[:, 0], projection="3d"), surface, height, face)
         _map(figure, figure.add_subplot(grid[0, 1]), surface, height, face)
@@ -68,15 +69,15 @@ class Height:
 
     def label(self, face: Typeface) -> str:
         """Return the label of the vertical axis."""
-        name = face.label("损失", "loss of a token")
+        name = face.label(Message("loss of a token"))
         return f"log10 ({name})" if self.is_log else name
 
 
 def _axis_names(surface: Surface, face: Typeface) -> tuple[str, str]:
     shares = surface.explained_variance
     if shares is None:
-        return face.label("随机方向 1", "random direction 1"), face.label("随机方向 2", "random direction 2")
-    first, second = face.label("主方向 1", "main direction 1"), face.label("主方向 2", "main direction 2")
+        return face.label(Message("random direction 1")), face.label(Message("random direction 2"))
+    first, second = face.label(Message("main direction 1")), face.label(Message("main direction 2"))
     return f"{first} ({shares[0]:.1%})", f"{second} ({shares[1]:.1%})"
 
 
@@ -98,13 +99,13 @@ def _terrain(axes: Any, surface: Surface, height: Height, face: Typeface) -> Non
     x, y = surface.path_plane.T
     if len(x) > 1:
         axes.plot(x, y, on_plane, color=_ON_PLANE, linewidth=1.4, linestyle="dashed", zorder=9,
-                  label=face.label("路径在平面上的损失", "path, loss on the plane"))  # fmt: skip
+                  label=face.label(Message("path, loss on the plane")))  # fmt: skip
         axes.plot(x, y, true, color=_TRUE, linewidth=2.0, marker="o", markersize=3, zorder=10,
-                  label=face.label("路径的真实损失", "path, true loss"))  # fmt: skip
+                  label=face.label(Message("path, true loss")))  # fmt: skip
         axes.plot(x, y, np.full(len(x), floor), color=_TRUE, linewidth=0.8)
     center = height.of(np.array([surface.center_loss]))
     axes.plot([0.0], [0.0], center, linestyle="none", marker="*", markersize=15, color="black", zorder=11,
-              label=f"{face.label('中心', 'centre')}: {surface.center_loss:.4g}")  # fmt: skip
+              label=f"{face.label(Message('centre'))}: {surface.center_loss:.4g}")  # fmt: skip
     axes.set_zlim(floor, top + 0.02 * (top - bottom))
     first, second = _axis_names(surface, face)
     axes.set_xlabel(first)
@@ -114,8 +115,8 @@ def _terrain(axes: Any, surface: Surface, height: Height, face: Typeface) -> Non
     axes.legend(loc="upper left", fontsize=9)
     measured = f"{len(surface.alphas)} x {len(surface.betas)}"
     axes.set_title(
-        f"{face.name(surface.center)}, {face.label('步', 'step')} {surface.center_step}; {measured}, "
-        f"{surface.probe_tokens} {face.label('个词元', 'tokens')}",
+        f"{face.name(surface.center)}, {face.label(Message('step'))} {surface.center_step}; {measured}, "
+        f"{surface.probe_tokens} {face.label(Message('tokens'))}",
         fontsize=10,
     )
 
@@ -131,24 +132,24 @@ def _map(figure: Figure, axes: Axes, surface: Surface, height: Height, face: Typ
     first, second = _axis_names(surface, face)
     axes.set_xlabel(first)
     axes.set_ylabel(second)
-    axes.set_title(face.label("俯视图", "from above"), fontsize=10)
+    axes.set_title(face.label(Message("from above")), fontsize=10)
 
 
 def _truth(axes: Axes, surface: Surface, face: Typeface) -> None:
     """Draw along the run the true loss, the loss on the plane, and the distance from the plane."""
     if len(surface.path_steps) < 2:
         axes.axis("off")
-        axes.text(0.5, 0.5, face.label("没有权重快照，所以没有路径", "no weight snapshots, so no path"), ha="center")
+        axes.text(0.5, 0.5, face.label(Message("no weight snapshots, so no path")), ha="center")
         return
     steps = surface.path_steps
-    axes.plot(steps, surface.path_loss, color=_TRUE, marker="o", markersize=3, label=face.label("真实", "true loss"))
+    axes.plot(steps, surface.path_loss, color=_TRUE, marker="o", markersize=3, label=face.label(Message("true loss")))
     axes.plot(steps, surface.path_plane_loss, color=_ON_PLANE, linestyle="dashed", marker="s", markersize=3,
-              label=face.label("平面上", "on the plane"))  # fmt: skip
-    axes.set_xlabel(face.label("步", "step"))
-    axes.set_ylabel(face.label("损失", "loss of a token"))
+              label=face.label(Message("on the plane")))  # fmt: skip
+    axes.set_xlabel(face.label(Message("step")))
+    axes.set_ylabel(face.label(Message("loss of a token")))
     distance = axes.twinx()
     distance.fill_between(steps, surface.path_distance / surface.center_norm * 100.0, color="#888888", alpha=0.25)
-    distance.set_ylabel(face.label("离平面", "distance from the plane, % of the weights"))
+    distance.set_ylabel(face.label(Message("distance from the plane, % of the weights")))
     distance.set_ylim(bottom=0.0)
-    axes.set_title(face.label("路径上平面有多真", "how true the plane is along the path"), fontsize=10)
+    axes.set_title(face.label(Message("how true the plane is along the path")), fontsize=10)
     axes.legend(fontsize=9)

@@ -24,6 +24,7 @@ from tools.monitoring.leaderboard import Board, Entry
 from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
 from tools.runs.trace import spans
+from training.language.messages import Message
 from training.tasks.metrics import Metric
 
 GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"
@@ -88,10 +89,14 @@ def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], face: Typefa
     lower = canvas.add_gridspec(
         1, 2, width_ratios=[1.2, 1.0], left=0.045, right=0.985, top=0.44, bottom=0.07, wspace=0.24
     )
-    title = face.label("全部训练", "all trainings")
+    title = face.label(Message("all trainings"))
     canvas.text(0.015, 0.95, title, fontsize=15, fontweight="bold", family=face.bold_families, color=RUN_COLOURS[0])
     counts = [(state, sum(run.state is state for run in runs)) for state in State]
-    states = ", ".join(f"{count} {state}" for state, count in counts if count)
+    states = face.word(
+        Message.joined(
+            ", ", [Message("{count} {state}", count=n, state=Message(state.value)) for state, n in counts if n]
+        )
+    )
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     canvas.text(0.985, 0.95, f"{states}   {when}", fontsize=9, color=FAINT, ha="right")
     _list(canvas.add_subplot(upper[0]), shown, len(runs), colours, names, face)
@@ -126,16 +131,17 @@ def _list(
     face: Typeface,
 ) -> None:
     _bare(axes)
-    axes.set_title(face.label("运行", "runs"), family=face.bold_families)
+    axes.set_title(face.label(Message("runs")), family=face.bold_families)
     metric, speed = _of_the_task(shown)
     heads = (
-        (0.035, "run", "left"), (0.295, "state", "left"), (0.435, "progress", "left"), (0.68, "loss", "right"),
-        (0.76, "best", "right"), (0.835, cut(face.text(metric.label.lower()), 7) if metric else "", "right"),
-        (0.905, speed, "right"), (0.988, "ETA", "right"),
+        (0.035, Message("run"), "left"), (0.295, Message("state"), "left"), (0.435, Message("progress"), "left"),
+        (0.68, Message("loss"), "right"), (0.76, Message("best"), "right"),
+        (0.835, cut(face.text(metric.label.lower()), 7) if metric else "", "right"),
+        (0.905, speed, "right"), (0.988, Message("ETA"), "right"),
     )  # fmt: skip
     height = 1.0 / (MOST_ROWS + 2.4)
     for x, name, side in heads:
-        axes.text(x, 1.0 - height * 0.7, name, ha=side, va="center", color=FAINT, fontsize=8)
+        axes.text(x, 1.0 - height * 0.7, face.word(name), ha=side, va="center", color=FAINT, fontsize=8)
     for row, run in enumerate(shown):
         y = 1.0 - height * (row + 1.7)
         axes.add_patch(Rectangle((0.012, y - 0.3 * height), 0.009, 0.6 * height, color=colours[run.path], lw=0))
@@ -146,7 +152,7 @@ def _list(
             axes.add_patch(Rectangle((0.435, y - 0.16 * height), 0.1 * run.progress, 0.32 * height, color=state, lw=0))
         cells = (
             shortened(names[run.path], 26),
-            f"{run.state}{silent}",
+            f"{face.word(Message(run.state.value))}{silent}",
             f"{int(100 * run.progress)}%" if run.progress is not None else "",
             figure(run.loss) if run.loss is not None else "nan" if run.points else "-",
             figure(run.best_loss) if run.best_loss is not None else "-",
@@ -158,14 +164,21 @@ def _list(
             colour = state if name == "state" else TEXT
             axes.text(x + (0.11 if name == "progress" else 0.0), y, cell, ha=side, va="center", color=colour)
     if total > len(shown):
-        axes.text(0.035, 0.25 * height, f"... and {total - len(shown)} more", va="bottom", color=FAINT)
+        axes.text(
+            0.035,
+            0.25 * height,
+            face.word(Message("... and {count} more", count=total - len(shown))),
+            va="bottom",
+            color=FAINT,
+        )
 
 
-def _of_the_task(shown: Sequence[RunSummary]) -> tuple[Metric | None, str]:
+def _of_the_task(shown: Sequence[RunSummary]) -> tuple[Metric | None, Message]:
     """Return the metric that there is room for, the first run's last one, and the title of the speeds."""
     metric = next((run.metrics[-1] for run in shown if run.metrics), None)
     units = {run.unit for run in shown if run.unit is not None} or {"tokens"}
-    return metric, "tok/s" if units == {"tokens"} else "smp/s" if units == {"samples"} else "per s"
+    short = {"tokens": Message("tok/s"), "samples": Message("smp/s")}
+    return metric, short[next(iter(units))] if len(units) == 1 else Message("per s")
 
 
 def _metric(metric: Metric | None, run: RunSummary) -> str:
@@ -179,9 +192,9 @@ def _leaderboard(
     axes: Axes, boards: Sequence[Board], colours: dict[Path, str], names: dict[Path, str], face: Typeface
 ) -> None:
     _bare(axes)
-    axes.set_title(face.label("排行榜", "leaderboard"), family=face.bold_families)
+    axes.set_title(face.label(Message("leaderboard")), family=face.bold_families)
     if not boards:
-        axes.text(0.5, 0.5, "no two runs can be compared", ha="center", va="center", color=FAINT)
+        axes.text(0.5, 0.5, face.word(Message("no two runs can be compared")), ha="center", va="center", color=FAINT)
         return
     top, num_shown = 0.94, 0
     for board in boards:
@@ -192,7 +205,9 @@ def _leaderboard(
         _places(axes, board, places, top, colours, names, face)
         num_shown, top = num_shown + len(places), top - 0.23 - 0.09 * len(places)
     if rest := sum(len(board.entries) for board in boards) - num_shown:
-        axes.text(0.02, 0.02, f"... and {rest} more", va="bottom", color=FAINT, fontsize=8)
+        axes.text(
+            0.02, 0.02, face.word(Message("... and {count} more", count=rest)), va="bottom", color=FAINT, fontsize=8
+        )
 
 
 def _places(
@@ -205,10 +220,10 @@ def _places(
     face: Typeface,
 ) -> None:
     """Draw one board, from a height on."""
-    axes.text(0.02, top, board.measure, va="center", color=TEXT)
-    axes.text(0.02, top - 0.065, board.basis, va="center", color=FAINT, fontsize=8)
+    axes.text(0.02, top, face.word(board.measure), va="center", color=TEXT)
+    axes.text(0.02, top - 0.065, face.word(board.basis), va="center", color=FAINT, fontsize=8)
     if board.caveat:
-        axes.text(0.02, top - 0.12, board.caveat, va="center", color="#ffd166", fontsize=8)
+        axes.text(0.02, top - 0.12, face.word(board.caveat), va="center", color="#ffd166", fontsize=8)
     worst = max(entry.loss for entry in places)
     for n, entry in enumerate(places):
         y = top - 0.2 - 0.09 * n
@@ -226,11 +241,11 @@ def _places(
 
 
 def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], face: Typeface) -> None:
-    title = face.label("损失曲线：细线为训练，点为验证", "loss: thin training, dots validation")
+    title = face.label(Message("loss: thin training, dots validation"))
     axes.set_title(title, family=face.bold_families)
     if not any(run.points for run in runs):
         _bare(axes)
-        axes.text(0.5, 0.5, "no update yet", ha="center", va="center", color=FAINT)
+        axes.text(0.5, 0.5, face.word(Message("no update yet")), ha="center", va="center", color=FAINT)
         return
     drawn: list[float] = []
     for n, run in reversed(list(enumerate(runs))):  # the first of the list lies on top
@@ -250,13 +265,13 @@ def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], fa
     if drawn and min(drawn) > 0.0:
         in_decades(axes, min(drawn) * 0.85, max(drawn) * 1.2)
     axes.grid(True, which="major")
-    axes.set_xlabel(face.label("步", "step"))
+    axes.set_xlabel(face.label(Message("step")))
 
 
 def _activity(
     axes: Axes, shown: Sequence[RunSummary], colours: dict[Path, str], names: dict[Path, str], face: Typeface
 ) -> None:
-    axes.set_title(face.label("活动时间", "at work"), family=face.bold_families)
+    axes.set_title(face.label(Message("at work")), family=face.bold_families)
     ends = {State.FAILED: "X", State.STALLED: "D", State.FINISHED: "s", State.STOPPED: "P", State.RUNNING: ">"}
     found = {run.path: spans(run.path) for run in shown}
     known = [time for times in found.values() for span in times for time in span]
@@ -272,7 +287,7 @@ def _activity(
                 markeredgecolor=GROUND,
             )  # fmt: skip
     for state in (s for s in ends if any(run.state is s for run in shown)):
-        axes.plot([], [], ends[state], color=STATE_COLOURS[state], label=state)
+        axes.plot([], [], ends[state], color=STATE_COLOURS[state], label=face.word(Message(state.value)))
     axes.set_yticks(range(len(shown)), [shortened(names[run.path], 20) for run in shown], fontsize=7.5)
     axes.set_ylim(max(len(shown), 4) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.runs.summary import RunSummary
+from training.language.messages import Message
 
 LIKE = ("pairs", "loss_on", "truncate", "validation_split", "max_seq_len")
 """Settings, in whatever section, without whose equality two losses are not of the same thing."""
@@ -29,9 +30,9 @@ class Entry:
 class Board:
     """Runs that can be compared with each other, best first."""
 
-    measure: str
+    measure: Message
     """Figure that is compared."""
-    basis: str
+    basis: Message
     """Data and settings that the runs have in common."""
     caveat: str
     """A difference that weakens the comparison; empty: none."""
@@ -68,20 +69,22 @@ def _board(group: list[RunSummary]) -> Board:
     names = {key for run in ranked for key in run.settings if _section(key) in sections}
     names = {key for key in names if not key.startswith(_SAYS_NOTHING)}
     varied = [key for key in sorted(names) if len({repr(run.settings.get(key)) for run in ranked}) > 1]
-    basis = [f"data {str(first.facts['data_fingerprint'])[:8]}"]
-    for name, words in (("pairs", "pairs"), ("loss_on", "loss on")):
-        if (value := _setting(first, name)) is not None:
-            basis.append(f"{words} {value}")
+    basis = [Message("data {fingerprint}", fingerprint=str(first.facts["data_fingerprint"])[:8])]
+    if (pairs := _setting(first, "pairs")) is not None:
+        basis.append(Message("pairs {pairs}", pairs=pairs))
+    if (loss_on := _setting(first, "loss_on")) is not None:
+        basis.append(Message("loss on {part}", part=loss_on))
     share = _setting(first, "validation_split")
     if is_validated and isinstance(share, float):
-        basis.append(f"{share:.0%} held back")
-    caveat = "the seeds differ, so the rows held back do too" if is_validated and "run.seed" in varied else ""
+        basis.append(Message("{share:.0%} held back", share=share))
+    has_other_rows = is_validated and "run.seed" in varied
+    caveat = Message("the seeds differ, so the rows held back do too") if has_other_rows else ""
     entries = tuple(
         Entry(place, run, run.best_loss or 0.0, {key: run.settings.get(key) for key in varied})
         for place, run in enumerate(ranked, start=1)
     )
-    measure = "lowest validation loss" if is_validated else "lowest training loss of an epoch"
-    return Board(measure, ", ".join(basis), caveat, entries)
+    measure = Message("lowest validation loss") if is_validated else Message("lowest training loss of an epoch")
+    return Board(measure, Message.joined(", ", basis), caveat, entries)
 
 
 def _section(key: str) -> str:

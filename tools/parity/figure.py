@@ -17,6 +17,7 @@ from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
 from tools.parity.certificate import Certificate, Result
 from tools.parity.difference import BY_PRECISION
+from training.language.messages import Message
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 _SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*")
@@ -35,15 +36,15 @@ def draw(certificate: Certificate, path: Path, typeface: Typeface | None = None)
         figure = Figure(figsize=(12, 8.5), layout="constrained")
         FigureCanvasAgg(figure)
         upper, lower = figure.subplots(2, 1, sharex=True)
-        verdict = face.label("通过", "PASS") if certificate.passed else face.label("未通过", "FAIL")
-        title = face.label("各后端与参考曲线之差", "backends against the reference")
+        verdict = face.label(Message("PASS")) if certificate.passed else face.label(Message("FAIL"))
+        title = face.label(Message("backends against the reference"))
         figure.suptitle(f"{title} · {certificate.precision} · {certificate.hardware['device']} · {verdict}")
         ran = [result for result in certificate.results if result.differences]
         limits = BY_PRECISION[certificate.precision]
-        _panel(upper, ran, "loss", limits.loss, face.label("损失的相对差", "loss, relative difference"), face)
-        label = face.label("梯度范数的相对差", "gradient norm, relative difference")
+        _panel(upper, ran, "loss", limits.loss, face.label(Message("loss, relative difference")), face)
+        label = face.label(Message("gradient norm, relative difference"))
         _panel(lower, ran, "grad_norm", limits.grad_norm, label, face)
-        lower.set_xlabel(face.label("步", "step"))
+        lower.set_xlabel(face.label(Message("step")))
         if ran:
             handles, labels = upper.get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
@@ -61,7 +62,7 @@ def _panel(axes: Axes, ran: Sequence[Result], quantity: str, limit: float, label
         finite += [value for value in values if math.isfinite(value)]
         name = result.variant.name
         if result.is_bitwise:
-            name = f"{name} ({face.label('逐位相同', 'bitwise')})"
+            name = f"{name} ({face.label(Message('bitwise'))})"
         # A difference that is not finite leaves a gap in the line.
         axes.plot(
             steps, [max(value, _ZERO) if math.isfinite(value) else math.nan for value in values], label=name,
@@ -69,7 +70,7 @@ def _panel(axes: Axes, ran: Sequence[Result], quantity: str, limit: float, label
         )  # fmt: skip
         if result.divergence is not None:
             axes.axvline(result.divergence.step, color=_COLOURS[n % len(_COLOURS)], linestyle="dotted", alpha=0.7)
-    axes.axhline(limit, color="black", linestyle="dashed", linewidth=1, label=face.label("容差", "tolerance"))
+    axes.axhline(limit, color="black", linestyle="dashed", linewidth=1, label=face.label(Message("tolerance")))
     axes.set_yscale("log")
     axes.set_ylim(_ZERO / 2, 10 * max(finite))
     exponents = range(math.ceil(math.log10(_ZERO)) + 1, math.floor(math.log10(10 * max(finite))) + 1)

@@ -18,6 +18,7 @@ from tools.verification.questions.exam import OVERALL
 from tools.verification.report import ModuleReport, Report
 from tools.verification.shortcuts.statistics import Share
 from tools.verification.shortcuts.trials import Verdict
+from training.language.messages import Message
 
 _COLOURS = {
     "train": "#4477aa",
@@ -40,7 +41,7 @@ def draw(report: Report, path: Path, typeface: Typeface | None = None) -> list[s
         figure = Figure(figsize=(15, 10), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2)
-        figure.suptitle(f"{face.label('验证', 'Verification')}: {face.name(report.model)}")
+        figure.suptitle(f"{face.label(Message('Verification'))}: {face.name(report.model)}")
         _accuracy(axes[0, 0], report, face)
         _shortcuts(axes[0, 1], report, face)
         _probes(axes[1, 0], report, face)
@@ -86,41 +87,32 @@ def _shown(report: Report) -> list[ModuleReport]:
 def _accuracy(axes: Axes, report: Report, face: Typeface) -> None:
     modules = _shown(report)
     series = (
-        ("train", face.label("训练题", "train"), "o", [m.train for m in modules]),
-        ("validation", face.label("验证题", "validation"), "v", [m.validation for m in modules]),
-        ("paraphrase", face.label("换说法", "paraphrase"), "s", [m.paraphrase for m in modules]),
-        ("new_fact", face.label("新事实", "new fact"), "D", [m.new_fact for m in modules]),
-        ("contrast_groups", face.label("对比组全对", "contrast group"), "^", [m.contrast_groups for m in modules]),
+        ("train", face.label(Message("train")), "o", [m.train for m in modules]),
+        ("validation", face.label(Message("validation")), "v", [m.validation for m in modules]),
+        ("paraphrase", face.label(Message("paraphrase")), "s", [m.paraphrase for m in modules]),
+        ("new_fact", face.label(Message("new fact")), "D", [m.new_fact for m in modules]),
+        ("contrast_groups", face.label(Message("contrast group")), "^", [m.contrast_groups for m in modules]),
     )
     for n, (key, label, shape, shares) in enumerate(series):
         _points(axes, shares, (n - 2) * 0.16, _COLOURS[key], label, shape)
     for x, module in enumerate(modules):
         if module.majority is not None:
-            label = face.label("多数答案", "majority answer") if x == 0 else ""
+            label = face.label(Message("majority answer")) if x == 0 else ""
             axes.hlines(module.majority.rate, x - 0.4, x + 0.4, colors="black", linestyles="dotted", label=label)
     _ticks(axes, [face.name(m.label) for m in modules])
-    axes.set_title(face.label("正确率（95 % Wilson 区间）", "accuracy (95 % Wilson interval)"))
+    axes.set_title(face.label(Message("accuracy (95 % Wilson interval)")))
     _legend(axes, 3)
 
 
-_SHORTCUT_NAMES = {
-    "majority answer": "多数答案",
-    "template only": "只看句式",
-    "number copy": "照抄数字",
-    "lookup": "死记硬背",
-    "ignored tag": "无视标签",
-}
 _LEFT, _RIGHT = -0.5, 1.25
 """Limits of the effects that are shown."""
-_VERDICT_NAMES = {Verdict.FOUND: "有", Verdict.NOT_FOUND: "没有", Verdict.TOO_LITTLE: "数据不足"}
 
 
 def _shortcuts(axes: Axes, report: Report, face: Typeface) -> None:
     """Draw each test's weakest effect; a shortcut is found where its whole interval lies in the shaded range."""
     labels: list[str] = []
     for row, s in enumerate(report.shortcuts):
-        verdict = face.label(_VERDICT_NAMES[s.verdict], s.verdict.value)
-        labels.append(f"{face.label(_SHORTCUT_NAMES[s.name], s.name)}\n{verdict}")
+        labels.append(f"{face.label(Message(s.name))}\n{face.label(Message(s.verdict.value))}")
         step = 0.7 / max(1, len(s.evidence))
         for n, e in enumerate(s.evidence):
             effect = e.weakest
@@ -135,10 +127,10 @@ def _shortcuts(axes: Axes, report: Report, face: Typeface) -> None:
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(_LEFT, _RIGHT)
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel(face.label("效应（0：与对照相同；1：总是）", "effect (0: like the control, 1: always)"))
-    axes.set_title(face.label("捷径", "shortcuts"))
+    axes.set_xlabel(face.label(Message("effect (0: like the control, 1: always)")))
+    axes.set_title(face.label(Message("shortcuts")))
     for verdict, colour in _VERDICT_COLOURS.items():
-        axes.plot([], [], color=colour, label=face.label(_VERDICT_NAMES[verdict], verdict.value))
+        axes.plot([], [], color=colour, label=face.label(Message(verdict.value)))
     axes.legend(fontsize=8, loc="lower left", framealpha=0.8)
 
 
@@ -146,25 +138,25 @@ def _probes(axes: Axes, report: Report, face: Typeface) -> None:
     modules = list(dict.fromkeys(p.module for p in report.probes))
     by_key = {(p.module, p.part): p for p in report.probes}
     hidden = {
-        Part.OPERANDS_HIDDEN: (face.label("遮住数据", "operands hidden"), "#ee6677", "v"),
-        Part.TEMPLATE_HIDDEN: (face.label("遮住句式", "template hidden"), "#ccbb44", "s"),
+        Part.OPERANDS_HIDDEN: (face.label(Message("operands hidden")), "#ee6677", "v"),
+        Part.TEMPLATE_HIDDEN: (face.label(Message("template hidden")), "#ccbb44", "s"),
     }
     whole = [next((p.whole for p in report.probes if p.module == m), None) for m in modules]
     majority = [next((p.majority for p in report.probes if p.module == m), None) for m in modules]
-    _points(axes, whole, -0.27, "#4477aa", face.label("完整的题", "whole question"), "o")
+    _points(axes, whole, -0.27, "#4477aa", face.label(Message("whole question")), "o")
     for n, (part, (label, colour, shape)) in enumerate(hidden.items()):
         shares = [by_key[m, part].right if (m, part) in by_key else None for m in modules]
         _points(axes, shares, -0.09 + 0.18 * n, colour, label, shape)
-    _points(axes, majority, 0.27, "black", face.label("多数答案", "majority answer"), "_")
+    _points(axes, majority, 0.27, "black", face.label(Message("majority answer")), "_")
     _ticks(axes, [face.name(m) for m in modules])
-    axes.set_title(face.label("残缺的题（训练题）", "partial inputs (training questions)"))
+    axes.set_title(face.label(Message("partial inputs (training questions)")))
     if modules:
         _legend(axes, 2)
 
 
 def _reliability(axes: Axes, report: Report, face: Typeface) -> None:
     axes.plot([0, 1], [0, 1], color="black", alpha=0.4, linestyle="dotted")
-    names = {"train": face.label("训练题", "train"), "unseen": face.label("新事实", "unseen facts")}
+    names = {"train": face.label(Message("train")), "unseen": face.label(Message("unseen facts"))}
     for c in report.calibration:
         colour = _COLOURS["train" if c.name == "train" else "new_fact"]
         axes.errorbar(
@@ -177,8 +169,8 @@ def _reliability(axes: Axes, report: Report, face: Typeface) -> None:
     axes.set_ylim(-0.03, 1.27)
     axes.set_yticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.grid(alpha=0.3)
-    axes.set_xlabel(face.label("模型自报的把握", "confidence"))
-    axes.set_ylabel(face.label("实际正确率", "accuracy"))
-    axes.set_title(face.label("校准", "calibration"))
+    axes.set_xlabel(face.label(Message("confidence")))
+    axes.set_ylabel(face.label(Message("accuracy")))
+    axes.set_title(face.label(Message("calibration")))
     if report.calibration:
         _legend(axes, 1)

@@ -12,6 +12,7 @@ from training.checkpoints.manifest import checkpoint_directories, existing_form,
 from training.checkpoints.run_settings import with_names
 from training.checkpoints.start_from import parts_to_go_on_from
 from training.errors import CheckpointError
+from training.language.messages import Message, say
 from training.machine.ranks import Ranks
 from training.settings.tree import RunConfig, TrainingConfig
 
@@ -59,7 +60,7 @@ def find_checkpoint(
         return None
     found, faults = newest_good(run_dir)
     for fault in faults:
-        print(f"warning: {fault}; it is passed over", flush=True)
+        say(Message("warning: {fault}; it is passed over", fault=fault))
     if found is None and faults:
         raise CheckpointError(f"{run_dir}: no checkpoint can be read ({faults[0]}); start again with --overwrite")
     if found is None and resume_from is not None:
@@ -68,7 +69,7 @@ def find_checkpoint(
             "give a run directory or a checkpoint_* of one"
         )
     if found is None:
-        print(f"{run_dir}: no checkpoint yet, training starts from the beginning", flush=True)
+        say(Message("{path}: no checkpoint yet, training starts from the beginning", path=run_dir))
         return None
     path, payload = found
     if warning := ahead_of_record(run_dir, path, payload["step"]):
@@ -113,9 +114,12 @@ def another_length(checkpoint: Checkpoint, config: TrainingConfig, total_steps: 
     schedule, planned = config.schedule.schedule, checkpoint.total_steps
     if planned == total_steps or schedule not in ("cosine", "linear"):
         return None
-    return (
-        f"the {schedule} schedule now ends at step {total_steps}, it was planned to end at {planned}: the curve goes "
-        "on, but differs from an uninterrupted run's"
+    return Message(
+        "the {schedule} schedule now ends at step {now}, it was planned to end at {planned}: the curve goes on, but "
+        "differs from an uninterrupted run's",
+        schedule=schedule,
+        now=total_steps,
+        planned=planned,
     )
 
 

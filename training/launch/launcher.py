@@ -32,6 +32,7 @@ from typing import IO
 
 from training.backends.protocol import FREE_PORT, IS_ENDPOINT, LAUNCH_DIR, LOCAL_ADDRESS, LaunchPlan, RunRequest
 from training.errors import ConfigError, UserError
+from training.language.messages import Message, say
 from training.launch.launch_directory import FrontDoorFacts, LaunchDirectory, RankProcess, is_alive
 from training.launch.outcome import Verdict, exit_codes, judge
 from training.launch.output_relay import RelayReader
@@ -234,9 +235,13 @@ class Launch:
         self._is_introduced = True
         if 0 not in self._directory.ranks():
             world_size = next(iter(ranks.values())).world_size
-            print(
-                f"ranks {min(ranks)} to {max(ranks)} of {world_size} are on this machine; rank 0's reports the run",
-                flush=True,
+            say(
+                Message(
+                    "ranks {first} to {last} of {all} are on this machine; rank 0's reports the run",
+                    first=min(ranks),
+                    last=max(ranks),
+                    all=world_size,
+                )
             )
 
     def _ranks_here(self) -> dict[int, RankProcess]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from training.engines.results import UpdateResult
 from training.errors import UserError
+from training.language.messages import Message
 
 
 class SkippedUpdates:
@@ -26,7 +27,12 @@ class SkippedUpdates:
             self.in_a_row = 0
             return None
         self.in_a_row += 1
-        return f"update {step} skipped: loss {result.loss:g}, gradient norm {result.grad_norm:g}"
+        return Message(
+            "update {step} skipped: loss {loss:g}, gradient norm {norm:g}",
+            step=step,
+            loss=result.loss,
+            norm=result.grad_norm,
+        )
 
     def refuse_too_many(self, step: int) -> None:
         """End a run that has stopped learning.

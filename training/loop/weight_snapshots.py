@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
+from training.language.messages import Message
 from training.loop.callbacks import Callback, RunView
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import delete, temporary_of
@@ -122,7 +123,11 @@ class WeightSnapshots(Callback):
             if not self._told:
                 self._told = True
                 trainer.reporter.warning(
-                    f"{path}: the snapshot could not be written ({error}); the run goes on, its path has a gap",
+                    Message(
+                        "{path}: the snapshot could not be written ({error}); the run goes on, its path has a gap",
+                        path=path,
+                        error=error,
+                    ),
                     step=trainer.step,
                 )
 

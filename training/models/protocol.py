@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from training.errors import CheckpointError, ConfigError
+from training.language.messages import Message
 from training.models.card import FamilyCard, PublishedModel, family_card
 from training.settings.tree import ModelOptions
 from training.storage.atomic import make_temporary, put_in_place, write_atomically
@@ -154,7 +155,7 @@ class BaseFamily:
 
     def describe(self, options: ModelOptions, num_parameters: int) -> str:
         """See `ModelFamily.describe`."""
-        return f"{self.name} {num_parameters:,} parameters"
+        return Message("{name} {count:,} parameters", name=self.name, count=num_parameters)
 
     def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
         """See `ModelFamily.completed`: nothing is left open."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from training.checkpoints.finished_model import TrainedModel
 from training.errors import UserError
+from training.language.messages import Message, say
 from training.publish.hub import push
 from training.publish.model_card import CARD_NAME, model_card
 from training.publish.model_facts import ModelFacts, facts_of
@@ -81,9 +82,11 @@ def push_final_model(trained: TrainedModel, settings: HubConfig) -> str | None:
     except (UserError, OSError, KeyboardInterrupt) as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         again = f"python tools/export_model.py {shlex.quote(str(trained.origin.parent))} --push-to-hub {repo}"
-        return (
-            f"the run is finished, but the push to {repo} failed: {reason}; push again with: "
-            f"{again}{' --private' if settings.private else ''}"
+        return Message(
+            "the run is finished, but the push to {repo} failed: {reason}; push again with: {command}",
+            repo=repo,
+            reason=reason,
+            command=f"{again}{' --private' if settings.private else ''}",
         )
-    print(f"pushed  {page}")
+    say(Message("pushed  {page}", page=page))
     return None

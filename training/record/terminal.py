@@ -13,12 +13,20 @@ from typing import Any
 
 from tqdm import tqdm
 
+from training.language.messages import Message, say, translated, translated_lines
 from training.machine.terminal import terminal_size
 from training.record.schema import Event, declared_metrics
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 SECONDS_BETWEEN_LINES = 10.0
 BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+
+_OTHER_FIGURES = (
+    ("learning_rate", Message("LR"), ".2e", ""),
+    ("forward_ms", Message("FW"), ".0f", "ms"),
+    ("backward_ms", Message("BW"), ".0f", "ms"),
+)
+"""Key in the event, name, format and unit."""
 
 
 def live_figures(event: Mapping[str, Any], metrics: Iterable[Metric] = LANGUAGE_METRICS) -> str:
@@ -27,18 +35,23 @@ def live_figures(event: Mapping[str, Any], metrics: Iterable[Metric] = LANGUAGE_
     A measured metric that the event lacks is left out; `nan` and `inf` stand for what was not finite.
     """
     loss = event.get("loss")
-    parts = [f"Loss {loss:.4f}" if loss is not None else "Loss nan"]
+    name = translated(Message("Loss"))
+    parts = [f"{name} {loss:.4f}" if loss is not None else f"{name} nan"]
     for metric in metrics:
         if metric.derived == "exp_loss":
             value = metric.of_loss(loss)
-            parts.append(f"{metric.label} {metric.text(value) if value is not None else 'inf'}")
+            parts.append(f"{_label(metric)} {metric.text(value) if value is not None else 'inf'}")
         elif metric.name in event:
             value = event[metric.name]
-            parts.append(f"{metric.label} {metric.text(value) if value is not None else 'nan'}")
-    for key, form in (("learning_rate", "LR {:.2e}"), ("forward_ms", "FW {:.0f}ms"), ("backward_ms", "BW {:.0f}ms")):
+            parts.append(f"{_label(metric)} {metric.text(value) if value is not None else 'nan'}")
+    for key, name, form, unit in _OTHER_FIGURES:
         if event.get(key) is not None:
-            parts.append(form.format(event[key]))
+            parts.append(f"{translated(name)} {event[key]:{form}}{unit}")
     return " ".join(parts)
+
+
+def _label(metric: Metric) -> str:
+    return translated(Message(metric.label))
 
 
 def _columns_of_terminal(*_: object) -> tuple[int, int]:
@@ -70,28 +83,33 @@ class Terminal:
             case "eval":
                 self.say(self._evaluation(event))
             case "checkpoint":
-                self.say(f"saved {event['path']} (step {event['step']})")
+                self.say(Message("saved {path} (step {step})", path=event["path"], step=event["step"]))
             case "warning":
-                self.say(f"warning: {event['message']}")
+                self.say(Message("warning: {message}", message=event["message"]))
             case "run_finished" | "run_stopped" | "run_failed":
                 self.close()  # what is said from here on stands below the bar
         self._say_lines(event.get("lines", ()))
 
     def _resumed_from(self, event: Event) -> None:
-        self.say(f"resumed from {event['path']} at step {event['step']} of {event.get('total_steps')}")
+        path, step, total = event["path"], event["step"], event.get("total_steps")
+        self.say(Message("resumed from {path} at step {step} of {total}", path=path, step=step, total=total))
         if differences := event.get("differences"):
-            self.say(f"not bit for bit as it would have gone on: {'; '.join(differences)}")
+            parts = Message.joined("; ", differences)
+            self.say(Message("not bit for bit as it would have gone on: {differences}", differences=parts))
 
     def _evaluation(self, event: Event) -> str:
         epoch, loss = event.get("epoch"), event.get("loss")
         if loss is None:
-            return f"epoch {epoch}: validation loss is not finite"
+            return Message("epoch {epoch}: validation loss is not finite", epoch=epoch)
         figures = [
-            f"{metric.name.replace('_', ' ')} {metric.text(event[metric.name])}"
+            Message(
+                "{name} {value}", name=Message(metric.name.replace("_", " ")), value=metric.text(event[metric.name])
+            )
             for metric in self._metrics
             if metric.derived == "measured" and event.get(metric.name) is not None
         ]
-        return ", ".join([f"epoch {epoch}: validation loss {loss:.4f}", *figures])
+        first = Message("epoch {epoch}: validation loss {loss:.4f}", epoch=epoch, loss=loss)
+        return Message.joined(", ", [first, *figures])
 
     def _step(self, event: Event) -> None:
         if self._is_terminal:
@@ -119,20 +137,20 @@ class Terminal:
 
     def _print_step(self, event: Event) -> None:
         self._last = None
-        figures = live_figures(event, self._metrics)
-        self.say(f"epoch {event.get('epoch')}/{self._epochs} step {event['step']}/{self._total} {figures}")
+        words = f"epoch {event.get('epoch')}/{self._epochs} {translated(Message('step'))} {event['step']}/{self._total}"
+        self.say(f"{words} {live_figures(event, self._metrics)}")
 
     def _say_lines(self, lines: Sequence[str]) -> None:
         for line in lines:
             self.say(line)
 
     def say(self, message: str) -> None:
-        """Print a line without tearing the bar."""
+        """Print a message in the chosen language, without tearing the bar."""
         if self._bar is not None:
-            self._bar.write(message)
+            self._bar.write("\n".join(translated_lines(message)))
             sys.stdout.flush()
         else:
-            print(message, flush=True)
+            say(message)
 
     def close(self) -> None:
         """Leave the last state of the bar on the screen."""

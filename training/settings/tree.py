@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from training.errors import ConfigError
+from training.language.messages import Language
 from training.settings.error_messages import describe_fault
 from training.settings.hub import HubConfig
 from training.settings.section import Section
@@ -309,6 +310,11 @@ class ReportConfig(Section):
         False,
         description="Record a fingerprint of batch, gradient and weights at each update, by which "
         "tools/check_training_backends.py finds where two runs part.",
+    )
+    lang: Language | None = Field(
+        None,
+        description="Language of what is printed: en, zh, or both, line by line; None: en. The record, errors and this "
+        "help are in English.",
     )
 
 

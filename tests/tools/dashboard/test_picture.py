@@ -348,7 +348,7 @@ def test_the_run_panel_tells_a_loss_that_is_not_finite_and_no_time_that_is_not_k
     run = RecordedRun(tmp_path / "run", start=START, loss=lambda step: float("nan")).train(3).flush()
     frame = Reader(run.path, []).look()
     assert frame.run.summary is not None
-    told = {english: value for (_, english), value in rows(frame, frame.run.summary)}
+    told = {str(name): value for name, value in rows(frame, frame.run.summary)}
     assert (told["loss"], told["ETA"]) == ("nan", "-")
     assert "took" not in told, "it stalled, so it is not over"
 
@@ -361,12 +361,12 @@ def test_a_task_s_own_figures_are_shown_and_no_others(tmp_path: Path) -> None:
     frame = Reader(run.path, [language.path]).look()
     for shown in (frame, frame.until(17, 0.0)):
         assert shown.run.summary is not None
-        told = {english: value for (_, english), value in rows(shown, shown.run.summary)}
+        told = {str(name): value for name, value in rows(shown, shown.run.summary)}
         assert not {"PPL", "acc", "tok/s"} & set(told)
         assert [name for name in told if name.endswith("~")] == [f"{n} of a lon~" for n in range(6)]
         assert told["samples/s"] == "8"
         assert_in_order(drawn(shown, Pen(THEMES["cyber"], ENGLISH)))
-    told = {english: value for (_, english), value in rows(*_alone(language))}
+    told = {str(name): value for name, value in rows(*_alone(language))}
     assert list(told) == [
         *("epoch", "step", "loss", "PPL", "acc", "tok/s", "FW/BW", "ETA", "device", "memory", "backend", "params")
     ]

@@ -29,6 +29,7 @@ from tools.verification.questions.training_data import training_data
 from training import TrainingConfig
 from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.errors import UserError
+from training.language.messages import Message
 from training.loop.trainer import Trainer
 from training.record.reporter import read_report
 from training.tasks.hlbd.dataset import HLBDDataset
@@ -322,10 +323,10 @@ def test_without_a_chinese_font_it_says_which_package_brings_one(
 
 def test_with_a_chinese_font_labels_are_in_both_languages() -> None:
     with_font, without = Typeface(chinese=["DejaVu Sans"]), Typeface((), (), (), ())
-    assert with_font.label("校准", "calibration") == "校准 calibration"
+    assert with_font.label(Message("calibration")) == "校准 calibration"
     installed = Typeface()
     assert installed.families == [LATIN] or installed.name("加法") == "加法"
-    assert without.label("校准", "calibration") == "calibration"
+    assert without.label(Message("calibration")) == "calibration"
     assert [without.name(n) for n in ("加法", "sums", "减法", "加法")] == ["name 1", "sums", "name 2", "name 1"]
 
 

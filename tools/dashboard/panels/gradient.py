@@ -14,9 +14,10 @@ from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
 from tools.runs.trace import Trace, curve_of
+from training.language.messages import Message
 from training.record.schema import number
 
-TITLE = ("梯度范数", "gradient norm")
+TITLE = Message("gradient norm")
 COLUMNS, ROWS = 150, 48
 """Size of the field."""
 SPREAD = 1.6
@@ -32,7 +33,7 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     steps, norms = curve_of(history.updates, "grad_norm")
     positive = [norm for norm in whole if norm > 0.0]
     if not norms or not positive:
-        pen.empty(axes, pen.typeface.label("还没有梯度", "no gradient yet"))
+        pen.empty(axes, pen.typeface.label(Message("no gradient yet")))
         return
     settings = frame.run.summary.settings if frame.run.summary is not None else {}
     limit = number(settings.get("optimizer.max_grad_norm"))
@@ -46,7 +47,7 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
         cmap=pen.energy, vmin=0.0, vmax=1.0, rasterized=True, zorder=1.0,
     )  # fmt: skip
     middle = running_median(steps, norms)
-    pen.line(axes, *middle, color=pen.theme.primary, width=1.2, zorder=3.0, label="median")
+    pen.line(axes, *middle, color=pen.theme.primary, width=1.2, zorder=3.0, label=pen.typeface.word(Message("median")))
     if limit is not None and low < limit < high:
         axes.axhline(limit, color=pen.theme.faint, lw=0.9, ls=(0, (4, 3)), zorder=2.0)
         axes.text(
@@ -62,19 +63,19 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
 
 def _marks(axes: Axes, history: Trace, pen: Pen) -> None:
     rug = axes.get_xaxis_transform()
-    kinds: tuple[tuple[str, list[int], str, str, float], ...] = (
-        ("clipped", history.clipped, "|", pen.theme.tertiary, 0.035),
-        ("skipped", history.skipped, "x", pen.theme.bad, 0.12),
+    word, clipped, skipped, spikes = pen.typeface.word, history.clipped, history.skipped, history.norm_spikes
+    kinds = (
+        (Message("clipped {count:,}", count=len(clipped)), clipped, "|", pen.theme.tertiary, 0.035),
+        (Message("skipped {count:,}", count=len(skipped)), skipped, "x", pen.theme.bad, 0.12),
     )
     for name, steps, marker, colour, height in kinds:
         axes.plot(
             steps, [height] * len(steps), marker, color=colour, ms=4.5, mew=1.0, transform=rug, zorder=5.0,
-            label=f"{name} {len(steps):,}", alpha=0.9,
+            label=word(name), alpha=0.9,
         )  # fmt: skip
-    spikes = history.norm_spikes
     axes.plot(
         [mark.step for mark in spikes], [mark.value for mark in spikes], "*", color=pen.theme.bad, ms=6.5, mew=0.0,
-        zorder=5.5, label=f"spiking {len(spikes):,}",
+        zorder=5.5, label=word(Message("spiking {count:,}", count=len(spikes))),
     )  # fmt: skip
 
 

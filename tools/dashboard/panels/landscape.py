@@ -27,8 +27,9 @@ from tools.dashboard.panels.terrain import (
 )
 from tools.figures.wording import shortened
 from tools.landscape.surface import Surface
+from training.language.messages import Message
 
-TITLE = ("损失地形", "loss landscape")
+TITLE = Message("loss landscape")
 ELEVATION = 27.0
 """Degrees above the horizon."""
 FLOOR = 0.4
@@ -50,7 +51,8 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     ground = _terrain(axes, surface, heights, pen)
     _path(axes, path, heights, ground, pen)
     _axes(axes, surface, heights, frame, pen)
-    lines = (plane_text(surface, pen), center_text(surface, heights), now_text(path, frame))
+    word = pen.typeface.word
+    lines = (plane_text(surface, pen), word(center_text(surface, heights)), word(now_text(path, frame)))
     room = axes.get_position(original=True)
     for n, line in enumerate(lines):
         colour = pen.theme.text if n == 2 else pen.theme.faint
@@ -66,19 +68,21 @@ def _nothing(axes: Axes3D, frame: Frame, surface: Surface | None, pen: Pen) -> N
     axes.set_axis_off()
     if surface is None:
         lines: Sequence[str] = (
-            pen.typeface.label("还没有测量", "not measured yet"),
+            pen.typeface.label(Message("not measured yet")),
             f"python tools/loss_landscape.py {_argument(frame.run.directory, pen)}",
-            "measures it from the run's checkpoint and weight snapshots (snapshots: 64)",
+            pen.typeface.word(Message("measures it from the run's checkpoint and weight snapshots (snapshots: 64)")),
         )
     elif not np.isnan(surface.losses).any():
         lines = (
-            pen.typeface.label("没有有限的损失", "no loss is finite"),
-            f"at none of the {surface.losses.size} points that were measured",
+            pen.typeface.label(Message("no loss is finite")),
+            pen.typeface.word(Message("at none of the {count} points that were measured", count=surface.losses.size)),
         )
     else:
         lines = (
-            pen.typeface.label("正在测量", "being measured"),
-            f"{num_measured(surface)} of the first {surface.losses.size} points",
+            pen.typeface.label(Message("being measured")),
+            pen.typeface.word(
+                Message("{done} of the first {count} points", done=num_measured(surface), count=surface.losses.size)
+            ),
         )
     for n, line in enumerate(lines):
         colour, size = (pen.theme.text, None) if n == 0 else (pen.theme.faint, SMALL)
@@ -124,18 +128,18 @@ def _path(axes: Axes3D, path: Path, heights: Heights, ground: float, pen: Pen) -
     axes.plot(a, b, np.full(len(a), ground), color=theme.secondary, lw=1.0, alpha=0.75, zorder=1.0)
     axes.plot(
         a, b, true, color=theme.tertiary, lw=1.0, ls=(0, (2, 2)), zorder=4.0,
-        label=pen.typeface.label("真实损失", "true loss"),
+        label=pen.typeface.label(Message("true loss")),
     )  # fmt: skip
     pen.line(
         axes, a, b, on_plane, color=theme.secondary, width=1.6, zorder=5.0,
-        label=pen.typeface.label("平面上的路径", "path on the plane"), marker="o", ms=1.8,
+        label=pen.typeface.label(Message("path on the plane")), marker="o", ms=1.8,
     )  # fmt: skip
     axes.plot([a[-1]] * 2, [b[-1]] * 2, [ground, on_plane[-1]], color=theme.primary, lw=0.8, alpha=0.8, zorder=4.5)
     axes.plot([a[-1]] * 2, [b[-1]] * 2, [on_plane[-1], true[-1]], color=theme.tertiary, lw=0.8, zorder=4.6)
     pen.point(axes, a[0], b[0], on_plane[0], color=theme.secondary, size=3.0, zorder=5.5)
     pen.point(
         axes, a[-1], b[-1], on_plane[-1], color=theme.primary, size=5.5, zorder=6.0,
-        label=pen.typeface.label("当前", "now"),
+        label=pen.typeface.label(Message("now")),
     )  # fmt: skip
 
 
@@ -145,8 +149,8 @@ def _axes(axes: Axes3D, surface: Surface, heights: Heights, frame: Frame, pen: P
     first, second = axis_names(surface)
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel(first, labelpad=-12.0)
-    axes.set_ylabel(second, labelpad=-12.0)
+    axes.set_xlabel(pen.typeface.word(first), labelpad=-12.0)
+    axes.set_ylabel(pen.typeface.word(second), labelpad=-12.0)
     axes.zaxis.set_major_locator(FixedLocator(heights.marks(float(heights.of(surface.losses).min()))))
     axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{heights.loss(value):.3g}"))
     axes.tick_params(axis="z", pad=1.0)

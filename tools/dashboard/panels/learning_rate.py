@@ -13,9 +13,10 @@ from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
 from tools.runs.trace import curve_of
+from training.language.messages import Message
 from training.record.schema import integer, number
 
-TITLE = ("学习率", "learning rate")
+TITLE = Message("learning rate")
 
 
 def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
@@ -25,16 +26,17 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     known = [(step, rate) for step, rate in zip(*curve_of(history.updates, "learning_rate"), strict=True) if rate]
     steps, rates = [step for step, _ in known], [rate for _, rate in known]
     if not rates:
-        pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
+        pen.empty(axes, pen.typeface.label(Message("no update yet")))
         return
     settings = frame.run.summary.settings if frame.run.summary is not None else {}
-    label = str(settings.get("schedule.schedule", "learning rate"))
+    schedule = settings.get("schedule.schedule")
+    label = str(schedule) if schedule is not None else pen.typeface.word(TITLE)
     pen.line(axes, steps, rates, color=pen.theme.primary, width=1.6, zorder=3.0, label=label)
     restarts = warm_restarts(settings, history.facts.get("steps_per_epoch"), frame.now)
     for n, step in enumerate(restarts):
         axes.axvline(
             step, color=pen.theme.tertiary, lw=1.0, ls=(0, (2, 2)), zorder=2.0,
-            label=f"warm restarts {len(restarts)}" if n == 0 else None,
+            label=pen.typeface.word(Message("warm restarts {count}", count=len(restarts))) if n == 0 else None,
         )  # fmt: skip
     along_steps(axes, frame, pen)
     low, high = min(whole), max(whole)

@@ -16,8 +16,9 @@ from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
 from tools.figures.wording import shortened
 from tools.runs.trace import Trace, curve_of
+from training.language.messages import Message
 
-TITLE = ("损失曲线", "loss curves")
+TITLE = Message("loss curves")
 LONGEST_NAME = 28
 """Columns of a run's name."""
 MOST_ROWS = 6
@@ -31,7 +32,7 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     views = (frame.run, *frame.others)
     histories = [(view, frame.history(view), pen.typeface.text(name_of(view, views))) for view in views]
     if not any(history.updates for _, history, _ in histories):
-        pen.empty(axes, pen.typeface.label("还没有更新", "no update yet"))
+        pen.empty(axes, pen.typeface.label(Message("no update yet")))
         return
     (own, own_history, own_name), *others = histories
     _own(axes, own, own_history, pen)
@@ -49,7 +50,7 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
         names = [own_name, *(name for _, _, name in others)]
         if any(validations(view, history.step) for view, history, _ in others):
             handles.append(Line2D([], [], color=pen.theme.faint, lw=0.9, ls="--", marker="s", ms=2.2))
-            names.append("their validation")
+            names.append(pen.typeface.word(Message("their validation")))
         columns = 1 + len(others) // MOST_ROWS
         corner = emptiest_corner(axes, whole, columns, math.ceil(len(names) / columns))
         axes.add_artist(pen.legend(axes, handles, names, loc=corner, columns=columns))
@@ -57,24 +58,26 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
 
 
 def _own(axes: Axes, view: RunView, history: Trace, pen: Pen) -> None:
-    theme = pen.theme
+    theme, word = pen.theme, pen.typeface.word
     steps, losses = curve_of(history.updates, "loss")
     marker = "." if len(steps) == 1 else ""
-    axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label="batch", marker=marker)
+    batch = word(Message("batch"))
+    axes.plot(steps, losses, color=theme.primary, lw=0.7, alpha=0.6, zorder=2.5, label=batch, marker=marker)
     if means := _means(history):
         style = {"marker": "o", "ms": 2.4} if len(means) < 60 else {}
         pen.line(
-            axes, *zip(*means, strict=True), color=theme.secondary, width=1.5, label="epoch mean", zorder=4.0, **style
-        )
+            axes, *zip(*means, strict=True), color=theme.secondary, width=1.5, label=word(Message("epoch mean")),
+            zorder=4.0, **style,
+        )  # fmt: skip
     if measured := validations(view, history.step):
         pen.line(
-            axes, *zip(*measured, strict=True), color=theme.tertiary, width=1.5, label="validation", zorder=4.5,
-            marker="s", ms=2.6,
+            axes, *zip(*measured, strict=True), color=theme.tertiary, width=1.5, label=word(Message("validation")),
+            zorder=4.5, marker="s", ms=2.6,
         )  # fmt: skip
     if history.loss_spikes:
         axes.plot(
             [mark.step for mark in history.loss_spikes], [mark.value for mark in history.loss_spikes], "*",
-            color=theme.bad, ms=6.0, mew=0.0, zorder=5.0, label="spike",
+            color=theme.bad, ms=6.0, mew=0.0, zorder=5.0, label=word(Message("spike")),
         )  # fmt: skip
 
 

@@ -15,22 +15,23 @@ from tools.figures.wording import cut, duration, figure, in_two_lines, rate, sho
 from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
 from tools.runs.trace import Trace
+from training.language.messages import Message
 from training.machine.units import as_size
 from training.record.schema import number
 from training.tasks.metrics import Metric
 
-TITLE = ("运行", "run")
+TITLE = Message("run")
 UNKNOWN = "-"
 LONGEST_LINE = 56
 """Columns of a line of small letters."""
 LONGEST_NAME = 11
 """Columns of a device or a backend, next to its label."""
 LONGEST_COUNT = 19
-NAMES = {"perplexity": ("困惑度", "PPL"), "accuracy": ("准确率", "acc")}
+NAMES = {"perplexity": Message("PPL"), "accuracy": Message("acc")}
 """Names of metrics that have a Chinese one; others are shown by their label."""
 MOST_METRICS = 6
 """Metrics of the task that there is room for, the first ones."""
-UNITS = {"tokens": ("词元/秒", "tok/s"), "samples": ("样本/秒", "samples/s")}
+UNITS = {"tokens": Message("tok/s"), "samples": Message("samples/s")}
 _WIDTH, _HEIGHT = 3.05, 2.05
 """Inches of the panel among the six; alone it has larger letters."""
 
@@ -43,7 +44,7 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     summary = frame.run.summary
     size = _size(axes)
     words: dict[str, Any] = {"color": frame_colour(frame, pen.theme), "fontsize": size * LARGE, **pen.bold}
-    axes.text(0.0, 0.955, frame_state(frame), va="center", **words)
+    axes.text(0.0, 0.955, pen.typeface.word(frame_state(frame)), va="center", **words)
     small: dict[str, Any] = {"color": pen.theme.faint, "fontsize": size * SMALL, "va": "center"}
     if summary is None:
         axes.text(0.0, 0.81, shortened(pen.typeface.text(str(frame.run.directory)), LONGEST_LINE), **small)
@@ -56,7 +57,7 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     gap = min(0.098, 0.5 / (math.ceil(len(figures) / 2) - 1))
     for n, (name, value) in enumerate(figures):
         x, y = 0.52 * (n % 2), 0.60 - gap * (n // 2)
-        axes.text(x, y, pen.typeface.label(*name), **small)
+        axes.text(x, y, pen.typeface.label(name), **small)
         value = pen.typeface.text(value)
         axes.text(x + 0.48, y, value, color=pen.theme.text, ha="right", va="center", fontsize=size * 8.0)
 
@@ -67,9 +68,9 @@ def _size(axes: Axes) -> float:
     return float(min(max(1.0, min(room.width / dpi / _WIDTH, room.height / dpi / _HEIGHT)), 2.0))
 
 
-def frame_state(frame: Frame) -> str:
+def frame_state(frame: Frame) -> Message:
     """Return the run's state; in the midst of an animation, its position."""
-    return f"replay, step {frame.now:,}" if frame.is_midway else state_text(frame.run)
+    return Message("replay, step {step:,}", step=frame.now) if frame.is_midway else state_text(frame.run)
 
 
 def frame_colour(frame: Frame, theme: Theme) -> str:
@@ -77,13 +78,13 @@ def frame_colour(frame: Frame, theme: Theme) -> str:
     return theme.primary if frame.is_midway else state_colour(frame.run, theme)
 
 
-def state_text(view: RunView) -> str:
+def state_text(view: RunView) -> Message:
     """Say the state: `running`, `stalled for 3m20s`, `waiting for a run`, …"""
     if view.summary is None:
-        return "deleted, waiting" if view.was_deleted else "waiting for a run"
+        return Message("deleted, waiting") if view.was_deleted else Message("waiting for a run")
     if view.summary.state is State.STALLED:
-        return f"stalled for {duration(view.summary.silent_seconds)}"
-    return str(view.summary.state)
+        return Message("stalled for {time}", time=duration(view.summary.silent_seconds))
+    return Message(view.summary.state.value)
 
 
 def state_colour(view: RunView, theme: Theme) -> str:
@@ -107,8 +108,8 @@ def _progress(axes: Axes, frame: Frame, summary: RunSummary, pen: Pen) -> None:
             axes.add_patch(Rectangle((0.0, 0.70 - wide), share, 0.05 + 2 * wide, color=colour, lw=0, alpha=alpha))
 
 
-def rows(frame: Frame, summary: RunSummary) -> list[tuple[tuple[str, str], str]]:
-    """Return ((Chinese, English), value) pairs: every figure is the record's, at the update that is shown.
+def rows(frame: Frame, summary: RunSummary) -> list[tuple[Message, str]]:
+    """Return (name, value) pairs: every figure is the record's, at the update that is shown.
 
     A figure that the task does not have has no row.
     """
@@ -117,25 +118,24 @@ def rows(frame: Frame, summary: RunSummary) -> list[tuple[tuple[str, str], str]]
     loss = latest.loss
     is_over = summary.ended_at is not None and not frame.is_midway
     peak = history.peak_memory_bytes
-    memory = {"resident": ("内存峰值", "RAM"), "cuda_tensors": ("显存峰值", "GPU mem")}
+    memory = {"resident": Message("RAM"), "cuda_tensors": Message("GPU mem")}
     return [
-        (("轮", "epoch"), _of(latest.epoch, history.facts.get("num_epochs"))),
-        (("步", "step"), _of(frame.now, summary.total_steps)),
-        (("损失", "loss"), figure(loss) if loss is not None else "nan" if latest else UNKNOWN),
+        (Message("epoch"), _of(latest.epoch, history.facts.get("num_epochs"))),
+        (Message("step"), _of(frame.now, summary.total_steps)),
+        (Message("loss"), figure(loss) if loss is not None else "nan" if latest else UNKNOWN),
         *((_name(metric), _metric(metric, history)) for metric in history.metrics[:MOST_METRICS]),
         (UNITS[history.unit or "tokens"], _rate(history)),
-        (("前/反向", "FW/BW"), _timing(history)),
-        (("历时", "took"), _taken(summary)) if is_over else (("剩余", "ETA"), _left(summary)),
-        (("设备", "device"), cut(summary.device or UNKNOWN, LONGEST_NAME)),
-        (memory.get(history.memory_kind, ("内存", "memory")), as_size(peak) if peak is not None else UNKNOWN),
-        (("后端", "backend"), cut(summary.backend or UNKNOWN, LONGEST_NAME)),
-        (("参数", "params"), _count(history.facts.get("num_parameters"))),
+        (Message("FW/BW"), _timing(history)),
+        (Message("took"), _taken(summary)) if is_over else (Message("ETA"), _left(summary)),
+        (Message("device"), cut(summary.device or UNKNOWN, LONGEST_NAME)),
+        (memory.get(history.memory_kind, Message("memory")), as_size(peak) if peak is not None else UNKNOWN),
+        (Message("backend"), cut(summary.backend or UNKNOWN, LONGEST_NAME)),
+        (Message("params"), _count(history.facts.get("num_parameters"))),
     ]
 
 
-def _name(metric: Metric) -> tuple[str, str]:
-    label = cut(metric.label, LONGEST_NAME)
-    return NAMES.get(metric.name, (label, label))
+def _name(metric: Metric) -> Message:
+    return NAMES.get(metric.name) or Message(cut(metric.label, LONGEST_NAME))
 
 
 def _metric(metric: Metric, history: Trace) -> str:

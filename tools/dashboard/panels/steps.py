@@ -7,6 +7,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tools.dashboard.panels.drawing_style import Pen
 from tools.dashboard.panels.frame import Frame
+from training.language.messages import Message
 
 
 def along_steps(axes: Axes, frame: Frame, pen: Pen) -> None:
@@ -16,6 +17,6 @@ def along_steps(axes: Axes, frame: Frame, pen: Pen) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(True, which="major")
     axes.tick_params(length=2.5)
-    axes.set_xlabel(pen.typeface.label("步", "step"), labelpad=1.0)
+    axes.set_xlabel(pen.typeface.label(Message("step")), labelpad=1.0)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -14,6 +14,7 @@ from tools.dashboard.panels.drawing_style import Pen
 from tools.dashboard.panels.frame import Frame
 from tools.figures.wording import figure
 from tools.landscape.surface import Surface
+from training.language.messages import Message
 from training.machine.units import as_duration
 
 Floats = NDArray[np.float64]
@@ -88,41 +89,54 @@ def path_of(surface: Surface, frame: Frame) -> Path:
     )  # fmt: skip
 
 
-def axis_names(surface: Surface) -> tuple[str, str]:
+def axis_names(surface: Surface) -> tuple[Message, Message]:
     """Return the names of the two directions, with the share of the path that each explains."""
     if surface.explained_variance is None:
-        return "random 1", "random 2"
+        return Message("random 1"), Message("random 2")
     first, second = surface.explained_variance
-    return f"PC1 ({first:.1%})", f"PC2 ({second:.1%})"
+    return Message("PC1 ({share:.1%})", share=first), Message("PC2 ({share:.1%})", share=second)
 
 
 def plane_text(surface: Surface, pen: Pen) -> str:
     """Say how much of the path the plane holds."""
     if surface.explained_variance is None:
-        return pen.typeface.label("平面：两个随机方向", "plane: two random directions, filter-normalised")
+        return pen.typeface.label(Message("plane: two random directions, filter-normalised"))
     share = float(surface.explained_variance.sum())
-    return pen.typeface.label("平面：路径主成分", f"plane: PCA of the path, explains {share:.1%} of it")
+    return pen.typeface.label(Message("plane: PCA of the path, explains {share:.1%} of it", share=share))
 
 
-def center_text(surface: Surface, heights: Heights) -> str:
+def center_text(surface: Surface, heights: Heights) -> Message:
     """Say what was measured, and at what cost."""
-    words = (
-        f"centre: step {surface.center_step:,}, loss {figure(surface.center_loss)} on {surface.probe_tokens:,} tokens; "
-        f"{num_measured(surface):,} points in {as_duration(surface.seconds)}"
+    words = Message(
+        "centre: step {step:,}, loss {loss} on {tokens:,} tokens; {points:,} points in {time}",
+        step=surface.center_step,
+        loss=figure(surface.center_loss),
+        tokens=surface.probe_tokens,
+        points=num_measured(surface),
+        time=as_duration(surface.seconds),
     )
-    return words + (f"; {heights.num_cut} not finite, cut off" if heights.num_cut else "")
+    cut = [Message("{count} not finite, cut off", count=heights.num_cut)] if heights.num_cut else []
+    return Message.joined("; ", [words, *cut])
 
 
-def now_text(path: Path, frame: Frame) -> str:
+def now_text(path: Path, frame: Frame) -> Message:
     """Describe the last point of the path: its true loss, the plane's, and its distance from the plane."""
     if not len(path.steps):
-        return "no snapshot of the run up to here: no path (snapshots: 64 keeps some)"
-    behind = f", the run is at {frame.now:,}" if frame.now > path.steps[-1] else ""
-    words = (
-        f"step {path.steps[-1]:,}{behind}: true loss {figure(float(path.loss[-1]))}, the plane's "
-        f"{figure(float(path.plane_loss[-1]))}, distance {path.distance[-1]:.2g}"
+        return Message("no snapshot of the run up to here: no path (snapshots: 64 keeps some)")
+    words = Message(
+        "step {step:,}{behind}: true loss {loss}, the plane's {plane_loss}, distance {distance:.2g}",
+        step=int(path.steps[-1]),
+        behind=Message(", the run is at {step:,}", step=frame.now) if frame.now > path.steps[-1] else "",
+        loss=figure(float(path.loss[-1])),
+        plane_loss=figure(float(path.plane_loss[-1])),
+        distance=float(path.distance[-1]),
     )
     farthest = int(path.distance.argmax())
     if path.distance[farthest] <= path.distance[-1]:
         return words
-    return f"{words}; at most {path.distance[farthest]:.2g} (step {path.steps[farthest]:,})"
+    most = Message(
+        "at most {distance:.2g} (step {step:,})",
+        distance=float(path.distance[farthest]),
+        step=int(path.steps[farthest]),
+    )
+    return Message.joined("; ", [words, most])

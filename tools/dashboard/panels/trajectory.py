@@ -10,8 +10,9 @@ from tools.dashboard.panels.drawing_style import SMALL, Pen
 from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.terrain import Heights, Path, axis_names, is_drawable, path_of
 from tools.landscape.surface import Surface
+from training.language.messages import Message
 
-TITLE = ("优化轨迹", "trajectory")
+TITLE = Message("trajectory")
 MARGIN = 0.17
 LEVELS = 16
 LABEL_WIDTH, LABEL_HEIGHT = 70.0, 12.0
@@ -22,8 +23,8 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
     surface = frame.surface
     if surface is None or not is_drawable(surface) or not len(surface.path_steps):
-        what = ("还没有路径", "no path yet")
-        pen.empty(axes, pen.typeface.label(*what), "it needs weight snapshots", "and the measured landscape")
+        needs = (Message("it needs weight snapshots"), Message("and the measured landscape"))
+        pen.empty(axes, pen.typeface.label(Message("no path yet")), *map(pen.typeface.word, needs))
         return
     path = path_of(surface, frame)
     _contours(axes, surface, pen)
@@ -31,15 +32,17 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     if len(path.steps):
         _path(axes, path, pen)
     first, second = axis_names(surface)
-    axes.set_xlabel(first, labelpad=2.0)
-    axes.set_ylabel(second, labelpad=2.0)
+    axes.set_xlabel(pen.typeface.word(first), labelpad=2.0)
+    axes.set_ylabel(pen.typeface.word(second), labelpad=2.0)
     axes.set_xticks([])
     axes.set_yticks([])
     if len(path.steps):
-        words = f"off plane {path.distance[-1]:.2g}, at most {path.distance.max():.2g}"
+        words = Message(
+            "off plane {now:.2g}, at most {most:.2g}", now=float(path.distance[-1]), most=float(path.distance.max())
+        )
         axes.annotate(
-            words, (1.0, 1.0), (0.0, 7.0), xycoords="axes fraction", textcoords="offset points", ha="right",
-            fontsize=6.5, color=pen.theme.faint,
+            pen.typeface.word(words), (1.0, 1.0), (0.0, 7.0), xycoords="axes fraction", textcoords="offset points",
+            ha="right", fontsize=6.5, color=pen.theme.faint,
         )  # fmt: skip
 
 
@@ -61,7 +64,7 @@ def _path(axes: Axes, path: Path, pen: Pen) -> None:
         lines.set_clim(0.0, 1.0)
         axes.add_collection(lines)
     axes.plot(*points.T, ".", color=theme.text if theme.glow else theme.panel, ms=2.0, zorder=3.5)
-    labels = (pen.typeface.label("起点", "start"), pen.typeface.label("当前", "now"))
+    labels = (pen.typeface.label(Message("start")), pen.typeface.label(Message("now")))
     heights = points[:, 1]  # the labels lie beyond the ends, not on the path
     falls, rises = heights[: len(heights) // 4 + 1].mean() < heights[0], heights[-4:].mean() < heights[-1]
     (x0, y0), (x1, y1) = axes.transData.transform(points[[0, -1]]) * 72.0 / axes.figure.dpi

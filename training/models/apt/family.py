@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from apt_model.errors import ModelError
 from training.errors import CheckpointError, ConfigError
+from training.language.messages import Message
 from training.models.apt.card import apt_card, opens_with_transformers
 from training.models.apt.cost import APTCost
 from training.models.apt.options import APTOptions
@@ -30,7 +31,9 @@ class APTFamily(BaseFamily):
 
     def describe(self, options: ModelOptions, num_parameters: int) -> str:
         """See `ModelFamily.describe`."""
-        return f"APT {num_parameters:,} parameters ({options.attention} attention)"
+        return Message(
+            "APT {count:,} parameters ({attention} attention)", count=num_parameters, attention=options.attention
+        )
 
     def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
         """See `ModelFamily.completed`: the vocabulary's size, which a larger given one may exceed."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from training.errors import DataError
+from training.language.messages import Message
 
 Pairs = Literal["levels", "full"]
 
@@ -108,12 +109,18 @@ class Corpus:
             digest.update(f"{s.prompt}\x1f{s.answer}\x1e".encode())
         return digest.hexdigest()
 
-    def describe(self) -> Iterator[str]:
+    def describe(self) -> Iterator[Message]:
         """Yield one line per file with its count and share."""
         total = max(1, self.num_entries)
         for f in self.files:
-            left_out = f", {f.ambiguous:,} ambiguous left out" if f.ambiguous else ""
-            yield (f"{f.path.name}: {f.entries:,} entries ({f.entries / total:.1%}), {f.samples:,} samples{left_out}")
+            yield Message(
+                "{file}: {entries:,} entries ({share:.1%}), {samples:,} samples{left_out}",
+                file=f.path.name,
+                entries=f.entries,
+                share=f.entries / total,
+                samples=f.samples,
+                left_out=Message(", {count:,} ambiguous left out", count=f.ambiguous) if f.ambiguous else "",
+            )
 
 
 def find_dataset(name: str | Path, root: Path | None = None) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from apt_model.errors import ModelError
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.errors import DataError
+from training.language.messages import Message
 from training.models.protocol import ModelFamily
 from training.settings.tree import TaskOptions, TrainingConfig
 from training.tasks.card import CardFacts, TaskCard
@@ -72,9 +73,11 @@ class HLBDTask(BaseTask):
         answered = recite(model, train.tokenizer, asked)
         counts = accuracy_by_module(answered)
         figures = {module: {"right": right, "asked": number} for module, (right, number) in counts.items()}
-        headline = (
-            f"answers to {len(asked)} of {len(train.samples)} training questions, generated freely "
-            f"({time.perf_counter() - started:.1f} s):"
+        headline = Message(
+            "answers to {asked} of {all} training questions, generated freely ({seconds:.1f} s):",
+            asked=len(asked),
+            all=len(train.samples),
+            seconds=time.perf_counter() - started,
         )
         return Conclusion({"recitation": figures}, [headline, *table(answered)])
 
@@ -168,16 +171,21 @@ def _with_corpus(prepared: Prepared, corpus: Corpus, lines: Sequence[str]) -> Pr
 
 def _introduction(corpus: Corpus, dataset: HLBDDataset) -> Iterator[str]:
     for line in corpus.describe():
-        yield f"data    {line}"
+        yield Message("data    {line}", line=line)
     if contradictions := corpus.contradictions():
-        yield (
-            f"warning: {len(contradictions)} questions are given with several answers, the first is "
-            f"{contradictions[0]!r}; tools/diagnose_issues.py lists them"
+        several = Message(
+            "{count} questions are given with several answers, the first is {first!r}; tools/diagnose_issues.py lists "
+            "them",
+            count=len(contradictions),
+            first=contradictions[0],
         )
+        yield Message("warning: {message}", message=several)
     if dataset.num_unknown:
-        yield f"warning: {dataset.num_unknown} characters have no token and are read as [UNK]"
+        unknown = Message("{count} characters have no token and are read as [UNK]", count=dataset.num_unknown)
+        yield Message("warning: {message}", message=unknown)
     if dataset.num_truncated:
-        yield f"data    {dataset.num_truncated} samples cut, {dataset.num_left_out} of them whole"
+        cut, whole = dataset.num_truncated, dataset.num_left_out
+        yield Message("data    {line}", line=Message("{cut} samples cut, {whole} of them whole", cut=cut, whole=whole))
 
 
 def read_preview(config: TrainingConfig) -> DataPreview:

@@ -15,6 +15,7 @@ from torch import nn
 from apt_model.generation import answer_prompts
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
+from training.language.messages import Message
 from training.tasks.hlbd.files import Sample
 
 
@@ -101,10 +102,15 @@ def accuracy_by_module(answered: Sequence[Answered]) -> dict[str, tuple[int, int
 def table(answered: Sequence[Answered]) -> Iterator[str]:
     """Yield lines: accuracy per module and overall, then five examples, from different modules as far as possible."""
     yield from score_lines(accuracy_by_module(answered))
-    yield "examples:"
+    yield Message("examples:")
     for item in _examples(answered, 5):
-        verdict = "right" if item.is_right else f"wrong, expected {item.sample.answer}"
-        yield f"  {item.sample.prompt} → {item.answer or '(nothing)'}  ({verdict})"
+        right = item.sample.answer
+        yield Message(
+            "  {question} → {answer}  ({verdict})",
+            question=item.sample.prompt,
+            answer=item.answer or Message("(nothing)"),
+            verdict=Message("right") if item.is_right else Message("wrong, expected {answer}", answer=right),
+        )
 
 
 def _examples(answered: Sequence[Answered], count: int) -> list[Answered]:

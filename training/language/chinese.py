@@ -1,0 +1,234 @@
+"""The Chinese texts, by English template. Fields stand in braces and have the same names in both languages.
+
+`tests/training/language/test_chinese.py` finds every template in the code: none may be missing here, none left over.
+As in docs/zh-CN, epoch, batch, token and rank are not translated.
+"""
+
+from __future__ import annotations
+
+CHINESE = {
+    # -- separators --
+    ", ": "，",
+    "; ": "；",
+    # -- what a run says: training/run.py, training/record/terminal.py --
+    "model   {parts}": "模型    {parts}",
+    "run     {parts}": "训练    {parts}",
+    "{tokens} tokens in the vocabulary": "词表 {tokens} 个 token",
+    "{directory} on {device}": "{directory}，设备 {device}",
+    "{steps} steps": "共 {steps} 步",
+    "{ranks} ranks sharing {samples} samples per update": "{ranks} 个 rank 分担每次更新的 {samples} 个样本",
+    "path    up to {size} of weight snapshots in {directory}": "轨迹    权重快照，至多 {size}，存入 {directory}",
+    "{state} at step {step} after {seconds:.1f} s of training ({steps} steps)": (
+        "{state}：第 {step} 步，训练用时 {seconds:.1f} s（{steps} 步）"
+    ),
+    "go on with: the same command and --resume (run directory {path})": (
+        "继续训练：同样的命令加上 --resume（运行目录 {path}）"
+    ),
+    "best    the final model is that of step {step} (loss {loss:.4f})": (
+        "最优    最终模型取自第 {step} 步（损失 {loss:.4f}）"
+    ),
+    "saved   {file} and {folder}/": "已保存  {file} 和 {folder}/",
+    "saved {path} (step {step})": "已保存 {path}（第 {step} 步）",
+    "warning: {message}": "警告：{message}",
+    "resumed from {path} at step {step} of {total}": "从 {path} 续训：第 {step} 步，共 {total} 步",
+    "not bit for bit as it would have gone on: {differences}": "与不中断的训练不会逐位一致：{differences}",
+    "epoch {epoch}: validation loss is not finite": "epoch {epoch}：验证损失不是有限值",
+    "epoch {epoch}: validation loss {loss:.4f}": "epoch {epoch}：验证损失 {loss:.4f}",
+    "{name} {value}": "{name} {value}",
+    "Loss": "损失",
+    "PPL": "困惑度",
+    "Acc": "准确率",
+    "LR": "学习率",
+    "FW": "前向",
+    "BW": "反向",
+    "data    {line}": "数据    {line}",
+    "{file}: {entries:,} entries ({share:.1%}), {samples:,} samples{left_out}": (
+        "{file}：{entries:,} 条（{share:.1%}），{samples:,} 个样本{left_out}"
+    ),
+    ", {count:,} ambiguous left out": "，去掉 {count:,} 个有歧义的",
+    "{count} questions are given with several answers, the first is {first!r}; tools/diagnose_issues.py lists them": (
+        "{count} 个问题有多个答案，第一个是 {first!r}；tools/diagnose_issues.py 会全部列出"
+    ),
+    "{count} characters have no token and are read as [UNK]": "{count} 个字符没有对应的 token，读作 [UNK]",
+    "{cut} samples cut, {whole} of them whole": "截断 {cut} 个样本，其中 {whole} 个整个去掉",
+    "APT {count:,} parameters ({attention} attention)": "APT，{count:,} 个参数（{attention} 注意力）",
+    "{name} {count:,} parameters": "{name}，{count:,} 个参数",
+    "answers to {asked} of {all} training questions, generated freely ({seconds:.1f} s):": (
+        "自由生成 {all} 道训练题中 {asked} 道的答案（{seconds:.1f} s）："
+    ),
+    "examples:": "例子：",
+    "  {question} → {answer}  ({verdict})": "  {question} → {answer}  （{verdict}）",
+    "(nothing)": "（空）",
+    "right": "对",
+    "wrong, expected {answer}": "错，应为 {answer}",
+    "warning: {fault}; it is passed over": "警告：{fault}；已跳过它",
+    "{path}: no checkpoint yet, training starts from the beginning": "{path}：还没有检查点，从头开始训练",
+    "the {schedule} schedule now ends at step {now}, it was planned to end at {planned}: the curve goes on, but "
+    "differs from an uninterrupted run's": (
+        "{schedule} 调度现在到第 {now} 步结束，原计划到第 {planned} 步：曲线会接着走，但与不中断的训练不同"
+    ),
+    "update {step} skipped: loss {loss:g}, gradient norm {norm:g}": (
+        "跳过第 {step} 次更新：损失 {loss:g}，梯度范数 {norm:g}"
+    ),
+    "{path}: the snapshot could not be written ({error}); the run goes on, its path has a gap": (
+        "{path}：无法写入快照（{error}）；训练继续，轨迹会缺一段"
+    ),
+    "the run is finished, but the push to {repo} failed: {reason}; push again with: {command}": (
+        "训练已完成，但推送到 {repo} 失败：{reason}；重新推送：{command}"
+    ),
+    "pushed  {page}": "已推送  {page}",
+    "ranks {first} to {last} of {all} are on this machine; rank 0's reports the run": (
+        "本机运行 rank {first} 到 {last}（共 {all} 个）；由 rank 0 所在的机器报告训练"
+    ),
+    # -- states of a run, for tables and pictures --
+    "running": "运行中",
+    "starting": "启动中",
+    "stalled": "停滞",
+    "failed": "失败",
+    "stopped": "已停止",
+    "finished": "已完成",
+    "unreadable": "无法读取",
+    "stalled for {time}": "已停滞 {time}",
+    "waiting for a run": "等待训练开始",
+    "deleted, waiting": "已删除，等待中",
+    "replay, step {step:,}": "重放，第 {step:,} 步",
+    # -- words that many pictures have --
+    "step": "步",
+    "run": "训练",
+    "runs": "各次训练",
+    "loss": "损失",
+    "epoch": "epoch",
+    "tokens": "token",
+    "start": "起点",
+    "now": "当前",
+    "accuracy": "准确率",
+    "no update yet": "还没有更新",
+    "... and {count} more": "……还有 {count} 个",
+    # -- the dashboard --
+    "loss landscape": "损失地形",
+    "loss curves": "损失曲线",
+    "gradient norm": "梯度范数",
+    "learning rate": "学习率",
+    "trajectory": "优化轨迹",
+    "batch": "batch",
+    "epoch mean": "epoch 均值",
+    "validation": "验证",
+    "their validation": "它们的验证",
+    "spike": "尖峰",
+    "no gradient yet": "还没有梯度",
+    "median": "中位数",
+    "clipped {count:,}": "裁剪 {count:,}",
+    "skipped {count:,}": "跳过 {count:,}",
+    "spiking {count:,}": "尖峰 {count:,}",
+    "warm restarts {count}": "热重启 {count}",
+    "acc": "准确率",
+    "tok/s": "token/秒",
+    "samples/s": "样本/秒",
+    "RAM": "内存峰值",
+    "GPU mem": "显存峰值",
+    "memory": "内存",
+    "FW/BW": "前/反向",
+    "took": "历时",
+    "ETA": "剩余",
+    "device": "设备",
+    "backend": "后端",
+    "params": "参数",
+    "random 1": "随机方向 1",
+    "random 2": "随机方向 2",
+    "PC1 ({share:.1%})": "主方向 1（{share:.1%}）",
+    "PC2 ({share:.1%})": "主方向 2（{share:.1%}）",
+    "plane: two random directions, filter-normalised": "平面：两个随机方向（滤波器归一化）",
+    "plane: PCA of the path, explains {share:.1%} of it": "平面：路径主成分，解释 {share:.1%}",
+    "centre: step {step:,}, loss {loss} on {tokens:,} tokens; {points:,} points in {time}": (
+        "中心：第 {step:,} 步，{tokens:,} 个 token 上的损失 {loss}；{points:,} 个点，用时 {time}"
+    ),
+    "{count} not finite, cut off": "{count} 个点不是有限值，已截平",
+    "no snapshot of the run up to here: no path (snapshots: 64 keeps some)": (
+        "到此为止没有权重快照，画不出路径（设置 snapshots: 64 可保留）"
+    ),
+    "step {step:,}{behind}: true loss {loss}, the plane's {plane_loss}, distance {distance:.2g}": (
+        "第 {step:,} 步{behind}：真实损失 {loss}，平面上 {plane_loss}，距离 {distance:.2g}"
+    ),
+    ", the run is at {step:,}": "（训练已到第 {step:,} 步）",
+    "at most {distance:.2g} (step {step:,})": "最大 {distance:.2g}（第 {step:,} 步）",
+    "no path yet": "还没有路径",
+    "it needs weight snapshots": "需要权重快照",
+    "and the measured landscape": "和实测的损失地形",
+    "off plane {now:.2g}, at most {most:.2g}": "离平面 {now:.2g}，最大 {most:.2g}",
+    "not measured yet": "还没有测量",
+    "measures it from the run's checkpoint and weight snapshots (snapshots: 64)": (
+        "用训练的检查点和权重快照（snapshots: 64）测量"
+    ),
+    "no loss is finite": "没有有限的损失",
+    "at none of the {count} points that were measured": "测过的 {count} 个点上都没有",
+    "being measured": "正在测量",
+    "{done} of the first {count} points": "首批 {count} 个点中的 {done} 个",
+    "true loss": "真实损失",
+    "path on the plane": "平面上的路径",
+    # -- the monitor --
+    "all trainings": "全部训练",
+    "{count} {state}": "{count} 个{state}",
+    "state": "状态",
+    "progress": "进度",
+    "best": "最优",
+    "smp/s": "样本/秒",
+    "per s": "每秒",
+    "leaderboard": "排行榜",
+    "no two runs can be compared": "没有两次可以相互比较的训练",
+    "loss: thin training, dots validation": "损失曲线：细线为训练，点为验证",
+    "at work": "活动时间",
+    "lowest validation loss": "最低验证损失",
+    "lowest training loss of an epoch": "单个 epoch 的最低训练损失",
+    "data {fingerprint}": "数据 {fingerprint}",
+    "pairs {pairs}": "pairs {pairs}",
+    "loss on {part}": "损失只算 {part}",
+    "{share:.0%} held back": "留出 {share:.0%}",
+    "the seeds differ, so the rows held back do too": "随机种子不同，留出的行也不同",
+    # -- the parity certificate's picture --
+    "backends against the reference": "各后端与参考曲线之差",
+    "PASS": "通过",
+    "FAIL": "未通过",
+    "bitwise": "逐位相同",
+    "tolerance": "容差",
+    "loss, relative difference": "损失的相对差",
+    "gradient norm, relative difference": "梯度范数的相对差",
+    # -- the verifier's picture --
+    "Verification": "验证",
+    "train": "训练题",
+    "paraphrase": "换说法",
+    "new fact": "新事实",
+    "unseen facts": "新事实",
+    "contrast group": "对比组全对",
+    "accuracy (95 % Wilson interval)": "正确率（95 % Wilson 区间）",
+    "shortcuts": "捷径",
+    "effect (0: like the control, 1: always)": "效应（0：与对照相同；1：总是）",
+    "majority answer": "多数答案",
+    "template only": "只看句式",
+    "number copy": "照抄数字",
+    "lookup": "死记硬背",
+    "ignored tag": "无视标签",
+    "found": "有",
+    "not found": "没有",
+    "too little data to say": "数据不足",
+    "partial inputs (training questions)": "残缺的题（训练题）",
+    "whole question": "完整的题",
+    "operands hidden": "遮住数据",
+    "template hidden": "遮住句式",
+    "calibration": "校准",
+    "confidence": "模型自报的把握",
+    # -- the loss landscape's picture --
+    "Loss landscape": "损失地形",
+    "loss of a token": "每个 token 的损失",
+    "random direction 1": "随机方向 1",
+    "random direction 2": "随机方向 2",
+    "main direction 1": "主方向 1",
+    "main direction 2": "主方向 2",
+    "path, loss on the plane": "路径在平面上的损失",
+    "path, true loss": "路径的真实损失",
+    "centre": "中心",
+    "from above": "俯视图",
+    "no weight snapshots, so no path": "没有权重快照，所以没有路径",
+    "on the plane": "平面上",
+    "distance from the plane, % of the weights": "离平面的距离，占权重的 %",
+    "how true the plane is along the path": "路径上平面有多真",
+}
