@@ -21,7 +21,10 @@ if not TYPE_CHECKING:
 
             return config_class if name == "config_class" else config_class()
         if name == "Trainer":
+            from training.azure.service import mlflow_store
             from training.loop.trainer import Trainer
+
+            mlflow_store.register()  # as the front door does: a workspace of Azure ML is an MLflow server with a login
 
             return Trainer
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,7 @@ from training.backends.prepare import PreparedRun, choose, layers_of, prepare, r
 from training.backends.protocol import is_remote
 from training.backends.registry import describe_backends
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
-from training.language.messages import Message, choose_language, say
+from training.language.messages import choose_language
 from training.launch.worker import defer_to_first_rank, is_worker, leave, work
 from training.models.registry import describe_models
 from training.settings.flags import (
@@ -30,7 +30,6 @@ from training.settings.flags import (
     refuse_contradictions,
 )
 from training.settings.layers import FLAGS, Layer
-from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import find_config
 from training.tasks.registry import describe_tasks
 
@@ -132,6 +131,8 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
 
         mlflow_store.register()
     if not is_worker() and not is_remote(backend):
+        from training.loop.preflight import check_services
+
         check_services(config)
     if first.compare is not None:
         from training.experiments.comparison import compare, parse_comparison
@@ -143,20 +144,6 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
 
         return launch(prepared.plan, request)
     return backend.run(request).exit_code
-
-
-def check_services(config: TrainingConfig) -> None:
-    """Check that trackers and the Hub can be used with these settings, before hours are spent on the run.
-
-    Raises:
-        ConfigError: a package, a login or a right is missing; the message says what to do.
-    """
-    from training.publish.hub import check_before_training
-    from training.tracking.choice import check as check_trackers
-
-    check_trackers(config)
-    if warning := check_before_training(config.hub):
-        say(Message("warning: {message}", message=warning))
 
 
 def _plan_lines(prepared: PreparedRun) -> Iterator[str]:

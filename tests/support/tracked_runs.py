@@ -21,7 +21,6 @@ from training.loop.trainer import Trainer
 from training.record.log import counted
 from training.record.reporter import LOG_NAME, read_events
 from training.tasks.objective import ModuleObjective
-from training.tracking.choice import trackers_for
 
 SLOW = [
     pytest.mark.slow,
@@ -80,7 +79,6 @@ def train(config: TrainingConfig, callback: Callback | None = None, resume: bool
         ROWS,
         ROWS[:5],
         objective=ModuleObjective(model=lambda: nn.Linear(2, 1), loss=squared_error),
-        sinks=trackers_for(config),
         callbacks=[callback] if callback else [],
         resume=resume,
     )

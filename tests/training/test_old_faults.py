@@ -18,7 +18,6 @@ from training import TrainingConfig
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
-from training.record import terminal
 from training.record.report import MAX_POINTS, MAX_POINTS_PER_EPOCH
 from training.record.reporter import read_report
 from training.record.terminal import live_figures
@@ -101,9 +100,7 @@ def test_fault_4_there_was_no_progress_bar(tmp_path: Path, monkeypatch: pytest.M
 
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    Trainer.of(
-        prepared_from_datasets(make_config(tmp_path / "run"), DATASET), device="cpu", sinks=[terminal.Terminal()]
-    ).train()
+    Trainer.of(prepared_from_datasets(make_config(tmp_path / "run"), DATASET), device="cpu").train()
     last = screen.getvalue().replace("\n", "\r").split("\r")
     assert any("epoch 3/3 100%" in line and "60/60" in line for line in last), last[-3:]
 

@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from training import TrainingConfig
 from training.checkpoints.checkpoint import load_checkpoint
+from training.checkpoints.finished_model import load_trained_model
 from training.engines.results import EvaluationResult, UpdateResult
 from training.errors import UserError
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
+from training.tasks.hlbd.task import HLBDTask
 from training.tasks.objective import ModuleObjective
+from training.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,7 +132,6 @@ def test_early_stopping_ends_a_run_that_no_longer_gets_better_and_resuming_it_do
     config = config.model_copy(
         update={
             "checkpoint": config.checkpoint.model_copy(update={"early_stopping_patience": 2, "save_interval": None}),
-            "data": config.data.model_copy(update={"validation_split": 0.1}),
             "schedule": config.schedule.model_copy(update={"min_lr": 0.0}),
         }
     )
@@ -170,6 +173,55 @@ def test_updates_that_stay_not_finite_stop_the_run_with_advice_and_good_weights(
     assert report["num_skipped_updates"] == 3
     assert report["curve"]["loss"][4:] == [None, None, None], "a number that is not finite is written as null"
     assert "skipped" in report["warnings"][0]["message"]
+
+
+def test_a_run_is_shown_on_the_terminal_unless_it_is_switched_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trainer(make_config(tmp_path / "shown"), ROWS, ROWS[:4], objective=TASK, device="cpu").train()
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "model   module 3 parameters"
+    assert shown[1].startswith(f"run     {tmp_path / 'shown'} on cpu, fp32, 12 steps")
+    assert any(line.startswith("epoch 3/3 step 12/12 Loss ") for line in shown)
+    assert f"saved   {tmp_path}/shown/final_model.pt and {tmp_path}/shown/final_model/" in shown
+    Trainer(make_config(tmp_path / "silent"), ROWS, objective=TASK, device="cpu", progress=False).train()
+    assert "".join(capsys.readouterr()) == ""
+
+
+def test_a_module_s_final_weights_are_saved_and_load_into_it(tmp_path: Path) -> None:
+    trainer = Trainer(make_config(tmp_path / "run"), ROWS, objective=TASK, device="cpu")
+    trainer.train()
+    mine = nn.Linear(2, 1)
+    mine.load_state_dict(load_file(tmp_path / "run" / "final_model" / "model.safetensors"))
+    pairs = zip(mine.parameters(), trainer.engine.model().parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    for form in (".", "final_model", "final_model.pt"):
+        with pytest.raises(UserError, match=r"your own code builds; load them into it with module\.load_"):
+            load_trained_model(tmp_path / "run" / form)
+
+
+def test_a_task_s_final_model_is_saved_as_from_the_command_line_and_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data.json"
+    rows = [{"input": f"{n}加{n}", "output": str(2 * n)} for n in range(20)]
+    data.write_text(json.dumps({"data": {"sums": rows}}), encoding="utf-8")
+    settings = {
+        "datasets": [str(data)], "d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "max_seq_len": 16,
+        "epochs": 2, "batch_size": 5,
+    }  # fmt: skip
+    config = TrainingConfig.from_dict({**settings, "run_dir": tmp_path / "python"})
+    result = Trainer.of(HLBDTask().prepare(config), device="cpu").train()
+    assert result.figures["recitation"]["sums"]["asked"] == 20
+    assert "answers to 20 of 20 training questions" in capsys.readouterr().out
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items() if key != "datasets"]
+    preset = ["--learning-rate=0.0003", "--device=cpu", f"--datasets={data}", f"--run-dir={tmp_path / 'line'}"]
+    kept = config.to_dict()
+    same = [f"--{key}={kept[section][key.replace('-', '_')]}" for section, key in
+            (("optimizer", "weight-decay"), ("schedule", "schedule"), ("schedule", "restart-epochs"))]  # fmt: skip
+    assert main([*flags, *preset, *same]) == 0
+    python, line = (load_trained_model(tmp_path / name / "final_model").model for name in ("python", "line"))
+    assert all(torch.equal(a, b) for a, b in zip(python.parameters(), line.parameters(), strict=True))
 
 
 def test_a_dataset_needs_an_objective(tmp_path: Path) -> None:

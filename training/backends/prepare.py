@@ -417,6 +417,7 @@ def prepare_config(config: TrainingConfig, *, resume: bool = False, where: str =
         ConfigError: settings do not go together, or the backend cannot do what they ask for.
     """
     config.validate()
+    config.refuse_patience(has_validation=config.data.validation_split > 0.0)
     backend = BACKENDS.load(config.backend)()
     given = frozenset(f"run.{name}" for name in config.run.model_fields_set)
     resolved = _multiplied_out(Resolved(config, {}, given), backend)

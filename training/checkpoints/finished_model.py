@@ -14,7 +14,14 @@ from training.checkpoints.manifest import existing_form, is_checkpoint
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY, RunDirectory
 from training.checkpoints.single_file import save_single_file
 from training.errors import CheckpointError, UserError
-from training.models.protocol import DESCRIPTION_NAME, Artefacts, ModelFamily, read_description
+from training.models.protocol import (
+    DESCRIPTION_NAME,
+    OWN_MODULE,
+    WEIGHTS_NAME,
+    Artefacts,
+    ModelFamily,
+    read_description,
+)
 from training.models.registry import MODELS
 from training.record.log import read_report
 from training.settings.tree import DEFAULT_MODEL, ModelOptions, TrainingConfig
@@ -137,6 +144,8 @@ def model_from_weights(
 def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
     try:
         is_final = payload["kind"] == "final_model"
+        if is_final and payload["model_config"].get("model") == OWN_MODULE:
+            raise _own_module(path, path.parent / MODEL_DIRECTORY)
         settings = payload.get("config", {})
         section = settings.get("model", {})
         family = MODELS.load(section.get("model", DEFAULT_MODEL))()
@@ -152,6 +161,13 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
         model, family, options, vocabulary, path, artefacts_of(payload), payload.get("step"), settings or None,
         payload.get("data_fingerprint"),
     )  # fmt: skip
+
+
+def _own_module(path: Path, directory: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: holds the weights of a module that your own code builds; load them into it with "
+        f"module.load_state_dict(safetensors.torch.load_file({str(directory / WEIGHTS_NAME)!r}), strict=False)"
+    )
 
 
 def _from_directory(path: Path) -> TrainedModel:
@@ -179,6 +195,8 @@ def load_model_directory(path: Path) -> TrainedModel:
         CheckpointError: it is none, or it is damaged.
     """
     name = read_description(path)["family"] if (path / DESCRIPTION_NAME).is_file() else DEFAULT_MODEL
+    if name == OWN_MODULE:
+        raise _own_module(path, path)
     family = MODELS.load(name)()
     loaded = family.load(path)
     return TrainedModel(loaded.module, family, loaded.options, loaded.vocabulary, path, loaded.artefacts)

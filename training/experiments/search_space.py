@@ -223,6 +223,7 @@ def trial_config(config: TrainingConfig, settings: Mapping[str, Any]) -> Trainin
         values[section] = values[section].model_dump() | changed
     trial = type(config).from_dict(values, "this trial")
     trial.validate()
+    trial.refuse_patience(has_validation=trial.data.validation_split > 0.0)
     return trial
 
 

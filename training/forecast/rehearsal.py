@@ -6,6 +6,7 @@ The costs of several ranks (communication, DeepSpeed's own bookkeeping) are ther
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from training.machine.hardware import count_cores
 from training.machine.ranks import Ranks
 from training.machine.usage import peak_memory, restart_peak
 from training.models.protocol import ModelFamily
+from training.settings.hub import HubConfig
+from training.settings.tracking import TrackConfig
 from training.settings.tree import TrainingConfig
 from training.tasks.protocol import task_of
 from training.tasks.rank_batches import Feed
@@ -136,7 +139,8 @@ class Rehearsal:
             "load_best_model_at_end": False, "snapshots": 0,
         })  # fmt: skip
         data = self.config.data.model_copy(update={"length_window": self.config.data.length_window * ranks})
-        return self.config.model_copy(update={"run": changed, "checkpoint": checkpoint, "data": data})
+        alone = {"track": TrackConfig(), "hub": HubConfig()}
+        return self.config.model_copy(update={"run": changed, "checkpoint": checkpoint, "data": data, **alone})
 
     def calibrate(self) -> tuple[Trainer, Calibration]:
         """Train a few updates, save and evaluate once; all written files are deleted afterwards.
@@ -154,8 +158,11 @@ class Rehearsal:
                 make_engine=lambda model, config, family: self._engine(model, config, family, ranks),
                 ranks=ranks,
                 callbacks=[watch],
+                progress=False,
+                checked=True,
             )
-            result = trainer.train()
+            with contextlib.closing(trainer):
+                result = trainer.make_updates()
             evaluation_seconds = self._evaluate(trainer)
             peak = peak_memory(self.device.type)
             final_seconds = self._write_final_model(trainer)

@@ -21,6 +21,9 @@ CHINESE = {
     "{state} at step {step} after {seconds:.1f} s of training ({steps} steps)": (
         "{state}：第 {step} 步，训练用时 {seconds:.1f} s（{steps} 步）"
     ),
+    "go on with: the same Trainer with resume=True (run directory {path})": (
+        "继续训练：同样的 Trainer，加上 resume=True（运行目录 {path}）"
+    ),
     "go on with: the same command and --resume (run directory {path})": (
         "继续训练：同样的命令加上 --resume（运行目录 {path}）"
     ),

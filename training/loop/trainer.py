@@ -22,6 +22,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -29,7 +30,15 @@ import torch
 
 from training.backends.protocol import RunResult
 from training.checkpoints.branches import left_branch_line, set_aside_later
-from training.checkpoints.checkpoint import Checkpoint, DataIdentity, Origin, delete_superseded, save_together
+from training.checkpoints.checkpoint import (
+    Checkpoint,
+    DataIdentity,
+    Origin,
+    delete_superseded,
+    load_checkpoint,
+    save_together,
+)
+from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.checkpoints.resume import (
     another_length,
     find_checkpoint,
@@ -44,23 +53,34 @@ from training.engines.protocol import Engine, UpdatingEngine
 from training.engines.results import EvaluationResult, UpdateResult
 from training.engines.torch_engine import TorchEngine
 from training.errors import CheckpointError
+from training.language.messages import Message, choose_language
 from training.loop.callbacks import Callback
 from training.loop.early_stopping import EarlyStopping
+from training.loop.preflight import (
+    check_services,
+    refuse_other_types,
+    refuse_other_world_size,
+    refuse_without_effect,
+)
 from training.loop.schedules import learning_rate_at
 from training.loop.skipped_updates import SkippedUpdates
-from training.loop.weight_snapshots import WeightSnapshots
+from training.loop.weight_snapshots import SNAPSHOTS_NAME, WeightSnapshots, snapshot_bytes
 from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
 from training.machine.stop_signals import StopSignals
+from training.machine.units import as_size
 from training.machine.usage import peak_of_each
-from training.models.protocol import BaseFamily, ModelFamily
+from training.models.protocol import OWN_MODULE, BaseFamily, ModelFamily
+from training.publish.export import push_final_model
 from training.record.reporter import ProgressReporter
-from training.settings.tree import TrainingConfig
+from training.record.terminal import Terminal
+from training.settings.tree import ModelOptions, TrainingConfig
 from training.tasks.batch_plan import BatchPlan, mix
 from training.tasks.fingerprints import weights_fingerprint
 from training.tasks.objective import Objective, seeded_model
-from training.tasks.protocol import Prepared
+from training.tasks.protocol import Prepared, task_of
 from training.tasks.rank_batches import Feed, GlobalBatch
+from training.tracking.choice import trackers_for
 
 _CALLBACK = 1 << 16  # the value that ranks agree on when a callback requests a stop; above every signal's number
 _EVALUATION = 1 << 40  # used instead of an epoch: no training batch has these draws
@@ -78,10 +98,11 @@ def our_loop(trainer: Trainer) -> None:
 
 
 class Trainer:
-    """Trainer of any objective in this process.
+    """A whole run of any objective in this process: training, trackers, terminal, final model.
 
     Args:
-        config: all settings; the run writes everything into `config.run.run_dir`.
+        config: all settings; the run writes everything into `config.run.run_dir`. One that has no effect here is
+            refused.
         train_dataset: object with a length and items, which `objective` collates.
         val_dataset: dataset that is measured after each epoch; None: no validation.
         objective: model, batching and loss.
@@ -93,7 +114,8 @@ class Trainer:
         ranks: the processes of the run; None: those that a launcher started, each on `device`, or only this one.
         device: device of this process; None: CUDA, else MPS, else the CPU. Not used if ranks are given.
         callbacks: hooks, see `training.loop.callbacks`.
-        sinks: further readers of the progress events, such as a progress bar.
+        progress: show the run on the terminal.
+        sinks: further readers of the progress events.
         resume: continue from the newest intact checkpoint of the run directory, or start if there is none yet.
         resume_from: continue from this checkpoint instead.
         start_from: run directory or checkpoint to continue from where the run directory has no checkpoint.
@@ -101,6 +123,7 @@ class Trainer:
         facts: plain data about the run for the report (backend, data).
         artefacts: plain data that is kept in every checkpoint (the tokenizer).
         vocabulary: number of tokens, kept in every checkpoint; None: there are none, or the model's settings say.
+        checked: the front door has checked the settings, and its backend honours those of backend and launch.
 
     Raises:
         UserError: the directory or the checkpoint cannot be used; see the message.
@@ -124,22 +147,33 @@ class Trainer:
         ranks: Ranks | None = None,
         device: torch.device | str | None = None,
         callbacks: Sequence[Callback] = (),
+        progress: bool = True,
         sinks: Sequence[Any] = (),
         resume: bool = False,
-        resume_from: Path | None = None,
-        start_from: Path | None = None,
+        resume_from: str | Path | None = None,
+        start_from: str | Path | None = None,
         overwrite: bool = False,
         facts: Mapping[str, Any] | None = None,
         artefacts: Mapping[str, Any] | None = None,
         vocabulary: int | None = None,
+        checked: bool = False,
     ) -> None:
+        refuse_other_types(config, {"train_dataset": train_dataset, "val_dataset": val_dataset})
         config.validate()
+        config.refuse_patience(has_validation=val_dataset is not None)
+        self.family: ModelFamily = family or getattr(objective, "family", None) or BaseFamily()
+        self._own_module = type(self.family) is BaseFamily
+        if not checked:
+            choose_language(config.report.lang)
+            refuse_without_effect(config, own_module=self._own_module)
         self.ranks = ranks or Ranks.join(pick_device(device))
+        if not checked:
+            refuse_other_world_size(config, self.ranks.world_size)
+            self.ranks.on_main(lambda: check_services(config))
         precision = pick_precision(config.run.precision, self.ranks.device)
         config = config.with_batch_sizes_for(self.ranks.world_size)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.objective = objective
-        self.family: ModelFamily = family or getattr(objective, "family", None) or BaseFamily()
         self.callbacks = [WeightSnapshots(), *callbacks]
         self.train_dataset, self._val = train_dataset, val_dataset
         self._loop = loop
@@ -169,8 +203,14 @@ class Trainer:
             run.run_dir, checkpoint_name, resume=resume or resume_from is not None, overwrite=overwrite, claim=is_main
         )
         # The other ranks keep the same counts and make the same decisions, but report nothing.
-        self.reporter = ProgressReporter(
-            run.run_dir if is_main else None, config.report.report_batches, sinks if is_main else ()
+        self.reporter = (
+            ProgressReporter(
+                run.run_dir,
+                config.report.report_batches,
+                [*([Terminal()] if progress else []), *trackers_for(config), *sinks],
+            )
+            if is_main
+            else ProgressReporter(None, config.report.report_batches)
         )
         self.step = 0
         self.batch = 0
@@ -179,6 +219,9 @@ class Trainer:
         self._run_id = uuid.uuid4().hex[:12]
         self.early_stopping = EarlyStopping(config.checkpoint.early_stopping_patience)
         self._skipped = SkippedUpdates(config.optimizer.max_skipped_updates)
+        self._prepared: Prepared | None = None
+        """What a task prepared; None: data and objective are the caller's own."""
+        self._checked = checked
         self._signals = StopSignals()
         self._stop_asked = False
         self._stop = 0
@@ -186,7 +229,7 @@ class Trainer:
         self.resumed_from: Path | None = None
         self._epoch_loss = [0.0, 0]
         try:
-            self._start(resume, resume_from, start_from)
+            self._start(resume, _path(resume_from), _path(start_from))
         except BaseException:
             self.directory.release()
             raise
@@ -201,7 +244,7 @@ class Trainer:
             options: other arguments of `Trainer`.
         """
         fingerprint = {"data_fingerprint": prepared.fingerprint} if prepared.fingerprint else {}
-        return cls(
+        trainer = cls(
             prepared.config,
             prepared.train,
             prepared.validation,
@@ -212,6 +255,8 @@ class Trainer:
             vocabulary=prepared.vocabulary,
             **options,
         )
+        trainer._prepared = prepared
+        return trainer
 
     # -- start and resume ------------------------------------------------------------------------------------------
 
@@ -296,26 +341,86 @@ class Trainer:
         """Request an orderly stop after the current update."""
         self._stop_asked = True
 
-    def train(self, keep_open: bool = False) -> RunResult:
+    def train(self) -> RunResult:
         """Train to the end, or to a stop. It can be killed at any time: see `--resume`.
 
-        Args:
-            keep_open: more will be reported and written; the caller calls `close` afterwards.
+        A run that finished writes its final model, shows what the task learned, and is published if the settings say
+        so.
+
+        Raises:
+            UserError: the disk refuses, or the updates stay without a finite loss.
         """
+        try:
+            if self.ranks.is_main:
+                self.directory.becomes_local()
+                self.reporter.introduced(self._introduction())
+            started, first_step = time.perf_counter(), self.step
+            result = self.make_updates()
+            seconds = time.perf_counter() - started
+            model = self.engine.model()  # collective if the weights are spread over the ranks
+            if not self.ranks.is_main:
+                return result
+            ended = Message(
+                "{state} at step {step} after {seconds:.1f} s of training ({steps} steps)",
+                state=Message(result.state),
+                step=result.step,
+                seconds=seconds,
+                steps=result.step - first_step,
+            )
+            self.reporter.said([ended])
+            if result.state == "finished":
+                return self._conclude(model, result)
+            path = self.directory.path
+            in_python = Message("go on with: the same Trainer with resume=True (run directory {path})", path=path)
+            command = Message("go on with: the same command and --resume (run directory {path})", path=path)
+            self.reporter.said([command if self._checked else in_python])
+            return result
+        finally:
+            self.close()
+
+    def make_updates(self) -> RunResult:
+        """Make all updates that are left, or those before a stop, and nothing after them; `close` is left to do."""
         with self._signals:
             try:
                 return self._train_to_end()
             except BaseException as error:
                 self.reporter.run_failed(error)
                 raise
-            finally:
-                if not keep_open:
-                    self.close()
 
     def close(self) -> None:
         """Let the sinks finish, and release the run directory for other processes."""
         self.reporter.close()
         self.directory.release()
+
+    def _introduction(self) -> list[str]:
+        """Describe data, model and run in lines."""
+        config, ranks = self.config, self.ranks
+        network: list[str] = [self.family.describe(config.model, self.num_parameters)]
+        if self.vocabulary is not None:
+            network.append(Message("{tokens} tokens in the vocabulary", tokens=self.vocabulary))
+        run: list[str] = [
+            Message("{directory} on {device}", directory=config.run.run_dir, device=ranks.device),
+            config.run.precision,
+            Message("{steps} steps", steps=self.total_steps),
+        ]
+        if ranks.world_size > 1:
+            samples = config.run.samples_per_update
+            run.append(
+                Message("{ranks} ranks sharing {samples} samples per update", ranks=ranks.world_size, samples=samples)
+            )
+        lines: list[str] = [
+            *(self._prepared.introduction if self._prepared else ()),
+            Message("model   {parts}", parts=Message.joined(", ", network)),
+            Message("run     {parts}", parts=Message.joined(", ", run)),
+        ]
+        if size := snapshot_bytes(config, self.total_steps, self.num_parameters):
+            directory = config.run.run_dir / SNAPSHOTS_NAME
+            lines.append(
+                Message(
+                    "path    up to {size} of weight snapshots in {directory}", size=as_size(size), directory=directory
+                )
+            )
+        return lines
 
     def _train_to_end(self) -> RunResult:
         self._call("on_run_start")
@@ -426,6 +531,40 @@ class Trainer:
         self._call("on_evaluation", result)
         return result
 
+    # -- the end of the run ----------------------------------------------------------------------------------------
+
+    def _conclude(self, model: torch.nn.Module, result: RunResult) -> RunResult:
+        """Write the final model, let the task show what it learned, and publish it."""
+        step, reporter = result.step, self.reporter
+        options = ModelOptions(model=OWN_MODULE) if self._own_module else self.config.model
+        trained = TrainedModel(
+            model, self.family, options, self.vocabulary, self.directory.portable_model, self.artefacts, result.step,
+            self.config.to_dict(), self._facts.get("data_fingerprint"),
+        )  # fmt: skip
+        if self.config.checkpoint.load_best_model_at_end:
+            best = load_checkpoint(self.directory.best_checkpoint)
+            model.load_state_dict(best["engine"]["model"])
+            step = best["step"]
+            loss = self.early_stopping.best
+            line = Message("best    the final model is that of step {step} (loss {loss:.4f})", step=step, loss=loss)
+            reporter.said([line])
+        directory = self.directory
+        save_final_model(directory, trained, self.config, step)
+        reporter.final_model(directory.portable_model, step)
+        saved = Message("saved   {file} and {folder}/", file=directory.final_model, folder=directory.portable_model)
+        reporter.said([saved])
+        if self._prepared is not None:
+            prepared = replace(self._prepared, config=self.config)
+            figures, lines = task_of(self.config).conclude(model, prepared)
+            if figures or lines:
+                reporter.conclusion(figures, lines)
+            result = replace(result, figures=figures)
+        reporter.flush(durable=True)  # the final model is in the record, whether or not the task concludes anything
+        if failure := push_final_model(trained, self.config.hub):
+            reporter.warning(failure, step=result.step)
+            reporter.flush(durable=True)
+        return result
+
     # -- saving ----------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
@@ -485,6 +624,10 @@ class Trainer:
         for callback in self.callbacks:
             if self.ranks.is_main or callback.on_every_rank:
                 getattr(callback, name)(self, *arguments)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:

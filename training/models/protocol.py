@@ -28,6 +28,8 @@ Artefacts = Mapping[str, Any]
 
 DESCRIPTION_NAME, WEIGHTS_NAME, ARTEFACTS_NAME = "model.json", "model.safetensors", "artefacts.json"
 FORMAT, VERSION = "apt-trainer-model", 1
+OWN_MODULE = "module"
+"""Name, in a saved model, of a module that the caller's code built and no family can."""
 
 
 class ParameterGroups(NamedTuple):
@@ -148,7 +150,7 @@ class BaseFamily:
     The saved form is `model.json` (family, options), `model.safetensors` and `artefacts.json`.
     """
 
-    name: ClassVar[str] = "module"
+    name: ClassVar[str] = OWN_MODULE
     Options: ClassVar[type[ModelOptions]] = ModelOptions
     inputs: ClassVar[str] = "tokens"
     has_closed_form: ClassVar[bool] = False

@@ -98,4 +98,5 @@ def resolve(tree: type[TrainingConfig], layers: Sequence[Layer]) -> Resolved:
     except ValidationError as error:
         raise ConfigError(describe_fault(error, tree, origins)) from None
     config.validate()
+    config.refuse_patience(has_validation=config.data.validation_split > 0.0)
     return Resolved(config, origins, frozenset(explicit))

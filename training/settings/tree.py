@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -20,7 +20,7 @@ from training.settings.error_messages import describe_fault
 from training.settings.hub import HubConfig
 from training.settings.section import Section
 from training.settings.tracking import TrackConfig
-from training.settings.yaml_files import nest, read_settings, yaml_text
+from training.settings.yaml_files import flatten, nest, read_settings, yaml_text
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_TASK = "hlbd"
@@ -359,10 +359,17 @@ class TrainingConfig(Section):
                 f"num_processes={launch.num_processes} and num_gpus={launch.num_gpus}: a process drives one GPU; "
                 "give one of the two, or the same number"
             )
-        if self.checkpoint.early_stopping_patience and self.data.validation_split == 0.0:
+
+    def refuse_patience(self, *, has_validation: bool) -> None:
+        """Refuse early stopping without validation data.
+
+        Raises:
+            ConfigError: early_stopping_patience is set, and there is no such data.
+        """
+        if self.checkpoint.early_stopping_patience and not has_validation:
             raise ConfigError(
                 f"early_stopping_patience={self.checkpoint.early_stopping_patience} needs validation data; "
-                "set --validation-split (0.1 holds back a tenth)"
+                "set --validation-split (0.1 holds back a tenth), or in Python give a val_dataset"
             )
 
     def with_batch_sizes_for(self, ranks: int, explicit: Container[str] | None = None) -> Self:
@@ -378,22 +385,43 @@ class TrainingConfig(Section):
         """Return plain data, as it goes into YAML, checkpoints and reports."""
         return self.model_dump(mode="json")
 
-    def to_yaml(self, path: Path | None = None) -> str:
-        """Return YAML text that `from_yaml` reads back equal; write it to `path` if that is given."""
+    def to_yaml(self, path: str | Path | None = None) -> str:
+        """Return YAML text that `from_yaml` reads back equal; write it to `path` if that is given.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
         text = yaml_text(self.to_dict())
         if path is not None:
-            path.write_text(text, encoding="utf-8")
+            try:
+                Path(path).expanduser().write_text(text, encoding="utf-8")
+            except (OSError, RuntimeError, ValueError) as error:  # also an unknown ~user, a null byte
+                reason = getattr(error, "strerror", None) or error
+                raise ConfigError(f"{path}: the config file cannot be written ({reason})") from error
         return text
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str = "config") -> Self:
-        """Return the config in nested plain data.
+    def from_dict(cls, values: Mapping[str, Any], where: str = "config") -> Self:
+        """Return the config in plain data. Keys may be nested or flat, as in a YAML file.
 
         Raises:
             ConfigError: the first fault, in one line that begins with `where`.
+
+        Example:
+            >>> TrainingConfig.from_dict({"batch_size": 8, "model": {"d_model": 64}}).run.batch_size
+            8
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where}: maps settings to values, this is a {type(values).__name__}")
+        for name in values:
+            if name in cls.elsewhere.sections and name not in cls.model_fields:
+                raise ConfigError(f"{where}: section {name!r} belongs to --backend {name}, which these settings lack")
+        sections = {
+            name: {key: getattr(value, key) for key in value.model_fields_set} if isinstance(value, Section) else value
+            for name, value in values.items()
+        }
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(nest(flatten(sections, cls, where)))
         except ValidationError as error:
             raise ConfigError(f"{where}: {describe_fault(error, cls)}") from None
 

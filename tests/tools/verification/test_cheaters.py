@@ -26,7 +26,6 @@ from tools.verification.shortcuts.trials import Verdict
 from tools.verification.shortcuts.verdicts import SHORTCUTS
 from tools.verification.verification import verify
 from training import TrainingConfig
-from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.loop.trainer import Trainer
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample, load_corpus
@@ -168,16 +167,11 @@ def train(samples: Sequence[Sample], tokenizer: DynamicTagTokenizer, run_dir: Pa
             "schedule": {"schedule": "linear", "min_lr": 1e-4, "warmup_steps": 20},
             "run": {"run_dir": str(run_dir), "epochs": 10_000, "max_steps": steps, "batch_size": 64, "seed": seed},
             "checkpoint": {"save_interval": None},
+            "report": {"answer_samples": 0},
         }
     )
     prepared = prepared_from_datasets(config, HLBDDataset(samples, tokenizer, 32))
-    trainer = Trainer.of(prepared, device="cpu")
-    result = trainer.train()
-    trained = TrainedModel(
-        trainer.engine.model(), prepared.family, prepared.config.model, prepared.vocabulary,
-        trainer.directory.portable_model, prepared.artefacts,
-    )  # fmt: skip
-    save_final_model(trainer.directory, trained, trainer.config, result.step)
+    Trainer.of(prepared, device="cpu", progress=False).train()
 
 
 @dataclass

@@ -27,7 +27,6 @@ from tools.verification.questions.answerer import load_hlbd_model
 from tools.verification.questions.question_files import load_questions
 from tools.verification.questions.training_data import training_data
 from training import TrainingConfig
-from training.checkpoints.finished_model import TrainedModel, save_final_model
 from training.errors import UserError
 from training.language.messages import Message
 from training.loop.trainer import Trainer
@@ -189,13 +188,7 @@ def test_every_form_of_a_model_gets_the_same_report(data: Path, tmp_path: Path) 
     run = {"run_dir": str(tmp_path / "run"), "epochs": 2, "batch_size": 32}
     config = TrainingConfig.from_dict({"model": shape, "run": run, "checkpoint": {"save_interval": 1}})
     prepared = prepared_from_datasets(config, HLBDDataset(load_corpus([data]).samples, tokenizer, 32))
-    trainer = Trainer.of(prepared, device="cpu")
-    result = trainer.train()
-    trained = TrainedModel(
-        trainer.engine.model(), prepared.family, prepared.config.model, prepared.vocabulary,
-        trainer.directory.portable_model, prepared.artefacts,
-    )  # fmt: skip
-    save_final_model(trainer.directory, trained, trainer.config, result.step)
+    Trainer.of(prepared, device="cpu", progress=False).train()
     forms = ["final_model.pt", "final_model", "checkpoint_epoch_2.pt", "."]
     reports = [report_of(tmp_path / "run" / form, data, tmp_path / "r.json") for form in forms]
     for report in reports:

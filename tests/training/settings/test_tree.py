@@ -22,6 +22,7 @@ from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.settings.declarations import aliases, leaf_names, leaves
 from training.settings.layers import Layer, resolve
+from training.settings.tree import RunConfig
 from training.settings.yaml_files import CONFIGS, flatten, nest, read_settings
 
 if TYPE_CHECKING:
@@ -215,12 +216,42 @@ def test_a_notebook_user_reads_flat_or_nested_yaml_without_a_backend(tmp_path: P
         TrainingConfig.from_dict({"model": {"num_headz": 3}})
 
 
+def test_a_notebook_user_gives_flat_or_nested_settings_and_paths_as_text(tmp_path: Path) -> None:
+    run = RunConfig(run_dir=tmp_path)
+    config = TrainingConfig.from_dict({"batch_size": 8, "model": {"d_model": 64}, "optimizer.learning_rate": 0.1})
+    assert (config.run.batch_size, config.model.d_model, config.optimizer.learning_rate) == (8, 64, 0.1)
+    assert TrainingConfig.from_dict({"run": run}).run == run
+    assert config.to_yaml(str(tmp_path / "x.yaml")) == (tmp_path / "x.yaml").read_text(encoding="utf-8")
+    assert TrainingConfig.from_yaml(str(tmp_path / "x.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], "config: maps settings to values, this is a list"),
+        ({"batch_size": 8, "run": {"batch_size": 9}}, "config: 'run.batch_size' is given twice, nested and flat"),
+        ({"deepspeed": {"zero_stage": 3}}, "config: section 'deepspeed' belongs to --backend deepspeed"),
+        ({"run": 5}, "config: section 'run' must map settings to values, not 5"),
+        ({7: 5}, "config: unknown key 7"),
+        ({"batch_siz": 8}, "config: unknown key 'batch_siz'; did you mean 'batch_size'?"),
+    ],
+)
+def test_what_from_dict_cannot_read_is_refused_in_one_line(values: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        TrainingConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("name", ["none/x.yaml", ".", "~nobody-here/x.yaml", "x\0.yaml"])
+def test_a_yaml_file_that_cannot_be_written_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the config file cannot be written"):
+        TrainingConfig().to_yaml(tmp_path / name if not name.startswith("~") else name)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("num_heads: 3\n", "d_model=256 cannot be divided among num_heads=3 heads"),
         ("min_lr: 1.0\n", "min_lr=1 is above learning_rate=0.0003"),
-        ("early_stopping_patience: 3\n", "early_stopping_patience=3 needs validation data"),
         ("learning_rate: .nan\n", "learning_rate = nan"),
         ("batch_size: yes\n", "should be a whole number"),
     ],
