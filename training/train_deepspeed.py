@@ -27,6 +27,8 @@ from training.launch.worker import is_worker
 from training.machine.hardware import count_cores
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
+from training.settings.yaml_files import MOST_BYTES
+from training.storage.json_files import read_bytes
 
 
 class DeepSpeedBackend:
@@ -182,9 +184,10 @@ def read_hostfile(path: Path) -> dict[str, int]:
         ConfigError: the file cannot be read, or a line has another form.
     """
     try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(path.expanduser(), MOST_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--hostfile {path}: the file cannot be read ({error})") from error
+        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text, byte {error.start}"
+        raise ConfigError(f"--hostfile {path}: the file cannot be read ({reason})") from error
     hosts: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         entry = line.partition("#")[0].strip()

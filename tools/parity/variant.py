@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from training.backends.protocol import Availability, is_remote
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
+from training.settings.plain_yaml import parse_yaml
 
 REFERENCE = "playground"
 """The backend whose curve is right by definition: one process, plain torch."""
@@ -54,10 +53,7 @@ class Variant:
 
 def _scalar(text: str) -> Any:
     """Return a number, a word, true or false, as YAML reads them; raise ValueError for anything else."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(text) from error
+    value = parse_yaml(text)
     if isinstance(value, list | dict):
         raise ValueError(text)
     return value

@@ -7,11 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tools.runs.trace import Trace
 from training.checkpoints.run_directory import CONFIG_NAME
+from training.errors import UserError
 from training.record.schema import integer
+from training.settings.yaml_files import read_yaml
 
 STALLED_AFTER = 60.0
 """Seconds of silence, at least, after which a run counts as stalled."""
@@ -20,8 +20,6 @@ STALLED_AFTER_AT_START = 600.0
 USUAL_INTERVALS = 5.0
 """Silence of this many usual intervals between two reports is more than a slow update or a validation."""
 DEFAULT_REPORT_BATCHES = 10
-
-_LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # the first is ten times as fast
 
 
 class State(StrEnum):
@@ -63,10 +61,9 @@ def read_settings(run_dir: Path) -> dict[str, Any]:
     Empty where there is no readable config, as in a run that is only starting.
     """
     try:
-        document = yaml.load((run_dir / CONFIG_NAME).read_bytes(), Loader=_LOADER)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return dict(_flat(read_yaml(run_dir / CONFIG_NAME), ""))
+    except UserError:
         return {}
-    return dict(_flat(document, "")) if isinstance(document, dict) else {}
 
 
 def _flat(section: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:

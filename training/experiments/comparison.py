@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from training.backends.prepare import PreparedRun
 from training.errors import ConfigError, UserError
 from training.record.reporter import read_report
 from training.settings.declarations import find_key
 from training.settings.layers import Layer
+from training.settings.plain_yaml import parse_yaml
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
 from training.storage.run_files import RunFile
@@ -119,9 +118,9 @@ def parse_comparison(text: str, num_seeds: int, tree: type[TrainingConfig], firs
             f"--compare {text}: another {word} makes the loss one of other tokens, so no two can be compared"
         )
     try:
-        values = tuple(yaml.safe_load(part) for part in rest.split(","))
-    except yaml.YAMLError:
-        raise ConfigError(f"--compare {text}: a value is no YAML; write them as in {example}") from None
+        values = tuple(parse_yaml(part) for part in rest.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--compare {text}: a value is {error}; write them as in {example}") from error
     if any(isinstance(value, list | dict) for value in values):
         raise ConfigError(f"--compare {text}: lists are not compared; give single values, as in {example}")
     if len(values) < 2 or len({str(value) for value in values}) < len(values):

@@ -13,10 +13,14 @@ import yaml
 
 from training.errors import ConfigError, did_you_mean
 from training.settings.declarations import leaf_names, suggestion
+from training.settings.plain_yaml import parse_with_templates
 from training.settings.section import Section
+from training.storage.json_files import read_bytes
 
 Settings = dict[str, Any]
 """Dotted key -> value."""
+MOST_BYTES = 2**20
+"""Size of the largest file of settings; all settings of a run have three kilobytes."""
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -29,24 +33,13 @@ def find_config(name: str | Path) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
+    if path.exists():
+        raise ConfigError(f"--config {name}: not a regular file; give a YAML file, or a preset's name")
     preset = CONFIGS / (path.name if path.suffix else f"{path.name}.yaml")
     if len(path.parts) == 1 and preset.is_file():
         return preset
     presets = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
     raise ConfigError(f"--config {name}: no such file; presets are {', '.join(presets)}")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A loader that refuses a key given twice: PyYAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -71,35 +64,41 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: missing, not UTF-8, not YAML, or not a mapping.
+        UserError: missing, no regular file, too large, not UTF-8, not YAML, or not a mapping.
     """
+    return _read_document(path)[0]
+
+
+def _read_document(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the mapping in a YAML file, and its keys whose mappings stand elsewhere in it too."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)  # a SafeLoader
+        document, templates = parse_with_templates(read_bytes(path, MOST_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: the config file cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{path}: not valid YAML{at}: {problem}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if document is None:
-        return {}
+        return {}, templates
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a config file maps settings to values, this one is a {type(document).__name__}")
-    return document
+    return document, templates
 
 
 def read_settings(path: Path, tree: type[Section]) -> Settings:
     """Return the settings in a YAML file, nested or flat.
 
-    A section named after another backend is left alone: a file may carry the options of several.
+    A section named after another backend is left alone: a file may carry the options of several. So is a mapping of any
+    other name that stands elsewhere in the file too (`<<: *base`).
 
     Raises:
         ConfigError: an unknown key (with a suggestion), or the same setting given nested and flat.
     """
-    return flatten(read_yaml(path), tree, str(path))
+    document, templates = _read_document(path)
+    known = {*tree.model_fields, *leaf_names(tree)}
+    settings = {name: value for name, value in document.items() if name in known or name not in templates}
+    return flatten(settings, tree, str(path))
 
 
 def flatten(document: Mapping[str, Any], tree: type[Section], where: str) -> Settings:

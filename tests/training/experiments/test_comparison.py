@@ -65,7 +65,7 @@ def test_runs_that_are_the_same_do_not_differ() -> None:
         ("max_seq_len=64,128", 3, "another max_seq_len makes the loss one of other tokens"),
         ("validation_split=0.1,0.2", 3, "another validation_split makes the loss one of other tokens"),
         ("loss_on=answer,all", 3, "another loss_on makes the loss one of other tokens"),
-        ("attention=[,standard", 3, "a value is no YAML"),
+        ("attention=[,standard", 3, "a value is not valid YAML"),
         ("track=[tensorboard],[wandb]", 3, "lists are not compared"),
         ("attention=a/b,a_b", 3, "two of the values would share a run directory"),
         ("attention=standard,autopoietic", 2, "fewer than 3"),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from training import TrainingConfig
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
-from training.errors import ConfigError
+from training.errors import ConfigError, UserError
 from training.settings.section import Section
-from training.settings.yaml_files import flatten, nest, read_settings
-
-if TYPE_CHECKING:
-    pass
+from training.settings.yaml_files import find_config, flatten, nest, read_settings
 
 CONFIG = config_class(BACKENDS.load("playground"))
 
@@ -64,6 +62,38 @@ def test_an_empty_file_and_a_byte_order_mark_are_no_fault(tmp_path: Path) -> Non
     assert layer_of("", tmp_path) == {}
     assert layer_of("# nothing but a comment\n", tmp_path) == {}
     assert layer_of("\ufeffd_model: 64\n", tmp_path) == {"model.d_model": 64}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base: &base {epochs: 3, seed: 7}\nrun:\n  <<: *base\n  seed: 8\n",
+        "base: &base {epochs: 3, seed: 7}\n<<: *base\nseed: 8\n",
+        "one: &one {epochs: 3}\ntwo: &two {seed: 8}\nrun: {<<: [*one, *two]}\n",
+        "x: &x {epochs: 3}\nbase: &base {<<: *x, seed: 8}\nrun: *base\n",
+    ],
+)
+def test_a_mapping_of_any_name_is_merged_into_settings(text: str, tmp_path: Path) -> None:
+    assert layer_of(text, tmp_path) == {"run.epochs": 3, "run.seed": 8}
+
+
+@pytest.mark.parametrize("kind", ["a directory", "a pipe", "/dev/zero", "too large"])
+def test_only_a_regular_file_of_bounded_size_is_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "it.yaml"
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(5 * 2**30)  # takes no room on the disk
+    else:
+        path = Path(kind)
+    with pytest.raises(UserError, match=r"Is a directory|not a regular file|larger than the 1,048,576 bytes"):
+        read_settings(path, CONFIG)
+    if kind != "too large":
+        with pytest.raises(ConfigError, match="not a regular file"):
+            find_config(path)
 
 
 def test_what_belongs_to_others_is_left_alone_or_named() -> None:

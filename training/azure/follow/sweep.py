@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from training.azure.follow.job_outcome import trial_failure
 from training.azure.follow.record_mirror import RecordMirror
 from training.azure.service.errors import service_refusals
@@ -20,6 +18,7 @@ from training.azure.service.jobs import BEST_TRIAL, RUNS_PATH, JobState, jobs_of
 from training.checkpoints.run_directory import CONFIG_NAME
 from training.errors import UserError
 from training.record.reporter import REPORT_NAME, read_report
+from training.settings.plain_yaml import parse_yaml
 from training.tracking.figures import flat
 
 if TYPE_CHECKING:
@@ -308,7 +307,7 @@ def _stored(container: ContainerClient, trial: str, name: str, parse: Callable[[
 
     try:
         found = parse(container.get_blob_client(f"{trial_path(trial)}/{name}").download_blob().readall())
-    except (ResourceNotFoundError, ValueError, yaml.YAMLError):
+    except (ResourceNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -316,7 +315,9 @@ def _stored(container: ContainerClient, trial: str, name: str, parse: Callable[[
 def _config(container: ContainerClient, child: JobState) -> Mapping[str, Any] | None:
     if TAG_OF_VALUES in child.tags:
         return None
-    found: Mapping[str, Any] | None = _stored(container, child.job, CONFIG_NAME, yaml.safe_load)
+    found: Mapping[str, Any] | None = _stored(
+        container, child.job, CONFIG_NAME, lambda content: parse_yaml(content.decode())
+    )
     return found
 
 

@@ -20,6 +20,7 @@ import yaml
 from training.azure.settings.inner_run import CHECKOUT
 from training.azure.settings.options import DEFAULT_IMAGE
 from training.errors import ConfigError
+from training.settings.yaml_files import read_yaml
 
 # -- the packages that a job is given ----------------------------------------------------------------------------------
 
@@ -49,8 +50,7 @@ _HEAD = "# Written by `python -m training.azure.settings.environment`; a test ke
 
 def conda_environment() -> dict[str, Any]:
     """Read the committed environment, as conda and Azure ML do."""
-    document: dict[str, Any] = yaml.safe_load(CONDA_FILE.read_text(encoding="utf-8"))
-    return document
+    return read_yaml(CONDA_FILE)
 
 
 def computed_environment(checkout: Path = CHECKOUT) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from training.azure.service.address import find_address
 from training.azure.service.errors import ServiceError, service_refusals
 from training.azure.service.job_file import JobHandle
@@ -22,6 +20,7 @@ from training.checkpoints.manifest import checkpoint_directories, existing_form
 from training.checkpoints.run_directory import CONFIG_NAME, RunDirectory
 from training.errors import ConfigError, UserError
 from training.record.reporter import read_report
+from training.settings.plain_yaml import parse_yaml
 from training.settings.tree import TrainingConfig
 
 
@@ -210,9 +209,9 @@ def settings_of_job(ended: EndedJob) -> dict[str, Any]:
                 "--resume"
             ) from error
     try:
-        return as_submitted(yaml.safe_load(content), ended.nodes)
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"--resume {job}: its {CONFIG_NAME} ({ended.path}) is damaged") from error
+        return as_submitted(parse_yaml(content.decode()), ended.nodes)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"--resume {job}: its {CONFIG_NAME} ({ended.path}) is damaged ({error})") from error
 
 
 def as_submitted(settings: dict[str, Any], nodes: int) -> dict[str, Any]:

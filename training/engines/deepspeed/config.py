@@ -17,6 +17,8 @@ from pydantic import Field
 from training.errors import ConfigError
 from training.settings.section import Section
 from training.settings.tree import Precision, TrainingConfig
+from training.settings.yaml_files import MOST_BYTES
+from training.storage.json_files import read_bytes
 from training.storage.run_files import RunFile
 
 AUTO = "auto"
@@ -280,8 +282,12 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
                 raise ConfigError(f"{where}: key {key!r} is given twice")
         return dict(pairs)
 
+    def refuse_constant(word: str) -> None:
+        raise ConfigError(f"{where}: {word} is no number of JSON")
+
     try:
-        document = json.loads(path.expanduser().read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_repeats)
+        text = read_bytes(path.expanduser(), MOST_BYTES).decode("utf-8-sig")
+        document = json.loads(text, object_pairs_hook=refuse_repeats, parse_constant=refuse_constant)
     except OSError as error:
         raise ConfigError(f"{where}: the file cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -290,6 +296,9 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
         raise ConfigError(
             f"{where}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
+    except (ValueError, RecursionError) as error:  # Python's own limits
+        what = "a number of several thousand digits" if isinstance(error, ValueError) else "nested too deep"
+        raise ConfigError(f"{where}: {what}; no setting of DeepSpeed's needs that") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{where}: DeepSpeed's settings are a JSON object, this is a {type(document).__name__}")
     return document

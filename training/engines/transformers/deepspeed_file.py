@@ -21,6 +21,8 @@ def find_deepspeed_json(path: Path) -> Path:
     given = path.expanduser()
     if given.is_file():
         return given
+    if given.exists():
+        raise ConfigError(f"--deepspeed {path}: not a regular file; give DeepSpeed's JSON")
     preset = CONFIGS / (given.name if given.suffix else f"{given.name}.json")
     if len(given.parts) == 1 and preset.is_file():
         return preset

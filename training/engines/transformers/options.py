@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from training.errors import ConfigError
+from training.settings.plain_yaml import parse_yaml
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
 
@@ -147,7 +147,7 @@ def passed_on(options: HuggingFaceOptions) -> dict[str, Any]:
         if name in OWNED:
             raise ConfigError(f"--hf {text}: it is not passed on; use {OWNED[name]}")
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--hf {text}: the value cannot be read ({str(error).splitlines()[0]})") from error
+            found[name] = parse_yaml(value)
+        except ValueError as error:
+            raise ConfigError(f"--hf {text}: the value cannot be read ({error})") from error
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,6 +149,9 @@ def test_before_the_device_is_known_an_automatic_precision_contradicts_nothing(t
         ('{"steps_per_print": 1, "steps_per_print": 2}', "key 'steps_per_print' is given twice"),
         ('{"steps_per_print": }', "not valid JSON at line 1, column 21"),
         ("[1]", "DeepSpeed's settings are a JSON object, this is a list"),
+        ('{"steps_per_print": ' + "9" * 5000 + "}", "a number of several thousand digits"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"steps_per_print": Infinity}', "Infinity is no number of JSON"),
         ('{"zero_optimization": "x"}', 'zero_optimization is "x"; it should be a section, {…}'),
         ('{"zero_optimization": {"offload_param": 3}}', "zero_optimization.offload_param is 3; it should be a section"),
         ('{"optimizer": "Adam"}', 'optimizer is "Adam"; it should be a section'),
@@ -162,6 +166,29 @@ def test_a_file_that_cannot_be_followed_is_refused(tmp_path: Path, document: str
         deepspeed_json(config(deepspeed_config=path), 1)
     assert str(refusal.value).startswith(f"--deepspeed-config {path}: {told}")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "/dev/zero", "too large"])
+@pytest.mark.parametrize(
+    "flags", [["--backend", "deepspeed", "--deepspeed-config"], ["--backend", "deepspeed", "--hostfile"],
+              ["--backend", "huggingface", "--deepspeed"]],
+    ids=["deepspeed-config", "hostfile", "deepspeed"],
+)  # fmt: skip
+def test_only_a_regular_file_of_bounded_size_is_read(
+    kind: str, flags: list[str], front_door: FrontDoor, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(5 * 2**30)  # takes no room on the disk
+    else:
+        path = Path(kind)
+    refused = front_door([*flags, path, "--dry-run"])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert f"{path}: " in refused.stderr
+    assert "regular file" in refused.stderr or "larger than" in refused.stderr
 
 
 def test_an_fp16_run_scales_its_loss_in_one_way(tmp_path: Path) -> None:
