@@ -21,6 +21,7 @@ from pathlib import Path
 from training.checkpoints.manifest import checkpoint_directories, read_manifest
 from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY, RECORD_NAMES
 from training.errors import CheckpointError, UserError
+from training.language.messages import Message
 from training.record.log import read_report
 from training.storage.atomic import delete, make_temporary, put_in_place, sync_directory, temporary_of
 from training.storage.run_files import RunFile
@@ -77,7 +78,11 @@ def set_aside_later(run_dir: Path, step: int) -> tuple[Path, list[str]] | None:
 
 def left_branch_line(branch: Path, names: Sequence[str]) -> str:
     """Say what `set_aside_later` did."""
-    return f"left    {', '.join(names)}: set aside in {branch}; --resume {branch} goes on with that branch"
+    return Message(
+        "left    {names}: set aside in {branch}; --resume {branch} goes on with that branch",
+        names=", ".join(names),
+        branch=branch,
+    )
 
 
 def checkpoints_after(run_dir: Path, step: int) -> list[Path]:

@@ -187,6 +187,8 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
         for value in comparison.values[1:]
     ]  # fmt: skip
     metric = "validation loss" if is_validated else "loss of the last epoch"
+    if not is_validated and any(_ends_inside_epoch(config.run.run_dir) for config in runs.values()):
+        metric += ", which is not whole"
     for line in table(comparison, figures, differences, metric):
         print(line)
     document = {
@@ -231,6 +233,10 @@ def _figures(run_dir: Path) -> dict[str, Any]:
         "tokens_per_second": tokens / seconds if seconds else None,
         "step": report["step"],
     }
+
+
+def _ends_inside_epoch(run_dir: Path) -> bool:
+    return bool((read_report(run_dir) or {})["epochs"][-1].get("unfinished"))
 
 
 def table(

@@ -30,6 +30,12 @@ CHINESE = {
     "best    the final model is that of step {step} (loss {loss:.4f})": (
         "最优    最终模型取自第 {step} 步（损失 {loss:.4f}）"
     ),
+    "the final model is that of the last step, {step}: {why}": "最终模型取自最后一步（第 {step} 步）：{why}",
+    "no epoch came to its end, and no validation loss was measured": "没有一个完整的 epoch，也没有测过验证损失",
+    "the weights of the best loss, {loss:.4f}, were not kept": "最低损失 {loss:.4f} 的权重没有保留",
+    "left    {names}: set aside in {branch}; --resume {branch} goes on with that branch": (
+        "放下    {names}：已移到 {branch}；用 --resume {branch} 可以接着训练这个分支"
+    ),
     "saved   {file} and {folder}/": "已保存  {file} 和 {folder}/",
     "saved {path} (step {step})": "已保存 {path}（第 {step} 步）",
     "warning: {message}": "警告：{message}",

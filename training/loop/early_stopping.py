@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,18 @@ class EarlyStopping:
     best: float | None = None
     epochs_without_gain: int = 0
 
-    def note(self, loss: float) -> bool:
-        """Count an epoch's loss; return True if it is the best so far."""
-        if self.best is None or loss < self.best:
+    def note(self, loss: float, *, whole_epoch: bool = True) -> bool:
+        """Count a loss; return True if it is the best so far.
+
+        Args:
+            loss: of an epoch; one that is not finite is never the best.
+            whole_epoch: False: measured inside an epoch, at the end of the run. It may be the best, and is no epoch
+                without one.
+        """
+        if math.isfinite(loss) and (self.best is None or loss < self.best):
             self.best, self.epochs_without_gain = loss, 0
             return True
-        self.epochs_without_gain += 1
+        self.epochs_without_gain += whole_epoch
         return False
 
     @property

@@ -226,6 +226,7 @@ class Trainer:
         self._stop_asked = False
         self._stop = 0
         self._saved_step = -1
+        self._measured_at = 0
         self.resumed_from: Path | None = None
         self._epoch_loss = [0.0, 0]
         try:
@@ -326,6 +327,9 @@ class Trainer:
         loop = checkpoint.loop
         self.step, self.batch, self._run_id = checkpoint.step, loop["batch"], checkpoint.origin.run_id or self._run_id
         self._epoch_loss = list(loop["epoch_loss"])
+        # An older checkpoint does not say; it was written after the end of its epoch was processed.
+        at_epochs_end = self.step % self.plan.steps_per_epoch == 0
+        self._measured_at = loop.get("measured_at", self.step if at_epochs_end else 0)
         self.early_stopping.load_state_dict(loop["early_stopping"])
         self._skipped.load_state_dict(loop["skipped_updates"])
         for name, callback in named(self.callbacks):
@@ -424,14 +428,13 @@ class Trainer:
 
     def _train_to_end(self) -> RunResult:
         self._call("on_run_start")
+        self._measure_if_due()  # a callback saved the resumed checkpoint before the end of its epoch was processed
         if self.early_stopping.is_due:  # the resumed run had ended early
             self.total_steps = self.step
         self._loop(self)
         if self._stop or self.goes_on:  # a loop of another library may end by itself
             return self._stopped(signal.Signals(self._stop) if 0 < self._stop < _CALLBACK else None)
         epoch, within = divmod(self.step, self.plan.steps_per_epoch)
-        if within:
-            self.evaluate(epoch + 1)
         if self._saved_step != self.step:
             self._save(self.directory.checkpoint(self.step, None if within else epoch))
         ended_early = f"no better validation loss for {self.early_stopping.epochs_without_gain} epochs"
@@ -466,10 +469,9 @@ class Trainer:
     def updated(self, batch: GlobalBatch, result: UpdateResult) -> None:
         """Record an update and do what is due after it: report, evaluate, save, agree on a stop."""
         self._report(batch, result)
-        if self.step % self.plan.steps_per_epoch == 0:
-            self._end_epoch(batch.epoch + 1)
-            if self.early_stopping.is_due:
-                return
+        self._measure_if_due()
+        if self.early_stopping.is_due:
+            return
         self._save_if_due()
         self._stop = self.ranks.agree(self._signals.received or (_CALLBACK if self._stop_asked else 0))
 
@@ -505,18 +507,44 @@ class Trainer:
 
     # -- the end of an epoch ---------------------------------------------------------------------------------------
 
+    def _measure_if_due(self) -> None:
+        """Evaluate at the end of an epoch, and where the run ends inside one; once at each step, however often the run
+        is resumed there."""
+        epoch, within = divmod(self.step, self.plan.steps_per_epoch)
+        if self.step == self._measured_at or (within and self.step < self.total_steps):
+            return
+        self._measured_at, self._saved_step = self.step, -1  # a checkpoint of this step does not know it yet
+        if within:
+            self._end_inside_epoch(epoch + 1)
+        else:
+            self._end_epoch(epoch)
+
     def _end_epoch(self, epoch: int) -> None:
-        """Evaluate, and keep the best checkpoint."""
+        """Evaluate, count patience, and keep the best checkpoint."""
         loss_sum, weight = self._epoch_loss
         self._epoch_loss = [0.0, 0]
         result = self.evaluate(epoch)
         loss = result.loss if result else (loss_sum / weight if weight else float("inf"))
-        is_best = self.early_stopping.note(loss)
-        if is_best:
-            self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
+        is_best = self._note(epoch, loss)
         self._call("on_epoch", epoch)  # before anything is saved, so that the checkpoint includes its effect
         if is_best and self.config.checkpoint.keeps_best:
             self._save(self.directory.best_checkpoint)
+
+    def _end_inside_epoch(self, epoch: int) -> None:
+        """Evaluate, and keep the checkpoint if it is the best. The epoch's sums stay, for a run that goes on with it.
+
+        Without validation data there is nothing to compare: the mean of a part of an epoch is no epoch's loss.
+        """
+        result = self.evaluate(epoch)
+        is_best = result is not None and self._note(epoch, result.loss, whole_epoch=False)
+        if is_best and self.config.checkpoint.keeps_best:
+            self._save(self.directory.best_checkpoint)
+
+    def _note(self, epoch: int, loss: float, *, whole_epoch: bool = True) -> bool:
+        is_best = self.early_stopping.note(loss, whole_epoch=whole_epoch)
+        if is_best:
+            self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
+        return is_best
 
     def evaluate(self, epoch: int) -> EvaluationResult | None:
         """Measure the validation data now and report it for `epoch`, counted from 1; None without validation data."""
@@ -535,19 +563,13 @@ class Trainer:
 
     def _conclude(self, model: torch.nn.Module, result: RunResult) -> RunResult:
         """Write the final model, let the task show what it learned, and publish it."""
-        step, reporter = result.step, self.reporter
+        reporter = self.reporter
+        step = self._take_best(model) if self.config.checkpoint.load_best_model_at_end else self.step
         options = ModelOptions(model=OWN_MODULE) if self._own_module else self.config.model
         trained = TrainedModel(
-            model, self.family, options, self.vocabulary, self.directory.portable_model, self.artefacts, result.step,
+            model, self.family, options, self.vocabulary, self.directory.portable_model, self.artefacts, step,
             self.config.to_dict(), self._facts.get("data_fingerprint"),
         )  # fmt: skip
-        if self.config.checkpoint.load_best_model_at_end:
-            best = load_checkpoint(self.directory.best_checkpoint)
-            model.load_state_dict(best["engine"]["model"])
-            step = best["step"]
-            loss = self.early_stopping.best
-            line = Message("best    the final model is that of step {step} (loss {loss:.4f})", step=step, loss=loss)
-            reporter.said([line])
         directory = self.directory
         save_final_model(directory, trained, self.config, step)
         reporter.final_model(directory.portable_model, step)
@@ -564,6 +586,26 @@ class Trainer:
             reporter.warning(failure, step=result.step)
             reporter.flush(durable=True)
         return result
+
+    def _take_best(self, model: torch.nn.Module) -> int:
+        """Give the model the best weights and return their step; without them the last ones stay, which is said."""
+        loss = self.early_stopping.best
+        try:
+            if loss is None:
+                raise CheckpointError(Message("no epoch came to its end, and no validation loss was measured"))
+            best = load_checkpoint(self.directory.best_checkpoint)
+            if best["loop"]["early_stopping"]["best"] != loss:
+                raise CheckpointError(Message("the weights of the best loss, {loss:.4f}, were not kept", loss=loss))
+        except CheckpointError as error:
+            last = Message("the final model is that of the last step, {step}: {why}", step=self.step, why=error.args[0])
+            self.reporter.warning(last, step=self.step)
+            return self.step
+        model.load_state_dict(best["engine"]["model"])
+        step: int = best["step"]
+        self.reporter.said([
+            Message("best    the final model is that of step {step} (loss {loss:.4f})", step=step, loss=loss)
+        ])  # fmt: skip
+        return step
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -602,6 +644,7 @@ class Trainer:
             engine={},
             loop={
                 "batch": self.batch,
+                "measured_at": self._measured_at,
                 "epoch_loss": list(self._epoch_loss),
                 "early_stopping": self.early_stopping.state_dict(),
                 "skipped_updates": self._skipped.state_dict(),

@@ -326,7 +326,7 @@ class History:
         return row
 
     def close_epoch(self) -> None:
-        """Note that the present epoch has all its updates."""
+        """Note that the present epoch gets no more updates."""
         if self._open_epoch is not None:
             self._epochs.add(self._open_epoch.to_dict())
             self._open_epoch = None
@@ -366,9 +366,14 @@ class History:
 
     def _on_end(self, event: Event) -> None:
         self.state = event["event"].removeprefix("run_")
-        if self.state == "finished":
+        if self.state == "finished" and self._is_epochs_end():
             self.close_epoch()
         self.outcome = {"ended_at": event.get("time"), **without(event, "event", "time")}
+
+    def _is_epochs_end(self) -> bool:
+        """Say whether the present epoch has all its updates: a run may end inside one, and go on with it later."""
+        length = self.facts.get("steps_per_epoch")
+        return self._open_epoch is None or not length or self._open_epoch.last_step % length == 0
 
     def _remembered(self, items: list[T]) -> list[T]:
         most = self.bounds.remembered
