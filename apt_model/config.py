@@ -19,6 +19,7 @@ class ModelConfig(BaseModel):
     num_heads: int = Field(
         8,
         ge=1,
+        le=2**15,
         description="Attention heads per block; must divide d_model into heads of an even width.",
         json_schema_extra={"aliases": ["n_heads"]},
     )
@@ -39,8 +40,8 @@ class ModelConfig(BaseModel):
         le=2**24,
         description="Number of tokens; None: as many as the data's tokenizer has, which is also the least.",
     )
-    rope_theta: float = Field(10000.0, gt=0.0, description="Base of the rotary positions' wavelengths.")
-    norm_eps: float = Field(1e-6, gt=0.0, description="Added to the mean square in RMSNorm.")
+    rope_theta: float = Field(10000.0, ge=1.0, le=1e12, description="Base of the rotary positions' wavelengths.")
+    norm_eps: float = Field(1e-6, ge=1e-12, le=1.0, description="Added to the mean square in RMSNorm.")
 
     @property
     def head_dim(self) -> int:

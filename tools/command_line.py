@@ -75,16 +75,21 @@ def path_given(text: str) -> Path:
     return path
 
 
-def whole_number(flag: str, text: str, low: int, high: int | None = None) -> int:
+MOST_SEED = 2**63 - 1
+"""Largest seed that a generator of random numbers takes here."""
+LONGEST_NUMBER = 30
+"""Characters; Python itself refuses whole numbers of some thousand digits with an error for programmers."""
+
+
+def whole_number(flag: str, text: str, low: int, high: int) -> int:
     """Return the whole number that a flag was given.
 
     Raises:
         UserError: it is not a whole number, below `low`, or above `high`.
     """
-    number = int(text) if text.isascii() and text.isdigit() else None
-    if number is None or number < low or (high is not None and number > high):
-        wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise UserError(f"{flag} must be a whole number {wanted}, got {text!r}")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else None
+    if number is None or not low <= number <= high:
+        raise UserError(f"{flag} must be a whole number from {low} to {high}, got {text!r}")
     return number
 
 
@@ -100,10 +105,10 @@ def number_between(flag: str, text: str, low: float, high: float, unit: str) -> 
     Raises:
         UserError: it is not a number from `low` to `high`.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
+    number = math.nan
+    if text.isascii() and "_" not in text and len(text) <= LONGEST_NUMBER:  # Python would read １２ and 1_2 too
+        with contextlib.suppress(ValueError):
+            number = float(text)
     if not low <= number <= high:
         raise UserError(f"{flag} must be a number of {unit} from {low:g} to {high:g}, got {text!r}")
     return number

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, path_given, whole_number
+from tools.command_line import MOST_SEED, CommandLine, finish, path_given, whole_number
 from tools.datasets.hlbd_full import dataset
 from tools.datasets.hlbd_full.space import space
 from tools.figures.output_file import check_writable, write_atomically
@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
         UserError: the input cannot be used; nothing has been written then.
     """
     args = _parser().parse_args(arguments)
-    size, seed = whole_number("--size", args.size, 1), whole_number("--seed", args.seed, 0)
+    size, seed = whole_number("--size", args.size, 1, 10**7), whole_number("--seed", args.seed, 0, MOST_SEED)
     output: Path = args.output
     held_out: Path = args.held_out_output or output.with_name(f"{output.stem}_Heldout{output.suffix}")
     _check(output, held_out)

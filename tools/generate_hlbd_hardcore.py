@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, path_given, whole_number
+from tools.command_line import MOST_SEED, CommandLine, finish, path_given, whole_number
 from tools.datasets.hlbd_hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES, module_sizes, write_training_file
 from tools.datasets.hlbd_hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
 from tools.datasets.hlbd_hardcore.modules import MODULES
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     asked_version = args.version or ("1" if args.size is None else "2")
     version = whole_number("--version", asked_version, min(SIZES), max(SIZES))
     size = SIZES[version] if args.size is None else whole_number("--size", args.size, MIN_SIZE, MAX_SIZE)
-    seed = whole_number("--seed", args.seed, 0, 2**63 - 1)
+    seed = whole_number("--seed", args.seed, 0, MOST_SEED)
     try:
         weights = read_weights(args.weights, MODULES) if args.weights is not None else None
         module_sizes(size, weights)

@@ -11,7 +11,6 @@ Exit code: 0, or 2 for unusable input or a run that has nothing to measure yet.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, number_between, one_of, path_given, whole_number
-from training.errors import UserError
+from tools.command_line import MOST_SEED, CommandLine, finish, number_between, one_of, path_given, whole_number
 
 if TYPE_CHECKING:
     from tools.landscape.study import Result
@@ -49,16 +47,6 @@ def _parser() -> CommandLine:
     return parser
 
 
-def _positive(flag: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (number > 0.0 and math.isfinite(number)):
-        raise UserError(f"{flag} must be a number above 0, got {text!r}")
-    return number
-
-
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code.
 
@@ -66,9 +54,9 @@ def run(arguments: list[str]) -> int:
         UserError: the input cannot be used; nothing has been written then.
     """
     args = _parser().parse_args(arguments)
-    probe, seed = whole_number("--probe", args.probe, 1), whole_number("--seed", args.seed, 0)
-    resolution, dpi = whole_number("--resolution", args.resolution, 1), whole_number("--dpi", args.dpi, 20, 600)
-    budget_seconds = _positive("--budget", args.budget)
+    probe, seed = whole_number("--probe", args.probe, 1, 10**6), whole_number("--seed", args.seed, 0, MOST_SEED)
+    resolution, dpi = whole_number("--resolution", args.resolution, 1, 1025), whole_number("--dpi", args.dpi, 20, 600)
+    budget_seconds = number_between("--budget", args.budget, 1e-9, 7 * 86400.0, "seconds")
     span = number_between("--span", args.span, 0.001, 1000.0, "widths")
     one_of("--device", args.device, "device", DEVICES)
 

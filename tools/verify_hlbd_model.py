@@ -69,7 +69,10 @@ def run(arguments: list[str]) -> int:
         UserError: the input cannot be used; nothing has been written then.
     """
     args = _parser().parse_args(arguments)
-    sample, batch_size = whole_number("--sample", args.sample, 1), whole_number("--batch-size", args.batch_size, 1)
+    sample, batch_size = (
+        whole_number("--sample", args.sample, 1, 10**7),
+        whole_number("--batch-size", args.batch_size, 1, 2**20),
+    )
     one_of("--device", args.device, "device", DEVICES)
 
     # Imported here, so that --help and a misspelt flag do not wait for torch.

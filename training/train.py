@@ -135,9 +135,9 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
 
         check_services(config)
     if first.compare is not None:
-        from training.experiments.comparison import compare, parse_comparison
+        from training.experiments.comparison import LEAST_SEEDS, compare, parse_comparison
 
-        comparison = parse_comparison(first.compare, first.compare_seeds, type(config), config.run.seed)
+        comparison = parse_comparison(first.compare, first.compare_seeds or LEAST_SEEDS, type(config), config.run.seed)
         return compare(comparison, prepared)
     if prepared.plan is not None and not is_worker():
         from training.launch.launcher import launch

@@ -193,7 +193,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
         entry = line.partition("#")[0].strip()
         if not entry:
             continue
-        found = re.fullmatch(r"(\S+)\s+slots=([1-9]\d*)", entry)
+        found = re.fullmatch(r"(\S+)\s+slots=([1-9]\d{0,3})", entry, re.ASCII)
         if found is None:
             raise ConfigError(f"--hostfile {path}: line {number} is {entry!r}; each line is `HOST slots=GPUS`")
         if found[1] in hosts:

@@ -22,14 +22,16 @@ from training.backends.protocol import Availability, Feature, LaunchPlan, RunReq
 from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, torchrun_plan
 from training.settings.section import Section
-from training.settings.tree import TrainingConfig
+from training.settings.tree import MOST_THREADS, TrainingConfig
 
 
 class PlaygroundOptions(Section):
     """Options of --backend playground."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else the CPU.")
-    num_threads: int | None = Field(None, ge=1, description="CPU threads; None: as many as torch chooses.")
+    num_threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="CPU threads; None: as many as torch chooses."
+    )
     compile: bool = Field(False, description="Run the forward pass through torch.compile.")
 
 

@@ -367,12 +367,15 @@ def _range(text: str, where: str) -> tuple[int | float, int | float] | None:
 
 def _number(text: str, where: str) -> int | float:
     try:
+        if not text.isascii() or "_" in text:  # Python would read １２ and 1_2 too
+            raise ValueError(text)
         value = float(text)
+        whole = int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text) else None
     except ValueError:
         raise ConfigError(f"{where}: {text.strip()!r} should be a number") from None
     if not math.isfinite(value):
         raise ConfigError(f"{where}: {text.strip()!r} should be a finite number")
-    return int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text, re.ASCII) else value
+    return value if whole is None else whole
 
 
 def _choice(text: str, where: str, field: FieldInfo) -> Scalar:

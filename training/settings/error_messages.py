@@ -9,6 +9,14 @@ from pydantic import BaseModel, ValidationError
 from training.settings.declarations import suggestion
 
 
+def shown(value: object) -> str:
+    """Return a value as it is quoted in a message."""
+    try:
+        return repr(value)
+    except ValueError:  # Python prints no whole number of more than some thousand digits
+        return "a number of several thousand digits"
+
+
 def describe_fault(error: ValidationError, tree: type[BaseModel], origins: Mapping[str, str] | None = None) -> str:
     """Return the first fault of a pydantic error in one line: `num_heads = 'abc' (from --num-heads): …`.
 
@@ -43,7 +51,7 @@ def describe_fault(error: ValidationError, tree: type[BaseModel], origins: Mappi
     else:
         fault = first["msg"][0].lower() + first["msg"][1:]
     source = (origins or {}).get(key)
-    value = "" if isinstance(first["input"], dict | BaseModel) else f" = {first['input']!r}"
+    value = "" if isinstance(first["input"], dict | BaseModel) else f" = {shown(first['input'])}"
     subject = f"{names[-1]}{value}{f' (from {source})' if source else ''}: " if value else ""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{subject}{fault}{more}"

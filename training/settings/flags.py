@@ -205,10 +205,9 @@ def add_launcher_flags(parser: OneLineParser) -> None:
     )
     group.add_argument(
         "--compare-seeds",
-        type=int,
-        default=3,
+        type=_number_of_seeds,
         metavar="N",
-        help="seeds of a comparison, from --seed on, at least 3 [3]",
+        help="seeds of a comparison, from --seed on, 3 to 1000 [3]",
     )
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
     resume = ("--resume", "--load-checkpoint", "--resume-from-checkpoint")
@@ -225,6 +224,12 @@ def add_launcher_flags(parser: OneLineParser) -> None:
     group.add_argument("--local_rank", help=argparse.SUPPRESS)
 
 
+def _number_of_seeds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 3 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number from 3 to 1000")
+    return int(text)
+
+
 def refuse_contradictions(given: argparse.Namespace, remote: bool) -> None:
     """Refuse launcher's flags that do not go together.
 
@@ -238,6 +243,10 @@ def refuse_contradictions(given: argparse.Namespace, remote: bool) -> None:
     resume = given.resume is not None
     if resume and given.overwrite:
         raise ConfigError("--resume and --overwrite contradict each other: one goes on with the run, one deletes it")
+    if given.compare_seeds is not None and given.compare is None:
+        raise ConfigError(
+            f"--compare-seeds {given.compare_seeds} is for a comparison; give --compare SETTING=VALUE,VALUE with it"
+        )
     if given.start_from is not None and not resume:
         raise ConfigError(f"--start-from {given.start_from} is for a run that goes on; give --resume with it")
     if given.start_from is not None and isinstance(given.resume, str):

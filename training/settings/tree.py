@@ -28,6 +28,11 @@ DEFAULT_MODEL = "apt"
 """Task and model family of a config that names none, as no config did before there were several."""
 BATCH_SIZES = ("global_batch_size", "batch_size", "gradient_accumulation_steps")
 """The settings of `run` whose product with the number of ranks is the first of them."""
+MOST_EPOCHS = 10**6
+MOST_UPDATES = 10**9
+MOST_THREADS = 1024
+HIGHEST_RATE = 100.0
+"""Highest learning rate: 300 times the largest that anything is trained with."""
 MOST_SAMPLES_AT_ONCE = 2**20
 """Largest batch_size."""
 
@@ -50,6 +55,7 @@ class TaskOptions(Section):
     length_window: int = Field(
         16,
         ge=1,
+        le=2**20,
         description="Global batches sorted by length together, so that little is padded; 1: random order.",
     )
 
@@ -89,16 +95,17 @@ class OptimizerConfig(Section):
     learning_rate: float = Field(
         3e-4,
         gt=0.0,
+        le=HIGHEST_RATE,
         description="Base learning rate, before the schedule.",
         json_schema_extra={"aliases": ["lr"]},
     )
-    weight_decay: float = Field(0.01, ge=0.0, description="Decoupled weight decay of the matrices.")
+    weight_decay: float = Field(0.01, ge=0.0, le=100.0, description="Decoupled weight decay of the matrices.")
     adam_beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW: decay of the mean gradient.")
     adam_beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW: decay of the mean squared gradient.")
-    adam_eps: float = Field(1e-8, gt=0.0, description="AdamW: added to the root of the mean square.")
+    adam_eps: float = Field(1e-8, ge=1e-30, le=1.0, description="AdamW: added to the root of the mean square.")
     muon_momentum: float = Field(0.95, ge=0.0, lt=1.0, description="Muon: momentum of the matrices' gradients.")
     max_grad_norm: float | None = Field(
-        1.0, gt=0.0, description="Gradients are scaled down to this global norm; None: never."
+        1.0, gt=0.0, le=1e9, description="Gradients are scaled down to this global norm; None: never."
     )
     stabilizer: Literal["none", "dbc_dac"] = Field(
         "none",
@@ -107,14 +114,18 @@ class OptimizerConfig(Section):
     dbc_rank: int = Field(
         96,
         ge=1,
+        le=2**18,
         description="DBC-DAC: rank that a matrix gradient is compressed to; one whose smaller side is no larger stays "
         "whole.",
     )
     dbc_spike_factor: float = Field(
-        4.0, gt=1.0, description="DBC-DAC: a row is clipped to this many times its running norm."
+        4.0, gt=1.0, le=1e6, description="DBC-DAC: a row is clipped to this many times its running norm."
     )
     max_skipped_updates: int = Field(
-        10, ge=1, description="Stop after this many updates in a row whose loss or gradient is not finite."
+        10,
+        ge=1,
+        le=MOST_UPDATES,
+        description="Stop after this many updates in a row whose loss or gradient is not finite.",
     )
 
 
@@ -124,17 +135,21 @@ class ScheduleConfig(Section):
     schedule: Literal["warm_restarts", "cosine", "linear", "constant"] = Field(
         "warm_restarts", description="Shape of the learning rate after warm-up."
     )
-    min_lr: float = Field(1e-5, ge=0.0, description="Lowest learning rate of the schedule; learning_rate at most.")
-    warmup_steps: int = Field(0, ge=0, description="Updates of linear rise to the base learning rate.")
+    min_lr: float = Field(
+        1e-5, ge=0.0, le=HIGHEST_RATE, description="Lowest learning rate of the schedule; learning_rate at most."
+    )
+    warmup_steps: int = Field(0, ge=0, le=MOST_UPDATES, description="Updates of linear rise to the base learning rate.")
     restart_epochs: float = Field(
         10.0,
-        gt=0.0,
+        ge=1e-6,
+        le=float(MOST_EPOCHS),
         description="warm_restarts: length of the first cycle in epochs (T_0).",
         json_schema_extra={"aliases": ["t_0"]},
     )
     restart_mult: float = Field(
         2.0,
         ge=1.0,
+        le=1000.0,
         description="warm_restarts: each cycle is this many times as long as the one before (T_mult).",
         json_schema_extra={"aliases": ["t_mult"]},
     )
@@ -148,9 +163,9 @@ class RunConfig(Section):
         description="Directory of checkpoints, reports and the final model.",
         json_schema_extra={"aliases": ["save_dir", "output_dir"]},
     )
-    epochs: int = Field(100, ge=1, description="Passes over the training samples.")
+    epochs: int = Field(100, ge=1, le=MOST_EPOCHS, description="Passes over the training samples.")
     max_steps: int | None = Field(
-        None, ge=1, description="Stop after this many optimizer updates; None: after the epochs."
+        None, ge=1, le=MOST_UPDATES, description="Stop after this many optimizer updates; None: after the epochs."
     )
     batch_size: int = Field(
         32,
@@ -260,14 +275,15 @@ class CheckpointConfig(Section):
     """Checkpoints and snapshots that are kept on disk."""
 
     save_interval: int | None = Field(
-        25, ge=1, description="Epochs between checkpoints (checkpoint_epoch_N); None: none by epoch."
+        25, ge=1, le=MOST_EPOCHS, description="Epochs between checkpoints (checkpoint_epoch_N); None: none by epoch."
     )
     save_steps: int | None = Field(
-        None, ge=1, description="Updates between checkpoints (checkpoint_step_N); None: none by step."
+        None, ge=1, le=MOST_UPDATES, description="Updates between checkpoints (checkpoint_step_N); None: none by step."
     )
     keep_last: int | None = Field(
         None,
         ge=1,
+        le=MOST_UPDATES,
         description="Newest checkpoints to keep, in addition to checkpoint_best; None: all.",
         json_schema_extra={"aliases": ["save_total_limit"]},
     )
@@ -281,12 +297,14 @@ class CheckpointConfig(Section):
     early_stopping_patience: int | None = Field(
         None,
         ge=1,
+        le=MOST_EPOCHS,
         description="Stop after this many epochs without a better validation loss, for which validation_split must be "
         "above 0; None: never.",
     )
     snapshots: int | None = Field(
         None,
         ge=0,
+        le=10_000,
         description="Weight snapshots (bf16) kept at most, for tools/loss_landscape.py; None: 64, but 0 above 2 "
         "million parameters.",
     )
@@ -300,10 +318,13 @@ class CheckpointConfig(Section):
 class ReportConfig(Section):
     """Report of the run."""
 
-    report_batches: int = Field(10, ge=1, description="Batches between updates of experiment_report.json, at least.")
+    report_batches: int = Field(
+        10, ge=1, le=MOST_UPDATES, description="Batches between updates of experiment_report.json, at least."
+    )
     answer_samples: int = Field(
         1000,
         ge=0,
+        le=MOST_UPDATES,
         description="Training samples answered freely after training, to show what was learned; 0: none.",
     )
     fingerprints: bool = Field(

@@ -150,6 +150,7 @@ def values_of(field: FieldInfo) -> st.SearchStrategy[Any]:
     low = next((m.ge for m in field.metadata if isinstance(m, annotated_types.Ge)), None)
     above = next((m.gt for m in field.metadata if isinstance(m, annotated_types.Gt)), None)
     below = next((m.lt for m in field.metadata if isinstance(m, annotated_types.Lt)), None)
+    highest: Any = next((m.le for m in field.metadata if isinstance(m, annotated_types.Le)), None)
     made: st.SearchStrategy[Any]
     if get_origin(kind) is Literal:
         made = st.sampled_from(get_args(kind))
@@ -161,13 +162,12 @@ def values_of(field: FieldInfo) -> st.SearchStrategy[Any]:
         made = st.booleans()
     elif kind is int:
         assert isinstance(low, int)
-        highest = next((m.le for m in field.metadata if isinstance(m, annotated_types.Le)), None)
-        top = below - 1 if isinstance(below, int) else 2**40
-        made = st.integers(low, highest if isinstance(highest, int) else top)
+        made = st.integers(low, below - 1 if isinstance(below, int) else highest)
     elif kind is float:
         assert isinstance(low if low is not None else above, float)
         edge: Any = low if low is not None else above
-        made = st.floats(edge, below, exclude_min=low is None, exclude_max=below is not None, allow_infinity=False)  # type: ignore[arg-type]
+        top: Any = below if below is not None else highest
+        made = st.floats(edge, top, exclude_min=low is None, exclude_max=below is not None)
     elif kind is Path:
         made = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).map(Path)
     else:

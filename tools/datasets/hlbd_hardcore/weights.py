@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fractions import Fraction
 
 LEAST, MOST = Fraction(1, 100), Fraction(100)
-_NUMBER = re.compile(r"\d{1,3}(\.\d{1,6})?")
+_NUMBER = re.compile(r"\d{1,3}(\.\d{1,6})?", re.ASCII)
 
 
 def apportion(rows: int, weights: Sequence[Fraction]) -> list[int]:

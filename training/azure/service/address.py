@@ -89,6 +89,26 @@ def find_address(options: AddressOptions | None, asker: str = BACKEND) -> Worksp
     Raises:
         ConfigError: a part is missing or cannot be a name of that kind, or a file is damaged.
     """
+    found, passed_over = _known_parts(options)
+    missing = [key for key in VARIABLES if key not in found]
+    if missing:
+        raise ConfigError(_missing(missing, passed_over, asker))
+    return WorkspaceAddress(**{key: given.value for key, given in found.items()})
+
+
+def check_address(options: AddressOptions) -> None:
+    """Refuse parts of an address that no workspace has, so that a dry run refuses what a submission would.
+
+    A part that is not known yet is no fault: the submission asks for it.
+
+    Raises:
+        ConfigError: a part cannot be a name of its kind, or a file is damaged.
+    """
+    _known_parts(options)
+
+
+def _known_parts(options: AddressOptions | None) -> tuple[dict[str, _Given], list[str]]:
+    """Return the parts of an address that are known, in their right form, and the files that are about other things."""
     found: dict[str, _Given] = {}
     passed_over: list[str] = []
 
@@ -103,14 +123,11 @@ def find_address(options: AddressOptions | None, asker: str = BACKEND) -> Worksp
     take({key: _Given(value, name) for key, name in VARIABLES.items() if (value := os.environ.get(name))})
     if len(found) < len(VARIABLES):
         take(_discovered(Path.cwd(), passed_over))
-    missing = [key for key in VARIABLES if key not in found]
-    if missing:
-        raise ConfigError(_missing(missing, passed_over, asker))
     for key, given in found.items():
         form, fault = _FORMS[key]
         if not form.fullmatch(given.value):
             raise ConfigError(f"{given.origin}: {key} = {given.value!r} {fault}")
-    return WorkspaceAddress(**{key: given.value for key, given in found.items()})
+    return found, passed_over
 
 
 def _named_file(path: Path) -> dict[str, _Given]:

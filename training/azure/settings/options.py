@@ -92,7 +92,10 @@ class AzureOptions(Section):
     )
     create_compute: bool = Field(False, description="Create the compute cluster if there is none of that name.")
     max_nodes: int | None = Field(
-        None, ge=1, description="Nodes of a cluster to be created, at most; it shrinks to 0. None: as the job needs."
+        None,
+        ge=1,
+        le=4096,
+        description="Nodes of a cluster to be created, at most; it shrinks to 0. None: as the job needs.",
     )
     idle_minutes: float = Field(
         10.0,
@@ -127,7 +130,7 @@ class AzureOptions(Section):
     )
     detach: bool = Field(False, description="Leave once the job is submitted, instead of following it.")
     snapshot_limit_mb: float = Field(
-        100.0, gt=0.0, description="Refuse to upload more than this many megabytes (MB) of code and data."
+        100.0, gt=0.0, le=1e6, description="Refuse to upload more than this many megabytes (MB) of code and data."
     )
     snapshot_dir: Path | None = Field(
         None, description="Also keep what is uploaded in this directory, which must be empty or new. None: not kept."
@@ -163,13 +166,17 @@ class AzureOptions(Section):
         "none", description="How a sweep ends trials that do badly."
     )
     slack_factor: float = Field(
-        0.1, gt=0.0, description="bandit: a trial worse than the best by more than this share is ended."
+        0.1, gt=0.0, le=1000.0, description="bandit: a trial worse than the best by more than this share is ended."
     )
     truncation_percentage: int = Field(
         20, ge=1, le=99, description="truncation_selection: share of the trials, in percent, that is ended."
     )
-    evaluation_interval: int = Field(1, ge=1, description="Reports of the metric between looks at bad trials.")
-    delay_evaluation: int = Field(5, ge=0, description="Reports of the metric before the first look at bad trials.")
+    evaluation_interval: int = Field(
+        1, ge=1, le=10**6, description="Reports of the metric between looks at bad trials."
+    )
+    delay_evaluation: int = Field(
+        5, ge=0, le=10**6, description="Reports of the metric before the first look at bad trials."
+    )
     max_trials: int = Field(20, ge=1, le=1000, description="Trials of a sweep.")
     max_concurrent_trials: int = Field(4, ge=1, le=1000, description="Trials of a sweep at the same time, at most.")
     trial_timeout_hours: float | None = Field(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from training.azure.service.address import check_address
 from training.azure.service.compute import DEFAULT_SIZE, GPUS, check_vm_size, gpus_of, size_with
 from training.azure.settings.environment import check_environment, check_image
 from training.azure.settings.inner_run import CHECKOUT, CODE, inner_config, inner_config_here, joins_workspace
@@ -48,6 +49,7 @@ def validate_azure(config: TrainingConfig) -> None:
     options = options_of(config)
     for option in RULES:
         check_name(option, getattr(options, option))
+    check_address(options)
     _check_machines(config)
     _check_environment(options)
     _check_what_stays_here(config)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from training.errors import ConfigError
 from training.settings.section import Section
-from training.settings.tree import Precision, TrainingConfig
+from training.settings.tree import MOST_THREADS, Precision, TrainingConfig
 from training.settings.yaml_files import MOST_BYTES
 from training.storage.json_files import read_bytes
 from training.storage.run_files import RunFile
@@ -66,7 +66,10 @@ class DeepSpeedOptions(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA, else the CPU.")
     num_threads: int | None = Field(
-        None, ge=1, description="CPU threads of each rank; None: the cores divided among this machine's ranks."
+        None,
+        ge=1,
+        le=MOST_THREADS,
+        description="CPU threads of each rank; None: the cores divided among this machine's ranks.",
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from training.errors import ConfigError
 from training.settings.plain_yaml import parse_yaml
 from training.settings.section import Section
-from training.settings.tree import TrainingConfig
+from training.settings.tree import MOST_THREADS, TrainingConfig
 
 OWNED: Mapping[str, str] = {
     "output_dir": "--run-dir",
@@ -120,7 +120,10 @@ class HuggingFaceOptions(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA, else the CPU.")
     num_threads: int | None = Field(
-        None, ge=1, description="CPU threads of each rank; None: the cores divided among this machine's ranks."
+        None,
+        ge=1,
+        le=MOST_THREADS,
+        description="CPU threads of each rank; None: the cores divided among this machine's ranks.",
     )
 
 
