@@ -179,7 +179,7 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
             if done.returncode:
                 print(f"the comparison ends here; go on with: the same command and --resume ({directory})", flush=True)
                 return done.returncode
-    figures = {run: _figures(config.run.run_dir) for run, config in runs.items()}
+    figures = {run: figures_of_run(config.run.run_dir) for run, config in runs.items()}
     differences = [
         Difference.of(value, [
             figures[value, seed]["loss"] - figures[comparison.values[0], seed]["loss"] for seed in comparison.seeds
@@ -215,7 +215,7 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
     return 0
 
 
-def _figures(run_dir: Path) -> dict[str, Any]:
+def figures_of_run(run_dir: Path) -> dict[str, Any]:
     """Return what is compared of a run: loss at its end, share of its training questions answered, speed."""
     report = read_report(run_dir)
     if report is None or report.get("state") != "finished":
@@ -225,12 +225,12 @@ def _figures(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir}: its last loss is not finite, so there is nothing to compare")
     asked = [module for module in (report.get("recitation") or {}).values() if module.get("asked")]
     answered = sum(m["right"] for m in asked) / sum(m["asked"] for m in asked) if asked else None
-    tokens = sum(epoch.get("tokens", 0) for epoch in report["epochs"])
-    seconds = report.get("training_seconds")
+    unit = "tokens" if any("tokens" in epoch for epoch in report["epochs"]) else "samples"
+    count, seconds = sum(epoch.get(unit) or 0 for epoch in report["epochs"]), report.get("training_seconds")
     return {
         "loss": float(last["loss"]),
         "answered": answered,
-        "tokens_per_second": tokens / seconds if seconds else None,
+        f"{unit}_per_second": count / seconds if seconds else None,
         "step": report["step"],
     }
 
@@ -256,10 +256,14 @@ def table(
         lines.append(str(seed).ljust(12) + "".join(f"{figures[v, seed]['loss']:.4f}".rjust(width) for v in values))
     for name, key, form in (
         ("mean", "loss", "{:.4f}"), ("answered", "answered", "{:.1%}"), ("tokens/s", "tokens_per_second", "{:,.0f}"),
+        ("samples/s", "samples_per_second", "{:,.0f}"),
     ):  # fmt: skip
-        found = [[figures[value, seed][key] for seed in comparison.seeds] for value in values]
-        if all(figure is not None for row in found for figure in row):
-            lines.append(name.ljust(12) + "".join(form.format(statistics.fmean(f)).rjust(width) for f in found))
+        measured = [
+            [figure for seed in comparison.seeds if (figure := figures[value, seed].get(key)) is not None]
+            for value in values
+        ]
+        if all(len(row) == len(comparison.seeds) for row in measured):
+            lines.append(name.ljust(12) + "".join(form.format(statistics.fmean(f)).rjust(width) for f in measured))
     for d in differences:
         is_more = "more" if d.is_more_than_the_spread else "not more"
         lines.append(

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.recorded_runs import RecordedRun
 from training import TrainingConfig
 from training.errors import ConfigError
-from training.experiments.comparison import Difference, parse_comparison
+from training.experiments.comparison import Difference, figures_of_run, parse_comparison, table
+from training.tasks.metrics import Metric
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, TinyDataset, Train
@@ -93,6 +95,21 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
     assert told in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "both").exists()
+
+
+def test_the_speed_is_in_the_unit_that_the_task_has(tmp_path: Path) -> None:
+    comparison = parse_comparison("learning_rate=0.001,0.03", 3, TrainingConfig, 42)
+    runs = [(value, seed) for value in comparison.values for seed in comparison.seeds]
+    shown: dict[str, str] = {}
+    for name, metrics in (("language", None), ("line", {Metric("mean_error", "MAE", "lower"): 0.5})):
+        run = RecordedRun(tmp_path / name, start=0.0, metrics=metrics).train().finish()
+        figures = dict.fromkeys(runs, figures_of_run(run.path))
+        shown[name] = "\n".join(table(comparison, figures, [], "validation loss"))
+    assert "tokens/s" in shown["language"]
+    assert "samples/s" not in shown["language"]
+    assert "tokens/s" not in shown["line"], "a task without tokens has no such figure, not even 0"
+    [speed] = [line for line in shown["line"].splitlines() if line.startswith("samples/s")]
+    assert float(speed.split()[1]) > 0
 
 
 # -- for real --------------------------------------------------------------------------------------------------------
