@@ -107,7 +107,7 @@ def test_fault_4_there_was_no_progress_bar(tmp_path: Path, monkeypatch: pytest.M
 
 def test_fault_5_the_bar_lacked_the_six_live_figures() -> None:
     event = {"loss": 0.5, "accuracy": 0.831, "learning_rate": 3e-4, "forward_ms": 21.2, "backward_ms": 43.4}
-    assert live_figures(event) == "Loss 0.5000 PPL 1.649 Acc 83.1% LR 3.00e-04 FW 21ms BW 43ms"
+    assert " ".join(live_figures(event)) == "Loss 0.5000 PPL 1.649 Acc 83.1% LR 3.00e-04 FW 21ms BW 43ms"
 
 
 def test_fault_6_the_report_came_only_at_the_end(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ CHINESE = {
     ),
     "saved   {file} and {folder}/": "已保存  {file} 和 {folder}/",
     "saved {path} (step {step})": "已保存 {path}（第 {step} 步）",
+    "time    about {time} more: {left:,} steps of {each}, validation and checkpoints not counted": (
+        "用时    大约还要 {time}：{left:,} 步，每步 {each}，验证和保存检查点另计"
+    ),
     "warning: {message}": "警告：{message}",
     "resumed from {path} at step {step} of {total}": "从 {path} 续训：第 {step} 步，共 {total} 步",
     "not bit for bit as it would have gone on: {differences}": "与不中断的训练不会逐位一致：{differences}",

@@ -9,17 +9,30 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+from tqdm.utils import disp_len
 
 from training.language.messages import Message, say, translated, translated_lines
 from training.machine.terminal import terminal_size
+from training.machine.units import as_duration
 from training.record.schema import Event, declared_metrics
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 SECONDS_BETWEEN_LINES = 10.0
 BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+SHORT_BARS = (
+    "{desc} {percentage:3.0f}%|{bar:6}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
+    "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt}",
+    "{percentage:3.0f}%",
+)
+"""Forms for narrow terminals, the longest first; only the first one has room for figures."""
+
+if TYPE_CHECKING:
+    AnyBar = tqdm[Any]
+else:
+    AnyBar = tqdm
 
 _OTHER_FIGURES = (
     ("learning_rate", Message("LR"), ".2e", ""),
@@ -29,8 +42,8 @@ _OTHER_FIGURES = (
 """Key in the event, name, format and unit."""
 
 
-def live_figures(event: Mapping[str, Any], metrics: Iterable[Metric] = LANGUAGE_METRICS) -> str:
-    """Format one step event: `Loss 0.512 PPL 1.67 Acc 83.1% LR 3.0e-03 FW 21ms BW 43ms`.
+def live_figures(event: Mapping[str, Any], metrics: Iterable[Metric] = LANGUAGE_METRICS) -> list[str]:
+    """Format the figures of one step event: `Loss 0.512`, `PPL 1.67`, `Acc 83.1%`, `LR 3.0e-03`, `FW 21ms`, `BW 43ms`.
 
     A measured metric that the event lacks is left out; `nan` and `inf` stand for what was not finite.
     """
@@ -47,7 +60,24 @@ def live_figures(event: Mapping[str, Any], metrics: Iterable[Metric] = LANGUAGE_
     for key, name, form, unit in _OTHER_FIGURES:
         if event.get(key) is not None:
             parts.append(f"{translated(name)} {event[key]:{form}}{unit}")
-    return " ".join(parts)
+    return parts
+
+
+class FiguresBar(AnyBar):
+    """Progress bar with as many figures as the terminal has columns for, from the first on, each of them whole."""
+
+    figures: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        facts = self.format_dict
+        columns = facts["ncols"] or 80
+        forms = [(BAR, len(self.figures)), *((SHORT_BARS[0], n) for n in range(len(self.figures), -1, -1))]
+        for form, count in (*forms, *((form, 0) for form in SHORT_BARS[1:])):
+            whole = {**facts, "bar_format": form, "postfix": " ".join(self.figures[:count]), "ncols": None}
+            text: str = self.format_meter(**whole)
+            if disp_len(text) <= columns:
+                return text
+        return ""
 
 
 def _label(metric: Metric) -> str:
@@ -60,10 +90,15 @@ def _columns_of_terminal(*_: object) -> tuple[int, int]:
 
 
 class Terminal:
-    """Prints a run's events. On a terminal it draws a bar; elsewhere it prints a line every ten seconds."""
+    """Prints a run's events. On a terminal it draws a bar; elsewhere it prints a line every ten seconds.
 
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
+    Args:
+        hints: lines for the person who started the run here, printed when it introduces itself.
+    """
+
+    def __init__(self, hints: Sequence[str] = ()) -> None:
+        self._hints = hints
+        self._bar: FiguresBar | None = None
         self._total = self._epochs = 0
         self._metrics: Sequence[Metric] = LANGUAGE_METRICS
         self._last_line = 0.0
@@ -80,6 +115,8 @@ class Terminal:
                 self._resumed_from(event)
             case "step":
                 self._step(event)
+            case "estimate" if event.get("update_ms") is not None:
+                self.say(self._time_left(event))
             case "eval":
                 self.say(self._evaluation(event))
             case "checkpoint":
@@ -89,6 +126,8 @@ class Terminal:
             case "run_finished" | "run_stopped" | "run_failed":
                 self.close()  # what is said from here on stands below the bar
         self._say_lines(event.get("lines", ()))
+        if event["event"] == "introduced":
+            self._say_lines(self._hints)
 
     def _resumed_from(self, event: Event) -> None:
         path, step, total = event["path"], event["step"], event.get("total_steps")
@@ -111,13 +150,24 @@ class Terminal:
         first = Message("epoch {epoch}: validation loss {loss:.4f}", epoch=epoch, loss=loss)
         return Message.joined(", ", [first, *figures])
 
+    def _time_left(self, event: Event) -> Message:
+        left, milliseconds = max(0, self._total - event["step"]), event["update_ms"]
+        return Message(
+            "time    about {time} more: {left:,} steps of {each}, validation and checkpoints not counted",
+            time=as_duration(left * milliseconds / 1e3),
+            left=left,
+            each=f"{milliseconds:.3g} ms" if milliseconds < 999.5 else as_duration(milliseconds / 1e3),
+        )
+
     def _step(self, event: Event) -> None:
         if self._is_terminal:
             is_new = self._bar is None
             bar = self._bar = self._bar or self._open(event["step"])
             bar.set_description_str(f"epoch {event.get('epoch')}/{self._epochs}", refresh=False)
-            bar.set_postfix_str(live_figures(event, self._metrics), refresh=is_new)
-            if not is_new:
+            bar.figures = live_figures(event, self._metrics)
+            if is_new:
+                bar.refresh()
+            else:
                 bar.update(event["step"] - bar.n)  # a run that is followed from afar arrives in leaps
             return
         self._last = event
@@ -126,9 +176,9 @@ class Terminal:
             self._print_step(event)
             self._last_line = now
 
-    def _open(self, step: int) -> tqdm[Any]:
+    def _open(self, step: int) -> FiguresBar:
         """Open the bar at the first update: what is said before it stands above it."""
-        bar = tqdm(total=self._total, initial=step, unit="step", dynamic_ncols=True, bar_format=BAR)
+        bar = FiguresBar(total=self._total, initial=step, unit="step", dynamic_ncols=True, bar_format=BAR)
         if terminal_size() is not None:
             # tqdm asks its own stream, which is a file here; the terminal is that of the front door.
             bar.dynamic_ncols = _columns_of_terminal  # type: ignore[assignment]  # as tqdm's own is
@@ -138,7 +188,7 @@ class Terminal:
     def _print_step(self, event: Event) -> None:
         self._last = None
         words = f"epoch {event.get('epoch')}/{self._epochs} {translated(Message('step'))} {event['step']}/{self._total}"
-        self.say(f"{words} {live_figures(event, self._metrics)}")
+        self.say(f"{words} {' '.join(live_figures(event, self._metrics))}")
 
     def _say_lines(self, lines: Sequence[str]) -> None:
         for line in lines:

@@ -18,10 +18,8 @@ from __future__ import annotations
 import unicodedata
 from functools import cache
 
-from pypinyin import Style
-from pypinyin import pinyin as readings_of
-
 from tools.datasets.hlbd_full.languages.chinese import PUNCTUATION, bare, words
+from training.errors import ConfigError
 
 _NAMES = (
     "北京 上海 广州 西安 成都 哈尔滨 杭州 南京 香港 台北 东京 大阪 首尔 釜山 纽约 伦敦 巴黎 莫斯科 罗马 悉尼 "
@@ -52,6 +50,7 @@ def word_pinyin(word: str) -> str:
 
     Raises:
         ValueError: a character of the word has no reading.
+        ConfigError: pypinyin is not installed.
     """
     if "-" in word:
         return "".join(word_pinyin(piece) for piece in word.split("-"))
@@ -69,6 +68,11 @@ def pinyin(phrase: str) -> str:
 
 
 def _joined(text: str) -> str:
+    try:
+        from pypinyin import Style
+        from pypinyin import pinyin as readings_of
+    except ImportError as error:
+        raise ConfigError("pypinyin is not installed; run: pip install -e '.[data]' -c constraints.txt") from error
     syllables = [choices[0] for choices in readings_of(text, style=Style.TONE, errors="ignore")]
     if len(syllables) != len(text):
         raise ValueError(f"no pinyin for every character of {text!r}: {syllables}")
