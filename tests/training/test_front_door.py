@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -296,6 +297,37 @@ def test_several_datasets_are_trained_together_with_counts_and_shares(
         ("B.json", 4, 0.25),
     ]
     assert report["epochs"][-1]["epoch"] == 5
+
+
+@pytest.mark.parametrize("backend", ["playground", "huggingface"])
+def test_a_run_says_first_how_to_stop_it_and_the_command_that_goes_on(
+    backend: str,
+    front_door: FrontDoor,
+    tiny_dataset: TinyDataset,
+    tiny_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_dir = "-a run's dir"
+    begun = front_door([
+        "--backend", backend, "--datasets", tiny_dataset(), *tiny_flags, f"--run-dir={run_dir}", "--epochs", "11",
+    ])  # fmt: skip
+    assert begun.exit_code == 0, begun.stderr
+    lines = begun.stdout.splitlines()
+    start = "stop    Ctrl-C saves a checkpoint and ends the run; go on with: "
+    [hint] = [line for line in lines if line.startswith(start)]
+    times = [line for line in lines if line.startswith("time    ")]
+    assert lines.index(hint) < min(n for n, line in enumerate(lines) if line.startswith("epoch "))
+    assert times[0] == "time    is measured in the first 19 steps, and said then"
+    assert re.fullmatch(r"time    about \S+ s more: 3 steps of \S+ m?s, validation and checkpoints not .*", times[1])
+    interpreter, script, *words = shlex.split(hint.removeprefix(start))
+    assert Path(shutil.which(interpreter) or interpreter).absolute() == Path(sys.executable)
+    assert Path(script).resolve() == ROOT / "train.py"
+    resumed = front_door([*words, "--epochs", "12"])
+    assert resumed.exit_code == 0, resumed.stderr
+    assert " at step 22 of 24" in resumed.stdout
+    assert (tmp_path / run_dir / "final_model").is_dir()
 
 
 def test_a_config_file_says_everything_and_resume_goes_on_with_its_run(

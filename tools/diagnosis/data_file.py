@@ -14,9 +14,9 @@ from typing import Any
 
 from apt_model.tokenizer import KNOWN_TAGS, SPECIALS, DynamicTagTokenizer
 from tools.diagnosis.findings import Finding, Status
-from tools.diagnosis.fix_commands import ROOT, python_command, shown
 from tools.verification.questions.question import normalised
 from training.errors import DataError
+from training.machine.commands import ROOT, python_command, shown
 from training.tasks.hlbd.files import LEVEL_TAGS, Corpus, Sample, load_corpus
 
 DATA = ROOT / "data"

@@ -19,9 +19,9 @@ from tools.diagnosis.data_file import (
     unreadable,
 )
 from tools.diagnosis.findings import Finding, Status
-from tools.diagnosis.fix_commands import python_command
 from tools.verification.questions.question import Split, normalised
 from training.errors import DataError
+from training.machine.commands import python_command
 from training.tasks.hlbd.files import Sample, find_dataset
 
 DEFAULT = "HLBD_Hardcore_Full"

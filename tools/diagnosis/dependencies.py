@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.diagnosis.findings import Finding, Status
-from tools.diagnosis.fix_commands import ROOT, pip_command
+from training.machine.commands import ROOT, pip_command
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

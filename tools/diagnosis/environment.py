@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tools.diagnosis.findings import Finding, Status
-from tools.diagnosis.fix_commands import ROOT, interpreter, pip_command, python_command, shown
 from tools.figures.wording import size_text
+from training.machine.commands import ROOT, interpreter, pip_command, python_command, shown
 from training.machine.limits import memory, usable_cores
 
 SECTION = "environment"

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tools.diagnosis.findings import Finding, Status
-from tools.diagnosis.fix_commands import pip_command, python_command, shown
 from tools.figures.wording import size_text
 from tools.runs.search import find_runs
 from training.checkpoints.branches import ahead_of_record
 from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
 from training.checkpoints.run_lock import is_locked
 from training.errors import CheckpointError
+from training.machine.commands import pip_command, python_command, shown
 from training.record.log import LOG_NAME, REPORT_NAME, DamagedLines, read_events, read_report
 from training.record.report import Report
 from training.storage.atomic import name_of_aside

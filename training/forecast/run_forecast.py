@@ -15,6 +15,7 @@ import numpy as np
 from training.backends.placement import placement_of
 from training.forecast.memory import DeviceKind, checkpoint_bytes, rank_memory
 from training.forecast.update_time import Mix, extra_seconds, fit_pace, largest_of
+from training.language.messages import Message
 from training.loop.callbacks import Callback, RunView
 from training.models.cost import BatchShape, work_of
 from training.tasks.protocol import Prepared
@@ -44,7 +45,7 @@ class RunForecast(Callback):
         self._last = 0.0
 
     def on_run_start(self, trainer: RunView) -> None:
-        """Report `peak_memory_bytes` of a rank and `checkpoint_bytes`, both computed."""
+        """Report `peak_memory_bytes` of a rank and `checkpoint_bytes`, both computed; say when the time is known."""
         self._mix = Mix(trainer.plan, self._weights, trainer.config.run.batch_size, trainer.ranks.world_size)
         if self._cost is not None:
             updates = self._mix.updates(limit=trainer.total_steps)
@@ -54,6 +55,10 @@ class RunForecast(Callback):
             need = rank_memory(trainer.config, self._cost, largest, most, device, placement)
             size = checkpoint_bytes(trainer.config, self._cost, placement)
             trainer.reporter.estimate(trainer.step, {"peak_memory_bytes": need.peak, "checkpoint_bytes": size})
+        steps = WARMUP_UPDATES + TIMED_UPDATES
+        if trainer.total_steps - trainer.step > steps:
+            when = Message("time    is measured in the first {steps} steps, and said then", steps=steps)
+            trainer.reporter.said([when])
         self._last = time.perf_counter()
 
     def on_step(self, trainer: RunView, result: UpdateResult) -> None:

@@ -21,12 +21,13 @@ CHINESE = {
     "{state} at step {step} after {seconds:.1f} s of training ({steps} steps)": (
         "{state}：第 {step} 步，训练用时 {seconds:.1f} s（{steps} 步）"
     ),
-    "go on with: the same Trainer with resume=True (run directory {path})": (
-        "继续训练：同样的 Trainer，加上 resume=True（运行目录 {path}）"
+    "go on with: {command}": "继续训练：{command}",
+    "the same Trainer with resume=True (run directory {path})": "同样的 Trainer，加上 resume=True（运行目录 {path}）",
+    "the same command and --resume (run directory {path})": "同样的命令加上 --resume（运行目录 {path}）",
+    "stop    Ctrl-C saves a checkpoint and ends the run; go on with: {command}": (
+        "停止    按 Ctrl-C 会保存检查点再结束；继续训练：{command}"
     ),
-    "go on with: the same command and --resume (run directory {path})": (
-        "继续训练：同样的命令加上 --resume（运行目录 {path}）"
-    ),
+    "time    is measured in the first {steps} steps, and said then": "用时    先测最初 {steps} 步，随后给出",
     "best    the final model is that of step {step} (loss {loss:.4f})": (
         "最优    最终模型取自第 {step} 步（损失 {loss:.4f}）"
     ),

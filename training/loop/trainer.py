@@ -28,6 +28,7 @@ from typing import Any, Self, cast
 
 import torch
 
+from training.backends.prepare import DEFAULT_BACKEND
 from training.backends.protocol import RunResult
 from training.checkpoints.branches import left_branch_line, set_aside_later
 from training.checkpoints.checkpoint import (
@@ -65,6 +66,7 @@ from training.loop.preflight import (
 from training.loop.schedules import learning_rate_at
 from training.loop.skipped_updates import SkippedUpdates
 from training.loop.weight_snapshots import SNAPSHOTS_NAME, WeightSnapshots, snapshot_bytes
+from training.machine.commands import python_command
 from training.machine.device import pick_device, pick_precision
 from training.machine.ranks import Ranks
 from training.machine.stop_signals import StopSignals
@@ -207,7 +209,7 @@ class Trainer:
             ProgressReporter(
                 run.run_dir,
                 config.report.report_batches,
-                [*([Terminal()] if progress else []), *trackers_for(config), *sinks],
+                [*([Terminal(self._hints)] if progress else []), *trackers_for(config), *sinks],
             )
             if is_main
             else ProgressReporter(None, config.report.report_batches)
@@ -374,10 +376,7 @@ class Trainer:
             self.reporter.said([ended])
             if result.state == "finished":
                 return self._conclude(model, result)
-            path = self.directory.path
-            in_python = Message("go on with: the same Trainer with resume=True (run directory {path})", path=path)
-            command = Message("go on with: the same command and --resume (run directory {path})", path=path)
-            self.reporter.said([command if self._checked else in_python])
+            self.reporter.said([Message("go on with: {command}", command=self._resume_command())])
             return result
         finally:
             self.close()
@@ -395,6 +394,24 @@ class Trainer:
         """Let the sinks finish, and release the run directory for other processes."""
         self.reporter.close()
         self.directory.release()
+
+    def _hints(self) -> list[str]:
+        """Say to the person who started the run how to stop it and go on."""
+        if self.step >= self.total_steps:
+            return []
+        command = self._resume_command()
+        return [Message("stop    Ctrl-C saves a checkpoint and ends the run; go on with: {command}", command=command)]
+
+    def _resume_command(self) -> str:
+        """Return the command that goes on with this run, with as many processes as it has now."""
+        path, launch = self.directory.path, self.config.launch
+        if not self._checked:
+            return Message("the same Trainer with resume=True (run directory {path})", path=path)
+        if launch.nnodes > 1 or self.ranks.world_size != (launch.num_processes or launch.num_gpus or 1):
+            return Message("the same command and --resume (run directory {path})", path=path)
+        backend = self.config.backend
+        words = [] if backend == DEFAULT_BACKEND else ["--backend", backend]
+        return python_command("train.py", *words, "--resume", path)
 
     def _introduction(self) -> list[str]:
         """Describe data, model and run in lines."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -93,10 +93,10 @@ class Terminal:
     """Prints a run's events. On a terminal it draws a bar; elsewhere it prints a line every ten seconds.
 
     Args:
-        hints: lines for the person who started the run here, printed when it introduces itself.
+        hints: function that returns lines for the person who started the run here; printed below its introduction.
     """
 
-    def __init__(self, hints: Sequence[str] = ()) -> None:
+    def __init__(self, hints: Callable[[], Sequence[str]] = tuple) -> None:
         self._hints = hints
         self._bar: FiguresBar | None = None
         self._total = self._epochs = 0
@@ -127,7 +127,7 @@ class Terminal:
                 self.close()  # what is said from here on stands below the bar
         self._say_lines(event.get("lines", ()))
         if event["event"] == "introduced":
-            self._say_lines(self._hints)
+            self._say_lines(self._hints())
 
     def _resumed_from(self, event: Event) -> None:
         path, step, total = event["path"], event["step"], event.get("total_steps")

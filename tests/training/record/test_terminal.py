@@ -78,7 +78,7 @@ def test_a_usual_bar_has_its_loss_and_accuracy_at_80_columns_and_all_figures_at_
 
 
 def test_the_time_left_is_said_once_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = ProgressReporter(None, sinks=[Terminal(["stop    Ctrl-C"])])
+    reporter = ProgressReporter(None, sinks=[Terminal(lambda: ["stop    Ctrl-C"])])
     reporter.run_started(total_steps=1800, num_epochs=100, steps_per_epoch=18)
     reporter.introduced(["run     runs/default"])
     reporter.estimate(0, {"peak_memory_bytes": 3e8})

@@ -1,4 +1,4 @@
-"""Commands that the user can paste as they are: paths below the working directory are relative to it."""
+"""Commands that the user can paste as they are: paths below the working directory are relative to it. No torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def shown(path: Path) -> str:
-    """Return the path relative to the working directory if it is below it, else the absolute path."""
+    """Return the path relative to the working directory if it is below it, else the absolute path.
+
+    A name that a program would take for a flag gets `./` in front.
+    """
     absolute = path if path.is_absolute() else Path.cwd() / path
     try:
-        return str(absolute.relative_to(Path.cwd()))
+        relative = str(absolute.relative_to(Path.cwd()))
     except ValueError:
         return str(absolute)
+    return f"./{relative}" if relative.startswith("-") else relative
 
 
 def interpreter() -> str:
