@@ -15,13 +15,14 @@ files between `begin` and `commit`; the manifest covers them too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from safetensors import SafetensorError
 
+from training.checkpoints.finite_weights import refuse_not_finite
 from training.checkpoints.manifest import (
     BEST_NAME,
     check_files,
@@ -162,7 +163,9 @@ def _present_form(loop: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def save_together(path: Path, ranks: Ranks, engine: Engine, checkpoint: Checkpoint) -> None:
+def save_together(
+    path: Path, ranks: Ranks, engine: Engine, checkpoint: Checkpoint, parameters: Collection[str] = ()
+) -> None:
     """Write a run's checkpoint, whole or not at all. Collective: rank 0 writes, each may add its engine's own files.
 
     Args:
@@ -170,11 +173,15 @@ def save_together(path: Path, ranks: Ranks, engine: Engine, checkpoint: Checkpoi
         ranks: the processes of the run.
         engine: gives the state that `checkpoint` lacks.
         checkpoint: everything else.
+        parameters: names of the weights that must be finite.
 
     Raises:
-        UserError: the disk is full or refuses, on every rank; earlier checkpoints are intact.
+        UserError: the disk is full or refuses, or the weights are not finite, on every rank; earlier checkpoints are
+            intact.
     """
     state = engine.state_dict()
+    what = f"{path} is not written after {checkpoint.step} updates"
+    ranks.on_main(lambda: refuse_not_finite(state["model"], parameters, what))
     temporary = temporary_of(path)
     ranks.on_main(lambda: begin(path))
     with disk_refusals(path, temporary):

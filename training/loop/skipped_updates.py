@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from training.checkpoints.finite_weights import REMEDY
 from training.engines.results import UpdateResult
 from training.errors import UserError
 from training.language.messages import Message
@@ -43,8 +45,23 @@ class SkippedUpdates:
         if self.in_a_row >= self.limit:
             raise UserError(
                 f"{self.in_a_row} updates in a row had a loss or gradient that is not finite "
-                f"(step {step}); the weights are the last good ones: lower --learning-rate, "
-                "raise --warmup-steps, use --precision fp32 or look at the data, then --resume an earlier checkpoint"
+                f"(step {step}), the run has diverged; {REMEDY}"
+            )
+
+    def refuse_end(self, step: int, loss: float) -> None:
+        """End a run as a failure whose last updates were skipped.
+
+        Args:
+            step: updates that the run has, which is all of them.
+            loss: of another batch, with the weights as they are now.
+
+        Raises:
+            UserError: the loss is not finite, or no update was made at all.
+        """
+        if self.in_a_row >= step or not math.isfinite(loss):
+            raise UserError(
+                f"the run ends without a finite loss: the last {self.in_a_row} of its {step} updates were skipped, and "
+                f"the loss is {loss:g} now; no final model is written; {REMEDY}"
             )
 
     def state_dict(self) -> dict[str, Any]:

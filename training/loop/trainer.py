@@ -40,6 +40,7 @@ from training.checkpoints.checkpoint import (
     save_together,
 )
 from training.checkpoints.finished_model import TrainedModel, save_final_model
+from training.checkpoints.finite_weights import refuse_not_finite
 from training.checkpoints.resume import (
     another_length,
     find_checkpoint,
@@ -195,6 +196,7 @@ class Trainer:
         )
         model = seeded_model(objective, self.family, run.seed, run.gradient_checkpointing)
         self.num_parameters = sum(p.numel() for p in model.parameters())
+        self._parameters = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
         self.engine: Engine = (
             make_engine(model, config, self.family)
             if make_engine
@@ -319,6 +321,7 @@ class Trainer:
         refuse_another_run(path, checkpoint, self.config, len(self.train_dataset), self._facts.get("data_fingerprint"))
         refuse_past_end(path, checkpoint, self.total_steps)
         refuse_two_runs_in_one(self.directory.path, path, checkpoint)
+        refuse_not_finite(checkpoint.engine["model"], self._parameters, f"--resume {path}")
         try:
             self.engine.load_state_dict(checkpoint.engine)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -451,6 +454,7 @@ class Trainer:
         self._loop(self)
         if self._stop or self.goes_on:  # a loop of another library may end by itself
             return self._stopped(signal.Signals(self._stop) if 0 < self._stop < _CALLBACK else None)
+        self._refuse_without_finite_loss()
         epoch, within = divmod(self.step, self.plan.steps_per_epoch)
         if self._saved_step != self.step:
             self._save(self.directory.checkpoint(self.step, None if within else epoch))
@@ -459,6 +463,24 @@ class Trainer:
         self.reporter.run_finished(reason=reason)
         self._call("on_run_end", {"reason": reason})
         return RunResult("finished", self.step)
+
+    def _refuse_without_finite_loss(self) -> None:
+        """End a run whose last updates were skipped as a failure, unless the next batch would have a finite loss.
+
+        One bad batch at the end costs nobody a run, and a run that has stopped learning is no success.
+
+        Raises:
+            UserError: it has none, or no update was made at all.
+        """
+        if not self._skipped.in_a_row:
+            return
+        epoch, index = divmod(self.step, self.plan.steps_per_epoch)
+        seed = self.config.run.seed
+        batches = self._feed.batches(
+            self.plan.indices(epoch, index), lambda number: mix(seed, _EVALUATION, number) >> 1
+        )
+        loss = self.engine.evaluate(batches, self.objective.loss).loss
+        self._skipped.refuse_end(self.step, loss)
 
     def _stopped(self, received: signal.Signals | None) -> RunResult:
         self.save()
@@ -642,7 +664,7 @@ class Trainer:
     def _save(self, path: Path) -> None:
         # The record must never be behind a checkpoint, or a resume would leave a gap.
         self.reporter.flush(durable=True)
-        save_together(path, self.ranks, self.engine, self._checkpoint())
+        save_together(path, self.ranks, self.engine, self._checkpoint(), self._parameters)
         if path != self.directory.best_checkpoint:
             self._saved_step = self.step
         self.reporter.memory(self.step, *peak_of_each(self.ranks))
