@@ -131,7 +131,7 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
             raise ModelError(f"{directory / CONFIG}: version {version!r} cannot be read (this program reads 1)")
         config = ModelConfig.model_validate({k: v for k, v in document.items() if k not in OF_TRANSFORMERS})
         weights = load_file(directory / WEIGHTS)
-    except (ValidationError, ValueError, KeyError, OSError, SafetensorError) as error:
+    except (ValidationError, ValueError, KeyError, OSError, RecursionError, SafetensorError) as error:
         raise ModelError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
     if config.tie_embeddings and "embedding.weight" in weights:
         weights["head.weight"] = weights["embedding.weight"]

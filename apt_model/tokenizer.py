@@ -138,7 +138,7 @@ class DynamicTagTokenizer:
         """Read `tokenizer.json`."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: the tokenizer cannot be read ({error})") from error
         return cls.from_dict(data, str(path))
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from training.azure.service.errors import service_refusals
 from training.azure.service.jobs import JobState, jobs_of
 from training.machine.units import as_duration
-from training.record.reporter import REPORT_NAME
+from training.record.log import REPORT_NAME, parse_report
 
 if TYPE_CHECKING:
     from training.azure.service.workspace import Workspace
@@ -109,7 +109,7 @@ def stored_report(workspace: Workspace, state: JobState) -> dict[str, Any]:
         return {}
     datastore, path = state.run
     try:
-        report = json.loads(workspace.container(datastore).download_blob(f"{path}/{REPORT_NAME}").readall())
-    except (AzureError, ServiceError, ValueError):
+        content = workspace.container(datastore).download_blob(f"{path}/{REPORT_NAME}").readall()
+    except (AzureError, ServiceError):
         return {}
-    return report if isinstance(report, dict) else {}
+    return parse_report(content) or {}

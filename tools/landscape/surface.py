@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from tools.figures.output_file import write_atomically
 from tools.landscape.grid import strides
 from training.errors import UserError
+from training.storage.json_files import DamagedFileError, as_declared, read_json
 from training.storage.run_files import RunFile
 
 FORMAT = "apt-landscape"
@@ -148,6 +150,34 @@ def write_surface(path: Path, surface: Surface) -> None:
         raise UserError(f"{path}: the surface could not be written ({error.strerror})") from error
 
 
+Figures = Sequence[float | Literal["inf"] | None]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Schema of the file."""
+
+    format: str
+    version: int
+    alphas: Sequence[float]
+    betas: Sequence[float]
+    losses: Sequence[Figures]
+    directions: Directions
+    explained_variance: tuple[float, float] | None
+    path_steps: Sequence[int]
+    path_plane: Sequence[tuple[float, float]]
+    path_distance: Sequence[float]
+    path_loss: Figures
+    path_plane_loss: Figures
+    center_step: int
+    center_loss: float | Literal["inf"] | None
+    center: str
+    center_norm: float
+    probe_tokens: int
+    seconds: float
+    key: str
+
+
 def read_file(path: Path) -> Surface:
     """Read the whole surface in a file, gaps included.
 
@@ -155,11 +185,16 @@ def read_file(path: Path) -> Surface:
         UserError: the file is missing, damaged, or not a surface of this version.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document.pop("format") != FORMAT or document.pop("version") != VERSION:
+        document = read_json(path)
+        kept = as_declared(document, _Kept, path)
+        if kept.format != FORMAT or kept.version != VERSION:
             raise ValueError("another format or version")
         return _from_document(document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: not a readable loss surface ({error.strerror})") from error
+    except DamagedFileError as error:
+        raise UserError(f"{error}; this is not a readable loss surface") from error
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: not a readable loss surface ({error})") from error
 
 
@@ -185,6 +220,12 @@ def _from_document(document: dict[str, Any]) -> Surface:
     surface = Surface(**values)
     if surface.losses.shape != (len(surface.betas), len(surface.alphas)):
         raise ValueError(f"losses of shape {surface.losses.shape}")
+    if 0.0 not in surface.alphas or 0.0 not in surface.betas:
+        raise ValueError("the centre is not on the grid")
+    steps = surface.path_steps
+    paths = (surface.path_plane, surface.path_distance, surface.path_loss, surface.path_plane_loss)
+    if any(len(path) != len(steps) for path in paths) or surface.center_step not in steps:
+        raise ValueError("the parts of the path do not fit each other")
     return surface
 
 

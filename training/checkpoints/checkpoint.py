@@ -15,10 +15,10 @@ files between `begin` and `commit`; the manifest covers them too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from safetensors import SafetensorError
 
@@ -31,13 +31,14 @@ from training.checkpoints.manifest import (
     read_manifest,
     write_manifest,
 )
-from training.checkpoints.serialization import read_payload, write_payload
+from training.checkpoints.serialization import STATE, read_payload, write_payload
 from training.checkpoints.single_file import load_single_file
 from training.engines.protocol import Engine
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
 from training.storage.atomic import delete_whole, make_temporary, put_in_place, temporary_of
 from training.storage.disk_refusals import disk_refusals
+from training.storage.json_files import DamagedFileError, as_declared
 
 
 @dataclass(frozen=True)
@@ -115,27 +116,89 @@ class Checkpoint:
         Raises:
             CheckpointError: it is a finished model, or a part of it is missing or of another kind.
         """
-        if payload.get("kind") != "checkpoint":
+        if payload.get("kind") == "final_model":
             raise CheckpointError(
                 f"--resume {path}: this is a finished model without training state; give a checkpoint_*"
             )
+        where = path / STATE
         try:
-            return cls(
-                step=payload["step"],
-                total_steps=payload["total_steps"],
-                config=payload["config"],
-                engine=payload["engine"],
-                loop=_present_form(payload["loop"]),
-                artefacts=artefacts_of(payload),
-                data=DataIdentity(payload["num_samples"], payload["data_fingerprint"]),
-                origin=Origin(
-                    payload.get("run_id"), payload.get("backend"), payload.get("world_size"), payload.get("device"),
-                    payload.get("config_hash"), payload.get("layout"),
-                ),
-                vocabulary=payload.get("vocabulary"),
-            )  # fmt: skip
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: its state lacks {error}; it is not a checkpoint of a run") from error
+            saved = as_declared(payload, SavedState, where)
+            loop = _present_form(saved.loop)
+            as_declared(loop, SavedLoop, f"{where}: loop")
+        except DamagedFileError as error:
+            raise CheckpointError(f"{error}; it is not the state of a run") from error
+        return cls(
+            step=saved.step,
+            total_steps=saved.total_steps,
+            config=payload["config"],
+            engine=saved.engine,
+            loop=loop,
+            artefacts=artefacts_of(payload),
+            data=DataIdentity(saved.num_samples, saved.data_fingerprint),
+            origin=Origin(saved.run_id, saved.backend, saved.world_size, saved.device, saved.config_hash, saved.layout),
+            vocabulary=saved.vocabulary,
+        )
+
+
+@dataclass(frozen=True)
+class SavedSections:
+    """Schema of the settings in a state: the sections that decide the curve."""
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    run: Mapping[str, Any]
+    task: str | None = None
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """Schema of a state: what `Checkpoint.to_payload` writes, or wrote before some keys were known."""
+
+    kind: Literal["checkpoint"]
+    step: int
+    total_steps: int
+    config: SavedSections
+    engine: Mapping[str, Any]
+    loop: Mapping[str, Any]
+    num_samples: int
+    data_fingerprint: str | None
+    artefacts: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Any = None
+    run_id: str | None = None
+    backend: str | None = None
+    world_size: int | None = None
+    device: str | None = None
+    config_hash: str | None = None
+    layout: Mapping[str, Any] | None = None
+    vocabulary: int | None = None
+
+
+@dataclass(frozen=True)
+class SavedPatience:
+    """Schema of the state of early stopping."""
+
+    best: float | None
+    epochs_without_gain: int
+
+
+@dataclass(frozen=True)
+class SavedSkips:
+    """Schema of the counter of skipped updates."""
+
+    in_a_row: int
+
+
+@dataclass(frozen=True)
+class SavedLoop:
+    """Schema of the loop's part of a state."""
+
+    batch: int
+    epoch_loss: Sequence[float]
+    early_stopping: SavedPatience
+    skipped_updates: SavedSkips
+    callbacks: Mapping[str, Any]
 
 
 def payload_of(artefacts: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,11 +217,11 @@ def _present_form(loop: Mapping[str, Any]) -> dict[str, Any]:
     """Bring the loop's state of an older checkpoint into today's form."""
     if "early_stopping" in loop:
         return dict(loop)
+    older = ("best", "epochs_without_gain")
     return {
-        "batch": loop["batch"],
-        "epoch_loss": loop["epoch_loss"],
-        "early_stopping": {"best": loop["best"], "epochs_without_gain": loop["epochs_without_gain"]},
-        "skipped_updates": {"in_a_row": loop["skipped_in_a_row"]},
+        **{key: value for key, value in loop.items() if key not in (*older, "skipped_in_a_row")},
+        "early_stopping": {key: loop[key] for key in older if key in loop},
+        "skipped_updates": {"in_a_row": loop.get("skipped_in_a_row")},
         "callbacks": {},
     }
 
@@ -246,7 +309,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     check_files(path, read_manifest(path))
     try:
         return read_payload(path)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:  # not written by `write_payload`
+    except DamagedFileError as error:
+        raise CheckpointError(str(error)) from error
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # not written by `write_payload`
         raise CheckpointError(f"{path}: its files are not those of a checkpoint ({error})") from error
 
 

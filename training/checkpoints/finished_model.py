@@ -153,6 +153,8 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
         weights = payload["model"] if is_final else payload["engine"]["model"]
     except KeyError as error:
         raise CheckpointError(f"{path}: holds no model of this project (no {error.args[0]!r} in it)") from error
+    except (TypeError, AttributeError) as error:  # a text where a mapping belongs
+        raise CheckpointError(f"{path}: holds no model of this project ({error})") from error
     except ValidationError as error:
         raise CheckpointError(f"{path}: the model's config cannot be read ({error.error_count()} faults)") from error
     vocabulary = payload.get("vocabulary")

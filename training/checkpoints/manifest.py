@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from training.errors import CheckpointError
+from training.storage.json_files import DamagedFileError, as_declared, read_json
 
 FORMAT = "apt-checkpoint"
 VERSION = 2
@@ -105,11 +106,13 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / NAME
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{directory}: no {NAME}; it is not whole, or is another program's") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, it cannot be read") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: it cannot be read ({error.strerror})") from error
+    except DamagedFileError as error:
+        raise CheckpointError(str(error)) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this project (no format {FORMAT!r} in it)")
     if document.get("version") != VERSION:
@@ -118,9 +121,10 @@ def read_manifest(directory: Path) -> Manifest:
         )
     if document.pop("blake2b", None) != _checksum_of(document):
         raise CheckpointError(f"{path}: damaged, it does not match its own checksum")
-    del document["format"], document["version"]
-    files = {name: FileEntry(**entry) for name, entry in document.pop("files").items()}
-    return Manifest(**document, files=files)
+    try:
+        return as_declared(document, Manifest, path)
+    except DamagedFileError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:
@@ -153,4 +157,4 @@ def _checksum(file: BinaryIO) -> str:
 
 def _checksum_of(document: Mapping[str, Any]) -> str:
     text = json.dumps(document, ensure_ascii=False, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

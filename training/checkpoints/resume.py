@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from training.checkpoints.branches import ahead_of_record
 from training.checkpoints.checkpoint import Checkpoint, DataIdentity, list_checkpoints, load_checkpoint, newest_good
 from training.checkpoints.manifest import checkpoint_directories, existing_form, is_checkpoint, read_manifest
@@ -14,6 +16,7 @@ from training.checkpoints.start_from import parts_to_go_on_from
 from training.errors import CheckpointError
 from training.language.messages import Message, say
 from training.machine.ranks import Ranks
+from training.settings.error_messages import describe_fault
 from training.settings.tree import RunConfig, TrainingConfig
 
 FREE_TO_CHANGE: Mapping[str, frozenset[str]] = {
@@ -136,7 +139,11 @@ def refuse_another_run(
             f"--resume {path}: the training data is not what it was ({checkpoint.data.num_samples} samples then, "
             f"{num_samples} now, or other content); give the same --datasets"
         )
-    samples_then = RunConfig.model_validate(checkpoint.config["run"]).samples_per_update
+    try:
+        samples_then = RunConfig.model_validate(checkpoint.config["run"]).samples_per_update
+    except ValidationError as error:
+        fault = describe_fault(error, RunConfig)
+        raise CheckpointError(f"--resume {path}: the settings in its state cannot be used: {fault}") from error
     if samples_then != config.run.samples_per_update:
         raise CheckpointError(
             f"--resume {path}: the global batch had {samples_then} samples and has {config.run.samples_per_update} "

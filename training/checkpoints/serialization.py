@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from training.storage.json_files import DamagedFileError, read_json
+
 STATE, TOKENIZER = "state.json", "tokenizer.json"
 MODEL, OPTIMIZER, OTHER = "model.safetensors", "optimizer.safetensors", "tensors.safetensors"
 _FILE_OF: Mapping[tuple[str, ...], str] = {("engine", "model"): MODEL, ("engine", "optimizers"): OPTIMIZER}
@@ -49,11 +51,15 @@ def read_payload(directory: Path) -> dict[str, Any]:
     """Return the payload that was written. Tensors are on the CPU and own their memory.
 
     Raises:
-        OSError, SafetensorError, ValueError, KeyError, TypeError: the files are not what `write_payload` wrote.
+        DamagedFileError: a file is no JSON; says where.
+        OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError: the files are not what
+            `write_payload` wrote.
     """
-    state = _read_json(directory / STATE)
+    state = read_json(directory / STATE)
+    if not isinstance(state, dict):
+        raise DamagedFileError(directory / STATE, f"a state is a mapping, this is a {type(state).__name__}")
     if (directory / TOKENIZER).is_file():
-        state["tokenizer"] = _read_json(directory / TOKENIZER)
+        state["tokenizer"] = read_json(directory / TOKENIZER)
     # load_file maps the file into memory; a clone lets the checkpoint be deleted while its tensors are in use.
     tensors = {
         name: {key: tensor.clone() for key, tensor in load_file(directory / name).items()}
@@ -67,10 +73,6 @@ def _write_json(path: Path, document: Any) -> None:
     text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
     # A path's name on disk may hold bytes that are no text; Python keeps them as lone surrogates.
     path.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
 
 
 class _Packer:

@@ -46,6 +46,8 @@ def load_single_file(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise CheckpointError(f"{path}: not a regular file")
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can make the unpickler raise anything (IndexError, AssertionError, …)

@@ -24,6 +24,7 @@ from typing import Any
 
 from training.errors import UserError
 from training.storage.atomic import write_atomically
+from training.storage.json_files import read_as
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class Ending:
     """The error only says that another rank is gone."""
     time: float = field(default_factory=time.time)
     """Unix seconds."""
+
+
+@dataclass(frozen=True)
+class _RankEnding:
+    rank: int
+    ending: Ending
 
 
 class LaunchDirectory:
@@ -112,8 +119,7 @@ class LaunchDirectory:
 
     def facts(self) -> FrontDoorFacts:
         """Read the facts that `write_facts` wrote."""
-        read = json.loads(self._facts.read_text(encoding="utf-8"))
-        return FrontDoorFacts(**{**read, "lifeline": tuple(read["lifeline"])})
+        return read_as(self._facts, FrontDoorFacts)
 
     def write_rank(self, process: RankProcess) -> None:
         """Write down that a worker has started: its first act."""
@@ -121,25 +127,22 @@ class LaunchDirectory:
 
     def ranks(self) -> dict[int, RankProcess]:
         """Return the workers that have started, by rank."""
-        found = [RankProcess(**read) for read in self._read("rank_*[0-9].json")]
+        found = [read_as(path, RankProcess) for path in self.path.glob("rank_*[0-9].json")]
         return {process.rank: process for process in sorted(found, key=lambda process: process.rank)}
 
     def write_ending(self, rank: int, ending: Ending) -> None:
         """Write down how a worker ended: its last act."""
-        self._write(self.path / f"rank_{rank}.end.json", {"rank": rank, **asdict(ending)})
+        self._write(self.path / f"rank_{rank}.end.json", asdict(_RankEnding(rank, ending)))
 
     def endings(self) -> dict[int, Ending]:
         """Return the ends of the ranks that have ended, by rank."""
-        found = {read.pop("rank"): Ending(**read) for read in self._read("rank_*.end.json")}
-        return dict(sorted(found.items()))
+        found = [read_as(path, _RankEnding) for path in self.path.glob("rank_*.end.json")]
+        return {end.rank: end.ending for end in sorted(found, key=lambda end: end.rank)}
 
     def _write(self, path: Path, values: dict[str, Any]) -> None:
         write_atomically(
             path, json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace"), durable=False
         )
-
-    def _read(self, pattern: str) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text(encoding="utf-8")) for path in self.path.glob(pattern)]
 
 
 def is_alive(process: RankProcess) -> bool:

@@ -324,7 +324,7 @@ class Trainer:
         refuse_not_finite(checkpoint.engine["model"], self._parameters, f"--resume {path}")
         try:
             self.engine.load_state_dict(checkpoint.engine)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(
                 f"--resume {path}: the state does not fit this model and optimizer ({reason})"
@@ -339,7 +339,13 @@ class Trainer:
         self._skipped.load_state_dict(loop["skipped_updates"])
         for name, callback in named(self.callbacks):
             if name in loop["callbacks"]:
-                callback.load_state_dict(loop["callbacks"][name])
+                try:
+                    callback.load_state_dict(loop["callbacks"][name])
+                except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+                    reason = f"{type(error).__name__}: {error}"
+                    raise CheckpointError(
+                        f"--resume {path}: the state of the callback {name} cannot be restored ({reason})"
+                    ) from error
         self.resumed_from = path
         self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
         return what_does_not_carry_over(checkpoint, self.config, self.ranks, self.engine.layout)

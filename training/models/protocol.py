@@ -17,6 +17,7 @@ from training.language.messages import Message
 from training.models.card import FamilyCard, PublishedModel, family_card
 from training.settings.tree import ModelOptions
 from training.storage.atomic import make_temporary, put_in_place, write_atomically
+from training.storage.json_files import DamagedFileError, as_declared, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -215,10 +216,12 @@ class BaseFamily:
         described = read_description(directory)
         try:
             options = self.Options.model_validate(described["options"])
-            artefacts = json.loads((directory / ARTEFACTS_NAME).read_text(encoding="utf-8"))
+            artefacts = read_json(directory / ARTEFACTS_NAME)
             vocabulary = described["vocabulary"]
             module = self.build(options, vocabulary)
             _load_weights(module, load_file(directory / WEIGHTS_NAME))
+        except DamagedFileError as error:
+            raise CheckpointError(str(error)) from error
         except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
         return LoadedModel(module.eval(), options, vocabulary, artefacts)
@@ -274,6 +277,15 @@ def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict(weights, strict=False)  # the missing names must be those of tied entries
 
 
+@dataclass(frozen=True)
+class ModelDescription:
+    """Schema of `model.json`."""
+
+    family: str
+    options: Mapping[str, Any]
+    vocabulary: int | None
+
+
 def read_description(directory: Path) -> dict[str, Any]:
     """Read the `model.json` of a directory that `BaseFamily.save` wrote.
 
@@ -282,13 +294,19 @@ def read_description(directory: Path) -> dict[str, Any]:
     """
     path = directory / DESCRIPTION_NAME
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: it cannot be read ({error}); this is not a saved model") from error
+        described = read_json(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: it cannot be read ({error.strerror}); this is not a saved model") from error
+    except DamagedFileError as error:
+        raise CheckpointError(f"{error}; this is not a saved model") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not the description of a model (no format {FORMAT!r})")
     if described.get("version") != VERSION:
         raise CheckpointError(
             f"{path}: version {described.get('version')!r} cannot be read (this program reads {VERSION})"
         )
+    try:
+        as_declared(described, ModelDescription, path)
+    except DamagedFileError as error:
+        raise CheckpointError(str(error)) from error
     return described

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from training.errors import ConfigError, UserError
 from training.models.protocol import ModelFamily
 from training.record.reporter import read_report
 from training.settings.tree import DEFAULT_TASK
+from training.storage.json_files import DamagedFileError, read_json
 from training.tasks.card import VERIFICATION_NAME, CardFacts
 from training.tasks.protocol import BaseTask, Task
 from training.tasks.registry import TASKS
@@ -130,11 +130,11 @@ def _verification(
 def _read_verification(path: Path) -> tuple[dict[str, Any] | None, str | None]:
     """Return the report, or the reason why it cannot be used."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except OSError as error:
         return None, f"it cannot be read ({error.strerror})"
-    except ValueError:
-        return None, "it is not JSON"
+    except DamagedFileError as error:
+        return None, f"it is {error.reason}"
     if not isinstance(document, dict) or document.get("format") != VERIFICATION_FORMAT:
         return None, "it is not a verifier's report"
     if document.get("schema_version") != VERIFICATION_VERSION:

@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from training.errors import UserError
 from training.record.schema import Event, checked_report, integer, parse_event
-from training.storage.json_files import open_regular, parse_json, read_bytes
+from training.storage.json_files import DamagedFileError, open_regular, parse_json, read_bytes
 from training.storage.run_files import RunFile
 
 LOG_NAME = "progress.jsonl"
@@ -85,11 +84,25 @@ def read_report(run_dir: Path, faults: list[str] | None = None) -> dict[str, Any
     """
     path, found = run_dir / REPORT_NAME, faults if faults is not None else []
     try:
-        report = parse_json(read_bytes(path), lenient=True)
+        content = read_bytes(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, UserError) as error:
-        found.append(f"{REPORT_NAME}: it cannot be used ({getattr(error, 'strerror', None) or error})")
+    except OSError as error:
+        found.append(f"{REPORT_NAME}: it cannot be used ({error.strerror})")
+        return None
+    except DamagedFileError as error:
+        found.append(str(error))
+        return None
+    return parse_report(content, found)
+
+
+def parse_report(content: bytes, faults: list[str] | None = None) -> dict[str, Any] | None:
+    """Return the report in the content of its file, or None where it cannot be used. See `read_report`."""
+    found = faults if faults is not None else []
+    try:
+        report = parse_json(content, lenient=True)
+    except ValueError as error:
+        found.append(f"{REPORT_NAME}: it cannot be used ({error})")
         return None
     if not isinstance(report, dict):
         found.append(f"{REPORT_NAME}: it cannot be used (a report is a mapping)")

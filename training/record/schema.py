@@ -262,8 +262,14 @@ REPORT_LISTS: Mapping[str, Check] = {
 """Lists of a report, with the check of their entries."""
 
 
+_EMPTY: Mapping[str, dict[str, Any] | list[Any]] = {"latest": {}, "curve": {}, **{key: [] for key in REPORT_LISTS}}
+
+
 def checked_report(report: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return what of a report is of its declared type, and the names of what is not: `latest`, `epochs[3]`."""
+    """Return what of a report is of its declared type, and the names of what is not: `latest`, `epochs[3]`.
+
+    What every report has, and this one lacks, is there and empty.
+    """
     fitting: dict[str, Any] = {}
     left_out: list[str] = []
     for key, value in report.items():
@@ -278,4 +284,4 @@ def checked_report(report: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
             fitting[key] = value
         else:
             left_out.append(key)
-    return fitting, left_out
+    return {**{key: empty.copy() for key, empty in _EMPTY.items()}, "step": 0, **fitting}, left_out

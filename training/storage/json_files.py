@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from training.errors import UserError
+from training.errors import UserError, printable
 
 LARGEST_BYTES = 256 * 2**20
 """Largest size of a file that is read at once. The largest one here, a state with a tokenizer, has a tenth of it."""
@@ -35,7 +35,16 @@ T = TypeVar("T")
 
 
 class DamagedFileError(UserError):
-    """A file is there and can be read, but holds something else than what belongs in it."""
+    """A file is there and can be read, but holds something else than what belongs in it.
+
+    Args:
+        where: the file, or the place in it.
+        reason: what is wrong with its content.
+    """
+
+    def __init__(self, where: object, reason: object) -> None:
+        super().__init__(f"{where}: damaged, {reason}")
+        self.reason = printable(reason)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -62,7 +71,7 @@ def read_bytes(path: Path, largest: int = LARGEST_BYTES) -> bytes:
     with open_regular(path) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
-        raise DamagedFileError(f"{path}: larger than the {largest:,} bytes that are read of such a file")
+        raise DamagedFileError(path, f"it has more than the {largest:,} bytes that are read of such a file")
     return content
 
 
@@ -76,7 +85,7 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(read_bytes(path))
     except ValueError as error:
-        raise DamagedFileError(f"{path}: {error}") from error
+        raise DamagedFileError(path, error) from error
 
 
 def read_as(path: Path, declared: type[T]) -> T:
@@ -105,7 +114,7 @@ def as_declared(document: object, declared: type[T], where: object) -> T:
     try:
         found: T = _fitting(document, declared, "")
     except _MisfitError as error:
-        raise DamagedFileError(f"{where}: {error}") from error
+        raise DamagedFileError(where, error) from error
     return found
 
 

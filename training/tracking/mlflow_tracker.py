@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 
 from training.checkpoints.run_directory import MODEL_DIRECTORY
 from training.record.curve_figure import FIGURE_NAME, curve_figure
-from training.record.reporter import REPORT_NAME
+from training.record.log import REPORT_NAME, read_report
 from training.settings.tracking import DEFAULT_PROJECT, TrackConfig
 from training.tracking.mlflow_services import service_of
 from training.tracking.tensorboard_tracker import LOGS_NAME
@@ -187,7 +186,7 @@ class MLflowTracker:
             if report.exists():
                 self._folder = self._free_folder()
                 self.keep_file(report, REPORT_NAME)
-                self._keep_figure(json.loads(report.read_text(encoding="utf-8")))
+                self._keep_figure(read_report(report.parent) or {})
         finally:
             if not self._is_guest:  # Azure ends the runs that it made
                 self._client.set_terminated(self._id, _STATUS[state])

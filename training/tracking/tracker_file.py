@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training.storage.atomic import write_atomically
+from training.storage.json_files import DamagedFileError, read_json
 from training.storage.run_files import RunFile
 from training.tracking.tracker import RunStart
 
@@ -57,9 +58,9 @@ class TrackerFile:
         if not self.path.exists():
             return {}
         try:
-            entries = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError:
-            entries = None
+            entries = read_json(self.path)
+        except DamagedFileError as error:
+            raise ValueError(f"{error}; delete it, and the run appears there as a new one") from error
         if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
             raise ValueError(f"{self.path} is damaged; delete it, and the run appears there as a new one")
         return entries

@@ -129,7 +129,7 @@ def cut(directory: Path) -> None:
         (cut, "damaged"),
         (overwrite(WEIGHTS_NAME, b""), "damaged"),
         (overwrite(ARTEFACTS_NAME, b"{"), "damaged"),
-        (overwrite(DESCRIPTION_NAME, b"\xff\xfe"), "cannot be read"),
+        (overwrite(DESCRIPTION_NAME, b"\xff\xfe"), "not UTF-8 text"),
         (overwrite(DESCRIPTION_NAME, b"[]"), "not the description of a model"),
         (rewrite(format="other"), "not the description of a model"),
         (rewrite(version=99), "version 99 cannot be read"),

@@ -88,7 +88,7 @@ def test_the_same_model_gives_the_same_bytes(finished_run: Path, tmp_path: Path)
         (["--output", "FILE"], "not a directory"),
         (["--output", "."], "the working directory"),
         (["--output", "FILE/deeper"], "could not be written"),
-        (["--output", "OUT", "--verification", "FILE"], "it is not JSON"),
+        (["--output", "OUT", "--verification", "FILE"], "it is not JSON at line 1, column 1"),
         (["--outptu", "OUT"], "unrecognized arguments"),
     ],
 )

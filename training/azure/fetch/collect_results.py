@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from training.azure.service.jobs import OUTPUT
 from training.azure.settings.options import check_name
 from training.checkpoints.run_directory import MODEL_DIRECTORY
 from training.errors import UserError, printable
-from training.record.log import LOG_NAME, REPORT_NAME, DamagedLines, counted, read_events
+from training.record.log import LOG_NAME, REPORT_NAME, DamagedLines, counted, parse_report, read_events
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Model
@@ -126,8 +125,10 @@ def _tags(container: ContainerClient, run: JobHandle) -> dict[str, str]:
 
     tags: dict[str, str] = {TAG_OF_JOB: run.job}
     try:
-        report = json.loads(container.download_blob(f"{run.path}/{REPORT_NAME}").readall())
-    except (ResourceNotFoundError, ValueError):
+        report = parse_report(container.download_blob(f"{run.path}/{REPORT_NAME}").readall())
+    except ResourceNotFoundError:
+        return tags
+    if report is None:
         return tags
     evaluations = report.get("evaluations") or [{}]
     figures = {

@@ -33,6 +33,7 @@ from training.errors import UserError
 from training.machine.units import as_size
 from training.record.reporter import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, name_of_aside, put_back, put_in_place, write_atomically
+from training.storage.json_files import DamagedFileError, read_json
 
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
@@ -435,8 +436,8 @@ def _md5_of(path: Path) -> bytes:
 
 def _read_receipts(run_dir: Path) -> dict[str, list[object]]:
     try:
-        receipts = json.loads((run_dir / RECEIPTS_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        receipts = read_json(run_dir / RECEIPTS_NAME)
+    except (OSError, DamagedFileError):
         return {}  # files are compared by MD5, or fetched again
     if not isinstance(receipts, dict):
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,8 +16,9 @@ from training.azure.service.job_file import JobHandle, command
 from training.azure.service.jobs import BEST_TRIAL, RUNS_PATH, JobState, jobs_of, look_at
 from training.checkpoints.run_directory import CONFIG_NAME
 from training.errors import UserError
-from training.record.reporter import REPORT_NAME, read_report
+from training.record.log import REPORT_NAME, parse_report, read_report
 from training.settings.plain_yaml import parse_yaml
+from training.storage.json_files import parse_json
 from training.tracking.figures import flat
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def look_at_sweep(workspace: Workspace, handle: JobHandle, state: JobState) -> S
     with service_refusals(f"looking at the trials of {handle.job}"):
         children = jobs_of(workspace, MOST_TRIALS, parent=handle.job)
         container = workspace.container(handle.datastore)
-        reports = {child.job: _stored(container, child.job, REPORT_NAME, json.loads) for child in children}
+        reports = {child.job: _stored(container, child.job, REPORT_NAME, parse_report) for child in children}
         configs = {child.job: _config(container, child) for child in children}
     return sweep_of(state, children, reports.get, configs.get)
 
@@ -292,7 +292,7 @@ def _best(trials: list[Trial], goal: str, chosen: str | None) -> str | None:
 
 def _settings(child: JobState, searched: tuple[str, ...], config: Mapping[str, Any] | None) -> dict[str, Any]:
     try:
-        values = json.loads(child.tags.get(TAG_OF_VALUES, ""))
+        values = parse_json(child.tags.get(TAG_OF_VALUES, ""))
     except ValueError:
         values = None
     if isinstance(values, dict) and values:

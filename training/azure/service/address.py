@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from training.errors import ConfigError
+from training.storage.json_files import DamagedFileError, read_json
 
 VARIABLES = {
     "subscription_id": "AZUREML_ARM_SUBSCRIPTION",
@@ -179,11 +179,12 @@ def _is_file(path: Path) -> bool:
 def _read(path: Path) -> dict[str, _Given]:
     """Return the parts of an address in a file; empty: the file is about something else."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        document = read_json(path)
+    except (OSError, DamagedFileError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.reason
         raise ConfigError(
-            f"{path}: cannot be read as JSON ({error}); download it again from the workspace's page in Studio, or name "
-            "another with --workspace-config"
+            f"{path}: cannot be read as JSON ({reason}); download it again from the workspace's page in Studio, or "
+            "name another with --workspace-config"
         ) from error
     if not isinstance(document, dict):
         return {}

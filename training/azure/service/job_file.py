@@ -6,10 +6,12 @@ import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from training.azure.service.address import WorkspaceAddress
 from training.errors import UserError
 from training.storage.atomic import write_atomically
+from training.storage.json_files import DamagedFileError, as_declared, read_json
 from training.storage.run_files import RunFile
 
 FORMAT = "apt-azure-job"
@@ -22,6 +24,11 @@ RUN_FILES = (
         "python tools/azure_jobs.py download --what all --run-dir {run_dir}",
     ),
 )
+
+
+@dataclass(frozen=True)
+class _Format:
+    format: Literal["apt-azure-job"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,17 @@ class JobHandle:
         """
         path = run_dir / JOB_NAME
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document.pop("format") != FORMAT:
-                raise ValueError(FORMAT)
-            return cls(**{**document, "workspace": WorkspaceAddress(**document["workspace"])})
+            document = read_json(path)
+            as_declared(document, _Format, path)
+            return as_declared(document, cls, path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: damaged, it does not name a job; delete it, or give the job's name") from error
+        except OSError as error:
+            raise UserError(f"{path}: it cannot be read ({error.strerror}); give the job's name") from error
+        except DamagedFileError as error:
+            raise UserError(
+                f"{path}: damaged, it does not name a job ({error.reason}); delete it, or give the job's name"
+            ) from error
 
 
 def command(action: str, run_dir: Path) -> str:
