@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools.command_line import CommandLine, finish, one_of, whole_number
+from tools.command_line import CommandLine, finish, one_of, path_given, whole_number
 from training.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _parser() -> CommandLine:
     add = parser.add_argument
     add("action", metavar="ACTION", help=", ".join(ACTIONS))
     add("job", metavar="JOB", nargs="?", help="name of the job (default: the one that fills --run-dir)")
-    add("--run-dir", metavar="DIR", type=Path, help="run directory on this machine (default: runs/JOB)")
+    add("--run-dir", metavar="DIR", type=path_given, help="run directory on this machine (default: runs/JOB)")
     add("--json", action="store_true", help="list, show: one JSON document")
     add("--last", metavar="N", help="list: so many jobs (default: 20)")
     add(
@@ -71,7 +71,7 @@ def _parser() -> CommandLine:
     workspace = parser.add_argument_group("workspace")
     for name in ("subscription-id", "resource-group", "workspace-name"):
         workspace.add_argument(f"--{name}", f"--azure-{name}", metavar="NAME" if name != "subscription-id" else "ID")
-    workspace.add_argument("--workspace-config", metavar="FILE", type=Path, help="its config.json")
+    workspace.add_argument("--workspace-config", metavar="FILE", type=path_given, help="its config.json")
     return parser
 
 

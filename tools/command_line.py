@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, UserError, did_you_mean
 from training.language.messages import LANGUAGES, Language, choose_language
+from training.storage.user_paths import user_path
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -59,14 +60,17 @@ class CommandLine(argparse.ArgumentParser):
 
 
 def path_given(text: str) -> Path:
-    """Return the path, if the system can be asked about it, whether or not anything is there.
+    """Return the path with `~` expanded, if the system can be asked about it, whether or not anything is there.
 
     For `add_argument(type=path_given)`.
 
     Raises:
-        argparse.ArgumentTypeError: its name is too long, or a directory above it may not be entered.
+        argparse.ArgumentTypeError: no file can have this path, or a directory above it may not be entered.
     """
-    path = Path(text)
+    try:
+        path = user_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.stat()

@@ -31,6 +31,7 @@ from training.settings.flags import (
 )
 from training.settings.layers import FLAGS, Layer
 from training.settings.yaml_files import find_config
+from training.storage.user_paths import path_of
 from training.tasks.registry import describe_tasks
 
 # The rest is imported where it is used, so that --help answers at once.
@@ -103,7 +104,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         choice,
         settings,
         defaults=defaults,
-        start_from=Path(first.start_from) if first.start_from is not None else None,
+        start_from=path_of("--start-from", first.start_from) if first.start_from is not None else None,
         overwrite=first.overwrite,
         fetch=not first.dry_run,
     )

@@ -184,7 +184,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
         ConfigError: the file cannot be read, or a line has another form.
     """
     try:
-        lines = read_bytes(path.expanduser(), MOST_BYTES).decode("utf-8").splitlines()
+        lines = read_bytes(path, MOST_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text, byte {error.start}"
         raise ConfigError(f"--hostfile {path}: the file cannot be read ({reason})") from error

@@ -37,6 +37,7 @@ from training.settings.tree import (
     TrainingConfig,
 )
 from training.settings.yaml_files import find_config, flatten, read_settings, read_yaml
+from training.storage.user_paths import path_of
 from training.tasks.registry import TASKS
 
 _Options = TypeVar("_Options", bound=Section)
@@ -219,6 +220,9 @@ def choose(
     Raises:
         ConfigError: an unknown name, or the file cannot be read.
     """
+    if isinstance(resume, str):
+        there = path_of("--resume", resume)
+        resume = str(there) if resume.startswith("~") else resume  # else it may be the name of a job
     document = read_yaml(config_file) if config_file is not None else {}
     chosen = BACKENDS.load(_first(backend, _name_in(document, "backend", config_file), DEFAULT_BACKEND))()
     saved = saved_config(Path(resume)) if isinstance(resume, str) else None
@@ -307,7 +311,7 @@ def layers_of(
     if not isinstance(resume, str):
         return [*below, *above]
     name, backend = f"the resumed run ({resume})", choice.backend
-    if fetch and is_remote(backend) and not existing_form(Path(resume).expanduser()).exists():
+    if fetch and is_remote(backend) and not existing_form(Path(resume)).exists():
         config = resolve(tree, [*below, *above]).config
         saved = carried_over(backend.settings_of_run(resume, config), tree, f"--resume {resume}: its config.yaml")
         saved.pop("run.run_dir", None)

@@ -78,6 +78,7 @@ from training.publish.export import push_final_model
 from training.record.reporter import ProgressReporter
 from training.record.terminal import Terminal
 from training.settings.tree import ModelOptions, TrainingConfig
+from training.storage.user_paths import path_of
 from training.tasks.batch_plan import BatchPlan, mix
 from training.tasks.fingerprints import weights_fingerprint
 from training.tasks.objective import Objective, seeded_model
@@ -234,7 +235,7 @@ class Trainer:
         self.resumed_from: Path | None = None
         self._epoch_loss = [0.0, 0]
         try:
-            self._start(resume, _path(resume_from), _path(start_from))
+            self._start(resume, _path("resume_from", resume_from), _path("start_from", start_from))
         except BaseException:
             self.directory.release()
             raise
@@ -714,8 +715,8 @@ class Trainer:
                 getattr(callback, name)(self, *arguments)
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def _path(what: str, given: str | Path | None) -> Path | None:
+    return None if given is None else path_of(what, given)
 
 
 def named(callbacks: Sequence[Callback]) -> Iterator[tuple[str, Callback]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+
+from training.storage.user_paths import user_path
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,14 @@ class Section(BaseModel):
                 if isinstance(values.get(name), bool) and field.annotation in (int, float):
                     values = {**values, name: str(values[name])}
         return values
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _paths_are_the_users(cls, value: Any, info: ValidationInfo) -> Any:
+        """Expand `~` in every setting that is a path or a list of paths."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if kind is not Path and Path not in get_args(kind):
+            return value
+        if isinstance(value, list | tuple):
+            return tuple(user_path(one) if isinstance(one, str | Path) else one for one in value)
+        return user_path(value) if isinstance(value, str | Path) else value

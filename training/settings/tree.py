@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError
 
 from training.errors import ConfigError
 from training.language.messages import Language
@@ -21,6 +21,7 @@ from training.settings.hub import HubConfig
 from training.settings.section import Section
 from training.settings.tracking import TrackConfig
 from training.settings.yaml_files import flatten, nest, read_settings, yaml_text
+from training.storage.user_paths import path_of, user_path
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_TASK = "hlbd"
@@ -242,13 +243,6 @@ class RunConfig(Section):
             "--gradient-accumulation-steps out"
         )
 
-    @field_validator("run_dir", mode="before")
-    @classmethod
-    def _names_a_directory(cls, value: object) -> object:
-        if not str(value) or "\0" in str(value):
-            raise ValueError("should be the path of a directory")
-        return value
-
 
 class LaunchConfig(Section):
     """Processes that share the work. None of these settings changes the curve."""
@@ -415,8 +409,8 @@ class TrainingConfig(Section):
         text = yaml_text(self.to_dict())
         if path is not None:
             try:
-                Path(path).expanduser().write_text(text, encoding="utf-8")
-            except (OSError, RuntimeError, ValueError) as error:  # also an unknown ~user, a null byte
+                user_path(path).write_text(text, encoding="utf-8")
+            except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise ConfigError(f"{path}: the config file cannot be written ({reason})") from error
         return text
@@ -453,7 +447,7 @@ class TrainingConfig(Section):
         Raises:
             ConfigError: unreadable file, unknown key, wrong value.
         """
-        config = cls.from_dict(nest(read_settings(Path(path), cls)), str(path))
+        config = cls.from_dict(nest(read_settings(path_of("config file", path), cls)), str(path))
         config.validate()
         return config
 

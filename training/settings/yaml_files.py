@@ -16,6 +16,7 @@ from training.settings.declarations import leaf_names, suggestion
 from training.settings.plain_yaml import parse_with_templates
 from training.settings.section import Section
 from training.storage.json_files import read_bytes
+from training.storage.user_paths import path_of
 
 Settings = dict[str, Any]
 """Dotted key -> value."""
@@ -30,7 +31,7 @@ def find_config(name: str | Path) -> Path:
     Raises:
         ConfigError: there is no such file.
     """
-    path = Path(name).expanduser()
+    path = path_of("--config", name)
     if path.is_file():
         return path
     if path.exists():

@@ -132,7 +132,6 @@ def _known_parts(options: AddressOptions | None) -> tuple[dict[str, _Given], lis
 
 def _named_file(path: Path) -> dict[str, _Given]:
     """Read the file that the user named, or the one found from the directory that was named."""
-    path = path.expanduser()
     if not path.exists():
         raise ConfigError(f"--workspace-config {path}: there is no such file or directory")
     if path.is_dir():

@@ -42,7 +42,7 @@ def inner_config(config: TrainingConfig) -> TrainingConfig:
     """
     here = {path: place for place, path in job_files(config)}
     section = _section(config)
-    files = {name: Path(here[getattr(section, name).expanduser()]) for name in _path_options(section)}
+    files = {name: Path(here[getattr(section, name)]) for name in _path_options(section)}
     task = task_of(config)
     data = task.with_data_files(config.data, [here[path] for path in task.data_files(config.data)])
     launch = {"nnodes": 1, "rdzv_endpoint": None, "rdzv_id": "apt"}
@@ -91,7 +91,7 @@ def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:
         DataError: there is no such data file.
     """
     section = _section(config)
-    named = [Path(getattr(section, name)).expanduser() for name in _path_options(section)]
+    named = [getattr(section, name) for name in _path_options(section)]
     for directory, paths in ((DATA_DIRECTORY, task_of(config).data_files(config.data)), (FILES_DIRECTORY, named)):
         taken: set[str] = set()
         for path in dict.fromkeys(paths):
@@ -106,7 +106,7 @@ def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:
 def _path_options(section: Section) -> list[str]:
     """List options that name a file of this machine. The bare name of a preset in configs/ is valid in the job too."""
     values = {name: getattr(section, name) for name in type(section).model_fields}
-    return [name for name, value in values.items() if isinstance(value, Path) and value.expanduser().is_file()]
+    return [name for name, value in values.items() if isinstance(value, Path) and value.is_file()]
 
 
 def _tracking(config: TrainingConfig) -> dict[str, Any]:

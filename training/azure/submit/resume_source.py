@@ -51,7 +51,7 @@ def find_resume_source(request: RunRequest) -> ResumeSource:
             "--sweep and --resume do not go together: every trial starts from the beginning, with settings of its own"
         )
     if request.resume_from is not None:
-        for path in (existing_form(request.resume_from.expanduser()), existing_form(run_dir / request.resume_from)):
+        for path in (existing_form(request.resume_from), existing_form(run_dir / request.resume_from)):
             if path.exists():
                 return ResumeSource(start=path)
         name = str(request.resume_from)

@@ -240,7 +240,7 @@ def _within(path: Path, checkout: Path) -> str:
     Raises:
         ConfigError: there is none, it is outside, or it is the whole checkout.
     """
-    given, root = path.expanduser(), checkout.resolve()
+    given, root = path, checkout.resolve()
     # As for every path: from here; and, so that a config file means the same anywhere, from the checkout.
     there = [place for place in (given.absolute(), checkout / given) if place.exists() or place.is_symlink()]
     if not there:

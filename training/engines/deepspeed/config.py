@@ -289,7 +289,7 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: {word} is no number of JSON")
 
     try:
-        text = read_bytes(path.expanduser(), MOST_BYTES).decode("utf-8-sig")
+        text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
         document = json.loads(text, object_pairs_hook=refuse_repeats, parse_constant=refuse_constant)
     except OSError as error:
         raise ConfigError(f"{where}: the file cannot be read ({error.strerror})") from error

@@ -18,7 +18,7 @@ def find_deepspeed_json(path: Path) -> Path:
     Raises:
         ConfigError: there is no such file.
     """
-    given = path.expanduser()
+    given = path
     if given.is_file():
         return given
     if given.exists():
