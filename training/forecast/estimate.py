@@ -247,7 +247,7 @@ def _times(count: int, what: str) -> str:
 
 def _not_counted(found: Estimate) -> list[str]:
     placement, missing = found.placement, []
-    if found.config.report.answer_samples:
+    if found.config.report.answer_samples != 0:
         missing.append("the task's look at the finished model")
     if placement.ranks > 1:
         missing.append(f"the communication between {placement.ranks} ranks")

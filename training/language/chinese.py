@@ -66,6 +66,9 @@ CHINESE = {
     "{cut} samples cut, {whole} of them whole": "截断 {cut} 个样本，其中 {whole} 个整个去掉",
     "APT {count:,} parameters ({attention} attention)": "APT，{count:,} 个参数（{attention} 注意力）",
     "{name} {count:,} parameters": "{name}，{count:,} 个参数",
+    "  (as many as fit into {seconds:.1f} s; --answer-samples {all} asks them all)": (
+        "  （{seconds:.1f} s 之内能问的题数；加 --answer-samples {all} 可全部问一遍）"
+    ),
     "answers to {asked} of {all} training questions, generated freely ({seconds:.1f} s):": (
         "自由生成 {all} 道训练题中 {asked} 道的答案（{seconds:.1f} s）："
     ),

@@ -87,6 +87,8 @@ from training.tasks.rank_batches import Feed, GlobalBatch
 from training.tracking.choice import trackers_for
 
 _CALLBACK = 1 << 16  # the value that ranks agree on when a callback requests a stop; above every signal's number
+LEAST_SECONDS_TO_CONCLUDE, SHARE_TO_CONCLUDE = 2.0, 0.1
+"""Time that a task's look at the finished model gets: a share of the training time, and at least so many seconds."""
 _EVALUATION = 1 << 40  # used instead of an epoch: no training batch has these draws
 
 MakeEngine = Callable[[torch.nn.Module, TrainingConfig, ModelFamily], Engine]
@@ -622,7 +624,8 @@ class Trainer:
         saved = Message("saved   {file} and {folder}/", file=directory.final_model, folder=directory.portable_model)
         reporter.said([saved])
         if self._prepared is not None:
-            prepared = replace(self._prepared, config=self.config)
+            seconds = max(LEAST_SECONDS_TO_CONCLUDE, SHARE_TO_CONCLUDE * self.reporter.report.seconds)
+            prepared = replace(self._prepared, config=self.config, seconds_to_conclude=seconds)
             figures, lines = task_of(self.config).conclude(model, prepared)
             if figures or lines:
                 reporter.conclusion(figures, lines)

@@ -315,11 +315,12 @@ class ReportConfig(Section):
     report_batches: int = Field(
         10, ge=1, le=MOST_UPDATES, description="Batches between updates of experiment_report.json, at least."
     )
-    answer_samples: int = Field(
-        1000,
+    answer_samples: int | None = Field(
+        None,
         ge=0,
         le=MOST_UPDATES,
-        description="Training samples answered freely after training, to show what was learned; 0: none.",
+        description="Training samples answered freely after training, to show what was learned; 0: none. None: up to "
+        "1,000, as many as fit into a tenth of the training time, or into 2 s where that is longer.",
     )
     fingerprints: bool = Field(
         False,

@@ -43,6 +43,8 @@ class Prepared:
     """Number of tokens; None: the task has no tokens."""
     introduction: Sequence[str] = ()
     """Lines about the data and the model for the user, before the first update."""
+    seconds_to_conclude: float | None = None
+    """Time that `Task.conclude` should keep to, where the user did not say how much to examine; None: any time."""
 
 
 class Conclusion(NamedTuple):
@@ -110,7 +112,7 @@ class Task(Protocol):
 
         Args:
             model: model with the final weights, on the device of the run.
-            prepared: return value of `prepare`.
+            prepared: return value of `prepare`, and the time that this may take.
         """
         ...
 

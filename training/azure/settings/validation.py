@@ -319,7 +319,7 @@ def _check_metric(config: TrainingConfig) -> None:
         raise ConfigError(f"sweep_metric={metric}: a run reports no such metric{_meant_metric(metric, config)}")
     if metric.startswith(_OF_VALIDATION) and not config.data.validation_split:
         raise ConfigError(f"sweep_metric={metric} needs validation data; give --validation-split 0.1")
-    if metric.startswith("recitation/") and not config.report.answer_samples:
+    if metric.startswith("recitation/") and config.report.answer_samples == 0:
         raise ConfigError(f"sweep_metric={metric}: answer_samples=0 asks no question; give --answer-samples 1000")
     if metric.startswith("recitation/") and options.early_termination != "none":
         raise ConfigError(

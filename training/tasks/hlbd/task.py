@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from training.tasks.hlbd.dataset import HLBDDataset
 
+MOST_ANSWERS = 1000
+"""Number of training questions asked at the end of a run whose user did not say how many."""
 CHEAP_BYTES = 512 * 1024
 """Total size up to which data files are read for a dry run, which takes less than a tenth of a second."""
 
@@ -66,20 +68,30 @@ class HLBDTask(BaseTask):
         from training.tasks.hlbd.training_answers import accuracy_by_module, evenly_chosen, recite, table
 
         train: HLBDDataset = prepared.train
-        asked = evenly_chosen(train.samples, prepared.config.report.answer_samples)
-        if not asked:
+        number = prepared.config.report.answer_samples
+        chosen = evenly_chosen(train.samples, MOST_ANSWERS if number is None else number)
+        if not chosen:
             return Conclusion()
+        seconds = prepared.seconds_to_conclude if number is None else None
         started = time.perf_counter()
-        answered = recite(model, train.tokenizer, asked)
+        answered = recite(model, train.tokenizer, chosen, seconds)
         counts = accuracy_by_module(answered)
         figures = {module: {"right": right, "asked": number} for module, (right, number) in counts.items()}
         headline = Message(
             "answers to {asked} of {all} training questions, generated freely ({seconds:.1f} s):",
-            asked=len(asked),
+            asked=len(answered),
             all=len(train.samples),
             seconds=time.perf_counter() - started,
         )
-        return Conclusion({"recitation": figures}, [headline, *table(answered)])
+        lines: list[str] = [headline]
+        if len(answered) < len(chosen):
+            budget = Message(
+                "  (as many as fit into {seconds:.1f} s; --answer-samples {all} asks them all)",
+                seconds=seconds,
+                all=len(train.samples),
+            )
+            lines.append(budget)
+        return Conclusion({"recitation": figures}, [*lines, *table(answered)])
 
     def card(self, facts: CardFacts) -> TaskCard:
         """See `Task.card`: what the verifier found, else what the model recites."""

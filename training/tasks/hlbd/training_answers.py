@@ -5,8 +5,9 @@ They show "it has learned these rows", no more; `tools/verify_hlbd_model.py` sho
 
 from __future__ import annotations
 
+import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,9 @@ from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.language.messages import Message
 from training.tasks.hlbd.files import Sample
+
+FIRST_QUESTIONS = 16
+"""Number of questions by which the time of one is measured."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,19 @@ def evenly_chosen(samples: Sequence[Sample], limit: int) -> list[Sample]:
     return [samples[i * len(samples) // limit] for i in range(limit)]
 
 
-def recite(model: nn.Module, tokenizer: DynamicTagTokenizer, samples: Sequence[Sample]) -> list[Answered]:
+def spread_order(count: int) -> list[int]:
+    """Return the numbers below `count` in an order of which every beginning is spread evenly (van der Corput's)."""
+    bits = (count - 1).bit_length()
+    return sorted(range(count), key=lambda number: f"{number:0{bits}b}"[::-1])
+
+
+def recite(
+    model: nn.Module,
+    tokenizer: DynamicTagTokenizer,
+    samples: Sequence[Sample],
+    seconds: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Answered]:
     """Return greedy answers to the samples' prompts, in the samples' order.
 
     An answer may be a little longer than the longest expected one before it is cut: a longer one is wrong anyway.
@@ -48,14 +64,28 @@ def recite(model: nn.Module, tokenizer: DynamicTagTokenizer, samples: Sequence[S
         model: an APT, or any module that is called as `model(tokens_BT, positions_N)` and returns logits (N, V).
         tokenizer: the samples' tokenizer.
         samples: the samples to ask, one or more.
+        seconds: time to keep to: no more are asked than fit into it, evenly chosen; None: all are asked.
+        clock: seconds, from any beginning.
     """
     longest = max(len(tokenizer.encode(s.answer)) for s in samples) + 4
-    prompts = [s.prompt for s in samples]
-    if isinstance(model, APT):
-        answers = dict(answer_prompts(model, tokenizer, prompts, max_new_tokens=longest))
-        return [Answered(sample, answers[i]) for i, sample in enumerate(samples)]
-    texts = _answers_without_cache(model, tokenizer, prompts, longest)
-    return [Answered(sample, text) for sample, text in zip(samples, texts, strict=True)]
+    if seconds is None:
+        texts = _answers(model, tokenizer, [s.prompt for s in samples], longest)
+        return [Answered(sample, text) for sample, text in zip(samples, texts, strict=True)]
+    order, started, found = spread_order(len(samples)), clock(), dict[int, str]()
+    size = FIRST_QUESTIONS
+    while size and len(found) < len(order):
+        asked = order[len(found) : len(found) + size]
+        found |= zip(asked, _answers(model, tokenizer, [samples[i].prompt for i in asked], longest), strict=True)
+        taken = max(clock() - started, 1e-9)
+        size = min(4 * size, int(max(0.0, seconds - taken) / taken * len(found)))
+    return [Answered(samples[i], found[i]) for i in sorted(found)]
+
+
+def _answers(model: nn.Module, tokenizer: DynamicTagTokenizer, prompts: Sequence[str], longest: int) -> list[str]:
+    if not isinstance(model, APT):
+        return _answers_without_cache(model, tokenizer, prompts, longest)
+    answers = dict(answer_prompts(model, tokenizer, prompts, max_new_tokens=longest))
+    return [answers[i] for i in range(len(prompts))]
 
 
 @torch.inference_mode()
