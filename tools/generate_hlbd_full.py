@@ -16,6 +16,7 @@ if str(ROOT) not in sys.path:
 from tools.command_line import MOST_SEED, CommandLine, finish, path_given, whole_number
 from tools.datasets.hlbd_full import dataset
 from tools.datasets.hlbd_full.space import space
+from tools.datasets.outputs import BEGINNING
 from tools.figures.output_file import check_writable, write_atomically
 from training.errors import UserError
 
@@ -55,8 +56,11 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     size, seed = whole_number("--size", args.size, 1, 10**7), whole_number("--seed", args.seed, 0, MOST_SEED)
     output: Path = args.output
+    check_writable("--output", output, beginning=BEGINNING)
     held_out: Path = args.held_out_output or output.with_name(f"{output.stem}_Heldout{output.suffix}")
-    _check(output, held_out)
+    check_writable("--held-out-output", held_out, beginning=BEGINNING)
+    if output.resolve() == held_out.resolve():
+        raise UserError(f"--held-out-output {held_out} is the training file itself; give another name")
     try:
         built = dataset.build(size, seed)
         write_atomically(output, dataset.training_file(built, seed).encode())
@@ -66,13 +70,6 @@ def run(arguments: list[str]) -> int:
     print(f"{output}: {len(built.training)} concepts of {len(space())} that the lexicon makes")
     print(f"{held_out}: {len(built.held_out)} held-out samples")
     return 0
-
-
-def _check(output: Path, held_out: Path) -> None:
-    if output.resolve() == held_out.resolve():
-        raise UserError(f"--held-out-output {held_out} is the training file itself; give another name")
-    check_writable("--output", output)
-    check_writable("--held-out-output", held_out)
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from tools.datasets.hlbd_hardcore.dataset import MAX_SIZE, MIN_SIZE, SEED, SIZES
 from tools.datasets.hlbd_hardcore.held_out import MIN_TRAINING_SIZE, write_held_out_file
 from tools.datasets.hlbd_hardcore.modules import MODULES
 from tools.datasets.hlbd_hardcore.weights import read_weights
+from tools.datasets.outputs import BEGINNING
 from tools.figures.output_file import check_writable
 from training.errors import UserError
 
@@ -75,11 +76,11 @@ def run(arguments: list[str]) -> int:
     held_out: Path | None = args.held_out_output
     if size < MIN_TRAINING_SIZE and held_out:
         raise UserError(f"--held-out-output needs --size of at least {MIN_TRAINING_SIZE}, got {size}")
-    check_writable("--output", output)
+    check_writable("--output", output, beginning=BEGINNING)
     if size >= MIN_TRAINING_SIZE and held_out is None:
         held_out = output.with_name(f"{output.stem}_Heldout.json")
     if held_out:
-        check_writable("--held-out-output", held_out)
+        check_writable("--held-out-output", held_out, beginning=BEGINNING)
         if held_out.resolve() == output.resolve():
             raise UserError(f"--held-out-output {held_out} is the training file; name another")
     write_training_file(output, version, size, seed, weights)

@@ -6,17 +6,22 @@ the same on all backends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from training.backends.protocol import RunRequest, RunResult
 from training.checkpoints.run_directory import checkpoint_name
 from training.checkpoints.start_from import refuse_absent_checkpoints
 from training.errors import ConfigError
 from training.forecast.run_forecast import RunForecast
-from training.language.messages import choose_language
+from training.language.messages import Message, choose_language, say
 from training.loop.trainer import MakeEngine, Trainer, our_loop
 from training.machine.ranks import Ranks
+from training.machine.units import as_size
 from training.tasks.protocol import Prepared, task_of
+
+LARGE_FILE = 20_000_000
+"""Bytes from which the reading of a data file takes more than a moment."""
 
 
 def run_task(
@@ -39,7 +44,9 @@ def run_task(
         UserError: the data, the settings or the run directory cannot be used.
     """
     choose_language(request.config.report.lang)
-    prepared = task_of(request.config).prepare(request.config)
+    task = task_of(request.config)
+    ranks.on_main(lambda: _say_what_is_read(task.data_files(request.config.data)))
+    prepared = task.prepare(request.config)
     _refuse_other_runs(ranks, prepared)
     if request.resume and request.resume_from is None and request.start_from is None:
         ranks.on_main(lambda: refuse_absent_checkpoints(request.config.run.run_dir))
@@ -56,6 +63,13 @@ def run_task(
         overwrite=request.overwrite,
         checked=True,
     ).train()
+
+
+def _say_what_is_read(files: Sequence[Path]) -> None:
+    """Name the files that take more than a moment to read, before they are read."""
+    for path in files:
+        if (size := path.stat().st_size) >= LARGE_FILE:
+            say(Message("data    reading {file} ({size})", file=path, size=as_size(size)))
 
 
 def _refuse_other_runs(ranks: Ranks, prepared: Prepared) -> None:

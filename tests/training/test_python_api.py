@@ -20,6 +20,7 @@ from training.engines.results import EvaluationResult, UpdateResult
 from training.errors import UserError
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
+from training.machine.units import as_size
 from training.tasks.hlbd.task import HLBDTask
 from training.tasks.objective import ModuleObjective
 from training.train import main
@@ -201,7 +202,7 @@ def test_a_module_s_final_weights_are_saved_and_load_into_it(tmp_path: Path) -> 
 
 
 def test_a_task_s_final_model_is_saved_as_from_the_command_line_and_answers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data.json"
     rows = [{"input": f"{n}加{n}", "output": str(2 * n)} for n in range(20)]
@@ -219,7 +220,9 @@ def test_a_task_s_final_model_is_saved_as_from_the_command_line_and_answers(
     kept = config.to_dict()
     same = [f"--{key}={kept[section][key.replace('-', '_')]}" for section, key in
             (("optimizer", "weight-decay"), ("schedule", "schedule"), ("schedule", "restart-epochs"))]  # fmt: skip
+    monkeypatch.setattr("training.run.LARGE_FILE", 1)
     assert main([*flags, *preset, *same]) == 0
+    assert f"data    reading {data} ({as_size(data.stat().st_size)})" in capsys.readouterr().out
     python, line = (load_trained_model(tmp_path / name / "final_model").model for name in ("python", "line"))
     assert all(torch.equal(a, b) for a, b in zip(python.parameters(), line.parameters(), strict=True))
 

@@ -9,17 +9,22 @@ from pathlib import Path
 
 from training.errors import UserError
 
+BEGINNINGS = {".png": b"\x89PNG", ".gif": b"GIF8", ".json": b"{"}
+"""Ending of a name -> how every such file begins: one that begins otherwise is something else of the user's."""
 
-def check_writable(flag: str, path: Path | None, endings: Sequence[str] = ()) -> None:
+
+def check_writable(flag: str, path: Path | None, endings: Sequence[str] = (), beginning: bytes | None = None) -> None:
     """Refuse an output path before hours of work, not after.
 
     Args:
         flag: the flag that named the path, for the message.
         path: the file to be written; None passes: the flag was not given.
         endings: suffixes that the file may have, in lower case (`.png`); empty: any.
+        beginning: first bytes of an earlier output, which is replaced; None: those of its ending (`BEGINNINGS`).
 
     Raises:
-        UserError: the path ends in something else, is a directory, or its folder is missing or read-only.
+        UserError: the path ends in something else, is a directory or a device, holds something else, may not be
+            written, or its folder is missing or read-only.
     """
     if path is None:
         return
@@ -35,6 +40,22 @@ def check_writable(flag: str, path: Path | None, endings: Sequence[str] = ()) ->
         raise UserError(f"{flag} {path}: there is no folder {path.parent}; create it first")
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{flag} {path}: the folder {path.parent} cannot be written to; choose another")
+    if path.exists():
+        _check_replaceable(flag, path, BEGINNINGS.get(path.suffix.lower(), b"") if beginning is None else beginning)
+
+
+def _check_replaceable(flag: str, path: Path, beginning: bytes) -> None:
+    if not path.is_file():
+        raise UserError(f"{flag} {path}: this is no regular file (a pipe or a device); choose another name")
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{flag} {path}: this file is write-protected; choose another name")
+    try:
+        with path.open("rb") as file:
+            found = file.read(len(beginning))
+    except OSError as error:
+        raise UserError(f"{flag} {path}: {error.strerror}; choose another name") from error
+    if found and found != beginning:
+        raise UserError(f"{flag} {path}: this file is not an earlier output and would be lost; choose another name")
 
 
 def write_atomically(path: Path, content: bytes | Iterable[str]) -> None:

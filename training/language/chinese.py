@@ -13,6 +13,7 @@ CHINESE = {
     # -- what a run says: training/run.py, training/record/terminal.py --
     "model   {parts}": "模型    {parts}",
     "run     {parts}": "训练    {parts}",
+    "data    reading {file} ({size})": "数据    正在读取 {file}（{size}）",
     "{tokens} tokens in the vocabulary": "词表 {tokens} 个 token",
     "{directory} on {device}": "{directory}，设备 {device}",
     "{steps} steps": "共 {steps} 步",

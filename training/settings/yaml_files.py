@@ -5,7 +5,7 @@ Settings are passed on as a flat mapping `model.d_model -> value`, whatever form
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from training.errors import ConfigError, did_you_mean
 from training.settings.declarations import leaf_names, suggestion
 from training.settings.plain_yaml import parse_with_templates
 from training.settings.section import Section
+from training.storage.file_formats import JSON, TEXT, YAML, FileFormat, format_of
 from training.storage.json_files import read_bytes
 from training.storage.user_paths import path_of
 
@@ -77,14 +78,22 @@ def _read_document(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
     except OSError as error:
         raise ConfigError(f"{path}: the config file cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+        what = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
+        raise ConfigError(f"{path}: {_other_format(path) or what}") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {_other_format(path, but=(JSON, TEXT)) or error}") from error
     if document is None:
         return {}, templates
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: a config file maps settings to values, this one is a {type(document).__name__}")
+        what = f"a config file maps settings to values, this one is a {type(document).__name__}"
+        raise ConfigError(f"{path}: {_other_format(path) or what}")
     return document, templates
+
+
+def _other_format(path: Path, but: Container[FileFormat | None] = (JSON,)) -> str:
+    """Say which other format a file has; empty: it may be meant as YAML, or has one that is left out (`but`)."""
+    found = format_of(path)
+    return "" if found in (None, YAML) or found in but else f"{found}; a config file maps settings to values in YAML"
 
 
 def read_settings(path: Path, tree: type[Section]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from training.errors import UserError
         ("folder.png", "--figure folder.png: this is a directory; name a file in it"),
         ("gone/a.png", "--figure gone/a.png: there is no folder gone; create it first"),
         ("file/a.png", "--figure file/a.png: there is no folder file; create it first"),
+        ("novel.png", "--figure novel.png: this file is not an earlier output and would be lost; choose another name"),
+        ("pipe.png", "--figure pipe.png: this is no regular file (a pipe or a device); choose another name"),
         ("n" * 300 + ".png", f"--figure {'n' * 300}.png: File name too long; choose another name"),
     ],
 )
@@ -27,6 +30,8 @@ def test_a_path_that_cannot_be_written_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     Path("folder.png").mkdir()
     Path("file").touch()
+    Path("novel.png").write_text("Call me Ishmael.", encoding="utf-8")
+    os.mkfifo("pipe.png")
     with pytest.raises(UserError) as caught:
         check_writable("--figure", Path(name), (".png", ".gif"))
     assert str(caught.value) == message

@@ -18,6 +18,7 @@ from training.errors import ConfigError
 from training.settings.section import Section
 from training.settings.tree import MOST_THREADS, Precision, TrainingConfig
 from training.settings.yaml_files import MOST_BYTES
+from training.storage.file_formats import JSON, format_of
 from training.storage.json_files import read_bytes
 from training.storage.run_files import RunFile
 
@@ -288,17 +289,21 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     def refuse_constant(word: str) -> None:
         raise ConfigError(f"{where}: {word} is no number of JSON")
 
+    def other_format() -> str:
+        found = format_of(path.expanduser())
+        return "" if found in (None, JSON) else f"{found}; DeepSpeed's settings are a JSON object"
+
     try:
         text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
         document = json.loads(text, object_pairs_hook=refuse_repeats, parse_constant=refuse_constant)
     except OSError as error:
         raise ConfigError(f"{where}: the file cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
+        what = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
+        raise ConfigError(f"{where}: {other_format() or what}") from error
     except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{where}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
+        what = f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        raise ConfigError(f"{where}: {other_format() or what}") from error
     except (ValueError, RecursionError) as error:  # Python's own limits
         what = "a number of several thousand digits" if isinstance(error, ValueError) else "nested too deep"
         raise ConfigError(f"{where}: {what}; no setting of DeepSpeed's needs that") from error

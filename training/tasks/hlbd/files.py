@@ -25,8 +25,13 @@ from typing import Any, Literal, NamedTuple
 
 from training.errors import DataError
 from training.language.messages import Message
+from training.machine.units import as_size
+from training.storage.file_formats import JSON, format_of
 
 Pairs = Literal["levels", "full"]
+MOST_BYTES = 1_000_000_000
+"""Largest total size of data files that are read into memory, where they take eight times as much, and their tokens."""
+SHAPES = """{"data": {"MODULE": [{"input": "…", "output": "…"}]}} or {"samples": [{"concept": "…", "level_1": {…}}]}"""
 
 # Key of a level's text -> its tag. A key that is not listed gets a tag of its own: {"克林贡文": …} -> [克林贡文].
 LEVEL_TAGS = {
@@ -138,14 +143,46 @@ def find_dataset(name: str | Path, root: Path | None = None) -> Path:
         for place in places:
             if place.is_file():
                 return place
-        is_directory = given.is_dir()
+        is_directory, exists = given.is_dir(), given.exists()
     except (OSError, RuntimeError, ValueError) as error:  # an unknown ~user, a name that is too long or has a null byte
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{name}: no file can have this name ({reason}); check --datasets") from error
     if is_directory:
         raise DataError(f"{given}: this is a directory; give the HLBD .json file in it")
+    if exists:
+        raise DataError(f"{given}: this is no regular file (a pipe or a device); save the data in a file and give that")
     searched = ", ".join(dict.fromkeys(str(p.parent) for p in places))
     raise DataError(f"{given}: no such data file (searched {searched}); check --datasets")
+
+
+def data_files(names: Sequence[str | Path], most_bytes: int | None = None) -> tuple[Path, ...]:
+    """Find data files.
+
+    Args:
+        names: as `find_dataset` takes them.
+        most_bytes: limit of their total size; None: there is none.
+
+    Raises:
+        DataError: no file is given, one is not found or given twice, or together they are too large.
+    """
+    if not names:
+        raise DataError("no data file was given; name one with --datasets")
+    found: dict[Path, Path] = {}
+    size = 0
+    for name in names:
+        path = find_dataset(name)
+        if path.resolve() in found:
+            raise DataError(f"{path}: the file is given twice; give each data file once")
+        found[path.resolve()] = path
+        size += path.stat().st_size
+        if most_bytes is not None and size > most_bytes:
+            more = " with the files before it" if len(found) > 1 else ""
+            raise DataError(
+                f"{path}: {as_size(size)}{more} is more than is read into memory ({as_size(most_bytes)} at most); "
+                "train on a part of it, or read it as a stream: hlbd_dataset(…, streaming=True) in "
+                "training/tasks/hlbd/datasets_library.py"
+            )
+    return tuple(found.values())
 
 
 def load_corpus(names: Sequence[str | Path], pairs: Pairs = "levels") -> Corpus:
@@ -159,13 +196,10 @@ def load_corpus(names: Sequence[str | Path], pairs: Pairs = "levels") -> Corpus:
     files: list[FileCount] = []
     tags: set[str] = set()
     entries = 0
-    seen: set[Path] = set()
-    for name in names:
-        path = find_dataset(name)
-        if path.resolve() in seen:
-            raise DataError(f"{path}: the file is given twice; give each data file once")
-        seen.add(path.resolve())
+    for path in data_files(names, most_bytes=MOST_BYTES):
         document = _read_json(path)
+        if "data" in document and "samples" in document:
+            raise both_formats(path)
         if "data" in document:
             found = list(_rows(path, document["data"], entries))
             ambiguous, count = 0, len(found)
@@ -185,8 +219,6 @@ def load_corpus(names: Sequence[str | Path], pairs: Pairs = "levels") -> Corpus:
         samples += found
         files.append(FileCount(path, count, len(found), ambiguous))
         entries += count
-    if not samples:
-        raise DataError("no data file was given; name one with --datasets")
     return Corpus(samples, tuple(files), frozenset(tags))
 
 
@@ -246,16 +278,37 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def not_utf8(path: Path, start: int, byte: int) -> DataError:
-    """Return the error about the first byte that is not UTF-8."""
-    return DataError(f"{path}: not UTF-8 text (byte {start} is 0x{byte:02x}); save the file as UTF-8")
+    """Return the error about the first byte that is not UTF-8, or about the format that the file has."""
+    what = f"not UTF-8 text (byte {start} is 0x{byte:02x}); save the file as UTF-8"
+    return other_format(path) or DataError(f"{path}: {what}")
 
 
 def not_json(path: Path, line: int, column: int, reason: str, *, at_end: bool) -> DataError:
-    """Return the error about the first place that is not JSON; `line` and `column` count from 1."""
+    """Return the error about the first place that is not JSON, or about the format that the file has.
+
+    Args:
+        path: the file.
+        line, column: the place, from 1.
+        reason: what `json` says.
+        at_end: it is at the end of the file.
+    """
+    if (other := other_format(path)) is not None:
+        return other
     cut = " the file seems to be cut short;" if at_end else ""
     return DataError(
         f"{path}: not valid JSON at line {line}, column {column} ({reason});{cut} repair it or fetch it again"
     )
+
+
+def other_format(path: Path) -> DataError | None:
+    """Return the error about a file that is no JSON at all but of another format; None: it looks like JSON."""
+    found = format_of(path)
+    return None if found in (None, JSON) else DataError(f"{path}: {found}; HLBD is one JSON document: {SHAPES}")
+
+
+def both_formats(path: Path) -> DataError:
+    """Return the error about a file of question rows and of concepts."""
+    return DataError(f"{path}: holds both 'data' and 'samples', and a file has one of them; put them into two files")
 
 
 def object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
@@ -286,7 +339,7 @@ def kind(value: object) -> str:
 
 
 def _text(value: object, where: str) -> str:
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value.strip():
         if any("\ud800" <= c <= "\udfff" for c in value):
             raise DataError(f"{where} holds half of a surrogate pair, which is no character: {value!r}")
         return value
@@ -294,11 +347,21 @@ def _text(value: object, where: str) -> str:
     raise DataError(f"{where} must be a non-empty text in quotes, not {got}")
 
 
+def module_name(path: Path, name: str) -> str:
+    """Return the name of a module.
+
+    Raises:
+        DataError: it is empty, or no text that a file can hold.
+    """
+    return _text(name, f"{path}: module {name!r}: its name")
+
+
 def _rows(path: Path, modules: object, first_entry: int) -> Iterator[Sample]:
     if not isinstance(modules, dict):
         raise DataError(f"{path}: 'data' must map each module to a list of rows, it is a {kind(modules)}")
     entry = first_entry
     for module, rows in modules.items():
+        module_name(path, module)
         if not isinstance(rows, list):
             raise DataError(f"{path}: module {module!r} must be a list of rows, it is a {kind(rows)}")
         if not rows:
@@ -349,6 +412,7 @@ def concept_texts(path: Path, number: int, item: object) -> tuple[str, dict[str,
         if not isinstance(level, dict):
             raise DataError(f"{where}: {name!r} must be an object such as {{'英文': …}}, it is a {kind(level)}")
         for key, value in level.items():
+            _text(key, f"{where}: {name!r}: the name {key!r}")
             if key in texts:
                 raise DataError(f"{where}: {key!r} is given on two levels")
             texts[key] = _text(value, f"{where}: {name!r}, {key!r}")

@@ -14,11 +14,13 @@ from training.errors import DataError
 from training.tasks.hlbd.files import (
     Pairs,
     Sample,
+    both_formats,
     concept_texts,
+    data_files,
     directions,
-    find_dataset,
     kind,
     level_tag,
+    module_name,
     row_sample,
 )
 from training.tasks.hlbd.json_stream import JsonStream
@@ -40,17 +42,10 @@ class CorpusStream:
     """
 
     def __init__(self, names: Sequence[str | Path], pairs: Pairs = "levels") -> None:
-        self.paths = tuple(find_dataset(name) for name in names)
+        self.paths = data_files(names)
         self.pairs: Pairs = pairs
         self.tags: set[str] = set()
         """Tags of the levels, as far as the files were read."""
-        if not self.paths:
-            raise DataError("no data file was given; name one with --datasets")
-        seen: set[Path] = set()
-        for path in self.paths:
-            if path.resolve() in seen:
-                raise DataError(f"{path}: the file is given twice; give each data file once")
-            seen.add(path.resolve())
 
     def __iter__(self) -> Iterator[Sample]:
         entries = 0
@@ -65,7 +60,9 @@ class CorpusStream:
             for key in _top(stream):
                 if key == "data" and ambiguous is None:
                     entries = yield from self._rows(stream, first_entry)
-                elif key == "samples" and ambiguous is not None:
+                elif key == "samples":
+                    if ambiguous is None:
+                        raise both_formats(path)
                     entries = yield from self._clear_samples(stream, first_entry, ambiguous)
                 else:
                     stream.skip()
@@ -77,6 +74,7 @@ class CorpusStream:
         if not stream.at("{"):
             raise DataError(f"{path}: 'data' must map each module to a list of rows, it is a {kind(stream.value())}")
         for module in stream.members():
+            module_name(path, module)
             if not stream.at("["):
                 raise DataError(f"{path}: module {module!r} must be a list of rows, it is a {kind(stream.value())}")
             before = entries
@@ -120,6 +118,8 @@ class CorpusStream:
         with JsonStream(path) as stream:
             for key in _top(stream):
                 keys.append(key)
+                if key == "data" and "samples" in keys:
+                    raise both_formats(path)
                 if key == "data":
                     return None
                 if key != "samples":

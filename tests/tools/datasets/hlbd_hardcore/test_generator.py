@@ -27,6 +27,7 @@ from tools.datasets.hlbd_hardcore.modules import MODULES
 from tools.datasets.hlbd_hardcore.permutation import Permutation
 from tools.datasets.hlbd_hardcore.reverse_english import words
 from tools.datasets.hlbd_hardcore.weights import apportion, read_weights
+from tools.datasets.outputs import BEGINNING
 
 ROOT = Path(__file__).resolve().parents[4]
 COMMITTED = {
@@ -385,7 +386,7 @@ def test_a_small_file_replaces_an_existing_one_and_has_no_held_out_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "data.json"
-    path.write_text("old", encoding="utf-8")
+    path.write_bytes(BEGINNING + b" of an earlier size")
     monkeypatch.setattr(sys, "argv", ["generate", "--size", "5", "--output", str(path)])
     assert generate_hlbd_hardcore.main() == 0
     data = json.loads(path.read_text(encoding="utf-8"))["data"]

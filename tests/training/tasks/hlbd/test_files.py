@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.errors import DataError
+from training.errors import DataError, printable
 from training.tasks.hlbd.files import Corpus, Sample, find_dataset, level_tag, load_corpus, split_corpus
+from training.tasks.hlbd.stream import CorpusStream
 
 RAIN: dict[str, Any] = {
     "concept": "下雨",
@@ -190,6 +192,9 @@ def refusal(content: bytes, directory: Path) -> str:
     with pytest.raises(DataError) as refused:
         load_corpus([path])
     line = str(refused.value)
+    with pytest.raises(DataError) as refused_as_stream:
+        list(CorpusStream([path]))
+    assert str(refused_as_stream.value) == line
     assert "\n" not in line
     assert line.startswith(f"{path}: ")
     return line.removeprefix(f"{path}: ")
@@ -198,10 +203,17 @@ def refusal(content: bytes, directory: Path) -> str:
 NO_JSON_TEXT: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "empty"),
     "blank": (b" \n", "empty"),
-    "CSV": (b"input,output\n1,2\n", "not valid JSON at line 1, column 1"),
+    "CSV": (b"input,output\n1,2\n", "this is CSV (convert it, "),
+    "JSON Lines": (b'{"input": "a", "output": "b"}\n' * 2, "this is JSON Lines, one document a line"),
+    "plain text": ("下雨\n下雪\n".encode(), 'this is plain text; HLBD is one JSON document: {"data": '),
+    "YAML": (b"data:\n  m: []\n", "this is YAML (--config takes such a file)"),
+    "Parquet": (b"PAR1\x15\x04\x15", "this is Parquet"),
+    "a page": (b"<!DOCTYPE html><html>", "this is an HTML page"),
+    "archive": (b"\x1f\x8b\x08\x00", "this is a gzip archive (unpack it first)"),
+    "two documents": (json.dumps(question_rows(1)).encode() + b" {}", "(Extra data)"),
     "truncated": (json.dumps(question_rows(2)).encode()[:-3], "cut short"),
     "GBK": ('{"data": "下雨"}'.encode("gbk"), "not UTF-8 text (byte 10 is 0xcf)"),
-    "UTF-16": (json.dumps({"data": {}}).encode("utf-16"), "not UTF-8"),
+    "UTF-16": (json.dumps({"data": {}}).encode("utf-16"), "this is text in UTF-16 (save it as UTF-8)"),
     "not UTF-8 behind a BOM": (b'\xef\xbb\xbf{"data": "\xff"}', "not UTF-8 text (byte 13 is 0xff)"),
     "bottomless": (b"[" * 100_000, "nested too deeply"),
     "a number without end": (b'{"data": {"m": [{"input": "a", "output": ' + b"1" * 5000 + b"}]}}", "number"),
@@ -216,8 +228,9 @@ def test_a_file_that_is_no_json_text_is_one_clear_line(content: bytes, told: str
 @given(cut=st.integers(min_value=0, max_value=10**9))
 @settings(max_examples=40, deadline=None)
 def test_a_file_cut_short_anywhere_is_one_clear_line(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    whole = json.dumps({**rows(m=[("下雨", "🌧️")]), **concepts(RAIN)}, ensure_ascii=False).encode()
-    refusal(whole[: cut % len(whole)], tmp_path_factory.getbasetemp())
+    for document in (rows(m=[("下雨", "🌧️")]), concepts(RAIN)):
+        whole = json.dumps(document, ensure_ascii=False).encode()
+        refusal(whole[: cut % len(whole)], tmp_path_factory.getbasetemp())
 
 
 ROW = {"input": "a", "output": "b"}
@@ -252,6 +265,17 @@ WRONG_SHAPES: dict[str, tuple[object, str]] = {
     "samples are an object": ({"samples": RAIN}, "'samples' must be a list"),
     "no sample at all": (samples(), "no samples"),
     "a sample is a text": (samples(RAIN, "下雪"), "sample 1"),
+    "only spaces asked": (module({**ROW, "input": " \t "}), f"row 0: 'input' {NEEDS_TEXT} ' \\t '"),
+    "only spaces answered": (module({**ROW, "output": "\u3000"}), f"row 0: 'output' {NEEDS_TEXT} '\\u3000'"),
+    "a level of spaces": (samples({**SNOW, "level_2": {"短语": "\n"}}), f"'level_2', '短语' {NEEDS_TEXT} '\\n'"),
+    "both formats": ({"data": {"m": [ROW]}, "samples": [SNOW]}, "holds both 'data' and 'samples'"),
+    "both formats, turned round": ({"samples": [SNOW], "x": 1, "data": {"m": [ROW]}}, "holds both 'data' and"),
+    "a module without a name": ({"data": {" ": [ROW]}}, f"module ' ': its name {NEEDS_TEXT} ' '"),
+    "half a character in a module": ({"data": {"\ud800": [ROW]}}, "module '\\ud800': its name holds half of a"),
+    "half a character in a level": (
+        samples(RAIN, {**SNOW, "level_2": {"\udfff": "x"}}),
+        "sample 1: 'level_2': the name '\\udfff' holds half of a",
+    ),
     "no concept": (samples(RAIN, {"level_1": {"字卡": "雪"}}), "sample 1: 'concept'"),
     "no level": (samples({"concept": "下雪"}), "sample 0: concept '下雪' has no level"),
     "a level is a text": (samples({**SNOW, "level_2": "雪"}), "sample 0: 'level_2' must be an object"),
@@ -281,7 +305,27 @@ def test_a_missing_file_is_named_with_the_flag_to_check(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="--datasets") as refused:
         load_corpus([name])
-    assert str(refused.value).startswith(f"{name}: ")
+    assert str(refused.value).startswith(f"{printable(name)}: ")
+
+
+def test_a_pipe_and_a_device_are_not_data_files_and_nothing_waits_for_them(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe.json", Path("/dev/zero")):
+        with pytest.raises(DataError, match="this is no regular file"):
+            load_corpus([path])
+
+
+@pytest.mark.parametrize("beginning", [b"", b'{"data": {"m": ['])
+def test_a_file_too_large_for_memory_is_refused_unread(beginning: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "huge.json"
+    with path.open("wb") as file:
+        file.write(beginning)
+        file.truncate(5_000_000_000)  # without content: it takes no place on the disk
+    with pytest.raises(DataError, match=r"huge.json: 5.00 GB is more than is read into memory \(1.00 GB at most\); "):
+        load_corpus([path])
+    small = write(tmp_path / "small.json", question_rows(2))
+    with pytest.raises(DataError, match=r"huge.json: 5.00 GB with the files before it is more than"):
+        load_corpus([small, path])
 
 
 def test_a_folder_is_not_a_data_file(tmp_path: Path) -> None:
