@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN_DIR ?= runs/make_train
+# For the shell: in quotes where it holds a space.
+RUN = $(if $(word 2,$(RUN_DIR)),'$(RUN_DIR)',$(RUN_DIR))
 # Three workers with a thread each, for two cores: many tests wait for processes. A file's tests stay together, so its
 # fixtures are made once; files in alphabetical order, or the slowest, which have few tests, would come last, and one
 # worker would wait.
@@ -43,7 +45,12 @@ display:  ## what the tests of windows need: a screen in memory, fonts with Chin
 	@rm -f "$${XDG_CACHE_HOME:-$$HOME/.cache}"/matplotlib/fontlist-*.json
 
 train: $(VENV)/.core  ## train APT on HLBD on this machine and show what it learned (RUN_DIR=... for another run)
-	$(PY) train.py --backend playground --config playground_cpu --run-dir $(RUN_DIR) --resume
+	$(PY) train.py --backend playground --config playground_cpu --run-dir $(RUN) --resume
+	@echo
+	@echo "next:"
+	@echo "  ask it something  $(PY) tools/chat.py --model $(RUN)"
+	@echo "  verify it         $(PY) tools/verify_hlbd_model.py --model $(RUN)"
+	@echo "  see it            $(PY) tools/visualize_training.py --log-dir $(RUN) --mode offline --output $(RUN)/run.png"
 
 test: setup lint  ## all checks and all tests
 	$(PYTEST)

@@ -315,12 +315,12 @@ def test_a_run_says_first_how_to_stop_it_and_the_command_that_goes_on(
     ])  # fmt: skip
     assert begun.exit_code == 0, begun.stderr
     lines = begun.stdout.splitlines()
-    start = "stop    Ctrl-C saves a checkpoint and ends the run; go on with: "
+    start = "stop    Ctrl-C saves and ends it; go on with: "
     [hint] = [line for line in lines if line.startswith(start)]
     times = [line for line in lines if line.startswith("time    ")]
     assert lines.index(hint) < min(n for n, line in enumerate(lines) if line.startswith("epoch "))
     assert times[0] == "time    is measured in the first 19 steps, and said then"
-    assert re.fullmatch(r"time    about \S+ s more: 3 steps of \S+ m?s, validation and checkpoints not .*", times[1])
+    assert re.fullmatch(r"time    about \S+ s more: 3 steps of \S+ m?s, plus validation, checkpoints", times[1])
     interpreter, script, *words = shlex.split(hint.removeprefix(start))
     assert Path(shutil.which(interpreter) or interpreter).absolute() == Path(sys.executable)
     assert Path(script).resolve() == ROOT / "train.py"

@@ -25,9 +25,7 @@ CHINESE = {
     "go on with: {command}": "继续训练：{command}",
     "the same Trainer with resume=True (run directory {path})": "同样的 Trainer，加上 resume=True（运行目录 {path}）",
     "the same command and --resume (run directory {path})": "同样的命令加上 --resume（运行目录 {path}）",
-    "stop    Ctrl-C saves a checkpoint and ends the run; go on with: {command}": (
-        "停止    按 Ctrl-C 会保存检查点再结束；继续训练：{command}"
-    ),
+    "stop    Ctrl-C saves and ends it; go on with: {command}": "停止    按 Ctrl-C 会保存并结束；继续训练：{command}",
     "time    is measured in the first {steps} steps, and said then": "用时    先测最初 {steps} 步，随后给出",
     "best    the final model is that of step {step} (loss {loss:.4f})": (
         "最优    最终模型取自第 {step} 步（损失 {loss:.4f}）"
@@ -40,7 +38,7 @@ CHINESE = {
     ),
     "saved   {file} and {folder}/": "已保存  {file} 和 {folder}/",
     "saved {path} (step {step})": "已保存 {path}（第 {step} 步）",
-    "time    about {time} more: {left:,} steps of {each}, validation and checkpoints not counted": (
+    "time    about {time} more: {left:,} steps of {each}, plus validation, checkpoints": (
         "用时    大约还要 {time}：{left:,} 步，每步 {each}，验证和保存检查点另计"
     ),
     "warning: {message}": "警告：{message}",

@@ -412,7 +412,7 @@ class Trainer:
         if self.step >= self.total_steps:
             return []
         command = self._resume_command()
-        return [Message("stop    Ctrl-C saves a checkpoint and ends the run; go on with: {command}", command=command)]
+        return [Message("stop    Ctrl-C saves and ends it; go on with: {command}", command=command)]
 
     def _resume_command(self) -> str:
         """Return the command that goes on with this run, with as many processes as it has now."""

@@ -153,7 +153,7 @@ class Terminal:
     def _time_left(self, event: Event) -> Message:
         left, milliseconds = max(0, self._total - event["step"]), event["update_ms"]
         return Message(
-            "time    about {time} more: {left:,} steps of {each}, validation and checkpoints not counted",
+            "time    about {time} more: {left:,} steps of {each}, plus validation, checkpoints",
             time=as_duration(left * milliseconds / 1e3),
             left=left,
             each=f"{milliseconds:.3g} ms" if milliseconds < 999.5 else as_duration(milliseconds / 1e3),

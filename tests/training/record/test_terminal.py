@@ -86,7 +86,7 @@ def test_the_time_left_is_said_once_it_is_measured(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines() == [
         "run     runs/default",
         "stop    Ctrl-C",
-        "time    about 3 min 6 s more: 1,781 steps of 104 ms, validation and checkpoints not counted",
+        "time    about 3 min 6 s more: 1,781 steps of 104 ms, plus validation, checkpoints",
     ]
 
 
