@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, UserError, did_you_mean
+from training.errors import UserError, did_you_mean
 from training.language.messages import LANGUAGES, Language, choose_language
+from training.machine.command import exit_code_of
+from training.machine.environment import refuse_unusable
 from training.storage.user_paths import user_path
 
 
@@ -158,32 +158,24 @@ def check_directory(path: Path, advice: str, flag: str = "") -> None:
 
 def print_any_character(as_json: bool) -> None:
     """Let stdout take characters that an old terminal's encoding lacks; JSON is UTF-8 for any reader."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8" if as_json else None, errors="replace")
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # a stream of a test's own has none
+    if reconfigure is not None:
+        reconfigure(encoding="utf-8" if as_json else None, errors="replace")
 
 
 def finish(name: str, run: Callable[[list[str]], int], when_stopped: str = "stopped") -> int:
     """Run a tool and return the exit code of its process.
 
-    That is the code of `run`; 2 for a UserError and 130 for Ctrl-C, each with one line on stderr; 141 if the reader of
-    its output has left.
+    See `training.machine.command.exit_code_of`.
 
     Args:
         name: name of the tool, in front of the line.
         run: the tool, which takes the words of the command line.
         when_stopped: what Ctrl-C leaves behind, for the line.
     """
-    try:
-        try:
-            return run(sys.argv[1:])
-        finally:  # after --help too, which ends with SystemExit
-            sys.stdout.flush()  # here, where a reader that has left can still be caught
-    except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"{name}: {when_stopped}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `… | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+
+    def enter() -> int:
+        refuse_unusable()
+        return run(sys.argv[1:])
+
+    return exit_code_of(enter, name, f"{name}: {when_stopped}")

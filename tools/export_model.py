@@ -21,6 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":
+    from training.machine.startup import begin
+
+    begin()
 
 from tools.command_line import CommandLine, finish, path_given
 from training.errors import UserError, did_you_mean

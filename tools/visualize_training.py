@@ -26,6 +26,10 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":
+    from training.machine.startup import begin
+
+    begin()
 
 from tools.command_line import CommandLine, check_directory, finish, number_between, one_of, path_given
 from tools.figures.output_file import check_writable

@@ -21,7 +21,13 @@ if not TYPE_CHECKING:
 
             return config_class if name == "config_class" else config_class()
         if name == "Trainer":
+            import warnings
+
             from training.azure.service import mlflow_store
+            from training.machine.environment import remove_leftovers
+
+            if leftovers := remove_leftovers():  # before torch is imported, which reads some of them only once
+                warnings.warn(leftovers, stacklevel=2)
             from training.loop.trainer import Trainer
 
             mlflow_store.register()  # as the front door does: a workspace of Azure ML is an MLflow server with a login

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +12,19 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     # If this file is run by path, Python puts its folder first on sys.path, where it would shadow other modules.
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+    from training.machine.startup import begin
+
+    begin()
 
 from training.backends.prepare import PreparedRun, choose, layers_of, prepare, resolve_for
 from training.backends.protocol import is_remote
 from training.backends.registry import describe_backends
-from training.errors import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, ConfigError, UserError
+from training.errors import ConfigError
 from training.language.messages import choose_language
-from training.launch.worker import defer_to_first_rank, is_worker, leave, work
+from training.launch.worker import defer_to_first_rank, leave, work
+from training.machine.command import exit_code_of
+from training.machine.environment import remove_leftovers
+from training.machine.output import output_may_be_lost
 from training.models.registry import describe_models
 from training.settings.flags import (
     add_launcher_flags,
@@ -30,6 +35,7 @@ from training.settings.flags import (
     refuse_contradictions,
 )
 from training.settings.layers import FLAGS, Layer
+from training.settings.rank_identity import RankIdentity, is_worker
 from training.settings.yaml_files import find_config
 from training.storage.user_paths import path_of
 from training.tasks.registry import describe_tasks
@@ -52,24 +58,16 @@ def main(argv: Sequence[str] | None = None, backend_name: str | None = None) -> 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console or file that cannot show Chinese must not end the run
             stream.reconfigure(errors="backslashreplace")
-    try:
-        words = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def enter() -> int:
         first, _ = launcher_parser().parse_known_args(words)
         if first.launch_dir is not None:
             work(Path(first.launch_dir), lambda: _main(words, first, backend_name))  # ends the process
-        exit_code = _main(words, first, backend_name)
-        sys.stdout.flush()  # here, where a closed pipe can still be handled
-        return exit_code
-    except UserError as error:
-        defer_to_first_rank()
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:  # a second Ctrl-C, or one outside training
-        print("stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # such as `train.py --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return _main(words, first, backend_name)
+
+    stopped = "stopped at once; --resume goes on from the last checkpoint"  # a second Ctrl-C, or one outside training
+    return exit_code_of(enter, "error", stopped, before_refusal=defer_to_first_rank)
 
 
 def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) -> int:
@@ -79,6 +77,10 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     if any(lists.values()):
         print("\n".join(line for describe_parts, is_asked in lists.items() if is_asked for line in describe_parts()))
         return 0
+    if not first.help:
+        identity = RankIdentity.of_environment()
+        if (leftovers := remove_leftovers()) and (identity is None or identity.rank == 0):
+            print(f"warning: {leftovers}", file=sys.stderr)
     choice = choose(
         backend=first.backend if first.backend is not None else backend_name,
         inner_backend=first.inner_backend,
@@ -112,7 +114,8 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     if first.dry_run:
         print("\n".join(_plan_lines(prepared)))
         return 0
-    return _run(prepared, first)
+    with output_may_be_lost():
+        return _run(prepared, first)
 
 
 def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:

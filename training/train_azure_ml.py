@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+    from training.machine.startup import begin
+
+    begin()
 
 from training.azure.settings.options import AzureOptions, options_of
 from training.azure.settings.validation import validate_azure

@@ -17,14 +17,17 @@ from typing import Any, ClassVar
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+    from training.machine.startup import begin
+
+    begin()
 
 from training.backends.placement import Placement
 from training.backends.protocol import FREE_PORT, Availability, Feature, LaunchPlan, RunRequest, RunResult
 from training.engines.deepspeed.config import DeepSpeedOptions, batch_sizes_in, deepspeed_json, options_of, read_json
 from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, ranks_here
-from training.launch.worker import is_worker
 from training.machine.hardware import count_cores
+from training.settings.rank_identity import RankIdentity
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import MOST_BYTES
@@ -144,22 +147,14 @@ class DeepSpeedBackend:
         from training.machine.ranks import Ranks
         from training.run import run_task
 
-        options = options_of(request.config)
+        options, identity = options_of(request.config), RankIdentity.of_environment()
         if options.num_threads is not None:
             torch.set_num_threads(options.num_threads)
-        elif "OMP_NUM_THREADS" not in os.environ and "LOCAL_SIZE" in os.environ:  # called by the deepspeed command
-            torch.set_num_threads(max(1, count_cores() // int(os.environ["LOCAL_SIZE"])))
+        elif "OMP_NUM_THREADS" not in os.environ and identity is not None:  # called by the deepspeed command
+            torch.set_num_threads(max(1, count_cores() // identity.local_world_size))
         device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
         pick_precision(request.config.run.precision, device)  # refuse before the ranks connect and the data is read
-        try:
-            ranks = Ranks.join(device)
-        except torch.distributed.DistNetworkError as error:
-            if "EADDRINUSE" not in str(error):
-                raise
-            raise ConfigError(
-                f"port {os.environ['MASTER_PORT']}, where the ranks meet, is in use by another program; give "
-                "DeepSpeed's launcher another --master_port"
-            ) from error
+        ranks = Ranks.join(device)
         result = run_task(request, ranks, lambda model, config, family: DeepSpeedEngine(model, config, ranks, family))
         ranks.barrier()
         ranks.leave()  # not after an error: the other ranks may never arrive
@@ -168,8 +163,9 @@ class DeepSpeedBackend:
 
 def _world_size(config: TrainingConfig) -> int:
     """Return the number of ranks that the run will have, over all machines."""
-    if is_worker():
-        return int(os.environ["WORLD_SIZE"])
+    identity = RankIdentity.of_environment()
+    if identity is not None:
+        return identity.world_size
     hostfile, launch = options_of(config).hostfile, config.launch
     if hostfile is None:
         return ranks_here(launch)

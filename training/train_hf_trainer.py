@@ -6,9 +6,7 @@ python training/train_hf_trainer.py --dataset HLBD_Hardcore_Full.json --epochs 1
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+    from training.machine.startup import begin
+
+    begin()
 
 from training.backends.placement import Placement
 from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
@@ -26,7 +27,8 @@ from training.engines.transformers.deepspeed_file import deepspeed_document, fin
 from training.engines.transformers.options import HuggingFaceOptions, options_of, passed_on
 from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, ranks_here, torchrun_plan
-from training.launch.worker import is_worker
+from training.settings.rank_identity import RankIdentity
+from training.settings.registry import import_of_the_users
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
 
@@ -71,8 +73,9 @@ class HuggingFaceBackend:
 
     def _validate_deepspeed(self, config: TrainingConfig) -> None:
         launch = config.launch
+        identity = RankIdentity.of_environment()
         planned = ranks_here(launch) * launch.nnodes
-        deepspeed_document(config, int(os.environ["WORLD_SIZE"]) if is_worker() else planned)
+        deepspeed_document(config, identity.world_size if identity is not None else planned)
         wanted = {
             "optimizer=muon": config.optimizer.optimizer == "muon",
             "stabilizer=dbc_dac": config.optimizer.stabilizer == "dbc_dac",
@@ -118,6 +121,7 @@ class HuggingFaceBackend:
         from training.loop.trainer import Trainer
         from training.loop.transformers_loop import transformers_loop
         from training.machine.device import pick_device, pick_precision
+        from training.machine.environment import variables_set
         from training.machine.ranks import Ranks
         from training.run import run_task
 
@@ -127,14 +131,14 @@ class HuggingFaceBackend:
             torch.set_num_threads(options.num_threads)
         device = pick_device("cuda" if request.config.launch.num_gpus is not None else options.device)
         pick_precision(request.config.run.precision, device)  # refuse before the ranks connect and the data is read
-        # accelerate imports DeepSpeed if it is installed, which then prints the kind of machine that it has detected.
-        os.environ.setdefault("DS_ACCELERATOR", device.type)
         ranks = Ranks.join(device)
 
         def loop(trainer: Trainer) -> None:
             transformers_loop(trainer, callbacks)
 
-        result = run_task(request, ranks, engine_of(request.config, ranks), loop, checkpoint_name)
+        # accelerate imports DeepSpeed if it is installed, which else prints the kind of machine that it has detected.
+        with variables_set(DS_ACCELERATOR=device.type):
+            result = run_task(request, ranks, engine_of(request.config, ranks), loop, checkpoint_name)
         ranks.barrier()
         ranks.leave()  # not after an error: the other ranks may never arrive
         return result
@@ -169,7 +173,7 @@ def _callback(name: str, base: type[Any]) -> type[Any]:
     """
     module_name, _, class_name = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        found = getattr(import_of_the_users(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"--trainer-callbacks {name}: it cannot be imported ({error})") from error
     if not (isinstance(found, type) and issubclass(found, base)):

@@ -6,6 +6,7 @@ python training/train_hlbd_playground.py --dataset HLBD_Hardcore_Full.json --epo
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import ClassVar, Literal
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(p for p in sys.path if p and Path(p).resolve() != Path(__file__).parent)]
+    from training.machine.startup import begin
+
+    begin()
 
 from pydantic import Field
 
@@ -23,6 +27,9 @@ from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, torchrun_plan
 from training.settings.section import Section
 from training.settings.tree import MOST_THREADS, TrainingConfig
+
+SWITCHES_OFF_COMPILE = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")
+"""Variables at which torch.compile silently compiles nothing."""
 
 
 class PlaygroundOptions(Section):
@@ -54,6 +61,9 @@ class PlaygroundBackend:
         """See `Backend.validate`."""
         options = _options(config)
         check_ranks(config.launch, options.device)
+        off = next((name for name in SWITCHES_OFF_COMPILE if os.environ.get(name) in ("1", "true", "True")), None)
+        if options.compile and off is not None:
+            raise ConfigError(f"--compile: {off}={os.environ[off]} in the environment switches it off; unset it")
         if config.run.precision == "fp16" and options.device == "cpu":
             raise ConfigError("precision=fp16 needs a GPU, and device=cpu was asked for; use --precision bf16 or fp32")
 

@@ -94,6 +94,8 @@ def trains(run: Path, steps: int = 3) -> bool:
 
 
 def test_two_processes_leave_what_one_leaves(starts: Starts, tmp_path: Path) -> None:
+    for library in ("random", "torch", "numpy"):  # a user's own files, in the directory of the launch
+        (tmp_path / f"{library}.py").write_text("raise ImportError('not the library')", encoding="utf-8")
     launched = starts(*TWO, "--epochs", "2", "--save-interval", "1")
     assert launched.end() == 0, launched.stderr
     assert "4 steps, 2 ranks sharing 8 samples per update\n" in launched.stdout

@@ -7,7 +7,6 @@ prepared.request   # what `prepared.backend.run` takes
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -25,6 +24,7 @@ from training.errors import ConfigError, did_you_mean
 from training.models.registry import MODELS
 from training.settings.declarations import all_names
 from training.settings.layers import Layer, Resolved, resolve
+from training.settings.rank_identity import RankIdentity
 from training.settings.registry import Registry
 from training.settings.section import Elsewhere, Section
 from training.settings.tree import (
@@ -337,7 +337,8 @@ def resolve_for(backend: Backend, tree: type[TrainingConfig], layers: Sequence[L
 def _multiplied_out(resolved: Resolved, backend: Backend) -> Resolved:
     """Let batch sizes that nobody gave give way: to a file of the backend's own, then to those that somebody gave."""
     # In a worker that was started by hand only the launcher knows how many ranks there are.
-    ranks = int(os.environ.get("WORLD_SIZE", placement_of(resolved.config).ranks))
+    identity = RankIdentity.of_environment()
+    ranks = placement_of(resolved.config).ranks if identity is None else identity.world_size
     given = {name for name in RunConfig.model_fields if f"run.{name}" in resolved.explicit}
     in_file = getattr(backend, "batch_sizes_in_file", None)
     sizes, file = (in_file and in_file(resolved.config, ranks)) or ({}, "")

@@ -64,9 +64,15 @@ def full_command(plan: LaunchPlan, request: RunRequest) -> tuple[str, ...]:
     return tuple(words)
 
 
+def environment_of(plan: LaunchPlan) -> dict[str, str]:
+    """Return the variables that a plan sets where the user has not."""
+    # `python -m`, by which launchers start, would import a user's own random.py or torch.py in place of the library.
+    return {**plan.environment, "PYTHONSAFEPATH": "1"}
+
+
 def describe(plan: LaunchPlan, request: RunRequest) -> str:
     """Return the plan as a shell command, for `--dry-run`."""
-    variables = "".join(f"{key}={shlex.quote(value)} " for key, value in plan.environment.items())
+    variables = "".join(f"{key}={shlex.quote(value)} " for key, value in environment_of(plan).items())
     return variables + shlex.join(full_command(plan, request))
 
 
@@ -156,7 +162,7 @@ class Launch:
                     stdin=stdin,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**plan.environment, **os.environ},
+                    env={**environment_of(plan), **os.environ},
                     start_new_session=True,  # a Ctrl-C at the terminal reaches the front door alone
                 )
         except OSError as error:

@@ -38,7 +38,7 @@ class Verdict:
         return self.is_error and self.exit_code != EXIT_BAD_INPUT
 
 
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+STOPPED = tuple(128 + getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Exit codes of a run that was asked to stop."""
 
 

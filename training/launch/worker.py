@@ -6,8 +6,8 @@ watches it; without, the user called the launcher, and the worker talks to the t
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
-import io
 import logging
 import os
 import re
@@ -25,8 +25,8 @@ from training.errors import EXIT_BAD_INPUT, ConfigError, UserError
 from training.launch.launch_directory import Ending, FrontDoorFacts, LaunchDirectory, RankProcess
 from training.launch.output_relay import relay_writer
 from training.machine.terminal import stand_in_for
+from training.settings.rank_identity import RankIdentity, is_worker
 
-VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SECONDS_FOR_THE_OTHERS = 3.0
 """How long a rank that refuses the user's input waits for the other ranks to say the same, before its end makes the
 launcher end them."""
@@ -43,11 +43,6 @@ _LOST_PEER = re.compile(
 )
 
 
-def is_worker() -> bool:
-    """Return whether a launcher started this process."""
-    return all(name in os.environ for name in VARIABLES)
-
-
 def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
     """Run as one rank of a launch and end the process.
 
@@ -58,20 +53,21 @@ def work(launch_dir: Path, run: Callable[[], int]) -> NoReturn:
     Raises:
         ConfigError: a launcher did not start this process.
     """
-    if not is_worker():
+    identity = RankIdentity.of_environment()
+    if identity is None:
         raise ConfigError("--launch-dir is for the workers that the front door starts; start a run without it")
-    directory, rank = LaunchDirectory(launch_dir), int(os.environ["RANK"])
+    directory, rank = LaunchDirectory(launch_dir), identity.rank
     facts = directory.facts()
-    directory.write_rank(RankProcess(rank, os.getpid(), socket.gethostname(), int(os.environ["WORLD_SIZE"])))
+    directory.write_rank(RankProcess(rank, os.getpid(), socket.gethostname(), identity.world_size))
     is_tied = _holds_lifeline(facts)
-    _redirect(directory, rank, facts, is_tied)
+    _redirect(directory, identity, facts, is_tied)
     if is_tied:
         _watch_lifeline()
     ending = _ending_of(run)
     try:
         directory.write_ending(rank, ending)
         if ending.exit_code == EXIT_BAD_INPUT:
-            _wait_for_the_others(directory)
+            _wait_for_the_others(directory, identity.local_world_size)
     except OSError as error:  # the directory is gone or full; the rank's log is all that is left
         print(f"rank {rank}: its end could not be written down ({error}): {ending.message}", file=sys.stderr)
     leave(ending.exit_code if ending.message else 0)
@@ -95,7 +91,8 @@ def leave(exit_code: int) -> NoReturn:
     """
     if is_worker():
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with contextlib.suppress(OSError, ValueError):  # nobody is left to read it
+                stream.flush()
         logging.shutdown()
         os._exit(exit_code)
     sys.exit(exit_code)
@@ -130,20 +127,21 @@ def _holds_lifeline(facts: FrontDoorFacts) -> bool:
     return (here.st_dev, here.st_ino) == facts.lifeline
 
 
-def _redirect(directory: LaunchDirectory, rank: int, facts: FrontDoorFacts, is_tied: bool) -> None:
+def _redirect(directory: LaunchDirectory, identity: RankIdentity, facts: FrontDoorFacts, is_tied: bool) -> None:
     """Show what Python prints in the first rank, and write all other output to the rank's log.
 
     The first is rank 0, and on a machine with a front door of its own the first there.
     """
-    log = os.open(directory.rank_log(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(directory.rank_log(identity.rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     faulthandler.enable()  # to the log
-    if not (rank == 0 or (is_tied and os.environ["LOCAL_RANK"] == "0")):
+    if not (identity.rank == 0 or (is_tied and identity.local_rank == 0)):
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
         return
     sys.stdout = relay_writer(directory.shown("out"), facts.encoding, 1)
     sys.stderr = sys.stdout if facts.joined else relay_writer(directory.shown("err"), facts.encoding, 2)
@@ -163,8 +161,7 @@ def _watch_lifeline() -> None:
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
-def _wait_for_the_others(directory: LaunchDirectory) -> None:
-    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+def _wait_for_the_others(directory: LaunchDirectory, here: int) -> None:
     until = time.monotonic() + SECONDS_FOR_THE_OTHERS
     while len(directory.endings()) < here and time.monotonic() < until:
         time.sleep(0.05)

@@ -395,12 +395,12 @@ class Trainer:
 
     def make_updates(self) -> RunResult:
         """Make all updates that are left, or those before a stop, and nothing after them; `close` is left to do."""
-        with self._signals:
-            try:
+        try:
+            with self._signals:
                 return self._train_to_end()
-            except BaseException as error:
-                self.reporter.run_failed(error)
-                raise
+        except BaseException as error:
+            self.reporter.run_failed(error)
+            raise
 
     def close(self) -> None:
         """Let the sinks finish, and release the run directory for other processes."""

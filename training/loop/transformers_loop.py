@@ -26,6 +26,7 @@ from training.engines.results import EvaluationResult
 from training.engines.transformers.engine import STATE_NAME, HuggingFaceEngine
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
+from training.machine.environment import variables_set
 from training.tasks.rank_batches import GlobalBatch
 
 
@@ -257,16 +258,18 @@ def transformers_loop(run: Trainer, callbacks: Sequence[type[TrainerCallback]] =
     # correct by construction.
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-    trainer = HuggingFaceTrainer(run, engine, callbacks)
-    run.callbacks.append(EventsOfTheRun(trainer))
-    engine.attach(run.artefacts, lambda: trainer.state)
-    if run.step == 0:
-        trainer.train()
-        return
-    # transformers reads its position in the epoch, and its log, from a file.
-    with tempfile.TemporaryDirectory(prefix="apt-trainer-state-") as folder:
-        state_at(run, engine.arguments).save_to_json(str(Path(folder) / STATE_NAME))
-        trainer.train(resume_from_checkpoint=folder)
+    rank = {} if engine.arguments.deepspeed is None else {"LOCAL_RANK": str(run.ranks.local_rank)}
+    with variables_set(**rank):
+        trainer = HuggingFaceTrainer(run, engine, callbacks)
+        run.callbacks.append(EventsOfTheRun(trainer))
+        engine.attach(run.artefacts, lambda: trainer.state)
+        if run.step == 0:
+            trainer.train()
+            return
+        # transformers reads its position in the epoch, and its log, from a file.
+        with tempfile.TemporaryDirectory(prefix="apt-trainer-state-") as folder:
+            state_at(run, engine.arguments).save_to_json(str(Path(folder) / STATE_NAME))
+            trainer.train(resume_from_checkpoint=folder)
 
 
 def state_at(run: Trainer, args: TrainingArguments) -> TrainerState:

@@ -6,18 +6,28 @@ no launcher started is a world of its own, and every method is then free.
 
 from __future__ import annotations
 
-import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
-from training.errors import UserError
+from training.errors import ConfigError, UserError
+from training.settings.rank_identity import RankIdentity, remedy
 
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for another rank. Rank 0 alone writes checkpoints meanwhile, and a large one takes minutes."""
+
+
+RENDEZVOUS = timedelta(minutes=10)
+"""Longest wait until all ranks have met: the machines of a cluster's job do not start at one moment."""
+SECONDS_BEFORE_A_WORD = 10.0
+"""Wait for the other ranks after which it is said."""
 
 
 class Ranks:
@@ -40,18 +50,25 @@ class Ranks:
 
         Args:
             device: `cuda` becomes the GPU with this process's local rank.
+
+        Raises:
+            ConfigError: the variables are none that a launcher sets, or the ranks cannot meet.
         """
-        if "RANK" not in os.environ:
+        identity = RankIdentity.of_environment()
+        if identity is None:
             return cls(device)
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         if device.type == "cuda":
-            device = torch.device("cuda", local_rank)
+            device = torch.device("cuda", identity.local_rank)
             torch.cuda.set_device(device)
         # Numbers of the host travel over gloo also where gradients travel over NCCL: no wait for the device.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         if not dist.is_initialized():
-            dist.init_process_group(backend, timeout=TIMEOUT)
-        return cls(device, dist.get_rank(), local_rank, dist.get_world_size())
+            store = PrefixStore("default_pg", _meet(identity))
+            store.set_timeout(TIMEOUT)
+            dist.init_process_group(
+                backend, store=store, rank=identity.rank, world_size=identity.world_size, timeout=TIMEOUT
+            )
+        return cls(device, dist.get_rank(), identity.local_rank, dist.get_world_size())
 
     @property
     def is_main(self) -> bool:
@@ -115,3 +132,46 @@ class Ranks:
         if dist.is_initialized():
             dist.destroy_process_group()
         self.rank, self.world_size = 0, 1
+
+
+def _meet(identity: RankIdentity) -> Any:
+    """Connect to the store through which the ranks find each other, and wait until all of them have.
+
+    Raises:
+        ConfigError: they have not within `RENDEZVOUS`, or another program uses the port.
+    """
+    place = f"{identity.endpoint}, as rank {identity.rank} of {identity.world_size}"
+    ended = threading.Event()
+    met: list[Any] = []
+
+    def connect() -> None:
+        try:
+            met.append(next(rendezvous("env://", timeout=RENDEZVOUS))[0])
+        except BaseException as error:
+            met.append(error)
+        ended.set()
+
+    # In a thread: no signal would be handled within torch's own wait.
+    threading.Thread(target=connect, name="rendezvous", daemon=True).start()
+    if not ended.wait(SECONDS_BEFORE_A_WORD):
+        print(f"waiting for the other ranks at {place}, for at most {_minutes(RENDEZVOUS)}", file=sys.stderr)
+        ended.wait()
+    (found,) = met
+    if isinstance(found, dist.DistNetworkError) and "EADDRINUSE" in str(found):
+        port = identity.endpoint.rpartition(":")[2]
+        raise ConfigError(
+            f"port {port}, where the ranks meet, is in use by another program; give the launcher another one "
+            "(deepspeed: --master_port)"
+        ) from found
+    if isinstance(found, dist.DistStoreError | dist.DistNetworkError):
+        raise ConfigError(
+            f"the ranks did not meet at {place}, within {_minutes(RENDEZVOUS)}; start all of them, and check that each "
+            f"reaches MASTER_ADDR and MASTER_PORT. {remedy()}"
+        ) from found
+    if isinstance(found, BaseException):
+        raise found
+    return found
+
+
+def _minutes(time: timedelta) -> str:
+    return f"{time.total_seconds() / 60:g} minutes"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from training.errors import UserError
+from training.machine.output import complain
 from training.record.log import LOG_NAME as LOG_NAME
 from training.record.log import REPORT_NAME as REPORT_NAME
 from training.record.log import DamagedLines
@@ -216,7 +216,7 @@ class ProgressReporter:
             self.emit("run_failed", facts, durable=True)
         except UserError as second:
             if not isinstance(error, UserError):
-                print(f"the failure could not be recorded: {second}", file=sys.stderr)
+                complain(f"the failure could not be recorded: {second}")
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class ProgressReporter:
                 sink.event(event)
             except Exception as error:  # a viewer's fault must not cost the user the run
                 self._sinks.remove(sink)
-                print(f"warning: {type(sink).__name__} failed and is switched off ({error})", file=sys.stderr)
+                complain(f"warning: {type(sink).__name__} failed and is switched off ({error})")
         if durable:
             self.flush(durable=True)
 
@@ -268,7 +268,7 @@ class ProgressReporter:
             try:
                 sink.close()
             except Exception as error:  # as in emit
-                print(f"warning: {type(sink).__name__} failed at the end ({error})", file=sys.stderr)
+                complain(f"warning: {type(sink).__name__} failed at the end ({error})")
         self._sinks.clear()
 
 

@@ -14,12 +14,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Generic, TypeVar
 
 from training.errors import ConfigError, did_you_mean
 
 Part = TypeVar("Part")
+
+
+def import_of_the_users(name: str) -> ModuleType:
+    """Import a module that a user names; it is looked for in the current directory too."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last: a file of the user's must not shadow a library
+    return importlib.import_module(name)
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,9 @@ class Registry(Generic[Part]):
         """
         found = self.entry(name)
         module_name, _, class_name = found.target.partition(":")
-        if ":" in name and (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)  # last: a file of the user's must not shadow a library
+        import_module = import_of_the_users if ":" in name else importlib.import_module
         try:
-            part: type[Part] = getattr(importlib.import_module(module_name), class_name)
+            part: type[Part] = getattr(import_module(module_name), class_name)
         except (ImportError, AttributeError, ValueError) as error:
             if name in self.built_in:
                 raise

@@ -88,7 +88,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ds.json").write_text(json.dumps(JSON), encoding="utf-8")
     run(folder, *TRAIN, *SETTINGS, "--run-dir", "plain")
     zero_2 = [*SETTINGS, "--zero-stage", "2", "--deepspeed-config", "ds.json"]
+    for library in ("random", "torch"):  # a user's own files, in the directory of the launch
+        (folder / f"{library}.py").write_text("raise ImportError('not the library')", encoding="utf-8")
     run(folder, *TRAIN, "--backend", "deepspeed", "--num-processes", "2", *zero_2, "--run-dir", "zero_2")
+    for library in ("random", "torch"):  # the deepspeed command itself would import them
+        (folder / f"{library}.py").unlink()
     middle = ["--resume", "zero_2/checkpoint_epoch_7"]
     run(folder, *DEEPSPEED, SCRIPT, *zero_2, *middle, "--run-dir", "again")
     zero_3 = [*SETTINGS, "--zero-stage", "3", "--deepspeed-config", "none"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import threading
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,11 +22,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.launch import worker
+from training.machine import ranks as ranks_module
 from training.machine.ranks import Ranks
 from training.record.reporter import Event, read_events
 from training.tasks.fingerprints import batch_hash, halves, weights_fingerprint
 from training.tasks.objective import ModuleObjective
 from training.tasks.rank_batches import Feed
+
+if TYPE_CHECKING:
+    from tests.conftest import FrontDoor
 
 ROOT = Path(__file__).resolve().parents[3]
 TOLERANCE = 1e-5
@@ -97,6 +108,61 @@ def test_a_run_goes_on_with_another_number_of_processes(runs: dict[int, Path], t
     uninterrupted = [e for e in curve(runs[1]) if e["step"] > 25]
     assert largest_difference(uninterrupted, curve(tmp_path / "rest"), "loss") <= TOLERANCE
     assert largest_difference(uninterrupted, curve(tmp_path / "rest"), "weights_fingerprint") <= TOLERANCE
+
+
+@pytest.fixture
+def alone_of_two(monkeypatch: pytest.MonkeyPatch) -> int:
+    """This process is rank 1 of two, and rank 0 never comes. Returns the port where it would be."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    variables = {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks_module, "SECONDS_BEFORE_A_WORD", 0.01)
+    monkeypatch.setattr(worker, "SECONDS_TO_BE_ENDED", 0.0)
+    return port
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_ranks_that_do_not_come_are_waited_for_until_a_deadline_that_is_said(
+    host: str,
+    alone_of_two: int,
+    monkeypatch: pytest.MonkeyPatch,
+    front_door: FrontDoor,
+    tiny_flags: list[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", host)
+    monkeypatch.setattr(ranks_module, "RENDEZVOUS", timedelta(seconds=3))
+    refused = front_door([*tiny_flags, "--run-dir", tmp_path / "run"])
+    place = f"{host}:{alone_of_two}, as rank 1 of 2"
+    waiting, error = refused.stderr.splitlines()
+    assert refused.exit_code == 2
+    assert waiting == f"waiting for the other ranks at {place}, for at most 0.05 minutes"
+    assert error.startswith(f"error: the ranks did not meet at {place}, within 0.05 minutes; start all of them")
+    assert "env -u RANK -u LOCAL_RANK -u WORLD_SIZE -u MASTER_ADDR -u MASTER_PORT " in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_waiting_for_other_ranks_can_be_interrupted(
+    alone_of_two: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Interrupting(io.StringIO):
+        def write(self, text: str) -> int:
+            if "waiting for the other ranks" in text:
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return super().write(text)
+
+    monkeypatch.setattr(ranks_module, "RENDEZVOUS", timedelta(seconds=60))
+    with contextlib.redirect_stderr(Interrupting()), pytest.raises(KeyboardInterrupt):
+        Ranks.join(torch.device("cpu"))
 
 
 SEEN_BY_ONE = ("skip", "callback", "signal", "patience")

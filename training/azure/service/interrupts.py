@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from training.machine.stop_signals import asking_to_stop
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as an exception that unwinds the stack like Ctrl-C."""
@@ -57,12 +59,11 @@ class Detached(BaseException):
 
 @contextlib.contextmanager
 def signals_detach() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `Detached` within the block, in the main thread only."""
+    """Let SIGINT, SIGTERM and SIGHUP raise `Detached` within the block, in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, _detach) for number in numbers}
+    before = {number: signal.signal(number, _detach) for number in asking_to_stop()}
     try:
         yield
     finally:

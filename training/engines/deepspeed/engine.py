@@ -27,6 +27,7 @@ from training.engines.optimizers import OptimizerSet, build_optimizers
 from training.engines.results import EvaluationResult, FigureSums, UpdateResult
 from training.engines.torch_engine import Stopwatch
 from training.errors import ConfigError
+from training.machine.environment import variables_set
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_torch
 from training.models.protocol import BaseFamily, ModelFamily
@@ -253,12 +254,14 @@ def _initialize(model: nn.Module, optimizers: OptimizerSet, document: dict[str, 
     from deepspeed.runtime.config import DeepSpeedConfigError
 
     try:
-        engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=cast(Any, optimizers.optimizers["adamw"]),
-            config=document,
-            dist_init_required=False,
-        )
+        # DeepSpeed needs it in a single process too.
+        with variables_set(LOCAL_RANK=str(ranks.local_rank)):
+            engine, *_ = deepspeed.initialize(
+                model=model,
+                optimizer=cast(Any, optimizers.optimizers["adamw"]),
+                config=document,
+                dist_init_required=False,
+            )
     except (ValidationError, DeepSpeedConfigError) as error:
         faults = error.errors() if isinstance(error, ValidationError) else []
         reason = f"{'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}" if faults else str(error)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 
 import torch.distributed as dist
 
+from training.machine.environment import variables_set
 from training.machine.ranks import Ranks
 
 
 def prepare_deepspeed(ranks: Ranks) -> None:
     """Prepare this process for DeepSpeed on its device, even if it is the only one."""
-    os.environ["DS_ACCELERATOR"] = ranks.device.type
-    os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))  # DeepSpeed needs it in a single process too
     if not dist.is_initialized():
         store = dist.HashStore()  # type: ignore[attr-defined]  # public, but missing in torch's own list
         dist.init_process_group(store=store, rank=0, world_size=1)
-    import deepspeed
+    with variables_set(DS_ACCELERATOR=ranks.device.type):
+        import deepspeed
+
+        deepspeed.get_accelerator()  # it reads the variable once
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # DeepSpeed 0.19 calls collectives under names that torch 2.13 has deprecated, several times per update.

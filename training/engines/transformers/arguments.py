@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from training.engines.transformers.deepspeed_file import deepspeed_document
 from training.engines.transformers.options import options_of, passed_on
 from training.errors import ConfigError, did_you_mean
+from training.machine.environment import variables_set
 from training.machine.ranks import Ranks
 from training.settings.tree import TrainingConfig
 
@@ -73,8 +74,11 @@ def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int
         "ddp_broadcast_buffers": False,
         "deepspeed": deepspeed_document(config, ranks.world_size, num_parameters),
     }
+    # DeepSpeed's integration needs it in a single process too.
+    rank = {} if options.deepspeed is None else {"LOCAL_RANK": str(ranks.local_rank)}
     try:
-        return TrainingArguments(**{**ours, **given})
+        with variables_set(**rank):
+            return TrainingArguments(**{**ours, **given})
     except (ValueError, TypeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--hf {' '.join(options.hf)}: transformers refuses it ({reason})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import Event, read_events
 from training.tasks.language_modeling import LanguageModeling
 from training.tasks.objective import Batch, LossSum
+from training.train_hf_trainer import _callback
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor, Outcome
@@ -170,6 +172,14 @@ def test_callbacks_hear_of_logs_validations_and_checkpoints(run: Run, tmp_path: 
     evaluated = [(step, metrics["eval_loss"]) for name, step, metrics in pages if name == "evaluate"]
     recorded = [e for e in read_events(tmp_path / "huggingface" / "progress.jsonl") if e["event"] == "eval"]
     assert evaluated == [(e["step"], e["loss"]) for e in recorded]
+
+
+def test_a_callback_is_found_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "from transformers import TrainerCallback\n\nclass Mine(TrainerCallback):\n    pass\n"
+    (tmp_path / "my_callbacks_here.py").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert _callback("my_callbacks_here:Mine", TrainerCallback).__name__ == "Mine"
 
 
 def test_a_callback_that_ends_the_training_leaves_a_run_that_goes_on_exactly(run: Run, tmp_path: Path) -> None:
