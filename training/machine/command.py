@@ -1,4 +1,4 @@
-"""A command of ours as a process: how it may end, each with its exit code and at most one line. No torch."""
+"""A command as a process: the ways in which it may end, each with an exit code and at most one line. No torch."""
 
 from __future__ import annotations
 
