@@ -56,3 +56,15 @@ def test_the_readme_shows_the_two_commands_first() -> None:
         first = re.search(r"```bash\n(.*?)```", text, flags=re.DOTALL)
         assert first is not None
         assert [line.split()[:2] for line in first.group(1).splitlines()] == [["make", "train"], ["make", "test"]]
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_says_where_each_script_lies_that_documents_call_by_its_bare_name(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+\.py`.*) \| `(\w+)/…` \|$", text, flags=re.MULTILINE)
+    places = {script: folder for scripts, folder in rows for script in re.findall(r"`(\w+\.py)`", scripts)}
+    named = {
+        "train_deepspeed.py", "visualize_training.py", "monitor_all_trainings.py", "generate_hlbd_hardcore.py"
+    }  # fmt: skip
+    assert named <= places.keys()
+    assert [script for script, folder in places.items() if not (ROOT / folder / script).is_file()] == []

@@ -47,7 +47,8 @@ means, its value and which layer set it; `--dry-run` prints them all.
 Every name is unique, so `d_model: 256` may stand at the top of a YAML file or in its section (`model: {d_model: 256}`),
 and its flag is `--d-model`. On the command line `none` means None (in YAML: `null`), and a bool is switched off with
 `--no-…`. `--backend playground` brings `configs/playground.yaml`, which sets `run_dir: hlbd_playground`. An
-unknown key or flag is refused with the nearest name. YAML may repeat itself by anchors and merge keys
+unknown key or flag is refused with the nearest name; names of transformers, accelerate, Axolotl, LLaMA-Factory,
+DeepSpeed and others are answered with ours. YAML may repeat itself by anchors and merge keys
 (`base: &base {…}`, `run: {<<: *base}`); a date is a text. The JSON schema is `TrainingConfig.model_json_schema()`.
 
 The section `data` has the settings of the task (`--task`, see `--list-tasks`), the section `model` those of the model

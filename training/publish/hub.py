@@ -1,12 +1,14 @@
 """Publishing a model directory on the Hugging Face Hub: asked before the training, done after it.
 
-The token comes from where `huggingface_hub` itself looks (HF_TOKEN, the login of `hf auth login`, …). It is never
-written, printed, or put into a config. The library is imported only when something is published.
+The token comes from where `huggingface_hub` itself looks (HF_TOKEN, the login of `hf auth login`, …), or from
+HF_HUB_TOKEN, which many documents name. It is never written, printed, or put into a config. The library is imported
+only when something is published.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +110,7 @@ def _changes(api: HfApi, directory: Path, repo: str) -> list[CommitOperationAdd 
 
 
 def find_token() -> str:
-    """Return the user's token, from the places where the Hub's library looks for it.
+    """Return the user's token: a variable that the Hub's library knows, HF_HUB_TOKEN, or the library's login.
 
     Raises:
         HubError: there is none, or the library is missing or switched off.
@@ -122,8 +124,9 @@ def find_token() -> str:
             "the Hub is switched off (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set); unset it, or leave "
             "--push-to-hub out and push later with tools/export_model.py"
         )
+    own = None if any(map(os.environ.get, ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))) else os.environ.get("HF_HUB_TOKEN")
     try:
-        token = get_token()
+        token = (own or "").strip() or get_token()
     except Exception as error:  # an unreadable token file, a CI's token exchange that fails
         raise HubError(f"the token of the Hub cannot be read ({refusal(error)}); run `hf auth login`") from error
     if token is None:

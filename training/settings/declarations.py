@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from training.errors import ConfigError, did_you_mean
+from training.settings.other_names import answer
 
 
 def leaves(tree: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -61,12 +62,15 @@ def find_key(word: str, tree: type[BaseModel]) -> str:
 
 
 def suggestion(word: str, tree: type[BaseModel]) -> str:
-    """Return `; did you mean 'num_heads'?`, by aliases first, then by likeness; empty where nothing is like it."""
-    last = short_name(word)
+    """Return `; did you mean 'num_heads'?`; empty where nothing is like it.
+
+    First by aliases, then by the names of other training programs, then by likeness.
+    """
+    last, names = short_name(word), leaf_names(tree)
     for key, field in leaves(tree):
         if last in aliases(field):
             return f"; did you mean {short_name(key)!r}?"
-    return did_you_mean(last, leaf_names(tree))
+    return answer(last, names) or did_you_mean(last, names)
 
 
 def type_name(field: FieldInfo) -> str:

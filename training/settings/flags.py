@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource
 from training.errors import ConfigError, did_you_mean
 from training.settings.declarations import aliases, leaves, short_name
 from training.settings.layers import Layer
+from training.settings.other_names import answer
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import Settings
 
@@ -134,7 +135,7 @@ def parse_flags(
         if word.startswith("--") and (owner := _owner(word, tree)):
             raise ConfigError(f"{word} belongs to {owner}, not to this one")
         if word.startswith("-"):
-            raise ConfigError(f"unknown flag {word}{did_you_mean(word, choices)} (--help lists all)")
+            raise ConfigError(f"unknown flag {word}{answer(word) or did_you_mean(word, choices)} (--help lists all)")
         raise ConfigError(f"unexpected word {word!r}; settings are given as --name value")
     declared = dict(leaves(tree))
     given: Settings = {}

@@ -40,7 +40,7 @@ class HubConfig(Section):
     push_to_hub: str | None = Field(
         None,
         description="Repository of the Hugging Face Hub, OWNER/NAME, to which the finished model is pushed with a "
-        "model card; the token comes from HF_TOKEN or `hf auth login`. None: it stays here.",
+        "model card; the token comes from HF_TOKEN, HF_HUB_TOKEN or `hf auth login`. None: it stays here.",
     )
     private: bool = Field(False, description="The repository is made private if the push creates it.")
 

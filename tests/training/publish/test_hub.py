@@ -112,6 +112,17 @@ def test_the_login_of_the_library_is_found(
     assert check_before_training(wanted()) is None
 
 
+def test_a_token_may_have_the_other_name_of_the_documents(
+    stand_in: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_TOKEN", "hf_another")
+    assert find_token() == stand_in.token, "the library's own variable comes first"
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_HUB_TOKEN", f"{stand_in.token}\n")
+    assert find_token() == stand_in.token
+    assert check_before_training(wanted()) is None
+
+
 def test_no_token_ends_it_before_it_begins(stand_in: HubStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(ConfigError, match=r"--push-to-hub ada/apt: there is no token .* `hf auth login`"):

@@ -89,7 +89,7 @@ def test_only_a_regular_file_of_bounded_size_is_read(kind: str, tmp_path: Path) 
             file.truncate(5 * 2**30)  # takes no room on the disk
     else:
         path = Path(kind)
-    with pytest.raises(UserError, match=r"Is a directory|not a regular file|larger than the 1,048,576 bytes"):
+    with pytest.raises(UserError, match=r"Is a directory|not a regular file|more than the 1,048,576 bytes"):
         read_settings(path, CONFIG)
     if kind != "too large":
         with pytest.raises(ConfigError, match="not a regular file"):
