@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from training.checkpoints.manifest import BEST_NAME, checkpoint_directories
-from training.checkpoints.run_lock import RunLock, owner_of
+from training.checkpoints.run_lock import LOCK_NAME, RunLock, owner_of
 from training.errors import UserError
 from training.record.log import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, put_back
@@ -127,6 +128,21 @@ class RunDirectory:
     def config(self) -> Path:
         """The resolved config."""
         return self.path / CONFIG_NAME
+
+    def refuse_if_gone(self) -> None:
+        """Refuse to go on in a directory that is no longer the one that this process claimed.
+
+        Raises:
+            UserError: it was removed, emptied or renamed, or another process has claimed what stands in its place. A
+                lock file that was deleted alone is no such sign.
+        """
+        if self._lock is None or self._lock.is_in_place:
+            return
+        if os.path.lexists(self.path / LOCK_NAME) or not (self.path / LOG_NAME).exists():
+            raise UserError(
+                f"{self.path}: the run directory was removed, emptied, renamed or replaced while the run was at work; "
+                "the run ends here and writes nothing more: if it was renamed, give --resume its new name"
+            )
 
     def release(self) -> None:
         """Let other processes in."""

@@ -54,6 +54,11 @@ class RunLock:
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self._descriptor = path, descriptor
 
+    @property
+    def is_in_place(self) -> bool:
+        """Return whether the lock file still stands where it was taken."""
+        return _is_still(self._path, self._descriptor)
+
     @classmethod
     def take(cls, run_dir: Path) -> Self | None:
         """Lock a directory and write down who did it.

@@ -215,6 +215,7 @@ class Trainer:
                 run.run_dir,
                 config.report.report_batches,
                 [*([Terminal(self._hints)] if progress else []), *trackers_for(config), *sinks],
+                self.directory.refuse_if_gone,
             )
             if is_main
             else ProgressReporter(None, config.report.report_batches)

@@ -62,13 +62,21 @@ class ProgressReporter:
         run_dir: directory of both files; None: events reach the sinks only.
         report_batches: batches between two updates on disk.
         sinks: further readers of the events; one that raises is dropped with one message.
+        check_directory: called before each write; raises UserError where the directory is no longer the run's.
     """
 
-    def __init__(self, run_dir: Path | None, report_batches: int = 10, sinks: Sequence[Sink] = ()) -> None:
+    def __init__(
+        self,
+        run_dir: Path | None,
+        report_batches: int = 10,
+        sinks: Sequence[Sink] = (),
+        check_directory: Callable[[], None] = lambda: None,
+    ) -> None:
         self.run_dir = run_dir
         self.report_batches = report_batches
         self.report = Report()
         self._sinks = list(sinks)
+        self._check_directory = check_directory
         self._lines: list[str] = []
         self._batches_at_write = 0
         self._clock: Callable[[], float] = time.time
@@ -127,7 +135,10 @@ class ProgressReporter:
 
     def checkpoint(self, path: Path, step: int) -> None:
         """Report a checkpoint that is safely on disk."""
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        try:
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        except FileNotFoundError:  # removed this very moment; where its directory is gone too, `flush` says so
+            size = 0
         self.emit("checkpoint", {"path": path.name, "step": step, "bytes": size}, durable=True)
 
     def final_model(self, path: Path, step: int, lines: Sequence[str] = ()) -> None:
@@ -239,13 +250,16 @@ class ProgressReporter:
         """Append the kept events to the log and replace the report; `durable` waits for the disk.
 
         Raises:
-            UserError: the disk is full or refuses. A record with a gap would be no record, so the run stops.
+            UserError: the disk is full or refuses, or the directory is no longer the run's: a record with a gap would
+                be no record, so the run stops.
         """
         if self.run_dir is None:
             return
+        self._check_directory()
         try:
             self._write(self.run_dir, durable)
         except OSError as error:
+            self._check_directory()  # it may have gone this very moment
             raise UserError(
                 f"{self.run_dir}: the progress record could not be written ({error.strerror}); the checkpoints are "
                 "intact: make room and go on with --resume"

@@ -31,6 +31,11 @@ def disk_refusals(path: Path, temporary: Path) -> Iterator[None]:
         said = _what_the_disk_said(error)
         if said is None:
             raise
+        if not path.parent.is_dir():
+            raise UserError(
+                f"{path}: it could not be written: its directory was removed or renamed while the run was at work; the "
+                "run ends here: if it was renamed, give --resume its new name"
+            ) from error
         free = shutil.disk_usage(path.parent).free
         raise UserError(
             f"{path}: the checkpoint could not be written ({said}; {free / 2**20:.0f} MiB free); "
