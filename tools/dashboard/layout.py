@@ -75,7 +75,26 @@ PANELS = {
         status.TITLE, status.draw, Box(0.275, 0.014, 0.535, 0.3565), Margins(0.16, 0.10, 0.16, 0.34)
     ),
 }  # fmt: skip
+WITHOUT_LANDSCAPE = {
+    "loss": Box(0.008, 0.40, 0.66, 0.935),
+    "status": Box(0.668, 0.5925, 0.992, 0.935),
+    "landscape": Box(0.668, 0.40, 0.992, 0.579),
+    "gradient": Box(0.008, 0.014, 0.496, 0.3865),
+    "learning-rate": Box(0.504, 0.014, 0.992, 0.3865),
+}
+"""Boxes as long as there is no landscape to draw: the curves are larger, and no half of the picture is empty."""
+_NOTE = Margins(0.08, 0.08, 0.08, 0.34)
+"""Room around a note in a landscape's place."""
 _ALONE = Box(0.008, 0.014, 0.992, 0.935)
+
+
+def arrangement(frame: Frame, panel: str | None = None) -> dict[str, Box]:
+    """Return the boxes of the panels that are drawn; of one alone, the whole picture."""
+    if panel is not None:
+        return {panel: _ALONE}
+    if frame.landscape is None:
+        return WITHOUT_LANDSCAPE
+    return {name: one.box for name, one in PANELS.items()}
 
 
 def panel_named(name: str) -> str:
@@ -101,24 +120,24 @@ def compose(figure: Figure, frame: Frame, pen: Pen, panel: str | None = None) ->
         figure: at least `WIDTH` by `HEIGHT` inches, else texts overlap; it is cleared.
         frame: what to draw.
         pen: style of drawing.
-        panel: the name of the only one; None: all six.
+        panel: the name of the only one; None: all of the arrangement.
     """
     figure.clear()
     figure.set_facecolor(pen.theme.ground)
     _ground(figure, pen)
     _header(figure, frame, pen)
-    for name, one in PANELS.items():
-        if panel in (None, name):
-            _panel(figure, name, one, one.box if panel is None else _ALONE, frame, pen)
+    for name, box in arrangement(frame, panel).items():
+        _panel(figure, name, PANELS[name], box, frame, pen)
 
 
 def _panel(figure: Figure, name: str, panel: Panel, box: Box, frame: Frame, pen: Pen) -> None:
     _box(figure, box, pen)
     width, height = figure.get_size_inches()
-    room = panel.margins
+    is_solid = panel.is_solid and frame.landscape is not None
+    room = _NOTE if panel.is_solid and not is_solid else panel.margins
     left, bottom = box.left + room.left / width, box.bottom + room.bottom / height
     size = box.right - room.right / width - left, box.top - room.top / height - bottom
-    kind = {"projection": "3d"} if panel.is_solid else {}
+    kind = {"projection": "3d"} if is_solid else {}
     axes = figure.add_axes((left, bottom, *size), label=name, **kind)  # type: ignore[call-overload]
     figure.text(
         box.left + 0.12 / width, box.top - 0.165 / height, pen.typeface.label(panel.title), color=pen.theme.text,

@@ -57,8 +57,9 @@ class Reader:
     """
 
     def __init__(self, directory: Path, others: Sequence[Path]) -> None:
-        self.run = FollowedRun(directory, name_of(directory))
-        self.others = [FollowedRun(other, name_of(other)) for other in others]
+        names = names_of([directory, *others])
+        self.run = FollowedRun(directory, names[0])
+        self.others = [FollowedRun(other, name) for other, name in zip(others, names[1:], strict=True)]
         self._began = time.monotonic()
 
     def azimuth(self) -> float:
@@ -79,6 +80,11 @@ def _surface(run: RunView) -> Surface | None:
     return read_surface(run.directory, since=run.summary.started_at or 0.0)
 
 
-def name_of(directory: Path) -> str:
-    """Return what a picture calls a run: its directory's name and the one above it."""
-    return "/".join(directory.absolute().parts[-2:])
+def names_of(directories: Sequence[Path]) -> list[str]:
+    """Return what a picture calls runs: the names of the directory and the one above it, more where these are alike."""
+    paths = [directory.absolute().parts for directory in directories]
+    for depth in range(2, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names

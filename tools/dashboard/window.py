@@ -117,7 +117,7 @@ class Window:
             rest = rest_after(time.process_time() - began, TURNING)
             self._turn_due = time.monotonic() + max(SHORTEST_PAUSE, rest)
         due = self._looked + self._refresh
-        if self._frame.surface is not None and self._solid() is not None:
+        if self._solid() is not None:
             due = min(due, self._turn_due)
         pause = min(max(due - time.monotonic(), 0.001), LONGEST_PAUSE)
         self._timer.interval = max(1, int(1000 * pause))

@@ -63,11 +63,16 @@ class Typeface:
         self.renamed: dict[str, str] = {}
         """Names in the data that no font here can draw -> the names that the picture shows instead."""
 
-    def label(self, message: Message) -> str:
-        """Return a title or an axis' name: in the chosen language, or in both."""
+    def label(self, message: Message, between: str = " ") -> str:
+        """Return a title or an axis' name: in the chosen language, or in both.
+
+        Args:
+            message: the text.
+            between: what stands between the languages; a line break where one line has no room for both.
+        """
         if not self._has_chinese or chosen_language() == "en" or message.chinese == message:
             return str(message)
-        return message.chinese if chosen_language() == "zh" else f"{message.chinese} {message}"
+        return message.chinese if chosen_language() == "zh" else f"{message.chinese}{between}{message}"
 
     def word(self, message: str) -> str:
         """Return a word where there is room for one language only, as in a legend: Chinese for `zh`, else English."""

@@ -91,6 +91,41 @@ def cut(text: str, columns: int) -> str:
     return text + "~"
 
 
+def told_apart(texts: Sequence[str], columns: int) -> list[str]:
+    """Return texts in at most `columns` columns each, shortened so that different ones stay different.
+
+    Their ends are kept, else their beginnings, else both; where even these are the same, they are numbered.
+    """
+    for short in (shortened, cut, _without_middle):
+        found = [short(text, columns) for text in texts]
+        if len(set(found)) == len(set(texts)):
+            return found
+    order = {text: n for n, text in enumerate(dict.fromkeys(texts), start=1)}
+    return [f"{cut(text, columns - len(mark))}{mark}" for text in texts for mark in [f"#{order[text]}"]]
+
+
+def _without_middle(text: str, columns: int) -> str:
+    if columns_of(text) <= columns:
+        return text
+    end = shortened(text, columns // 2)
+    return cut(text, columns - columns_of(end) + 1).removesuffix("~") + end
+
+
+def in_lines(parts: Sequence[str], columns: int, most: int) -> str:
+    """Return parts with commas between them on lines of about `columns` columns; the rest is counted: `, +2`."""
+    lines = [""]
+    for n, part in enumerate(parts):
+        joined = f"{lines[-1]}, {part}" if lines[-1] else part
+        if not lines[-1] or columns_of(joined) <= columns:
+            lines[-1] = joined
+        elif len(lines) < most:
+            lines.append(part)
+        else:
+            lines[-1] += f", +{len(parts) - n}"
+            break
+    return "\n".join(lines)
+
+
 def in_two_lines(text: str, columns: int) -> str:
     """Return the beginning of a text on two lines of at most `columns` columns, broken at a space where possible."""
     if columns_of(text) <= columns:

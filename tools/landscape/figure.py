@@ -116,7 +116,7 @@ def _terrain(axes: Any, surface: Surface, height: Height, face: Typeface) -> Non
     measured = f"{len(surface.alphas)} x {len(surface.betas)}"
     axes.set_title(
         f"{face.name(surface.center)}, {face.label(Message('step'))} {surface.center_step}; {measured}, "
-        f"{surface.probe_tokens} {face.label(Message('tokens'))}",
+        f"{face.word(Message('{count:,} tokens', count=surface.probe_tokens))}",
         fontsize=10,
     )
 
@@ -146,10 +146,10 @@ def _truth(axes: Axes, surface: Surface, face: Typeface) -> None:
     axes.plot(steps, surface.path_plane_loss, color=_ON_PLANE, linestyle="dashed", marker="s", markersize=3,
               label=face.label(Message("on the plane")))  # fmt: skip
     axes.set_xlabel(face.label(Message("step")))
-    axes.set_ylabel(face.label(Message("loss of a token")))
+    axes.set_ylabel(face.label(Message("loss of a token"), between="\n"))
     distance = axes.twinx()
     distance.fill_between(steps, surface.path_distance / surface.center_norm * 100.0, color="#888888", alpha=0.25)
-    distance.set_ylabel(face.label(Message("distance from the plane, % of the weights")))
+    distance.set_ylabel(face.label(Message("distance from the plane, % of the weights"), between="\n"))
     distance.set_ylim(bottom=0.0)
     axes.set_title(face.label(Message("how true the plane is along the path")), fontsize=10)
     axes.legend(fontsize=9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,26 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
 
 from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
 from tools.figures.scales import in_decades
-from tools.figures.wording import cut, duration, figure, rate, shortened
+from tools.figures.wording import columns_of, cut, duration, figure, in_lines, in_two_lines, rate, told_apart
 from tools.monitoring.leaderboard import Board, Entry
 from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
 from tools.runs.trace import spans
 from training.language.messages import Message
+from training.record.curve_figure import rise_since_lowest
 from training.tasks.metrics import Metric
 
 GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"
 RUN_COLOURS = (
     "#00e5ff", "#ff4fd8", "#ffd166", "#7cff6b", "#b388ff", "#ff8a5c", "#4d9dff", "#f4f4f4", "#2dd4a7", "#e879f9",
-    "#c9d64f", "#f28b82",
+    "#c9d64f", "#f28b82", "#8b9dff",
 )  # fmt: skip
-"""Colours of the first runs of the list, in all panels; the others are grey."""
+"""Colours of the runs of the list, in all panels; the others are grey."""
 OTHER_COLOUR = "#5c6b85"
 STATE_COLOURS = {
     State.RUNNING: "#00e5ff",
@@ -45,7 +47,10 @@ STATE_COLOURS = {
 }
 MOST_ROWS = 13
 """Runs in the list and on the time axis."""
+LEAST_ROWS = 3
 MOST_PLACES = 8
+SETTING_COLUMNS = 36
+"""Columns of a line of settings in the leaderboard."""
 _STYLE = {
     "axes.facecolor": PANEL, "axes.edgecolor": "#26324a", "axes.labelcolor": FAINT, "axes.titlecolor": TEXT,
     "axes.titlesize": 10.5,
@@ -83,11 +88,13 @@ def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], face: Typefa
     colours = {run.path: RUN_COLOURS[n] if n < len(RUN_COLOURS) else OTHER_COLOUR for n, run in enumerate(runs)}
     canvas = Figure(figsize=(12.8, 7.2), dpi=100)
     FigureCanvasAgg(canvas)
+    rows = MOST_ROWS if boards else max(LEAST_ROWS, len(shown))  # the curves get what a short list leaves
+    edge = 0.9 - 0.4 * (rows + 2.4) / (MOST_ROWS + 2.4)
     upper = canvas.add_gridspec(
-        1, 2, width_ratios=[1.5, 1.0], left=0.015, right=0.985, top=0.9, bottom=0.5, wspace=0.03
+        1, 2, width_ratios=[1.5, 1.0], left=0.015, right=0.985, top=0.9, bottom=edge, wspace=0.03
     )
     lower = canvas.add_gridspec(
-        1, 2, width_ratios=[1.2, 1.0], left=0.045, right=0.985, top=0.44, bottom=0.07, wspace=0.24
+        1, 2, width_ratios=[1.2, 1.0], left=0.045, right=0.985, top=edge - 0.06, bottom=0.07, wspace=0.24
     )
     title = face.label(Message("all trainings"))
     canvas.text(0.015, 0.95, title, fontsize=15, fontweight="bold", family=face.bold_families, color=RUN_COLOURS[0])
@@ -99,7 +106,7 @@ def comparison(runs: Sequence[RunSummary], boards: Sequence[Board], face: Typefa
     )
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     canvas.text(0.985, 0.95, f"{states}   {when}", fontsize=9, color=FAINT, ha="right")
-    _list(canvas.add_subplot(upper[0]), shown, len(runs), colours, names, face)
+    _list(canvas.add_subplot(upper[0]), shown, len(runs), rows, colours, names, face)
     _leaderboard(canvas.add_subplot(upper[1]), boards, colours, names, face)
     _curves(canvas.add_subplot(lower[0]), runs, colours, face)
     _activity(canvas.add_subplot(lower[1]), shown, colours, names, face)
@@ -115,6 +122,11 @@ def _short_names(runs: Sequence[RunSummary], face: Typeface) -> dict[Path, str]:
     return {run.path: face.name(str(Path(run.name).relative_to(common))) for run in runs}
 
 
+def _within(columns: int, names: dict[Path, str]) -> dict[Path, str]:
+    """Return names that are shortened to so many columns, and still differ."""
+    return dict(zip(names, told_apart(list(names.values()), columns), strict=True))
+
+
 def _bare(axes: Axes) -> None:
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(0.0, 1.0)
@@ -126,6 +138,7 @@ def _list(
     axes: Axes,
     shown: Sequence[RunSummary],
     total: int,
+    rows: int,
     colours: dict[Path, str],
     names: dict[Path, str],
     face: Typeface,
@@ -139,7 +152,8 @@ def _list(
         (0.835, cut(face.text(metric.label.lower()), 7) if metric else "", "right"),
         (0.905, speed, "right"), (0.988, Message("ETA"), "right"),
     )  # fmt: skip
-    height = 1.0 / (MOST_ROWS + 2.4)
+    height = 1.0 / (rows + 2.4)
+    short = _within(26, names)
     for x, name, side in heads:
         axes.text(x, 1.0 - height * 0.7, face.word(name), ha=side, va="center", color=FAINT, fontsize=8)
     for row, run in enumerate(shown):
@@ -151,7 +165,7 @@ def _list(
         if run.progress is not None:
             axes.add_patch(Rectangle((0.435, y - 0.16 * height), 0.1 * run.progress, 0.32 * height, color=state, lw=0))
         cells = (
-            shortened(names[run.path], 26),
+            short[run.path],
             f"{face.word(Message(run.state.value))}{silent}",
             f"{int(100 * run.progress)}%" if run.progress is not None else "",
             figure(run.loss) if run.loss is not None else "nan" if run.points else "-",
@@ -225,19 +239,45 @@ def _places(
     if board.caveat:
         axes.text(0.02, top - 0.12, face.word(board.caveat), va="center", color="#ffd166", fontsize=8)
     worst = max(entry.loss for entry in places)
-    for n, entry in enumerate(places):
+    short, settings = _within(22, names), setting_lines([entry.differs for entry in places], face)
+    for n, (entry, differs) in enumerate(zip(places, settings, strict=True)):
         y = top - 0.2 - 0.09 * n
         colour = colours.get(entry.run.path, OTHER_COLOUR)
         axes.text(
             0.045, y, str(entry.place), ha="right", va="center", color=colour, fontweight="bold",
             family=face.bold_families,
         )  # fmt: skip
-        axes.text(0.065, y, shortened(names[entry.run.path], 23), va="center")
+        axes.text(0.065, y, short[entry.run.path], va="center")
         axes.text(0.485, y, figure(entry.loss), ha="right", va="center")
         share = entry.loss / worst if worst > 0.0 else 0.0
         axes.add_patch(Rectangle((0.5, y - 0.012), 0.09 * share, 0.024, color=colour, lw=0))
-        differs = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in entry.differs.items())
-        axes.text(0.605, y, cut(face.text(differs), 33), va="center", color=FAINT, fontsize=7.5)
+        axes.text(0.605, y, differs, va="center", color=FAINT, fontsize=7.0, linespacing=1.0)
+
+
+def setting_lines(differs: Sequence[Mapping[str, Any]], face: Typeface) -> list[str]:
+    """Return for each place the settings in which the runs differ, in at most two lines.
+
+    A value that is too long is shortened so that it still differs from the others'; settings that have no room are
+    counted. One setting alone has both lines.
+    """
+    keys = list(differs[0])
+    width = SETTING_COLUMNS * (2 if len(keys) == 1 else 1)
+    columns = []
+    for key in keys:
+        name = key.rpartition(".")[2]
+        room = max(8, width - columns_of(name) - 1)
+        values = told_apart([face.text(setting_text(one.get(key))) for one in differs], room)
+        columns.append([cut(f"{name}={value}", width) for value in values])
+    if len(keys) == 1:
+        return [in_two_lines(part, SETTING_COLUMNS) for part in columns[0]]
+    return (
+        [in_lines(parts, SETTING_COLUMNS, 2) for parts in zip(*columns, strict=True)] if keys else [""] * len(differs)
+    )
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting's value as short as it is exact enough: `0.0003` for 0.00030000000000000003."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], face: Typeface) -> None:
@@ -248,6 +288,7 @@ def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], fa
         axes.text(0.5, 0.5, face.word(Message("no update yet")), ha="center", va="center", color=FAINT)
         return
     drawn: list[float] = []
+    rises: list[tuple[float, int, float, str]] = []
     for n, run in reversed(list(enumerate(runs))):  # the first of the list lies on top
         colour = colours[run.path]
         is_named = n < len(RUN_COLOURS)
@@ -261,11 +302,30 @@ def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], fa
             [step for step, _ in measured], [loss for _, loss in measured], "o-", color=colour, lw=1.6, ms=3.0,
             alpha=1.0 if is_named else 0.35,
         )  # fmt: skip
+        if is_named and (rise := rise_since_lowest([loss for _, loss in measured])) is not None:
+            rises.append((rise, *measured[-1], colour))
         drawn += [loss for loss in losses if math.isfinite(loss)] + [loss for _, loss in measured]
     if drawn and min(drawn) > 0.0:
         in_decades(axes, min(drawn) * 0.85, max(drawn) * 1.2)
+    _mark_rises(axes, rises, face)
     axes.grid(True, which="major")
     axes.set_xlabel(face.label(Message("step")))
+
+
+def _mark_rises(axes: Axes, rises: list[tuple[float, int, float, str]], face: Typeface) -> None:
+    """Write to the last validations how many times the lowest they are, the largest first, none over another."""
+    written: list[Bbox] = []
+    for rise, step, loss, colour in sorted(rises, reverse=True):
+        words = face.word(Message("{ratio:.3g}x its lowest", ratio=rise))
+        mark = axes.annotate(
+            words, (step, loss), (0.0, -10.0), textcoords="offset points", ha="right", va="top", color=colour,
+            fontsize=8,
+        )  # fmt: skip
+        box = mark.get_window_extent()
+        if any(box.overlaps(other) for other in written):
+            mark.remove()
+        else:
+            written.append(box)
 
 
 def _activity(
@@ -288,7 +348,8 @@ def _activity(
             )  # fmt: skip
     for state in (s for s in ends if any(run.state is s for run in shown)):
         axes.plot([], [], ends[state], color=STATE_COLOURS[state], label=face.word(Message(state.value)))
-    axes.set_yticks(range(len(shown)), [shortened(names[run.path], 20) for run in shown], fontsize=7.5)
+    short = _within(20, names)
+    axes.set_yticks(range(len(shown)), [short[run.path] for run in shown], fontsize=7.5)
     axes.set_ylim(max(len(shown), 4) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     if known:
@@ -299,7 +360,7 @@ def _activity(
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         axes.figure.legend(
             *axes.get_legend_handles_labels(), loc="outside upper right", fontsize=7.5, ncols=5, frameon=False,
-            bbox_to_anchor=(0.988, 0.484), handletextpad=0.1, columnspacing=0.8,
+            bbox_to_anchor=(0.988, axes.get_position().y1 + 0.044), handletextpad=0.1, columnspacing=0.8,
         )  # fmt: skip
     axes.grid(axis="x")
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
+from tools.figures.wording import shortened
 from tools.verification.probes import Part
 from tools.verification.questions.exam import OVERALL
 from tools.verification.report import ModuleReport, Report
@@ -20,6 +21,8 @@ from tools.verification.shortcuts.statistics import Share
 from tools.verification.shortcuts.trials import Verdict
 from training.language.messages import Message
 
+LONGEST_NAME = 110
+"""Columns of the model's path."""
 _COLOURS = {
     "train": "#4477aa",
     "validation": "#228833",
@@ -41,7 +44,7 @@ def draw(report: Report, path: Path, typeface: Typeface | None = None) -> list[s
         figure = Figure(figsize=(15, 10), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2)
-        figure.suptitle(f"{face.label(Message('Verification'))}: {face.name(report.model)}")
+        figure.suptitle(f"{face.label(Message('Verification'))}: {face.name(shortened(report.model, LONGEST_NAME))}")
         _accuracy(axes[0, 0], report, face)
         _shortcuts(axes[0, 1], report, face)
         _probes(axes[1, 0], report, face)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from training.record.schema import declared_metrics
 
 FIGURE_NAME = "training_curve.png"
+SMALLEST_RISE = 1.05
+"""Smallest ratio of the last validation loss to the lowest one that is said."""
+
+
+def rise_since_lowest(losses: Sequence[float]) -> float | None:
+    """Return how many times its lowest value the last validation loss is, if that is a rise of 5 % at least.
+
+    On a logarithmic axis that spans decades, a loss that doubles looks flat: who draws one says the rise in words.
+    """
+    lowest = min(losses, default=0.0)
+    return losses[-1] / lowest if lowest > 0.0 and losses[-1] >= SMALLEST_RISE * lowest else None
 
 
 def curve_figure(report: dict[str, Any], step: int | None) -> bytes | None:
@@ -35,7 +47,12 @@ def curve_figure(report: dict[str, Any], step: int | None) -> bytes | None:
             axes.plot(*zip(*epochs, strict=True), color="#225588", linewidth=1.8, label="training, mean of an epoch")
         evaluations = [(e["step"], e["loss"]) for e in report["evaluations"] if e["loss"] is not None]
         if evaluations:
-            axes.plot(*zip(*evaluations, strict=True), color="#ee6677", linewidth=1.8, label="validation")
+            label, rise = "validation", rise_since_lowest([loss for _, loss in evaluations])
+            if rise is not None:
+                label = f"validation, in the end {rise:.3g}x its lowest"
+                lowest, since = min((loss, step) for step, loss in evaluations)
+                axes.hlines(lowest, since, evaluations[-1][0], color="#ee6677", linestyle="dotted", linewidth=1.2)
+            axes.plot(*zip(*evaluations, strict=True), color="#ee6677", linewidth=1.8, label=label)
         if step is not None and step < report["step"]:
             axes.axvline(step, color="black", linestyle="dashed", linewidth=1, label=f"this model (step {step:,})")
         if min(value for _, value in points) > 0.0:

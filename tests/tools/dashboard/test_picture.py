@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from mpl_toolkits.mplot3d import Axes3D
 
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
-from tools.dashboard.layout import BACKGROUND, PANELS, compose, new_figure
+from tools.dashboard.layout import BACKGROUND, PANELS, WITHOUT_LANDSCAPE, Box, arrangement, compose, new_figure
 from tools.dashboard.panels.drawing_style import Pen
 from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.learning_rate import scientific
@@ -29,7 +30,7 @@ from tools.dashboard.panels.loss import emptiest_corner
 from tools.dashboard.panels.status import rows
 from tools.dashboard.panels.terrain import Heights, now_text, path_of
 from tools.dashboard.panels.theme import THEMES
-from tools.dashboard.reader import Reader
+from tools.dashboard.reader import Reader, names_of
 from tools.figures.fonts import Typeface
 from tools.figures.scales import in_decades
 from tools.landscape.surface import surface_path, write_surface
@@ -105,7 +106,14 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
 
 def boxes(figure: Figure) -> dict[str, Bbox]:
     """Where the panels may draw, in pixels."""
-    return {name: Bbox.from_extents(*panel.box).transformed(figure.transFigure) for name, panel in PANELS.items()}
+    is_solid = any(isinstance(axes, Axes3D) for axes in figure.axes)
+    places = {name: panel.box for name, panel in PANELS.items()} if is_solid else WITHOUT_LANDSCAPE
+    return {name: Bbox.from_extents(*box).transformed(figure.transFigure) for name, box in places.items()}
+
+
+def area(box: Box) -> float:
+    """Return a box's share of the picture."""
+    return (box.right - box.left) * (box.top - box.bottom)
 
 
 def is_inside(box: Bbox, within: Bbox) -> bool:
@@ -115,7 +123,8 @@ def is_inside(box: Bbox, within: Bbox) -> bool:
 def assert_in_order(figure: Figure) -> None:
     """No text over another, none outside the picture, and each in the frame of one panel."""
     assert overlaps(figure) == []
-    within = boxes(figure)
+    shown = {str(axes.get_label()) for axes in figure.axes}
+    within = {name: box for name, box in boxes(figure).items() if name in shown}
     header = max(panel.y1 for panel in within.values())
     for text, box in texts(figure):
         homes = [name for name, panel in within.items() if is_inside(box, panel)]
@@ -125,8 +134,9 @@ def assert_in_order(figure: Figure) -> None:
 
 
 def test_the_panels_never_touch() -> None:
-    for (_, a), (_, b) in itertools.combinations(((n, p.box) for n, p in PANELS.items()), 2):
-        assert a.right < b.left or b.right < a.left or a.top < b.bottom or b.top < a.bottom
+    for places in ([panel.box for panel in PANELS.values()], list(WITHOUT_LANDSCAPE.values())):
+        for a, b in itertools.combinations(places, 2):
+            assert a.right < b.left or b.right < a.left or a.top < b.bottom or b.top < a.bottom
 
 
 @pytest.mark.parametrize(
@@ -185,10 +195,22 @@ def test_before_anything_is_measured_the_landscape_says_so_and_how_to_measure(fr
     figure = drawn(replace(frame, surface=None), Pen(THEMES["cyber"], ENGLISH))
     told = [text for text, _ in texts(figure)]
     assert "not measured yet" in told
-    assert f"python tools/loss_landscape.py {frame.run.directory}" in told
-    solid = next(axes for axes in figure.axes if axes.get_label() == "landscape")
-    assert not solid.collections, "no surface"
+    tool = told.index("python tools/loss_landscape.py")
+    assert str(frame.run.directory).endswith(told[tool + 1].removeprefix("~"))
+    place = next(axes for axes in figure.axes if axes.get_label() == "landscape")
+    assert not place.collections, "no surface"
     assert_in_order(figure)
+
+
+def test_before_anything_is_measured_the_other_panels_have_its_room(frame: Frame) -> None:
+    without = arrangement(replace(frame, surface=None))
+    figure = drawn(replace(frame, surface=None), Pen(THEMES["cyber"], Typeface()))
+    assert [axes.get_label() for axes in figure.axes] == [BACKGROUND, *without]
+    assert set(without) == {*PANELS} - {"trajectory"}
+    for name in ("loss", "gradient", "learning-rate"):
+        assert area(without[name]) > area(PANELS[name].box), name
+    assert area(without["landscape"]) < 0.07, "a note needs no half of the picture"
+    assert sum(map(area, without.values())) > 0.85
 
 
 def test_the_surface_of_an_earlier_run_in_the_same_directory_is_not_this_one_s(tmp_path: Path) -> None:
@@ -225,7 +247,7 @@ def test_a_surface_without_any_finite_loss_says_so(frame: Frame) -> None:
     surface = quadratic_surface()
     surface.losses[:] = surface.path_loss[:] = surface.path_plane_loss[:] = np.inf
     figure = drawn(replace(frame, surface=surface), Pen(THEMES["cyber"], ENGLISH))
-    assert {"no loss is finite", "no path yet"} <= {text for text, _ in texts(figure)}
+    assert "no loss is finite" in {text for text, _ in texts(figure)}
 
 
 def test_the_farthest_point_is_told_also_where_it_is_the_first(frame: Frame) -> None:
@@ -387,6 +409,37 @@ def test_many_runs_are_told_apart_and_their_legend_stays_in_the_panel(tmp_path: 
     named = [line for line in axes.lines if str(line.get_label()).endswith("_of_many")]
     looks = [(line.get_color(), line.get_linestyle()) for line in named]
     assert len(looks) == len(set(looks)) == 9
+
+
+def test_long_names_of_many_runs_differ_in_a_legend_that_covers_no_curve(tmp_path: Path) -> None:
+    folders = [tmp_path / f"run_{n:02d}" / "a_long_name_of_an_experiment_that_all_have" for n in range(13)]
+    runs = [RecordedRun(folder, start=START, validation=lambda epoch: 3.0 / epoch).train(30) for folder in folders]
+    for run in runs:
+        run.flush()
+    figure = drawn(Reader(runs[0].path, [run.path for run in runs[1:]]).look(), Pen(THEMES["cyber"], ENGLISH))
+    assert_in_order(figure)
+    names = legend(figure, "loss")[:13]
+    assert len(set(names)) == 13
+    axes = next(axes for axes in figure.axes if axes.get_label() == "loss")
+    (box,) = [child.get_window_extent() for child in axes.get_children() if isinstance(child, Legend)][:1]
+    lowest = min(float(np.min(line.get_ydata())) for line in axes.lines if len(np.asarray(line.get_ydata())))
+    assert axes.transData.transform((0.0, lowest))[1] > box.y1
+
+
+def test_runs_in_folders_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    assert names_of([tmp_path / "a/run/x", tmp_path / "b/run/x"]) == ["a/run/x", "b/run/x"]
+    assert names_of([tmp_path / "a/run/x", tmp_path / "a/run/y"]) == ["run/x", "run/y"]
+
+
+def test_a_validation_loss_that_doubles_is_marked_and_said_though_the_axis_spans_decades(tmp_path: Path) -> None:
+    run = RecordedRun(
+        tmp_path / "run", start=START, loss=lambda step: 4.0 * 0.92**step,
+        validation=lambda epoch: 1.5 if epoch == 1 else 1.2 * 2.0 ** ((epoch - 2) / 8.0),
+    ).train()  # fmt: skip
+    run.reporter.flush()
+    figure = drawn(Reader(run.path, []).look(), Pen(THEMES["cyber"], ENGLISH))
+    assert "validation, now 2x its lowest" in legend(figure, "loss")
+    assert_in_order(figure)
 
 
 @pytest.mark.parametrize(

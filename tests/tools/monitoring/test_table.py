@@ -300,7 +300,7 @@ def test_a_second_board_is_drawn_where_there_is_room_and_none_over_its_edge(tmp_
     board = next(axes for axes in canvas.axes if axes.get_title(loc="left") == "leaderboard")
     told = [text.get_text() for text in board.texts]
     assert {"lowest validation loss", "lowest training loss of an epoch"} <= set(told)
-    assert sum(text.startswith("name_of_a_setting=value_") for text in told) == 4
+    assert sum(text.startswith("name_of_a_setting=~") for text in told) == 4
     edge = board.get_window_extent()
     assert all(text.get_window_extent().x1 <= edge.x1 for text in board.texts)
 
@@ -334,3 +334,65 @@ def test_whatever_is_cut_fits_its_columns(text: str, columns: int) -> None:
 
 def test_joined_emoji_take_the_columns_of_their_parts() -> None:
     assert printable("👩\u200d🔬 ❤\ufe0f") == "👩🔬 ❤"
+
+
+def board_texts(canvas: Figure) -> list[str]:
+    board = next(axes for axes in canvas.axes if axes.get_title(loc="left") == "leaderboard")
+    return [text.get_text() for text in board.texts]
+
+
+def test_the_setting_that_differs_is_never_cut_off(tmp_path: Path) -> None:
+    """However long its name and values are, a reader sees in what the runs differ."""
+    for n in range(3):
+        RecordedRun(
+            tmp_path / f"run_{n}", start=NOW, validation=lambda epoch: 1.0 / epoch,
+            settings={"optimizer": {"learning_rate": 0.1 + 0.2 + n / 1000}, "run": {"seed": n}, "data": {
+                "dataset": f"/a/long/way/to/some/folder/with/data/number_{n}/and/a/long/name/train.json"
+            }},
+        ).train().finish()  # fmt: skip
+    canvas = comparison(Fleet([tmp_path]).look(NOW), fontless())
+    settings = [text for text in board_texts(canvas) if "=" in text]
+    assert len(settings) == len(set(settings)) == 3
+    for n in range(3):
+        assert any(f"seed={n}" in text and f"learning_rate=0.30{n or ''}".rstrip("0") in text for text in settings)
+    assert overlaps(canvas) == []
+
+
+def test_one_long_setting_has_both_lines() -> None:
+    values = [f"value_of_many_letters_and_{n}_and_more_letters" for n in range(2)]
+    lines = pictures.setting_lines([{"data.a_setting": value} for value in values], fontless())
+    assert [line.replace("\n", "") for line in lines] == [f"a_setting={value}" for value in values]
+    assert pictures.setting_lines([{}, {}], fontless()) == ["", ""]
+
+
+def test_names_that_end_alike_are_told_apart_and_each_listed_run_has_a_colour(tmp_path: Path) -> None:
+    for n in range(13):
+        RecordedRun(tmp_path / f"run_{n:02d}" / "a_long_name_of_an_experiment_that_all_have", start=NOW).train(
+            3
+        ).flush()
+    canvas = comparison(Fleet([tmp_path]).look(NOW), fontless())
+    runs, _, curves, activity = canvas.axes
+    names = [text.get_text() for text in runs.texts if text.get_text().startswith("run_")]
+    assert len(names) == len(set(names)) == 13
+    assert len({label.get_text() for label in activity.get_yticklabels()}) == 13
+    drawn = {line.get_color() for line in curves.lines if len(np.asarray(line.get_xdata())) == 3}
+    assert len(drawn) == 13
+
+
+def test_a_validation_loss_that_doubles_is_said_though_the_axis_spans_decades(tmp_path: Path) -> None:
+    RecordedRun(
+        tmp_path / "by_heart", start=NOW, loss=lambda step: 4.0 * 0.92**step,
+        validation=lambda epoch: 1.5 if epoch == 1 else 1.2 * 2.0 ** ((epoch - 2) / 8.0),
+    ).train().finish()  # fmt: skip
+    RecordedRun(tmp_path / "learns", start=NOW, validation=lambda epoch: 3.0 / epoch).train().finish()
+    canvas = comparison(Fleet([tmp_path]).look(NOW), fontless())
+    curves = next(axes for axes in canvas.axes if axes.get_title(loc="left").startswith("loss: "))
+    assert [text.get_text() for text in curves.texts] == ["2x its lowest"]
+
+
+def test_a_short_list_leaves_its_room_to_the_curves(tmp_path: Path) -> None:
+    RecordedRun(tmp_path / "alone", start=NOW).train(30).flush()
+    canvas = comparison(Fleet([tmp_path]).look(NOW), fontless())
+    listed, _, curves, _ = canvas.axes
+    assert curves.get_position().height > 3 * listed.get_position().height
+    assert overlaps(canvas) == []

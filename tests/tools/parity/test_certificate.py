@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.simulated_runs import Fault, SimulatedRun
+from tools.figures.fonts import Typeface
 from tools.parity.certificate import Certificate, Result, State, write_json
 from tools.parity.curve import Curve, curve_of
 from tools.parity.difference import BY_PRECISION, EXACT
 from tools.parity.divergence import Link
 from tools.parity.examination import Candidate, judge
-from tools.parity.figure import draw
+from tools.parity.figure import draw, picture
 from tools.parity.front_door import Outcome
 from tools.parity.settings import resolved
 from tools.parity.table import lines
-from tools.parity.variant import REFERENCE, Variant
+from tools.parity.variant import REFERENCE, Variant, usual
 from training.backends.protocol import Availability
 
 FP32 = BY_PRECISION["fp32"]
@@ -179,3 +180,26 @@ def test_the_figure_is_drawn_whatever_was_found(kind: str, log: Path, tmp_path: 
     }
     draw(certificate(*results[kind]), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_two_variants_look_alike_in_the_figure(log: Path) -> None:
+    variants = [v for backend in ("playground", "deepspeed", "huggingface") for v in usual(backend, 2)]
+    variants += [Variant("playground", (("batch_size", n),)) for n in range(1, 20)]
+    one = judged(run(), log)
+    face = Typeface((), (), (), ())
+    figure = picture(certificate(*(replace(one, variant=variant) for variant in variants)), face)
+    for axes in figure.axes:
+        lines = [line for line in axes.lines if line.get_marker() not in ("None", "")]
+        assert len(lines) == len(variants)
+        assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(variants)
+    (legend,) = figure.legends
+    assert len({text.get_text() for text in legend.get_texts()}) == len(variants) + 1, "and the tolerance"
+
+
+def test_a_variant_s_name_is_drawn_whatever_is_in_it(log: Path, tmp_path: Path) -> None:
+    """Warnings are errors here: a character that no font can draw would fail the test."""
+    odd = Variant("playground", (("deepspeed", "配置🚀$\\frac{$"),))
+    face = Typeface((), (), (), ())
+    notes = draw(certificate(replace(judged(run(), log), variant=odd)), tmp_path / "figure.png", face)
+    assert any(note.startswith("in the figure, name 1 is playground:deepspeed=配置🚀") for note in notes)
+    draw(certificate(replace(judged(run(), log), variant=odd)), tmp_path / "figure.png", Typeface())

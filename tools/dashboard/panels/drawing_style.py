@@ -77,9 +77,10 @@ class Pen:
         axes.set_axis_off()
         for n, line in enumerate(lines):
             colour, size = (self.theme.text, NORMAL) if n == 0 else (self.theme.faint, SMALL)
-            axes.text(
-                0.5, 0.56 - 0.09 * n, line, ha="center", va="center", transform=axes.transAxes, color=colour,
-                fontsize=size,
+            down = (len(lines) - 1) / 2.0 - n
+            axes.annotate(
+                line, (0.5, 0.5), (0.0, 1.6 * SMALL * down), xycoords="axes fraction", textcoords="offset points",
+                ha="center", va="center", color=colour, fontsize=size,
             )  # fmt: skip
 
     def legend(self, axes: Axes, handles: Sequence[Any], names: list[str], loc: Any, columns: int) -> Legend:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from tools.landscape.surface import Surface
 from tools.runs.summary import RunSummary
 from tools.runs.trace import Trace
@@ -36,6 +38,13 @@ class Frame:
     """Degrees from which the landscape is seen."""
     replayed_until: int | None = None
     """An animation's update; None: the present."""
+
+    @property
+    def landscape(self) -> Surface | None:
+        """The surface, if it can be drawn: each point of the grid is measured, and some loss is finite."""
+        if self.surface is None or np.isnan(self.surface.losses).any() or not np.isfinite(self.surface.losses).any():
+            return None
+        return self.surface
 
     @property
     def last_step(self) -> int:

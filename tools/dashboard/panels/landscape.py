@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,13 +19,12 @@ from tools.dashboard.panels.terrain import (
     Path,
     axis_names,
     center_text,
-    is_drawable,
     now_text,
     num_measured,
     path_of,
     plane_text,
 )
-from tools.figures.wording import shortened
+from tools.figures.wording import columns_of, shortened
 from tools.landscape.surface import Surface
 from training.language.messages import Message
 
@@ -35,17 +34,17 @@ ELEVATION = 27.0
 FLOOR = 0.4
 """Distance of the contours beneath the lowest loss, in parts of the surface's height."""
 LEVELS = 14
-LONGEST_ARGUMENT = 68
-"""Columns of a directory's name."""
+LONGEST_LINE = 60
+"""Columns of the command that measures."""
 
 
 def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
-    assert isinstance(axes, Axes3D)
-    surface = frame.surface
-    if surface is None or not is_drawable(surface):
-        _nothing(axes, frame, surface, pen)
+    surface = frame.landscape
+    if surface is None:
+        _nothing(axes, frame, frame.surface, pen)
         return
+    assert isinstance(axes, Axes3D)
     heights, path = Heights(surface), path_of(surface, frame)
     axes.computed_zorder = False
     ground = _terrain(axes, surface, heights, pen)
@@ -64,13 +63,13 @@ def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     pen.legend_above(axes, columns=3)
 
 
-def _nothing(axes: Axes3D, frame: Frame, surface: Surface | None, pen: Pen) -> None:
-    axes.set_axis_off()
+def _nothing(axes: Axes, frame: Frame, surface: Surface | None, pen: Pen) -> None:
+    """Say what there is instead, in axes of two dimensions."""
     if surface is None:
         lines: Sequence[str] = (
             pen.typeface.label(Message("not measured yet")),
-            f"python tools/loss_landscape.py {_argument(frame.run.directory, pen)}",
-            pen.typeface.word(Message("measures it from the run's checkpoint and weight snapshots (snapshots: 64)")),
+            *_command(frame.run.directory, pen),
+            pen.typeface.word(Message("measures it from checkpoint and snapshots (snapshots: 64)")),
         )
     elif not np.isnan(surface.losses).any():
         lines = (
@@ -84,18 +83,16 @@ def _nothing(axes: Axes3D, frame: Frame, surface: Surface | None, pen: Pen) -> N
                 Message("{done} of the first {count} points", done=num_measured(surface), count=surface.losses.size)
             ),
         )
-    for n, line in enumerate(lines):
-        colour, size = (pen.theme.text, None) if n == 0 else (pen.theme.faint, SMALL)
-        family = "DejaVu Sans Mono" if n == 1 and line.isascii() else None
-        axes.text2D(
-            0.5, 0.56 - 0.07 * n, line, ha="center", va="center", transform=axes.transAxes, color=colour,
-            fontsize=size, family=family,
-        )  # fmt: skip
+    pen.empty(axes, *lines)
 
 
-def _argument(directory: pathlib.Path, pen: Pen) -> str:
-    """Return a directory as a shell takes it; the end of one that is longer than the panel is wide."""
-    return shortened(shlex.quote(pen.typeface.text(str(directory))), LONGEST_ARGUMENT)
+def _command(directory: pathlib.Path, pen: Pen) -> Iterator[str]:
+    """Yield the command that measures a run, in two lines where it is long; of a very long directory the end."""
+    tool, argument = "python tools/loss_landscape.py", shlex.quote(pen.typeface.text(str(directory)))
+    if columns_of(f"{tool} {argument}") <= LONGEST_LINE:
+        yield f"{tool} {argument}"
+    else:
+        yield from (tool, shortened(argument, LONGEST_LINE))
 
 
 def _terrain(axes: Axes3D, surface: Surface, heights: Heights, pen: Pen) -> float:

@@ -5,55 +5,64 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from tools.dashboard.panels.drawing_style import Pen
+from tools.dashboard.panels.drawing_style import SMALL, Pen
 from tools.dashboard.panels.frame import Frame, RunView
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
-from tools.figures.wording import shortened
+from tools.figures.wording import told_apart
 from tools.runs.trace import Trace, curve_of
 from training.language.messages import Message
+from training.record.curve_figure import rise_since_lowest
 
 TITLE = Message("loss curves")
-LONGEST_NAME = 28
-"""Columns of a run's name."""
+NAME_WIDTH = (10, 28)
+"""Columns of a run's name in the legend, at least and at most."""
 MOST_ROWS = 6
-"""Rows of the legend of the runs; more make a second column."""
-Line = tuple[str, str]
+"""Rows of the legend of the runs; more make a second column, and then it gets room of its own beneath the curves."""
+STYLES = ("-", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1)))
+Line = tuple[str, Any]
 """Colour, and style of the means."""
 
 
 def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
     views = (frame.run, *frame.others)
-    histories = [(view, frame.history(view), pen.typeface.text(name_of(view, views))) for view in views]
+    columns = 1 + len(frame.others) // MOST_ROWS
+    names = map(pen.typeface.text, names_of(views, _name_width(axes, columns)))
+    histories = [(view, frame.history(view), name) for view, name in zip(views, names, strict=True)]
     if not any(history.updates for _, history, _ in histories):
         pen.empty(axes, pen.typeface.label(Message("no update yet")))
         return
     (own, own_history, own_name), *others = histories
     _own(axes, own, own_history, pen)
-    lines = cycle((colour, style) for style in ("-", "-.", ":") for colour in pen.theme.others)
+    lines = cycle((colour, style) for style in STYLES for colour in pen.theme.others)
     for (view, history, name), line in zip(others, lines, strict=False):
         _other(axes, view, history, line, name)
     along_steps(axes, frame, pen)
     whole = [point for view in views for point in _points(view)]  # so all frames of an animation have the same axis
     low, high = (of((loss for _, loss in whole), default=0.0) for of in (min, max))
+    rows = math.ceil((len(frame.others) + 2) / columns) if columns > 1 else 0
     if low > 0.0:
-        in_decades(axes, low * 0.85, high * 1.2)
+        in_decades(axes, low * 0.85 / _room_beneath(axes, rows, high * 1.2 / (low * 0.85)), high * 1.2)
     if others:
         handles: list[Artist] = [Line2D([], [], color=pen.theme.secondary, lw=1.5)]
         handles += axes.get_legend_handles_labels()[0][-len(others) :]
-        names = [own_name, *(name for _, _, name in others)]
+        named = [own_name, *(name for _, _, name in others)]
         if any(validations(view, history.step) for view, history, _ in others):
             handles.append(Line2D([], [], color=pen.theme.faint, lw=0.9, ls="--", marker="s", ms=2.2))
-            names.append(pen.typeface.word(Message("their validation")))
-        columns = 1 + len(others) // MOST_ROWS
-        corner = emptiest_corner(axes, whole, columns, math.ceil(len(names) / columns))
-        axes.add_artist(pen.legend(axes, handles, names, loc=corner, columns=columns))
+            named.append(pen.typeface.word(Message("their validation")))
+        corner = (
+            "lower center"
+            if rows and low > 0.0
+            else emptiest_corner(axes, whole, columns, math.ceil(len(named) / columns))
+        )
+        axes.add_artist(pen.legend(axes, handles, named, loc=corner, columns=columns))
     pen.legend_above(axes, columns=4)
 
 
@@ -71,7 +80,7 @@ def _own(axes: Axes, view: RunView, history: Trace, pen: Pen) -> None:
         )  # fmt: skip
     if measured := validations(view, history.step):
         pen.line(
-            axes, *zip(*measured, strict=True), color=theme.tertiary, width=1.5, label=word(Message("validation")),
+            axes, *zip(*measured, strict=True), color=theme.tertiary, width=1.5, label=word(_rise(axes, measured, pen)),
             zorder=4.5, marker="s", ms=2.6,
         )  # fmt: skip
     if history.loss_spikes:
@@ -79,6 +88,19 @@ def _own(axes: Axes, view: RunView, history: Trace, pen: Pen) -> None:
             [mark.step for mark in history.loss_spikes], [mark.value for mark in history.loss_spikes], "*",
             color=theme.bad, ms=6.0, mew=0.0, zorder=5.0, label=word(Message("spike")),
         )  # fmt: skip
+
+
+def _rise(axes: Axes, measured: Sequence[tuple[int, float]], pen: Pen) -> Message:
+    """Return the name of the validation's curve; mark and name how far its end lies above its lowest point."""
+    ratio = rise_since_lowest([loss for _, loss in measured])
+    if ratio is None:
+        return Message("validation")
+    lowest, since = min((loss, step) for step, loss in measured)
+    after = [(step, loss) for step, loss in measured if step >= since]
+    steps, losses = zip(*after, strict=True)
+    axes.fill_between(steps, lowest, losses, color=pen.theme.bad, alpha=0.25, lw=0.0, zorder=2.2)
+    axes.hlines(lowest, since, steps[-1], color=pen.theme.bad, lw=0.9, ls=(0, (4, 3)), zorder=2.3)
+    return Message("validation, now {ratio:.3g}x its lowest", ratio=ratio)
 
 
 def _other(axes: Axes, view: RunView, history: Trace, line: Line, name: str) -> None:
@@ -126,9 +148,23 @@ def validations(view: RunView, until: int) -> list[tuple[int, float]]:
     return [(e.step, e.loss) for e in found if e.loss is not None and e.step <= until]
 
 
-def name_of(view: RunView, among: Sequence[RunView]) -> str:
-    """Return what the legend calls a run: its directory, and its attention where the runs differ in it."""
-    kinds = [one.summary.settings.get("model.attention") if one.summary is not None else None for one in among]
-    kind = kinds[list(among).index(view)]
-    name = shortened(view.name, LONGEST_NAME)
-    return name + (f" ({kind})" if kind is not None and len(set(kinds)) > 1 else "")
+def names_of(views: Sequence[RunView], columns: int) -> list[str]:
+    """Return what the legend calls the runs: their directories, and their attention where they differ in it."""
+    kinds = [one.summary.settings.get("model.attention") if one.summary is not None else None for one in views]
+    marks = [f" ({kind})" if kind is not None and len(set(kinds)) > 1 else "" for kind in kinds]
+    return [name + mark for name, mark in zip(told_apart([v.name for v in views], columns), marks, strict=True)]
+
+
+def _name_width(axes: Axes, columns: int) -> int:
+    """Return the columns that a name has room for in a legend of so many columns."""
+    points = axes.get_window_extent().width / axes.figure.dpi * 72.0
+    return min(max(int((points / columns - 3.2 * SMALL) / (0.62 * SMALL)), NAME_WIDTH[0]), NAME_WIDTH[1])
+
+
+def _room_beneath(axes: Axes, rows: int, ratio: float) -> float:
+    """Return by how much the lower end of a logarithmic axis is divided, so that a legend lies beneath the curves."""
+    if not rows:
+        return 1.0
+    points = axes.get_window_extent().height / axes.figure.dpi * 72.0
+    share = min((1.35 * SMALL * rows + 14.0) / points, 0.6)
+    return float(ratio ** (share / (1.0 - share)))

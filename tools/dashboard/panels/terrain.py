@@ -69,11 +69,6 @@ class Heights:
         return 10.0**height if self.is_log else height
 
 
-def is_drawable(surface: Surface) -> bool:
-    """Say whether each point of the grid is measured, and some loss is finite."""
-    return not np.isnan(surface.losses).any() and bool(np.isfinite(surface.losses).any())
-
-
 def num_measured(surface: Surface) -> int:
     """Return the number of points of the grid that are measured."""
     return int((~np.isnan(surface.losses)).sum())

@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 
 from tools.dashboard.panels.drawing_style import SMALL, Pen
 from tools.dashboard.panels.frame import Frame
-from tools.dashboard.panels.terrain import Heights, Path, axis_names, is_drawable, path_of
+from tools.dashboard.panels.terrain import Heights, Path, axis_names, path_of
 from tools.landscape.surface import Surface
 from training.language.messages import Message
 
@@ -21,8 +21,8 @@ LABEL_WIDTH, LABEL_HEIGHT = 70.0, 12.0
 
 def draw(axes: Axes, frame: Frame, pen: Pen) -> None:
     """Draw the panel."""
-    surface = frame.surface
-    if surface is None or not is_drawable(surface) or not len(surface.path_steps):
+    surface = frame.landscape
+    if surface is None or not len(surface.path_steps):
         needs = (Message("it needs weight snapshots"), Message("and the measured landscape"))
         pen.empty(axes, pen.typeface.label(Message("no path yet")), *map(pen.typeface.word, needs))
         return
