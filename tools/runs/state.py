@@ -11,7 +11,7 @@ from tools.runs.trace import Trace
 from training.checkpoints.run_directory import CONFIG_NAME
 from training.errors import UserError
 from training.record.schema import integer
-from training.settings.yaml_files import read_yaml
+from training.settings.plain_yaml import read_yaml
 
 STALLED_AFTER = 60.0
 """Seconds of silence, at least, after which a run counts as stalled."""

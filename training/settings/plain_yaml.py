@@ -1,11 +1,12 @@
-"""YAML of unknown origin as plain data, within limits. No torch.
+"""YAML of unknown origin as plain data, within limits. No torch, and no pydantic: what watches runs starts fast.
 
 Every YAML text of the project is read here: settings, values on the command line, the config.yaml of a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +14,12 @@ from yaml.composer import Composer
 from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.resolver import Resolver
 
+from training.errors import ConfigError
+from training.storage.file_formats import JSON, TEXT, YAML, FileFormat, format_of
+from training.storage.json_files import read_bytes
+
+MOST_BYTES = 2**20
+"""Size of the largest file of settings; all settings of a run have three kilobytes."""
 MOST_LEVELS = 20
 """Levels of nesting."""
 MOST_VALUES = 20_000
@@ -54,6 +61,40 @@ def parse_with_templates(text: str) -> tuple[Any, frozenset[str]]:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        UserError: missing, no regular file, too large, not UTF-8, not YAML, or not a mapping.
+    """
+    return read_document(path)[0]
+
+
+def read_document(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the mapping in a YAML file, and its keys whose mappings stand elsewhere in it too."""
+    try:
+        document, templates = parse_with_templates(read_bytes(path, MOST_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: the config file cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        what = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
+        raise ConfigError(f"{path}: {_other_format(path) or what}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {_other_format(path, but=(JSON, TEXT)) or error}") from error
+    if document is None:
+        return {}, templates
+    if not isinstance(document, dict):
+        what = f"a config file maps settings to values, this one is a {type(document).__name__}"
+        raise ConfigError(f"{path}: {_other_format(path) or what}")
+    return document, templates
+
+
+def _other_format(path: Path, but: Container[FileFormat | None] = (JSON,)) -> str:
+    """Say which other format a file has; empty: it may be meant as YAML, or has one that is left out (`but`)."""
+    found = format_of(path)
+    return "" if found in (None, YAML) or found in but else f"{found}; a config file maps settings to values in YAML"
 
 
 class _PythonParser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):

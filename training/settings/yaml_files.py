@@ -5,7 +5,7 @@ Settings are passed on as a flat mapping `model.d_model -> value`, whatever form
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,14 @@ import yaml
 
 from training.errors import ConfigError, did_you_mean
 from training.settings.declarations import leaf_names, suggestion
-from training.settings.plain_yaml import parse_with_templates
+from training.settings.plain_yaml import MOST_BYTES as MOST_BYTES
+from training.settings.plain_yaml import read_document
+from training.settings.plain_yaml import read_yaml as read_yaml
 from training.settings.section import Section
-from training.storage.file_formats import JSON, TEXT, YAML, FileFormat, format_of
-from training.storage.json_files import read_bytes
 from training.storage.user_paths import path_of
 
 Settings = dict[str, Any]
 """Dotted key -> value."""
-MOST_BYTES = 2**20
-"""Size of the largest file of settings; all settings of a run have three kilobytes."""
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -62,40 +60,6 @@ def yaml_text(document: Mapping[str, Any]) -> str:
     return text
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; an empty file is an empty mapping.
-
-    Raises:
-        UserError: missing, no regular file, too large, not UTF-8, not YAML, or not a mapping.
-    """
-    return _read_document(path)[0]
-
-
-def _read_document(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return the mapping in a YAML file, and its keys whose mappings stand elsewhere in it too."""
-    try:
-        document, templates = parse_with_templates(read_bytes(path, MOST_BYTES).decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: the config file cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        what = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
-        raise ConfigError(f"{path}: {_other_format(path) or what}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: {_other_format(path, but=(JSON, TEXT)) or error}") from error
-    if document is None:
-        return {}, templates
-    if not isinstance(document, dict):
-        what = f"a config file maps settings to values, this one is a {type(document).__name__}"
-        raise ConfigError(f"{path}: {_other_format(path) or what}")
-    return document, templates
-
-
-def _other_format(path: Path, but: Container[FileFormat | None] = (JSON,)) -> str:
-    """Say which other format a file has; empty: it may be meant as YAML, or has one that is left out (`but`)."""
-    found = format_of(path)
-    return "" if found in (None, YAML) or found in but else f"{found}; a config file maps settings to values in YAML"
-
-
 def read_settings(path: Path, tree: type[Section]) -> Settings:
     """Return the settings in a YAML file, nested or flat.
 
@@ -105,7 +69,7 @@ def read_settings(path: Path, tree: type[Section]) -> Settings:
     Raises:
         ConfigError: an unknown key (with a suggestion), or the same setting given nested and flat.
     """
-    document, templates = _read_document(path)
+    document, templates = read_document(path)
     known = {*tree.model_fields, *leaf_names(tree)}
     settings = {name: value for name, value in document.items() if name in known or name not in templates}
     return flatten(settings, tree, str(path))
