@@ -49,7 +49,7 @@ MOST_ROWS = 13
 """Runs in the list and on the time axis."""
 LEAST_ROWS = 3
 MOST_PLACES = 8
-SETTING_COLUMNS = 36
+SETTING_COLUMNS = 32
 """Columns of a line of settings in the leaderboard."""
 _STYLE = {
     "axes.facecolor": PANEL, "axes.edgecolor": "#26324a", "axes.labelcolor": FAINT, "axes.titlecolor": TEXT,
