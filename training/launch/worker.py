@@ -24,6 +24,7 @@ from typing import NoReturn
 from training.errors import EXIT_BAD_INPUT, ConfigError, UserError
 from training.launch.launch_directory import Ending, FrontDoorFacts, LaunchDirectory, RankProcess
 from training.launch.output_relay import relay_writer
+from training.machine.startup import missing_package
 from training.machine.terminal import stand_in_for
 from training.settings.rank_identity import RankIdentity, is_worker
 
@@ -104,6 +105,8 @@ def _ending_of(run: Callable[[], int]) -> Ending:
     except UserError as error:
         return Ending(EXIT_BAD_INPUT, str(error), lost_peer=_names_lost_peer(error))
     except BaseException as error:
+        if missing := missing_package(error):
+            return Ending(EXIT_BAD_INPUT, missing)
         lines = f"{type(error).__name__}: {error}".splitlines()
         return Ending(1, lines[0].rstrip(), traceback.format_exc(), _names_lost_peer(error))
 

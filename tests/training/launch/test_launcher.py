@@ -171,7 +171,7 @@ def test_a_launcher_that_starts_nothing_is_quoted(launches: Launches) -> None:
 # -- stopping ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_stop_reaches_every_rank_and_each_leaves_in_order(
     number: signal.Signals, exit_code: int, launches: Launches, tmp_path: Path
 ) -> None:
