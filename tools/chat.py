@@ -19,6 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":
+    from training.machine.startup import begin
+
+    begin()
 
 from tools.command_line import CommandLine, finish, one_of, path_given, print_any_character
 from training.errors import UserError

@@ -38,7 +38,8 @@ def test_a_python_without_the_packages_is_one_line_with_the_remedy(script: Path,
     assert done.stdout == ""
 
 
-def test_the_front_doors_are_among_them() -> None:
+def test_every_script_begins_so() -> None:
+    assert [path.name for path in SCRIPTS if "    begin()\n" not in path.read_text(encoding="utf-8")] == []
     names = {path.name for path in SCRIPTS}
     assert {"train.py", "train_deepspeed.py", "train_hf_trainer.py", "monitor_all_trainings.py"} <= names
 
