@@ -79,3 +79,8 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """`"; did you mean 'num_heads'?"` for a near miss, else an empty string."""
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def kind_of(value: object) -> str:
+    """Name what a value is, for an error line: `a list`, `the class Linear`."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
-from training.errors import ConfigError, DataError
+from training.errors import ConfigError, DataError, kind_of
 from training.language.messages import Message, say
 from training.settings.tree import DEFAULT_TASK, TrainingConfig
 
@@ -52,6 +52,25 @@ def refuse_other_types(config: object, datasets: Mapping[str, Any]) -> None:
             raise DataError(f"{name} is a {type(dataset).__name__}; a dataset has a length and items, such as a list")
         if len(dataset) == 0:
             raise DataError(f"{name} holds no samples")
+
+
+def refuse_other_parts(objective: object, family: object, callbacks: object, sinks: object) -> None:
+    """Refuse parts of a run that are no such parts, such as a class in the place of its instance.
+
+    Raises:
+        ConfigError: the first one, with what it should be.
+    """
+    methods = ("build_model", "lengths", "weights", "collate", "hashes", "loss")
+    if isinstance(objective, type) or not all(callable(getattr(objective, name, None)) for name in methods):
+        raise ConfigError(f"objective is {kind_of(objective)}; give an objective, such as ModuleObjective(model, loss)")
+    if family is not None and (isinstance(family, type) or not hasattr(family, "parameter_groups")):
+        raise ConfigError(f"family is {kind_of(family)}; give a model family, such as APTFamily(), or leave it out")
+    for name, parts, method in (("callbacks", callbacks, "on_step"), ("sinks", sinks, "event")):
+        if not isinstance(parts, Sequence) or isinstance(parts, str):
+            raise ConfigError(f"{name} is {kind_of(parts)}; give a list")
+        for number, part in enumerate(parts):
+            if isinstance(part, type) or not hasattr(part, method):
+                raise ConfigError(f"{name}[{number}] is {kind_of(part)}; give an object with a method {method}")
 
 
 def refuse_without_effect(config: TrainingConfig, *, own_module: bool) -> None:

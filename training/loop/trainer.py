@@ -60,6 +60,7 @@ from training.loop.callbacks import Callback
 from training.loop.early_stopping import EarlyStopping
 from training.loop.preflight import (
     check_services,
+    refuse_other_parts,
     refuse_other_types,
     refuse_other_world_size,
     refuse_without_effect,
@@ -165,6 +166,7 @@ class Trainer:
         checked: bool = False,
     ) -> None:
         refuse_other_types(config, {"train_dataset": train_dataset, "val_dataset": val_dataset})
+        refuse_other_parts(objective, family, callbacks, sinks)
         config.validate()
         config.refuse_patience(has_validation=val_dataset is not None)
         self.family: ModelFamily = family or getattr(objective, "family", None) or BaseFamily()

@@ -14,6 +14,8 @@ def user_path(given: str | Path) -> Path:
     Raises:
         ValueError: no file can have this path; says why.
     """
+    if not isinstance(given, str | Path):
+        raise ValueError(f"is a {type(given).__name__}; give a path")
     text = str(given)
     if not text:
         raise ValueError("is empty; give a path")

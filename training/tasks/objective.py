@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.errors import DataError, UserError, kind_of
 from training.machine.seeding import seed_everything
 from training.models.protocol import ModelFamily
 from training.tasks.fingerprints import hash_of_row
@@ -92,6 +93,9 @@ class ModuleObjective:
             are dictionaries.
         metrics: declares the sums that `loss` returns, such as `training.tasks.metrics.ACCURACY`.
 
+    Raises:
+        UserError: (any method) a function is none, or gives something else than it should; the message says what.
+
     Example:
         >>> objective = ModuleObjective(lambda: nn.Linear(4, 1), lambda m, b: ((m(b["x"]) - b["y"]) ** 2).sum())
     """
@@ -103,13 +107,26 @@ class ModuleObjective:
         collate: Callable[[list[Any]], dict[str, Tensor]] | None = None,
         metrics: Sequence[Metric] = (),
     ) -> None:
+        if isinstance(model, nn.Module) or not callable(model):
+            raise UserError(
+                f"model is {kind_of(model)}; give a function that builds the module, such as lambda: nn.Linear(4, 1): "
+                "its first weights come from the run's seed"
+            )
+        if not callable(loss):
+            raise UserError(f"loss is {kind_of(loss)}; give a function (module, tensors of a batch) -> summed loss")
         self.metrics = tuple(metrics)
-        self._model, self._loss = model, loss
-        self._collate = collate or torch.utils.data.default_collate
+        self._model, self._loss, self._collate = model, loss, collate
 
     def build_model(self) -> nn.Module:
         """Return the user's module."""
-        return self._model()
+        model = self._model()
+        if not isinstance(model, nn.Module):
+            raise UserError(f"model() returned {kind_of(model)}; it should build and return an nn.Module")
+        if any(isinstance(parameter, nn.UninitializedParameter) for parameter in model.parameters()):
+            raise UserError("model() returned a module with lazy parameters; give its layers their sizes")
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError("model() returned a module without a parameter that is trained")
+        return model
 
     def lengths(self, dataset: Any) -> NDArray[np.int64]:
         """Return zeros: all samples count as equally long."""
@@ -121,7 +138,11 @@ class ModuleObjective:
 
     def collate(self, samples: Sequence[Any]) -> Batch:
         """Collate with the user's function; every sample has weight 1."""
-        return Batch(self._collate(list(samples)), weight=len(samples), tokens=0, num_samples=len(samples))
+        tensors = self._collate(list(samples)) if self._collate else _stacked(list(samples))
+        if not (isinstance(tensors, dict) and all(isinstance(tensor, Tensor) for tensor in tensors.values())):
+            advice = "return a dictionary of tensors" if self._collate else "make each sample a dictionary of tensors"
+            raise DataError(f"a batch is {kind_of(tensors)} and not named tensors; {advice}, or give another collate")
+        return Batch(tensors, weight=len(samples), tokens=0, num_samples=len(samples))
 
     def hashes(self, batch: Batch) -> Iterator[int]:
         """Yield a hash of each sample's row in every tensor; the user's collation defines the rows."""
@@ -133,10 +154,32 @@ class ModuleObjective:
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
         """Compute the user's loss and the sums of the metrics."""
         result = self._loss(model, batch.tensors)
-        if isinstance(result, tuple):
-            loss, sums = result
-            return LossSum(loss, {name: value.detach() for name, value in sums.items()})
-        return LossSum(result)
+        loss, sums = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+        if not (isinstance(loss, Tensor) and loss.numel() == 1):
+            shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+            raise UserError(f"loss() returned {kind_of(loss)}{shape}; it should be a tensor with one number, the sum")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise UserError("loss() returned a tensor without a gradient (detached, or not computed by the module)")
+        for name in measured(self.metrics):
+            if not (isinstance(sums, Mapping) and isinstance(sums.get(name), Tensor)):
+                raise UserError(f"loss() returned no tensor for metric {name!r}; return (loss, {{{name!r}: its sum}})")
+        return LossSum(loss, {name: value.detach() for name, value in sums.items() if isinstance(value, Tensor)})
+
+
+def _stacked(samples: list[Any]) -> Any:
+    """Stack samples by torch's own collation.
+
+    Raises:
+        DataError: it cannot stack them.
+    """
+    try:
+        return torch.utils.data.default_collate(samples)
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"the samples cannot be stacked ({reason}); make each a dictionary of tensors of the same shapes, or give "
+            "ModuleObjective a collate"
+        ) from error
 
 
 def measured(metrics: Sequence[Metric]) -> tuple[str, ...]:

@@ -19,14 +19,27 @@ from tests.support.tracked_runs import SLOW, machine_of_its_own, scalars
 from training import Trainer, TrainingConfig, config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError, UserError
+from training.loop.callbacks import Callback
 from training.settings.declarations import leaves
 from training.settings.section import Section
 from training.tasks.hlbd.files import Sample
 from training.tasks.hlbd.task import prepared_from_samples
+from training.tasks.metrics import ACCURACY
 from training.tasks.objective import ModuleObjective
 
 ROWS = [{"x": torch.tensor([n / 10.0, 1.0]), "y": torch.tensor(n / 5.0)} for n in range(20)]
-OBJECTIVE = ModuleObjective(lambda: nn.Linear(2, 1), lambda m, b: ((m(b["x"])[:, 0] - b["y"]) ** 2).sum())
+
+
+def line() -> nn.Module:
+    return nn.Linear(2, 1)
+
+
+def sum_of(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    loss: torch.Tensor = ((model(batch["x"])[:, 0] - batch["y"]) ** 2).sum()
+    return loss
+
+
+OBJECTIVE = ModuleObjective(line, sum_of)
 SAMPLES = [Sample(f"{n}加{n}", str(2 * n), "arithmetic", n) for n in range(12)]
 TOKENIZER = DynamicTagTokenizer.from_texts(text for sample in SAMPLES for text in sample[:2])
 TINY = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "max_seq_len": 32}
@@ -103,6 +116,28 @@ def test_a_tracker_that_is_not_installed_is_refused(name: str, tmp_path: Path, m
         ({"train_dataset": iter(ROWS)}, "train_dataset is a list_iterator; a dataset has a length and items"),
         ({"train_dataset": None}, "train_dataset is a NoneType"),
         ({"val_dataset": ()}, "val_dataset holds no samples"),
+        (
+            {"objective": nn.Linear(2, 1)},
+            "objective is a Linear; give an objective, such as Module",
+        ),
+        ({"objective": ModuleObjective}, "objective is the class ModuleObjective; give an objective"),
+        ({"family": "apt"}, "family is a str; give a model family"),
+        (
+            {"callbacks": [Callback(), Callback]},
+            "callbacks[1] is the class Callback; give an object",
+        ),
+        ({"callbacks": Callback()}, "callbacks is a Callback; give a list"),
+        ({"sinks": [print]}, "sinks[0] is a builtin_function_or_method; give an object with a method event"),
+        (
+            {"train_dataset": [{"x": torch.zeros(2)}, {"x": torch.zeros(3)}]},
+            "the samples cannot be stacked (",
+        ),
+        ({"train_dataset": [None] * 4}, "the samples cannot be stacked (default_collate: batch must contain tensors"),
+        (
+            {"train_dataset": [1, 2]},
+            "a batch is a Tensor and not named tensors; make each",
+        ),
+        ({"resume_from": 5}, "resume_from 5: is a int; give a path"),
         ({"device": "gpu"}, "device = 'gpu': no such device"),
         ({"resume_from": "nowhere/checkpoint_step_5"}, "nowhere/checkpoint_step_5: no such checkpoint"),
     ],
@@ -117,9 +152,46 @@ def test_an_argument_that_is_no_good_is_refused_in_one_line(
         "device": "cpu",
     }
     with pytest.raises(UserError, match=re.escape(message)) as refused:
-        Trainer(**good | arguments)
+        Trainer(**good | arguments).train()
     assert "\n" not in str(refused.value)
-    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "message"),
+    [
+        (nn.Linear(2, 1), sum_of, "model is a Linear; give a function that builds the module"),
+        (None, sum_of, "model is a NoneType; give a function"),
+        (line, None, "loss is a NoneType; give a function"),
+        (lambda: None, sum_of, "model() returned a NoneType; it should build and return an nn.Module"),
+        (lambda: nn.LazyLinear(1), sum_of, "model() returned a module with lazy parameters"),
+        (nn.ReLU, sum_of, "model() returned a module without a parameter that is trained"),
+        (
+            line,
+            lambda m, b: m(b["x"]),
+            "loss() returned a Tensor of shape (",
+        ),
+        (line, lambda m, b: sum_of(m, b).item(), "loss() returned a float; it should be a tensor with one number"),
+        (line, lambda m, b: sum_of(m, b).detach(), "loss() returned a tensor without a gradient"),
+        (
+            line,
+            lambda m, b: (sum_of(m, b), {}),
+            "loss() returned no tensor for metric 'accuracy'; return (loss, {'accu",
+        ),
+        (line, lambda m, b: (sum_of(m, b), {"accuracy": 1}), "loss() returned no tensor for metric 'accuracy'"),
+        (line, lambda m, b: (sum_of(m, b),), "loss() returned a tuple; it should be a tensor with one number"),
+    ],
+)
+def test_a_function_that_gives_something_else_is_named_in_one_line(
+    model: Any, loss: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as refused:
+        Trainer(
+            config_of({}, tmp_path / "run"),
+            ROWS,
+            objective=ModuleObjective(model, loss, metrics=[ACCURACY]),
+            device="cpu",
+        ).train()
+    assert "\n" not in str(refused.value)
 
 
 # -- all settings, counted ------------------------------------------------------------------------------------------

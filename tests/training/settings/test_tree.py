@@ -241,6 +241,28 @@ def test_what_from_dict_cannot_read_is_refused_in_one_line(values: Any, message:
         TrainingConfig.from_dict(values)
 
 
+HOSTILE: tuple[Any, ...] = (
+    None, True, 0, -1, 10**18, 10**400, 0.5, 1e-300, 1e308, float("nan"), float("inf"), "", " ", "5", "５", "nan", "\0",
+    "\ud800", "a\nb", "\x1b[31m", "~nobody/x", "n" * 5000, [], ["x"], {}, {"a": 1}, b"x", object(), {1, 2}, len, int,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(TrainingConfig)])
+def test_a_hostile_value_is_a_setting_or_one_line(key: str) -> None:
+    for value in HOSTILE:
+        for name in (key, key.rpartition(".")[2]):
+            try:
+                config = TrainingConfig.from_dict({name: value})
+                config.validate()
+            except ConfigError as error:
+                lines = str(error).splitlines()
+            else:
+                assert TrainingConfig.from_dict(config.to_dict()).curve_hash() == config.curve_hash()
+                lines = ["a config"]
+            assert len(lines) == 1, value
+            assert len(lines[0]) < 4500
+
+
 @pytest.mark.parametrize("name", ["none/x.yaml", ".", "~nobody-here/x.yaml", "x\0.yaml"])
 def test_a_yaml_file_that_cannot_be_written_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the config file cannot be written"):
