@@ -42,6 +42,14 @@ REFUSED: Mapping[str, str] = {
 """Sections that are refused, with the reason."""
 
 
+SECTIONS = frozenset({
+    "activation_checkpointing", "aio", "autotuning", "checkpoint", "comet", "comms_logger", "compile", "csv_monitor",
+    "data_efficiency", "data_types", "flops_profiler", "hybrid_engine", "pipeline", "tensor_parallel", "tensorboard",
+    "wandb",
+})  # fmt: skip
+"""Further keys of DeepSpeed's JSON that hold mappings; DeepSpeed itself ends in a traceback where they do not."""
+
+
 class DeepSpeedOptions(Section):
     """Options of --backend deepspeed."""
 
@@ -207,9 +215,9 @@ def _own_keys(
     """Yield the keys of the user's file that are not ours, after all of it was compared with our settings."""
     given = dict(_leaves(read_json(path, where)))
     conflicts: list[str] = []
-    ours_nested = {*managed, *REFUSED}
+    sections = {name.rpartition(".")[0] for name in (*managed, *REFUSED)} | SECTIONS
     for key, value in given.items():
-        if any(name.startswith(f"{key}.") for name in ours_nested) and value != {}:
+        if key in sections and value != {}:
             raise ConfigError(f"{where}: {key} is {json.dumps(value)}; it should be a section, {{…}}")
         if outer := next((name for name in managed if key.startswith(f"{name}.")), None):
             raise ConfigError(f"{where}: {outer} is a section there; it should be a single value")

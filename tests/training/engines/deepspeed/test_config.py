@@ -155,6 +155,8 @@ def test_before_the_device_is_known_an_automatic_precision_contradicts_nothing(t
         ('{"zero_optimization": "x"}', 'zero_optimization is "x"; it should be a section, {…}'),
         ('{"zero_optimization": {"offload_param": 3}}', "zero_optimization.offload_param is 3; it should be a section"),
         ('{"optimizer": "Adam"}', 'optimizer is "Adam"; it should be a section'),
+        ('{"activation_checkpointing": "x"}', 'activation_checkpointing is "x"; it should be a section'),
+        ('{"flops_profiler": 3}', "flops_profiler is 3; it should be a section"),
         ('{"fp16": true}', "fp16 is true; it should be a section"),
         ('{"train_batch_size": {"a": 1}}', "train_batch_size is a section there; it should be a single value"),
     ],
