@@ -7,6 +7,7 @@ transformers. A directory that transformers saved from such a model can be read 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,8 @@ from apt_model.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, SPECIALS, UNK, DynamicTagTokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CHECKSUMS = "checksums.json"
+"""BLAKE2b of the directory's files, which a run adds to its finished model. A directory without it is not checked."""
 GENERATION_CONFIG, TOKENIZER_CONFIG = "generation_config.json", "tokenizer_config.json"
 FORMAT = "apt-model"
 OF_TRANSFORMERS = frozenset(
@@ -58,22 +61,32 @@ def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -
     fresh = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    settings = transformers_settings(model, tokenizer)
-    settings[CONFIG] = {"format": FORMAT, "version": 1, **model.config.model_dump(mode="json"), **settings[CONFIG]}
-    for name, content in settings.items():
-        (fresh / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    write_code(fresh)
-    save_file(_weights(model), fresh / WEIGHTS, metadata={"format": "pt"})
-    tokenizer.save(fresh / TOKENIZER)
-    for path in fresh.iterdir():
-        with path.open("rb+") as file:  # Windows syncs only files that are open for writing
-            os.fsync(file.fileno())
+    try:
+        _write_files(fresh, model, tokenizer)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     old = directory.with_name(f".{directory.name}.old.tmp")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)
     fresh.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_files(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -> None:
+    settings = transformers_settings(model, tokenizer)
+    settings[CONFIG] = {"format": FORMAT, "version": 1, **model.config.model_dump(mode="json"), **settings[CONFIG]}
+    for name, content in settings.items():
+        (directory / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_code(directory)
+    mode = (directory / CONFIG).stat().st_mode
+    save_file(_weights(model), directory / WEIGHTS, metadata={"format": "pt"})
+    (directory / WEIGHTS).chmod(mode)  # safetensors lets in the user alone, whatever the umask
+    tokenizer.save(directory / TOKENIZER)
+    for path in directory.iterdir():
+        with path.open("rb+") as file:  # Windows syncs only files that are open for writing
+            os.fsync(file.fileno())
 
 
 def transformers_settings(model: APT, tokenizer: DynamicTagTokenizer) -> dict[str, dict[str, Any]]:
@@ -123,6 +136,7 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
             )
         if not (directory / name).is_file():
             raise ModelError(f"{directory}: no {name} in it; this is not an APT model directory")
+    _check_checksums(directory)
     try:
         document = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
@@ -130,7 +144,11 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
         if (version := document.pop("version")) != 1:
             raise ModelError(f"{directory / CONFIG}: version {version!r} cannot be read (this program reads 1)")
         config = ModelConfig.model_validate({k: v for k, v in document.items() if k not in OF_TRANSFORMERS})
+        with (directory / WEIGHTS).open("rb"):  # safetensors says "No such file" where it may not be read
+            pass
         weights = load_file(directory / WEIGHTS)
+    except PermissionError as error:
+        raise ModelError(f"{error.filename}: it cannot be read ({error.strerror})") from error
     except (ValidationError, ValueError, KeyError, OSError, RecursionError, SafetensorError) as error:
         raise ModelError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
     if config.tie_embeddings and "embedding.weight" in weights:
@@ -142,6 +160,38 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
             "it is another model's tokenizer"
         )
     return build_from_weights(config, weights, str(directory)), tokenizer
+
+
+def _check_checksums(directory: Path) -> None:
+    """Compare the files with the directory's `checksums.json`, if it has one.
+
+    Raises:
+        ModelError: a file was altered; it is named.
+    """
+    try:
+        document = json.loads((directory / CHECKSUMS).read_bytes())
+        own = document.pop("blake2b")
+        text = json.dumps(document, ensure_ascii=False, sort_keys=True)
+        if hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() != own:
+            raise ValueError
+        expected = {name: entry["blake2b"] for name, entry in document["files"].items()}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ModelError(f"{directory / CHECKSUMS}: it cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise ModelError(f"{directory / CHECKSUMS}: damaged, it does not match its own checksum") from error
+    for name, checksum in expected.items():
+        try:
+            with (directory / name).open("rb") as file:
+                found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        except OSError as error:
+            raise ModelError(f"{directory / name}: it cannot be read ({error.strerror})") from error
+        if found != checksum:
+            raise ModelError(
+                f"{directory / name}: damaged; its content does not match its checksum in {CHECKSUMS}; if you changed "
+                f"the model on purpose, delete {CHECKSUMS}"
+            )
 
 
 def build_from_weights(config: ModelConfig, weights: dict[str, Any], where: str) -> APT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + 2
@@ -73,6 +74,18 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, not ours, or belongs to another model or run."""
+
+
+class UnreadableError(CheckpointError):
+    """The system does not let this user read a file: that says nothing about its content."""
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error about a file that the system refused to read: an `UnreadableError` where it is not allowed."""
+    line = f"{path}: it cannot be read ({error.strerror})"
+    if isinstance(error, PermissionError):
+        return UnreadableError(f"{line}; its owner can give you the right (chmod -R a+rX)")
+    return CheckpointError(line)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     begin()
 
 from training.backends.prepare import PreparedRun, choose, layers_of, prepare, resolve_for
-from training.backends.protocol import is_remote
+from training.backends.protocol import RunRequest, is_remote
 from training.backends.registry import describe_backends
 from training.errors import ConfigError
 from training.language.messages import choose_language
@@ -113,6 +113,8 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     choose_language(prepared.request.config.report.lang)
     if first.dry_run:
         print("\n".join(_plan_lines(prepared)))
+        if first.compare is None:  # a comparison makes a directory for each run
+            _refuse_taken_directory(prepared.request)
         return 0
     with output_may_be_lost():
         return _run(prepared, first)
@@ -146,8 +148,16 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
     if prepared.plan is not None and not is_worker():
         from training.launch.launcher import launch
 
+        _refuse_taken_directory(request)  # before processes start, of which one would find out
         return launch(prepared.plan, request)
     return backend.run(request).exit_code
+
+
+def _refuse_taken_directory(request: RunRequest) -> None:
+    from training.checkpoints.run_directory import RunDirectory
+
+    directory = RunDirectory(request.config.run.run_dir, claim=False)
+    directory.refuse_taken(resume=request.resume, overwrite=request.overwrite)
 
 
 def _plan_lines(prepared: PreparedRun) -> Iterator[str]:

@@ -335,7 +335,7 @@ def test_a_missing_checkpoint_is_named_and_no_directory_is_made_for_its_run(refu
 def test_a_run_without_one_readable_checkpoint_is_not_quietly_begun_anew(finished_run: Path, refused: Refused) -> None:
     for path in finished_run.glob("checkpoint_*"):
         cut(path / "model.safetensors", 99)
-    refused(["--resume"], "run", "no checkpoint can be read", "--overwrite")
+    refused(["--resume"], "run", "no checkpoint can be read", "another --run-dir")
 
 
 def test_a_finished_model_is_not_a_checkpoint(finished_run: Path, refused: Refused) -> None:

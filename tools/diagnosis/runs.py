@@ -14,9 +14,15 @@ from tools.diagnosis.findings import Finding, Status
 from tools.figures.wording import size_text
 from tools.runs.search import find_runs
 from training.checkpoints.branches import ahead_of_record
-from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY
+from training.checkpoints.run_directory import (
+    CONFIG_NAME,
+    FINAL_NAME,
+    MODEL_DIRECTORY,
+    asides_of_kills,
+    leftovers_of_kills,
+)
 from training.checkpoints.run_lock import is_locked
-from training.errors import CheckpointError
+from training.errors import CheckpointError, UnreadableError
 from training.machine.commands import pip_command, python_command, shown
 from training.record.log import LOG_NAME, REPORT_NAME, DamagedLines, read_events, read_report
 from training.record.report import Report
@@ -113,11 +119,11 @@ def _resume(run_dir: Path, report: dict[str, Any]) -> str:
 
 
 def _start_again(run_dir: Path, report: dict[str, Any]) -> str:
-    """Return the command that deletes a run and starts it again with its own settings."""
+    """Return the command that starts a run again with its own settings, in a directory next to it."""
     if not (run_dir / CONFIG_NAME).is_file():
-        return "the run's own command with --overwrite (its settings were not recorded)"
-    own = ("--config", run_dir / CONFIG_NAME, "--run-dir", run_dir)
-    return python_command("train.py", *_backend(report), *own, "--overwrite")
+        return "the run's own command with another --run-dir (its settings were not recorded)"
+    again = run_dir.with_name(f"{run_dir.resolve().name}_again")
+    return python_command("train.py", *_backend(report), "--config", run_dir / CONFIG_NAME, "--run-dir", again)
 
 
 def _ago(seconds: float) -> str:
@@ -181,13 +187,19 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
     good, faults = newest_good(run_dir)
     newest_first = [path for _, path in readable]
     passed_over = newest_first[: newest_first.index(good[0])] if good else newest_first
-    damaged = [*(path for path, _ in unreadable), *passed_over]
+    refused = [path for path in newest_first + [path for path, _ in unreadable] if _may_not_be_read(path, faults)]
+    damaged = [path for path in (*(path for path, _ in unreadable), *passed_over) if path not in refused]
     details = tuple(str(fault).replace(str(run_dir), shown(run_dir)) for fault in faults)
     facts: dict[str, Any] = {
         "newest_good": good[0].name if good else None,
         "older": [path.name for path in newest_first[len(passed_over) + 1 :]],
         "damaged": [path.name for path in damaged],
     }
+    if refused:  # nothing is known of them, so nothing is advised that would cost one
+        message = f"{len(refused)} cannot be read: {details[0]}"
+        readable_again = f"chmod -R u+rX {shlex.join(map(shown, refused))}"
+        yield Finding(section, "checkpoints", Status.WARNING, message, readable_again, details, facts)
+        return
     if good is None and not damaged:
         yield Finding(section, "checkpoints", Status.OK, "none", facts=facts)
         return
@@ -202,11 +214,17 @@ def _checkpoints(section: str, run_dir: Path, report: dict[str, Any], at_work: b
     message += f", {len(facts['older'])} older" if facts["older"] else ""
     status, fix = Status.OK, ""
     if damaged:
-        status, fix = Status.WARNING, f"rm -r {shlex.join(map(shown, damaged))}"
+        moves = [(path, path.with_name(f"damaged_{path.name}")) for path in damaged]
+        fix = " && ".join(f"mv {shlex.join((shown(path), shown(aside)))}" for path, aside in moves)
+        status = Status.WARNING
         message = f"{len(damaged)} damaged; {message}"
     elif good is not None and (warning := ahead_of_record(run_dir, good[0], good[1]["step"])):
         status, message = Status.WARNING, warning.replace(str(run_dir), shown(run_dir))
     yield Finding(section, "checkpoints", status, message, fix, details, facts)
+
+
+def _may_not_be_read(path: Path, faults: Sequence[CheckpointError]) -> bool:
+    return any(isinstance(fault, UnreadableError) and str(fault).startswith(f"{path}/") for fault in faults)
 
 
 def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
@@ -220,6 +238,10 @@ def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterato
         if (run_dir / name).exists():
             try:
                 load_trained_model(run_dir / name)
+            except UnreadableError as error:
+                message = str(error).replace(str(run_dir), shown(run_dir))
+                fix = f"chmod -R u+rX {shlex.quote(shown(run_dir / name))}"
+                yield Finding(section, "final model", Status.WARNING, message, fix)
             except CheckpointError as error:
                 message = str(error).replace(str(run_dir), shown(run_dir))
                 yield Finding(section, "final model", Status.ERROR, message, _resume(run_dir, report))
@@ -231,9 +253,9 @@ def _final_model(section: str, run_dir: Path, report: dict[str, Any]) -> Iterato
 
 def _leftovers(section: str, run_dir: Path, report: dict[str, Any]) -> Iterator[Finding]:
     """Find what a kill left behind. The next resume cleans up; until then it only takes space."""
-    asides = sorted(run_dir.glob(".checkpoint_*.old"))
+    asides = asides_of_kills(run_dir)
     only_copies = [p for p in asides if not name_of_aside(p).exists()]
-    found = sorted({*run_dir.glob(".*.tmp"), *asides} - {*only_copies})
+    found = sorted({*leftovers_of_kills(run_dir), *asides} - {*only_copies})
     if only_copies:
         names = ", ".join(name_of_aside(p).name for p in only_copies)
         message = f"a kill came while {names} was being replaced; resuming puts it back from {only_copies[0].name}"

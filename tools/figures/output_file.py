@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,12 +70,11 @@ def write_atomically(path: Path, content: bytes | Iterable[str]) -> None:
     """
     pieces = [content] if isinstance(content, bytes) else (piece.encode() for piece in content)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
+        # Two tools may write the same file at a time. Not `tempfile`: its files are for their owner's eyes alone.
+        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("xb") as file:
                 file.writelines(pieces)
-            temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

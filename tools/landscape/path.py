@@ -96,11 +96,11 @@ def _read(file: safe_open, name: str) -> Tensor:
     try:
         tensor: Tensor = file.get_tensor(name)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
-        raise CheckpointError(f"a snapshot has no {name} that can be read ({error}); delete it") from error
+        raise CheckpointError(f"a snapshot has no {name} that can be read ({error}); move it away") from error
     return tensor
 
 
 def _gone(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{path}: the snapshot cannot be read ({str(error).splitlines()[0]}); delete it, or try again"
+        f"{path}: the snapshot cannot be read ({str(error).splitlines()[0]}); move it away, or try again"
     )

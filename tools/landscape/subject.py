@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from tools.landscape.path import Snapshot
@@ -23,6 +22,7 @@ from training.loop.weight_snapshots import snapshot_files
 from training.record.reporter import read_report
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import read_yaml
+from training.storage.tensor_files import load_tensors
 from training.tasks.protocol import Prepared, task_of
 
 
@@ -142,9 +142,10 @@ def _weights(run_dir: Path, origin: Path, prepared: Prepared) -> tuple[nn.Module
 
 def _of_snapshot(file: Path, prepared: Prepared) -> nn.Module:
     try:
-        weights = {name: tensor.to(torch.float32) for name, tensor in load_file(file).items()}
+        weights = {name: tensor.to(torch.float32) for name, tensor in load_tensors(file).items()}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file}: the snapshot cannot be read ({error}); delete it, or try again") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise CheckpointError(f"{file}: the snapshot cannot be read ({reason}); move it away, or try again") from error
     model = prepared.objective.build_model()
     parameters = dict(model.named_parameters())  # a tied one once, as in the snapshot
     if parameters.keys() != weights.keys():

@@ -27,7 +27,7 @@ from training.storage.atomic import delete, make_temporary, put_in_place, sync_d
 from training.storage.run_files import RunFile
 
 _PREFIX = "abandoned_at_step_"
-RUN_FILES = (RunFile(f"{_PREFIX}*"),)
+RUN_FILES = (RunFile(f"{_PREFIX}*", shows_run=True),)
 _NAME = re.compile(rf"{_PREFIX}\d+(_\d+)?")
 
 

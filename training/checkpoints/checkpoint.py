@@ -247,7 +247,7 @@ def save_together(
     ranks.on_main(lambda: refuse_not_finite(state["model"], parameters, what))
     temporary = temporary_of(path)
     ranks.on_main(lambda: begin(path))
-    with disk_refusals(path, temporary):
+    with disk_refusals(path):
         engine.save_extra(temporary)
     ranks.barrier()
     ranks.on_main(lambda: commit(temporary, path, replace(checkpoint, engine=state).to_payload()))
@@ -259,7 +259,7 @@ def begin(path: Path) -> Path:
     Raises:
         UserError: the disk is full or refuses.
     """
-    with disk_refusals(path, temporary_of(path)):
+    with disk_refusals(path):
         return make_temporary(path)
 
 
@@ -277,7 +277,7 @@ def commit(temporary: Path, path: Path, payload: Mapping[str, Any]) -> None:
         UserError: the disk is full or refuses; what was there before is untouched.
         TypeError: the payload holds something that is neither plain data nor a tensor.
     """
-    with disk_refusals(path, temporary):
+    with disk_refusals(path):
         write_payload(temporary, payload)
         write_manifest(
             temporary,

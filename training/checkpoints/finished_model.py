@@ -11,9 +11,15 @@ from pydantic import ValidationError
 
 from training.checkpoints.checkpoint import artefacts_of, load_checkpoint, newest_good, payload_of
 from training.checkpoints.manifest import existing_form, is_checkpoint
-from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY, RunDirectory
+from training.checkpoints.run_directory import (
+    CONFIG_NAME,
+    FINAL_NAME,
+    MODEL_DIRECTORY,
+    RunDirectory,
+    run_directory_of,
+)
 from training.checkpoints.single_file import save_single_file
-from training.errors import CheckpointError, UserError
+from training.errors import CheckpointError
 from training.models.protocol import (
     DESCRIPTION_NAME,
     OWN_MODULE,
@@ -26,6 +32,9 @@ from training.models.registry import MODELS
 from training.record.log import read_report
 from training.settings.tree import DEFAULT_MODEL, ModelOptions, TrainingConfig
 from training.settings.yaml_files import read_yaml
+from training.storage.atomic import delete, make_temporary, put_in_place
+from training.storage.checksums import check_checksums, write_checksums
+from training.storage.disk_refusals import disk_refusals
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,12 +65,19 @@ class TrainedModel:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def save(self, directory: Path) -> None:
-        """Write the model as a directory, as its family does.
+        """Write the model as a directory, as its family does, with checksums; whole or not at all.
 
         Raises:
-            OSError: the disk is full or refuses.
+            UserError: the disk is full or refuses; what was there before is untouched.
         """
-        self.family.save(directory, self.model, self.options, self.vocabulary, self.artefacts)
+        remedy = "make room (a run goes on with --resume), or choose another place"
+        with disk_refusals(directory, "the finished model", remedy):
+            temporary = make_temporary(directory)
+            made = temporary / directory.name
+            self.family.save(made, self.model, self.options, self.vocabulary, self.artefacts)
+            write_checksums(made)
+            put_in_place(made, directory)
+            delete(temporary)
 
 
 def save_final_model(directory: RunDirectory, trained: TrainedModel, config: TrainingConfig, step: int) -> None:
@@ -80,10 +96,7 @@ def save_final_model(directory: RunDirectory, trained: TrainedModel, config: Tra
         "model": trained.model.state_dict(),
         **payload_of(trained.artefacts),
     })  # fmt: skip
-    try:
-        trained.save(directory.portable_model)
-    except OSError as error:
-        raise UserError(f"{directory.portable_model}: the model could not be written ({error.strerror})") from error
+    trained.save(directory.portable_model)
 
 
 def load_trained_model(path: Path) -> TrainedModel:
@@ -106,7 +119,7 @@ def with_its_run(trained: TrainedModel) -> TrainedModel:
     Raises:
         ConfigError: the run's config.yaml cannot be read.
     """
-    run_dir = trained.origin.resolve().parent
+    run_dir = run_directory_of(trained.origin)
     report = read_report(run_dir)
     if report is None or report.get("num_parameters") != trained.num_parameters():
         return trained  # it was copied to another place, maybe into another run's directory
@@ -191,11 +204,13 @@ def is_model_directory(path: Path) -> bool:
 
 
 def load_model_directory(path: Path) -> TrainedModel:
-    """Read a directory that a family's `save` wrote.
+    """Read a directory that `TrainedModel.save` or a family's own `save` wrote.
 
     Raises:
         CheckpointError: it is none, or it is damaged.
+        UnreadableError: the system refuses to read a file of it.
     """
+    check_checksums(path)
     name = read_description(path)["family"] if (path / DESCRIPTION_NAME).is_file() else DEFAULT_MODEL
     if name == OWN_MODULE:
         raise _own_module(path, path)

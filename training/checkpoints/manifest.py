@@ -1,22 +1,18 @@
 """The manifest of a checkpoint directory: what it is, and which bytes belong to it. No torch.
 
-`manifest.json` is written last. It names every file of the directory with its size and BLAKE2b, and carries a BLAKE2b
-of itself, so that a directory that a kill tore, a byte that a disk altered and a file that a copy lost are all
-noticed, and named.
+`manifest.json` is written last. It names every file of the directory with its checksum (`training.storage.checksums`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from training.errors import CheckpointError
+from training.errors import CheckpointError, unreadable
+from training.storage.atomic import write_atomically
+from training.storage.checksums import FileEntry, check_entries, file_entries, is_intact, sealed
 from training.storage.json_files import DamagedFileError, as_declared, read_json
 
 FORMAT = "apt-checkpoint"
@@ -24,15 +20,6 @@ VERSION = 2
 NAME = "manifest.json"
 BEST_NAME = "checkpoint_best"
 _CHECKPOINT_NAME = re.compile(r"checkpoint(_best|_(epoch|step)_\d+|-\d+)")
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """One file of a checkpoint."""
-
-    bytes: int
-    blake2b: str
-    """Hex, 16 bytes."""
 
 
 @dataclass(frozen=True)
@@ -80,22 +67,9 @@ def write_manifest(directory: Path, *, step: int, kind: str, run_id: str | None,
     Raises:
         OSError: the disk is full or refuses.
     """
-    files: dict[str, FileEntry] = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-        name = path.relative_to(directory).as_posix()
-        with path.open("rb+") as file:  # Windows makes durable only what it may write
-            files[name] = FileEntry(path.stat().st_size, _checksum(file))
-            os.fsync(file.fileno())
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
-        **asdict(Manifest(step=step, kind=kind, run_id=run_id, config_hash=config_hash, files=files)),
-    }
-    document["blake2b"] = _checksum_of(document)
-    with (directory / NAME).open("w", encoding="utf-8") as manifest:
-        manifest.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-        manifest.flush()
-        os.fsync(manifest.fileno())
+    manifest = Manifest(step=step, kind=kind, run_id=run_id, config_hash=config_hash, files=file_entries(directory))
+    document = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
+    write_atomically(directory / NAME, sealed(document), durable=True)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -103,6 +77,7 @@ def read_manifest(directory: Path) -> Manifest:
 
     Raises:
         CheckpointError: missing, damaged, another program's, or of another version.
+        UnreadableError: the system refuses to read it.
     """
     path = directory / NAME
     try:
@@ -110,7 +85,7 @@ def read_manifest(directory: Path) -> Manifest:
     except FileNotFoundError as error:
         raise CheckpointError(f"{directory}: no {NAME}; it is not whole, or is another program's") from error
     except OSError as error:
-        raise CheckpointError(f"{path}: it cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     except DamagedFileError as error:
         raise CheckpointError(str(error)) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -119,7 +94,7 @@ def read_manifest(directory: Path) -> Manifest:
         raise CheckpointError(
             f"{directory}: checkpoint version {document.get('version')!r} cannot be read (this program reads {VERSION})"
         )
-    if document.pop("blake2b", None) != _checksum_of(document):
+    if not is_intact(document):
         raise CheckpointError(f"{path}: damaged, it does not match its own checksum")
     try:
         return as_declared(document, Manifest, path)
@@ -132,29 +107,6 @@ def check_files(directory: Path, manifest: Manifest) -> None:
 
     Raises:
         CheckpointError: a file is missing, cut short or altered; it is named.
+        UnreadableError: the system refuses to read one.
     """
-    try:
-        for name, entry in manifest.files.items():  # all sizes first: they cost nothing
-            path = directory / name
-            size = path.stat().st_size
-            if size != entry.bytes:
-                fault = "cut short" if size < entry.bytes else "damaged"
-                raise CheckpointError(f"{path}: {fault}; it has {size} bytes, and {NAME} says {entry.bytes}")
-        for name, entry in manifest.files.items():
-            path = directory / name
-            with path.open("rb") as file:
-                if _checksum(file) != entry.blake2b:
-                    raise CheckpointError(f"{path}: damaged; its content does not match its checksum in {NAME}")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: it cannot be read ({error.strerror})") from error
-
-
-def _checksum(file: BinaryIO) -> str:
-    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
-
-
-def _checksum_of(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, ensure_ascii=False, sort_keys=True)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    check_entries(directory, manifest.files, NAME)

@@ -13,7 +13,7 @@ from training.checkpoints.checkpoint import Checkpoint, DataIdentity, list_check
 from training.checkpoints.manifest import checkpoint_directories, existing_form, is_checkpoint, read_manifest
 from training.checkpoints.run_settings import with_names
 from training.checkpoints.start_from import parts_to_go_on_from
-from training.errors import CheckpointError
+from training.errors import CheckpointError, UnreadableError
 from training.language.messages import Message, say
 from training.machine.ranks import Ranks
 from training.settings.error_messages import describe_fault
@@ -48,6 +48,7 @@ def find_checkpoint(
 
     Raises:
         CheckpointError: the one asked for is missing or damaged, or all that are there are damaged.
+        UnreadableError: the system refuses to read one.
     """
     if start_from is not None and not checkpoint_directories(run_dir):
         path = parts_to_go_on_from(start_from)[-1]
@@ -63,9 +64,11 @@ def find_checkpoint(
         return None
     found, faults = newest_good(run_dir)
     for fault in faults:
+        if isinstance(fault, UnreadableError):  # it may be whole: an older one in its place would leave it behind
+            raise UnreadableError(f"{fault}; or say which one to go on from (--resume CHECKPOINT)")
         say(Message("warning: {fault}; it is passed over", fault=fault))
     if found is None and faults:
-        raise CheckpointError(f"{run_dir}: no checkpoint can be read ({faults[0]}); start again with --overwrite")
+        raise CheckpointError(f"{run_dir}: no checkpoint can be read ({faults[0]}); start again in another --run-dir")
     if found is None and resume_from is not None:
         raise CheckpointError(
             f"--resume {resume_from}: no checkpoint in this directory, and it is none itself (no manifest.json in it); "

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from training.checkpoints.manifest import BEST_NAME, checkpoint_directories
-from training.checkpoints.run_lock import LOCK_NAME, RunLock, owner_of
+from training.checkpoints.manifest import BEST_NAME, checkpoint_directories, is_checkpoint_name
+from training.checkpoints.run_lock import LOCK_NAME, NO_LOCKS, RunLock, is_locked, owner_of
 from training.errors import UserError
 from training.record.log import LOG_NAME, REPORT_NAME
-from training.storage.atomic import delete, put_back
+from training.storage.atomic import delete, name_of_aside, put_back
 from training.storage.run_files import RunFile, run_files
 
 CONFIG_NAME = "config.yaml"
@@ -19,7 +20,11 @@ FINAL_NAME = "final_model.pt"
 MODEL_DIRECTORY = "final_model"
 RECORD_NAMES = (LOG_NAME, REPORT_NAME, CONFIG_NAME)
 """Files that make a copy of a checkpoint a run."""
-RUN_FILES = (RunFile(FINAL_NAME, shows_run=True), RunFile(MODEL_DIRECTORY, shows_run=True), RunFile(CONFIG_NAME))
+RUN_FILES = (
+    RunFile(FINAL_NAME, shows_run=True),
+    RunFile(MODEL_DIRECTORY, shows_run=True),
+    RunFile(CONFIG_NAME, is_taken_over=True),
+)
 
 
 def checkpoint_name(step: int, epoch: int | None = None) -> str:
@@ -59,31 +64,65 @@ class RunDirectory:
 
     def _claim(self, resume: bool, overwrite: bool) -> None:
         path = self.path
-        if path.exists() and not path.is_dir():
-            raise UserError(f"--run-dir {path}: this is a file, not a directory; choose another")
-        holds_run = self.holds_run()
-        if holds_run and not (resume or overwrite):
-            raise UserError(
-                f"--run-dir {path}: it holds a run already ({', '.join(holds_run)}); go on with it (--resume), "
-                "delete it (--overwrite) or choose another --run-dir"
-            )
+        self.refuse_taken(resume=resume, overwrite=overwrite)  # a directory that is refused is not touched
         # Made for this run: removed again if nothing comes of it.
         self._made = [p for p in (path, *path.parents) if not p.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = RunLock.take(path)
         except OSError as error:
             raise UserError(f"--run-dir {path}: it cannot be written to ({error.strerror}); choose another") from error
-        if self._lock is None:
-            owner = owner_of(path)
-            who = f" (pid {owner.pid}, since {owner.since()})" if owner is not None else ""
-            raise UserError(f"--run-dir {path}: another process{who} is training in it; wait for it or choose another")
-        for aside in path.glob(".checkpoint[_-]*.old"):  # left by a kill
-            put_back(aside)
-        for leftover in path.glob(".*.tmp"):
-            delete(leftover)
-        if overwrite:
-            self.delete_run()
+        self._lock = _locked(path)
+        try:
+            # Again: a run may have begun and ended there before the lock was taken.
+            self.refuse_taken(resume=resume, overwrite=overwrite)
+            for aside in asides_of_kills(path):
+                put_back(aside)
+            for leftover in leftovers_of_kills(path):
+                delete(leftover)
+            if overwrite and self.holds_run():
+                self.delete_run()
+        except BaseException:
+            self.release()
+            raise
+
+    def refuse_taken(self, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Refuse a directory that a run cannot have. Nothing is written.
+
+        Args:
+            resume: the run in it goes on.
+            overwrite: the run in it is deleted.
+
+        Raises:
+            UserError: it is a file or the root of a file system, holds another run or the user's own files, or another
+                process is training in it.
+        """
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--run-dir {path}: this is a file, not a directory; choose another")
+        if len(path.resolve().parts) == 1:
+            raise UserError(f"--run-dir {path}: this is the root of the file system; choose another")
+        for file in run_files():
+            for place in file.found_in(path) if file.is_taken_over else ():
+                if place.is_symlink() and place.is_dir() and not overwrite:
+                    raise UserError(
+                        f"--run-dir {path}: {place.name} in it is a link to {place.resolve()}, where the run would "
+                        "delete files; remove the link or choose another --run-dir"
+                    )
+        if holds_run := self.holds_run():
+            if not (resume or overwrite):
+                raise UserError(
+                    f"--run-dir {path}: it holds a run already ({', '.join(holds_run)}); go on with it (--resume), "
+                    "delete it (--overwrite) or choose another --run-dir"
+                )
+        else:
+            for file in run_files():
+                if file.is_taken_over and (found := file.found_in(path)):
+                    raise UserError(
+                        f"--run-dir {path}: it holds {found[0].name} and no run, so that is your own, and the run "
+                        "would replace it; move it away or choose another --run-dir"
+                    )
+        if self._lock is None and is_locked(path):
+            raise _taken_by_another(path)
 
     def holds_run(self) -> list[str]:
         """Return the names of the files that show that the directory holds a run; empty: it holds none."""
@@ -152,3 +191,55 @@ class RunDirectory:
             for directory in self._made:  # innermost first; one that holds anything stays
                 with contextlib.suppress(OSError):
                     directory.rmdir()
+
+
+def _locked(path: Path) -> RunLock:
+    """Lock a run directory for this process.
+
+    Raises:
+        UserError: another process has it, or it cannot be locked.
+    """
+    try:
+        lock = RunLock.take(path)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise UserError(
+                f"--run-dir {path}: its disk has no file locks ({error.strerror}), so two runs could write there at a "
+                "time; choose a directory on another disk"
+            ) from error
+        raise UserError(f"--run-dir {path}: it cannot be written to ({error.strerror}); choose another") from error
+    if lock is None:
+        raise _taken_by_another(path)
+    return lock
+
+
+def _taken_by_another(path: Path) -> UserError:
+    owner = owner_of(path)
+    who = f" (pid {owner.pid}, since {owner.since()})" if owner is not None else ""
+    return UserError(f"--run-dir {path}: another process{who} is training in it; wait for it or choose another")
+
+
+def leftovers_of_kills(run_dir: Path) -> list[Path]:
+    """Return what killed writes left half done in a run directory, in order of name; not the user's own `.*.tmp`."""
+    return [path for path in sorted(run_dir.glob(".*.tmp")) if _is_of_run(path.name[1 : -len(".tmp")])]
+
+
+def asides_of_kills(run_dir: Path) -> list[Path]:
+    """Return directories of a run that a kill left moved aside, in order of name."""
+    return [path for path in sorted(run_dir.glob(".*.old")) if _is_of_run(name_of_aside(path).name)]
+
+
+def _is_of_run(name: str) -> bool:
+    name = name.removesuffix(".old")  # as older versions moved a finished model aside: .final_model.old.tmp
+    return is_checkpoint_name(name) or any(fnmatchcase(name, file.pattern) for file in run_files())
+
+
+def run_directory_of(path: Path) -> Path:
+    """Return the run directory that a checkpoint or a finished model belongs to.
+
+    It is the directory in which it really lies. Only if that has no run's record, and a link to it lies in a directory
+    that has one, it is that directory: a run whose checkpoints were moved to another disk.
+    """
+    seen, real = path.parent, path.resolve().parent
+    moved = (seen / LOG_NAME).is_file() and not (real / LOG_NAME).is_file()
+    return seen if moved or seen.resolve() == real else real

@@ -24,6 +24,8 @@ from training.errors import UserError
 LOCK_NAME = ".lock"
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 """Errors of a lock that another process holds; any other says that the file cannot be locked at all."""
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+"""Errors of a lock on a disk that has no file locks, such as some network disks."""
 _PROC = Path("/proc")
 _LONGEST = 4096
 """Bytes of a lock file that are read. On Windows the byte behind them is locked: nobody can read one that is."""
@@ -145,11 +147,12 @@ def is_locked(run_dir: Path) -> bool:
     the network file system shares locks.
     """
     try:
-        descriptor = os.open(run_dir / LOCK_NAME, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | _no_link())
+        mode = os.O_RDWR if os.name == "nt" else os.O_RDONLY
+        descriptor = os.open(run_dir / LOCK_NAME, mode | _no_link() | getattr(os, "O_NONBLOCK", 0))
     except OSError:  # most often: no such file
         return False
     try:
-        return not _try_lock(descriptor, shared=True)
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and not _try_lock(descriptor, shared=True)
     except OSError:  # a file system without locks
         return False
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoints.manifest import existing_form, is_checkpoint
+from training.checkpoints.run_directory import CONFIG_NAME, run_directory_of
 from training.errors import ConfigError
 from training.settings.tree import DEFAULT_MODEL, DEFAULT_TASK, TrainingConfig
 from training.settings.yaml_files import Settings, flatten, read_yaml
@@ -23,8 +24,8 @@ def with_names(saved: Mapping[str, Any]) -> dict[str, Any]:
 def saved_config(path: Path) -> Path | None:
     """Return the config.yaml of the run that a checkpoint or run directory belongs to; None: there is none."""
     path = existing_form(path)
-    directory = path.parent if is_checkpoint(path) or not path.is_dir() else path
-    saved = directory / "config.yaml"
+    directory = run_directory_of(path) if is_checkpoint(path) or not path.is_dir() else path
+    saved = directory / CONFIG_NAME
     if not saved.is_file() or (len(path.parts) == 1 and not path.exists()):
         return None
     return saved

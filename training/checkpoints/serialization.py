@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.storage.json_files import DamagedFileError, read_json
+from training.storage.tensor_files import load_tensors, save_tensors
 
 STATE, TOKENIZER = "state.json", "tokenizer.json"
 MODEL, OPTIMIZER, OTHER = "model.safetensors", "optimizer.safetensors", "tensors.safetensors"
@@ -44,7 +44,7 @@ def write_payload(directory: Path, payload: Mapping[str, Any]) -> None:
         _write_json(directory / TOKENIZER, state.pop("tokenizer"))
     _write_json(directory / STATE, state)
     for name, tensors in packer.files.items():
-        save_file(tensors, directory / name, metadata={"format": "pt"})
+        save_tensors(tensors, directory / name, {"format": "pt"})
 
 
 def read_payload(directory: Path) -> dict[str, Any]:
@@ -60,9 +60,9 @@ def read_payload(directory: Path) -> dict[str, Any]:
         raise DamagedFileError(directory / STATE, f"a state is a mapping, this is a {type(state).__name__}")
     if (directory / TOKENIZER).is_file():
         state["tokenizer"] = read_json(directory / TOKENIZER)
-    # load_file maps the file into memory; a clone lets the checkpoint be deleted while its tensors are in use.
+    # safetensors maps the file into memory; a clone lets the checkpoint be deleted while its tensors are in use.
     tensors = {
-        name: {key: tensor.clone() for key, tensor in load_file(directory / name).items()}
+        name: {key: tensor.clone() for key, tensor in load_tensors(directory / name).items()}
         for name in (MODEL, OPTIMIZER, OTHER)
         if (directory / name).is_file()
     }

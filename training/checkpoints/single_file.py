@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.errors import CheckpointError
-from training.storage.atomic import sync_directory, temporary_of
+from training.errors import CheckpointError, unreadable
+from training.storage.atomic import replacing
 from training.storage.disk_refusals import disk_refusals
 
 FORMAT = "apt-checkpoint"
@@ -28,14 +27,8 @@ def save_single_file(path: Path, payload: Mapping[str, Any]) -> None:
     """
     complete = _to_cpu({"format": FORMAT, "version": VERSION, **payload})
     complete["digest"] = digest(complete)
-    temporary = temporary_of(path)
-    with disk_refusals(path, temporary):
-        with temporary.open("wb") as file:
-            torch.save(complete, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(path.parent)
+    with disk_refusals(path, what="the finished model"), replacing(path, durable=True) as file:
+        torch.save(complete, file)
 
 
 def load_single_file(path: Path) -> dict[str, Any]:
@@ -43,11 +36,17 @@ def load_single_file(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: missing, another program's, cut short, or altered.
+        UnreadableError: the system refuses to read it.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     if not path.is_file():  # reading a pipe would wait for ever
         raise CheckpointError(f"{path}: not a regular file")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise unreadable(path, error) from error
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can make the unpickler raise anything (IndexError, AssertionError, …)

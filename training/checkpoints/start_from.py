@@ -17,9 +17,10 @@ from training.checkpoints.manifest import (
     checkpoint_directories,
     existing_form,
     is_checkpoint,
+    is_checkpoint_name,
     read_manifest,
 )
-from training.checkpoints.run_directory import RECORD_NAMES
+from training.checkpoints.run_directory import RECORD_NAMES, run_directory_of
 from training.errors import CheckpointError, UserError
 from training.storage.atomic import delete, make_temporary, put_in_place, temporary_of
 from training.storage.run_files import run_files
@@ -39,7 +40,9 @@ def parts_to_go_on_from(source: Path) -> list[Path]:
     source = existing_form(source)
     if is_checkpoint(source):
         check_files(source, read_manifest(source))
-        checkpoint, run_dir = source, source.resolve().parent
+        # A link such as `latest` has a name that no run would look for.
+        checkpoint = source if is_checkpoint_name(source.name) else source.resolve()
+        run_dir = run_directory_of(source)
     else:
         checkpoint, run_dir = _newest_whole(source), source
     step = read_manifest(checkpoint).step

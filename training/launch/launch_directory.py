@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import UserError
+from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
 from training.storage.json_files import read_as
 
@@ -112,6 +113,10 @@ class LaunchDirectory:
     def shown(self, stream: str) -> Path:
         """Return the path of the output that the front door passes on to its `out` or `err`."""
         return self.path / f"shown.{stream}"
+
+    def write_config(self, config: TrainingConfig) -> None:
+        """Write down the settings that the workers read, before the launcher starts."""
+        write_atomically(self.config, config.to_yaml().encode(), durable=False)
 
     def write_facts(self, facts: FrontDoorFacts) -> None:
         """Write down the facts about the front door, before the launcher starts."""

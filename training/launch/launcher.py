@@ -151,7 +151,7 @@ class Launch:
         modules = {"torch.distributed.run": "torchrun", "deepspeed.launcher.runner": "deepspeed"}
         self._name = next((name for module, name in modules.items() if module in command), Path(words[0]).name)
         self._processes = plan.processes
-        config.to_yaml(directory.config)
+        directory.write_config(config)
         stdin, self._lifeline = os.pipe()
         joined = _is_same_place(sys.stdout, sys.stderr)
         try:

@@ -79,6 +79,7 @@ from training.publish.export import push_final_model
 from training.record.reporter import ProgressReporter
 from training.record.terminal import Terminal
 from training.settings.tree import ModelOptions, TrainingConfig
+from training.storage.atomic import write_atomically
 from training.storage.user_paths import path_of
 from training.tasks.batch_plan import BatchPlan, mix
 from training.tasks.fingerprints import weights_fingerprint
@@ -309,7 +310,7 @@ class Trainer:
         else:
             self.reporter.run_started(**facts)
         if self.ranks.is_main:
-            self.config.to_yaml(self.directory.config)
+            write_atomically(self.directory.config, self.config.to_yaml().encode(), durable=True)
 
     def _set_aside_later(self) -> list[str]:
         """Set aside what the run directory has of later updates; return what is to be said about it."""

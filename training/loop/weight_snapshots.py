@@ -21,6 +21,7 @@ from training.loop.callbacks import Callback, RunView
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import delete, temporary_of
 from training.storage.run_files import RunFile
+from training.storage.tensor_files import save_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = "apt-snapshot"
 SNAPSHOTS_NAME = "snapshots"
-RUN_FILES = (RunFile(SNAPSHOTS_NAME),)
+RUN_FILES = (RunFile(SNAPSHOTS_NAME, is_taken_over=True),)
 DEFAULT_LIMIT = 64
 LARGEST_BY_DEFAULT = 2_000_000
 """Number of parameters above which snapshots are kept only on request: 64 of them would take more than 256 MB."""
@@ -139,13 +140,13 @@ def write_snapshot(path: Path, model: nn.Module) -> None:
         OSError, SafetensorError: the disk is full or cannot be written.
     """
     import torch
-    from safetensors.torch import save_file
 
     weights = {
         name: parameter.detach().to(torch.bfloat16).cpu().contiguous() for name, parameter in model.named_parameters()
     }
     path.parent.mkdir(exist_ok=True)
     temporary = temporary_of(path)
+    delete(temporary)
     # More than one entry would be written in random order, and equal weights would not give equal files.
-    save_file(weights, temporary, metadata={"format": FORMAT})
+    save_tensors(weights, temporary, {"format": FORMAT})
     temporary.replace(path)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from training.errors import CheckpointError, ConfigError
+from training.errors import CheckpointError, ConfigError, unreadable
 from training.language.messages import Message
 from training.models.card import FamilyCard, PublishedModel, family_card
 from training.settings.tree import ModelOptions
-from training.storage.atomic import make_temporary, put_in_place, write_atomically
+from training.storage.atomic import delete, make_temporary, put_in_place, write_atomically
 from training.storage.json_files import DamagedFileError, as_declared, read_json
+from training.storage.tensor_files import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -195,23 +196,24 @@ class BaseFamily:
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
     ) -> None:
         """See `ModelFamily.save`."""
-        from safetensors.torch import save_file
-
-        temporary = make_temporary(directory)
         described = {
             "format": FORMAT, "version": VERSION, "family": options.model, "vocabulary": vocabulary,
             "options": options.model_dump(mode="json"),
         }  # fmt: skip
-        save_file(_weights(model), temporary / WEIGHTS_NAME, metadata={"format": "pt"})
-        for name, content in ((DESCRIPTION_NAME, described), (ARTEFACTS_NAME, dict(artefacts))):
-            text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-            write_atomically(temporary / name, text.encode(), durable=True)
+        temporary = make_temporary(directory)
+        try:
+            save_tensors(_weights(model), temporary / WEIGHTS_NAME, {"format": "pt"})
+            for name, content in ((DESCRIPTION_NAME, described), (ARTEFACTS_NAME, dict(artefacts))):
+                text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+                write_atomically(temporary / name, text.encode(), durable=True)
+        except BaseException:
+            delete(temporary)
+            raise
         put_in_place(temporary, directory)
 
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`."""
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
         described = read_description(directory)
         try:
@@ -219,9 +221,11 @@ class BaseFamily:
             artefacts = read_json(directory / ARTEFACTS_NAME)
             vocabulary = described["vocabulary"]
             module = self.build(options, vocabulary)
-            _load_weights(module, load_file(directory / WEIGHTS_NAME))
+            _load_weights(module, load_tensors(directory / WEIGHTS_NAME))
         except DamagedFileError as error:
             raise CheckpointError(str(error)) from error
+        except PermissionError as error:
+            raise unreadable(Path(error.filename), error) from error
         except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
         return LoadedModel(module.eval(), options, vocabulary, artefacts)
@@ -295,6 +299,8 @@ def read_description(directory: Path) -> dict[str, Any]:
     path = directory / DESCRIPTION_NAME
     try:
         described = read_json(path)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except OSError as error:
         raise CheckpointError(f"{path}: it cannot be read ({error.strerror}); this is not a saved model") from error
     except DamagedFileError as error:

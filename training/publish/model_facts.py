@@ -9,7 +9,7 @@ from typing import Any
 
 from training.checkpoints.finished_model import TrainedModel, with_its_run
 from training.checkpoints.manifest import is_checkpoint
-from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY
+from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY, run_directory_of
 from training.checkpoints.run_settings import with_names
 from training.checkpoints.single_file import digest
 from training.errors import ConfigError, UserError
@@ -50,7 +50,7 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
     """
     trained = with_its_run(trained)
     origin, step, settings = trained.origin, trained.step, trained.settings
-    run_dir = origin.resolve().parent
+    run_dir = run_directory_of(origin)
     report = read_report(run_dir)
     if report is not None and report.get("num_parameters") != trained.num_parameters():
         report = None  # the model was copied into another run's directory

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from training.record.log import read_report as read_report
 from training.record.report import Report
 from training.record.schema import Event as Event
 from training.record.schema import parse_event as parse_event
-from training.storage.atomic import write_atomically
+from training.storage.atomic import replacing, write_atomically
 
 
 class Sink(Protocol):
@@ -90,7 +91,7 @@ class ProgressReporter:
             facts: what the run says of itself, `metrics` among them (`Metric.to_dict` of each).
         """
         if self.run_dir is not None:
-            (self.run_dir / LOG_NAME).write_bytes(b"")
+            write_atomically(self.run_dir / LOG_NAME, b"", durable=False)
         self.emit("run_started", facts, durable=True)
 
     def run_resumed(self, step: int, **facts: Any) -> None:
@@ -103,6 +104,7 @@ class ProgressReporter:
         damaged = DamagedLines()
         log = self.run_dir / LOG_NAME if self.run_dir is not None else None
         if log is not None and log.exists():
+            _own(log)
             _cut_unfinished_line(log)
             earlier = list(read_events(log, damaged))
         resumed: Event = {"event": "run_resumed", "time": round(self._clock(), 3), "step": step}
@@ -289,6 +291,13 @@ class ProgressReporter:
 def _bytes_of(text: str) -> bytes:
     r"""Encode JSON. Half of a surrogate pair, as in a path that is no text, becomes JSON's own escape `\udcff`."""
     return text.encode("utf-8", "backslashreplace")
+
+
+def _own(log: Path) -> None:
+    """Replace a log that is a link or has other names by a copy, so that no other file changes with it."""
+    if log.is_file() and (log.is_symlink() or log.stat().st_nlink > 1):
+        with log.open("rb") as before, replacing(log, durable=True) as copy:
+            shutil.copyfileobj(before, copy)
 
 
 def _cut_unfinished_line(log: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from training.errors import ConfigError
 from training.language.messages import Language
@@ -200,6 +200,16 @@ class RunConfig(Section):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, about a third more time."
     )
+
+    @field_validator("run_dir")
+    @classmethod
+    def _is_text(cls, value: Path) -> Path:
+        """Refuse bytes that are no text: the record, the config and the checkpoints, which name it, are text."""
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise ValueError("should be a path in UTF-8, so that the run's files can name it") from None
+        return value
 
     @property
     def samples_per_update(self) -> int:

@@ -11,12 +11,21 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from training.errors import UserError
-from training.storage.atomic import aside_of, delete, put_back
+from training.storage.atomic import aside_of, delete, put_back, temporary_of
 
 
 @contextlib.contextmanager
-def disk_refusals(path: Path, temporary: Path) -> Iterator[None]:
-    """Guard a block in which `temporary` is written and becomes `path`: if the disk refuses, all is as before.
+def disk_refusals(
+    path: Path,
+    what: str = "the checkpoint",
+    remedy: str = "earlier checkpoints are intact: make room and go on with --resume",
+) -> Iterator[None]:
+    """Guard a block in which `temporary_of(path)` is written and becomes `path`: if the disk refuses, all is as before.
+
+    Args:
+        path: the file or directory that is written.
+        what: name of it in the message.
+        remedy: end of the message.
 
     Raises:
         UserError: with the disk's reason and its free space.
@@ -25,21 +34,20 @@ def disk_refusals(path: Path, temporary: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         with contextlib.suppress(OSError):
-            delete(temporary)
+            delete(temporary_of(path))
             if aside_of(path).exists():
                 put_back(aside_of(path))
         said = _what_the_disk_said(error)
         if said is None:
             raise
-        if not path.parent.is_dir():
+        if not path.parent.exists():
             raise UserError(
                 f"{path}: it could not be written: its directory was removed or renamed while the run was at work; the "
                 "run ends here: if it was renamed, give --resume its new name"
             ) from error
         free = shutil.disk_usage(path.parent).free
         raise UserError(
-            f"{path}: the checkpoint could not be written ({said}; {free / 2**20:.0f} MiB free); "
-            "earlier checkpoints are intact: make room and go on with --resume"
+            f"{path}: {what} could not be written ({said}; {free / 2**20:.0f} MiB free); {remedy}"
         ) from error
 
 

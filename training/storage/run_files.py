@@ -46,6 +46,9 @@ class RunFile:
     """Name in the run directory, or a pattern of `Path.glob` such as `logs/events.out.tfevents.*`."""
     shows_run: bool = False
     """Whether a directory with it holds a run, which a new run must not write over."""
+    is_taken_over: bool = False
+    """Whether a new run replaces it, or deletes what lies in it, where no other file shows that it is a run's: then it
+    may be the user's own, and a run that would take it over is refused."""
     trained_elsewhere: str = ""
     """For the mark of a run whose checkpoints are not in the directory: what its record is, where the checkpoints are
     and the command that brings them here, with `{run_dir}` for the directory. Empty: it is no such mark."""

@@ -21,6 +21,7 @@ from training.azure.service.job_file import JOB_NAME, JobHandle
 from training.azure.service.workspace import Workspace
 from training.checkpoints.run_directory import RunDirectory
 from training.errors import UserError
+from training.storage.checksums import FORMAT, VERSION, sealed
 
 OWN = (JOB_NAME, ".azure_download.json")
 """What the download itself leaves in a run directory."""
@@ -163,7 +164,11 @@ class TestDownload:
 
     def test_a_directory_that_the_job_replaces_meanwhile_is_of_one_state(self, stored: Stored, home: Path) -> None:
         silence = stored.azure.faults.add(Cut.SILENCE, r"final_model/model\.safetensors", method="GET")
-        replaced = {"final_model/config.json": b"{}", "final_model/model.safetensors": b"another model"}
+        replaced = {
+            "final_model/checksums.json": sealed({"format": FORMAT, "version": VERSION, "files": {}}),
+            "final_model/config.json": b"{}",
+            "final_model/model.safetensors": b"another model",
+        }
 
         def replace() -> None:
             stored.azure.wait(lambda: silence.met, what="the reading of the model")
@@ -184,6 +189,22 @@ class TestDownload:
         with pytest.raises(UserError, match=r"final_model\.pt: it did not come through whole in 3 attempts"):
             download_run(stored.workspace, stored.handle, home)
         assert not (home / "final_model.pt").exists()
+
+    def test_what_is_damaged_in_the_datastore_is_named_and_a_model_not_brought(
+        self, stored: Stored, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("final_model/model.safetensors", "checkpoint_epoch_1/state.json"):
+            content = bytearray((stored.run_dir / name).read_bytes())
+            content[-5] ^= 1
+            stored.put(name, bytes(content))
+        with pytest.raises(UserError, match="final_model/ is damaged in the datastore and was not brought here"):
+            download_run(stored.workspace, stored.handle, home, "all")
+        said = capsys.readouterr().out
+        assert "warning: as the datastore has it, checkpoint_epoch_1/state.json: damaged" in said
+        assert "warning: as the datastore has it, final_model/model.safetensors: damaged" in said
+        assert not (home / "final_model").exists()
+        assert (home / "final_model.pt").is_file(), "all else is here"
+        assert (home / "checkpoint_epoch_1").is_dir()
 
     def test_another_run_is_never_touched(self, stored: Stored, tmp_path: Path, finished_run: Path) -> None:
         before = _files(finished_run)

@@ -142,6 +142,7 @@ def test_a_damaged_newest_checkpoint_is_named_beside_the_good_one_and_the_fix_ta
     assert "checkpoint_epoch_2/optimizer.safetensors: damaged" in found.details[0]
     do(found.fix, front_door)
     assert worst(runs.diagnose_run(finished_run)) == []
+    assert (finished_run / "damaged_checkpoint_epoch_2" / "state.json").is_file(), "no advice deletes anything"
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "state.json", "tokenizer.json"])
@@ -165,7 +166,8 @@ def test_an_unfinished_run_without_a_good_checkpoint_is_an_error_and_can_be_star
     assert found.status is Status.ERROR
     assert found.facts["damaged"] == ["checkpoint_epoch_2", "checkpoint_epoch_1"]
     do(found.fix, front_door)
-    assert worst(runs.diagnose_run(finished_run)) == []
+    assert worst(runs.diagnose_run(finished_run.with_name("run_again"))) == []
+    assert (finished_run / "checkpoint_epoch_1").is_dir(), "no advice deletes anything"
 
 
 @pytest.mark.parametrize("name", ["final_model.pt", "final_model/model.safetensors", "final_model/tokenizer.json"])

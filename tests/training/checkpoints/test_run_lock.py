@@ -251,6 +251,6 @@ def test_a_file_system_without_locks_is_not_called_another_process(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(UserError, match=r"cannot be written to \(No locks available\)") as refused:
+    with pytest.raises(UserError, match=r"its disk has no file locks \(No locks available\)") as refused:
         RunDirectory(tmp_path / "run")
     assert "another process" not in str(refused.value)

@@ -18,6 +18,7 @@ from tests.test_architecture import LIGHT, reached_on_import
 from training import TrainingConfig
 from training.checkpoints.run_directory import RunDirectory
 from training.engines.results import UpdateResult
+from training.errors import UserError
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
 from training.loop.weight_snapshots import (
@@ -155,9 +156,9 @@ def test_the_curve_and_its_hash_are_the_same_with_and_without(tmp_path: Path) ->
 
 
 def test_a_disk_that_refuses_a_snapshot_is_told_once_and_costs_the_run_nothing(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
+    train(settings(tmp_path / "run", 0, epochs=1))
     (tmp_path / "run" / "snapshots").write_text("a file where the folder should be")
-    assert train(settings(tmp_path / "run", 64)).step == 12
+    assert train(settings(tmp_path / "run", 64), resume=True).step == 12
     report = read_report(tmp_path / "run")
     assert report is not None
     assert report["state"] == "finished"
@@ -233,10 +234,25 @@ def test_overwriting_a_run_deletes_its_path_and_what_was_measured_along_it(tmp_p
     assert not (tmp_path / "run" / "landscape").exists()
 
 
-def test_a_new_run_takes_nothing_from_an_older_one_in_its_directory(tmp_path: Path) -> None:
-    (tmp_path / "run" / "snapshots").mkdir(parents=True)
-    for step in (0, 4, 900):
-        snapshot_path(tmp_path / "run", step).write_bytes(b"of another run")
-    train(settings(tmp_path / "run", 64, epochs=1))
-    train(settings(tmp_path / "fresh", 64, epochs=1))
-    assert path_of(tmp_path / "run") == path_of(tmp_path / "fresh")
+def test_a_new_run_does_not_touch_a_directory_of_that_name_that_no_run_left(tmp_path: Path) -> None:
+    mine = snapshot_path(tmp_path / "run", 4)
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"of another program")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="it holds snapshots and no run, so that is your own"):
+            train(settings(tmp_path / "run", 64, epochs=1), overwrite=overwrite)
+    assert mine.read_bytes() == b"of another program"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["snapshots"]
+
+
+def test_a_link_is_never_followed_to_where_snapshots_would_be_deleted(tmp_path: Path) -> None:
+    train(settings(tmp_path / "run", 0, epochs=1))
+    mine = tmp_path / "mine" / "step_000000004.safetensors"
+    mine.parent.mkdir()
+    mine.write_bytes(b"of another program")
+    (tmp_path / "run" / "snapshots").symlink_to(mine.parent)
+    with pytest.raises(UserError, match=f"snapshots in it is a link to {mine.parent}"):
+        train(settings(tmp_path / "run", 64), resume=True)
+    train(settings(tmp_path / "run", 64), overwrite=True)
+    assert not (tmp_path / "run" / "snapshots").is_symlink()
+    assert [path.read_bytes() for path in mine.parent.iterdir()] == [b"of another program"]

@@ -132,4 +132,4 @@ def test_the_projects_own_declarations_bring_in_no_torch() -> None:
     assert done.stdout == "[]\n"
     assert len(set(BUILT_IN)) == len(BUILT_IN)
     assert len({file.pattern for file in run_files()}) == len(run_files()), "each file has one writer"
-    assert RunFile("config.yaml") in run_files()
+    assert RunFile("config.yaml", is_taken_over=True) in run_files()

@@ -28,11 +28,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from training.azure.follow.sweep import best_run
 from training.azure.service.errors import service_refusals
 from training.azure.service.job_file import JOB_NAME, JobHandle
-from training.checkpoints.run_directory import CONFIG_NAME, FINAL_NAME, MODEL_DIRECTORY, RunDirectory
-from training.errors import UserError
+from training.checkpoints.manifest import check_files, read_manifest
+from training.checkpoints.run_directory import (
+    CONFIG_NAME,
+    FINAL_NAME,
+    MODEL_DIRECTORY,
+    RunDirectory,
+    asides_of_kills,
+)
+from training.errors import CheckpointError, UserError
 from training.machine.units import as_size
 from training.record.reporter import LOG_NAME, REPORT_NAME
-from training.storage.atomic import delete, name_of_aside, put_back, put_in_place, write_atomically
+from training.storage.atomic import delete, put_back, put_in_place, write_atomically
+from training.storage.checksums import check_checksums
 from training.storage.json_files import DamagedFileError, read_json
 
 if TYPE_CHECKING:
@@ -225,6 +233,7 @@ class _Download:
         self._container, self._path, self._run_dir = container, path.rstrip("/"), run_dir
         self._receipts = _read_receipts(run_dir)
         self._bar: tqdm[Any] | None = None
+        self._faults: list[str] = []
 
     def bring(self, files: list[StoredFile]) -> None:
         """Download all files, and report it."""
@@ -256,6 +265,13 @@ class _Download:
             f"{self._run_dir}: {_count(here)} of the run here" + (f", {before} were already" if before else ""),
             flush=True,
         )
+        for fault in self._faults:
+            print(f"warning: as the datastore has it, {fault}", flush=True)
+        if any(fault.startswith(MODEL_DIRECTORY) for fault in self._faults):
+            raise UserError(
+                f"{self._run_dir}: {MODEL_DIRECTORY}/ is damaged in the datastore and was not brought here; use "
+                f"{FINAL_NAME} or a checkpoint"
+            )
 
     @contextlib.contextmanager
     def _disk_refusals(self) -> Iterator[None]:
@@ -273,9 +289,8 @@ class _Download:
 
     def _mend(self, files: list[StoredFile]) -> None:
         """Remove what a killed download has left, unless this one continues it."""
-        for aside in self._run_dir.glob(".*.old"):
-            if name_of_aside(aside).name.startswith(WHOLE):
-                put_back(aside)
+        for aside in asides_of_kills(self._run_dir):
+            put_back(aside)
         wanted_again = {
             self._half(self._run_dir / (file.top if file.is_of_whole_directory else file.name)) for file in files
         }
@@ -322,11 +337,27 @@ class _Download:
             delete(half)
             self._say(f"{name} {why}")
             return
+        if (fault := self._fault_of(half, name)) is not None:
+            self._faults.append(fault)
+            if name == MODEL_DIRECTORY:
+                delete(half)
+                return
         put_in_place(half, target)
         for file in files:
             self._receipts.pop(self._key(half / Path(file.name).relative_to(name)), None)
             self._note(file.etag, self._run_dir / file.name)
         self._write_receipts()
+
+    def _fault_of(self, half: Path, name: str) -> str | None:
+        """Return what the checksums of a directory, which its run wrote, find wrong with it; None: it is whole."""
+        try:
+            if name == MODEL_DIRECTORY:
+                check_checksums(half)
+            else:
+                check_files(half, read_manifest(half))
+        except CheckpointError as error:
+            return str(error).replace(str(half), name)
+        return None
 
     def _stored_now(self, name: str) -> list[StoredFile]:
         found = stored_files(self._container, f"{self._path}/{name}")
@@ -373,7 +404,8 @@ class _Download:
         stream = self._container.get_blob_client(f"{self._path}/{file.name}").download_blob(
             max_concurrency=1, progress_hook=lambda received, _: bar.update(before + received - bar.n)
         )
-        with temporary.open("wb") as out:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as out:  # "x" follows no link
             size = stream.readinto(out)
         expected = stream.properties.content_settings.content_md5
         if size != stream.properties.size or (expected and bytes(expected) != _md5_of(temporary)):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.record.reporter import LOG_NAME, REPORT_NAME
-from training.storage.atomic import write_atomically
+from training.storage.atomic import replacing, write_atomically
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient, StorageStreamDownloader
@@ -95,11 +95,9 @@ class RecordMirror:
         stream = _changed(blob, etag)
         if stream is None:
             return False
-        temporary = copy.with_name(f".{copy.name}.tmp")
-        with temporary.open("wb") as file:
+        with replacing(copy, durable=False) as file:
             for chunk in self._chunks(stream):
                 file.write(chunk)
-        temporary.replace(copy)
         self._log_etag = str(stream.properties.etag)
         return True
 

@@ -17,7 +17,7 @@ from training.azure.settings.options import RULES, options_of
 from training.backends.protocol import RunRequest
 from training.checkpoints.manifest import NAME as MANIFEST_NAME
 from training.checkpoints.manifest import checkpoint_directories, existing_form
-from training.checkpoints.run_directory import CONFIG_NAME, RunDirectory
+from training.checkpoints.run_directory import CONFIG_NAME, RunDirectory, run_directory_of
 from training.errors import ConfigError, UserError
 from training.record.reporter import read_report
 from training.settings.plain_yaml import parse_yaml
@@ -81,7 +81,7 @@ def refuse_another_run_there(source: ResumeSource, run_dir: Path) -> None:
     """
     own = JobHandle.read(run_dir)
     if source.start is not None:
-        is_there = run_dir.resolve() in (source.start.resolve(), source.start.resolve().parent)
+        is_there = run_dir.resolve() in (source.start.resolve(), run_directory_of(source.start).resolve())
     else:
         is_there = source.job is None or (own is not None and own.job == source.job)
     holds = [f"the job {own.job}"] if own is not None else RunDirectory(run_dir, claim=False).holds_run()
