@@ -73,7 +73,6 @@ def train(what: str, run_dir: Path, ranks: Ranks) -> None:
         settings["optimizer"] = {"learning_rate": 50.0, "max_grad_norm": None}
         settings["schedule"] = {"schedule": "constant", "min_lr": 0.0}
         settings["checkpoint"] = {"early_stopping_patience": 2}
-        settings["data"] = {"validation_split": 0.5}
         settings["run"]["epochs"] = 50
     callbacks: dict[str, list[Callback]] = {"callback": [AskToStop()], "signal": [SignalRank1()]}
     trainer = Trainer(
