@@ -119,6 +119,12 @@ def test_each_ending_has_its_exit_code_and_at_most_one_line(
         raise KeyboardInterrupt
 
     assert (finish("tool", len), capsys.readouterr().err) == (1, "")
+    monkeypatch.setenv("MPLBACKEND", "nonsense")  # matplotlib would fail at its import
+    line = (
+        "tool: MPLBACKEND=nonsense in the environment: should be one of matplotlib's backends, such as agg; or unset it"
+    )
+    assert (finish("tool", len), capsys.readouterr().err) == (2, f"{line}\n")
+    monkeypatch.delenv("MPLBACKEND")
     assert (finish("tool", refuse), capsys.readouterr().err) == (2, "tool: --flag is wrong\n")
     assert (finish("tool", interrupted), capsys.readouterr().err) == (130, "tool: stopped\n")
     parser = CommandLine("What it does.\n\n    as it stands")
