@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from training.backends.prepare import PreparedRun, choose, layers_of, prepare, resolve_for
 from training.backends.protocol import RunRequest, is_remote
 from training.backends.registry import describe_backends
+from training.checkpoints.run_settings import path_to_go_on_from
 from training.errors import ConfigError
 from training.language.messages import choose_language
 from training.launch.worker import defer_to_first_rank, leave, work
@@ -88,6 +89,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         model=first.model,
         config_file=find_config(first.config) if first.config is not None else None,
         resume=False if first.resume is None else first.resume,
+        run_dir=first.run_dir,
     )
     tree, preset = choice.config_class, choice.preset()
     parser = build_parser(tree, Path(sys.argv[0]).name, DESCRIPTION, preset.settings if preset else {})
@@ -111,6 +113,9 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         fetch=not first.dry_run,
     )
     choose_language(prepared.request.config.report.lang)
+    asked = prepared.request.resume_from
+    if asked is not None and not is_worker() and not is_remote(prepared.backend):
+        path_to_go_on_from(asked, prepared.request.config.run.run_dir)  # said now, not after the data was read
     if first.dry_run:
         print("\n".join(_plan_lines(prepared)))
         if first.compare is None:  # a comparison makes a directory for each run

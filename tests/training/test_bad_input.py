@@ -327,7 +327,7 @@ def test_a_checkpoint_that_is_none_is_named(
 
 def test_a_missing_checkpoint_is_named_and_no_directory_is_made_for_its_run(refused: Refused, tmp_path: Path) -> None:
     refused(["--resume", "no_such.pt"], "no_such.pt", "no such checkpoint")
-    refused(["--resume", "checkpoint_epoch_7"], "run/checkpoint_epoch_7", "no such checkpoint")
+    refused(["--resume", "checkpoint_epoch_7"], "--resume checkpoint_epoch_7", "no such checkpoint", "run")
     (tmp_path / "empty").mkdir()
     refused(["--resume", tmp_path / "empty"], "empty", "no checkpoint", "manifest.json", "run directory")
 

@@ -22,7 +22,7 @@ from training.checkpoints.manifest import existing_form
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run
 from training.errors import ConfigError, did_you_mean
 from training.models.registry import MODELS
-from training.settings.declarations import all_names
+from training.settings.declarations import aliases, all_names
 from training.settings.layers import Layer, Resolved, resolve
 from training.settings.rank_identity import RankIdentity
 from training.settings.registry import Registry
@@ -204,6 +204,7 @@ def choose(
     model: str | None = None,
     config_file: Path | None = None,
     resume: bool | str = False,
+    run_dir: str | None = None,
 ) -> Choice:
     """Find out which backend, task and model family a run has.
 
@@ -216,25 +217,49 @@ def choose(
         model: as `--model` names it.
         config_file: the user's YAML file.
         resume: whether a run goes on, or which.
+        run_dir: as `--run-dir` names it: a bare name to resume is looked for there too.
 
     Raises:
         ConfigError: an unknown name, or the file cannot be read.
     """
     if isinstance(resume, str):
+        if not resume.strip():
+            raise ConfigError(
+                f"--resume {resume!r}: an empty path; give a run directory or a checkpoint, or --resume alone for the "
+                "run in --run-dir"
+            )
         there = path_of("--resume", resume)
         resume = str(there) if resume.startswith("~") else resume  # else it may be the name of a job
     document = read_yaml(config_file) if config_file is not None else {}
     chosen = BACKENDS.load(_first(backend, _name_in(document, "backend", config_file), DEFAULT_BACKEND))()
+    inner = _inner_backend(chosen, inner_backend, document, config_file)
+    if isinstance(resume, str) and len(Path(resume).parts) == 1 and not existing_form(Path(resume)).exists():
+        named = run_dir if run_dir is not None else _run_dir_in(document) or _run_dir_in(_preset_of(inner or chosen))
+        there = existing_form(path_of("--run-dir", named or RunConfig().run_dir) / resume)
+        resume = str(there) if there.exists() else resume
     saved = saved_config(Path(resume)) if isinstance(resume, str) else None
     run = read_yaml(saved) if saved is not None else {}
     return Choice(
         backend=chosen,
-        inner=_inner_backend(chosen, inner_backend, document, config_file),
+        inner=inner,
         task=_first(task, _name_in(document, "task", config_file), _name_in(run, "task", saved), DEFAULT_TASK),
         model=_first(model, _family_in(document, config_file), _family_in(run, saved), DEFAULT_MODEL),
         config_file=config_file,
         resume=resume,
     )
+
+
+def _preset_of(backend: Backend | type[Backend]) -> Mapping[str, Any]:
+    return read_yaml(find_config(backend.preset)) if backend.preset else {}
+
+
+def _run_dir_in(document: Mapping[str, Any]) -> str | None:
+    """Return the run directory that a config names; None: it names none, or not as a text, which is refused later."""
+    section = document.get("run")
+    names = ("run_dir", *aliases(RunConfig.model_fields["run_dir"]))
+    places = [document, section if isinstance(section, dict) else {}]
+    found = [document.get("run.run_dir"), *(place.get(name) for place in places for name in names)]
+    return next((value for value in found if isinstance(value, str)), None)
 
 
 def _first(*names: str | None) -> str:

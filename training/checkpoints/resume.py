@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from training.checkpoints.branches import ahead_of_record
 from training.checkpoints.checkpoint import Checkpoint, DataIdentity, list_checkpoints, load_checkpoint, newest_good
-from training.checkpoints.manifest import checkpoint_directories, existing_form, is_checkpoint, read_manifest
-from training.checkpoints.run_settings import with_names
+from training.checkpoints.manifest import checkpoint_directories, is_checkpoint, read_manifest
+from training.checkpoints.run_settings import path_to_go_on_from, with_names
 from training.checkpoints.start_from import parts_to_go_on_from
 from training.errors import CheckpointError, UnreadableError
 from training.language.messages import Message, say
@@ -54,9 +54,7 @@ def find_checkpoint(
         path = parts_to_go_on_from(start_from)[-1]
         return path, Checkpoint.from_payload(path, load_checkpoint(path))
     if resume_from is not None:
-        path = existing_form(resume_from)
-        if not path.exists():
-            path = existing_form(run_dir / resume_from)
+        path = path_to_go_on_from(resume_from, run_dir)
         if is_checkpoint(path) or not path.is_dir():
             return path, Checkpoint.from_payload(path, load_checkpoint(path))
         run_dir = path

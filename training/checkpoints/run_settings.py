@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints.manifest import existing_form, is_checkpoint
+from training.checkpoints.manifest import checkpoint_directories, existing_form, is_checkpoint
 from training.checkpoints.run_directory import CONFIG_NAME, run_directory_of
-from training.errors import ConfigError
+from training.errors import CheckpointError, ConfigError
 from training.settings.tree import DEFAULT_MODEL, DEFAULT_TASK, TrainingConfig
 from training.settings.yaml_files import Settings, flatten, read_yaml
+
+_LISTED = 8
+"""Checkpoints that an error line lists."""
 
 
 def with_names(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +32,26 @@ def saved_config(path: Path) -> Path | None:
     if not saved.is_file() or (len(path.parts) == 1 and not path.exists()):
         return None
     return saved
+
+
+def path_to_go_on_from(asked: Path, run_dir: Path) -> Path:
+    """Return the checkpoint or run directory that `--resume` names: as a path, or as the bare name of one in `run_dir`.
+
+    Raises:
+        CheckpointError: there is none; names those that exist where it was looked for.
+    """
+    path = existing_form(asked)
+    if path.exists():
+        return path
+    is_bare = len(asked.parts) == 1
+    if is_bare and existing_form(run_dir / asked).exists():
+        return existing_form(run_dir / asked)
+    where = run_dir if is_bare else asked.parent
+    names = checkpoint_directories(where)
+    there = f"{where} has {', '.join(path.name for path in names[:_LISTED])}" if names else f"there is none in {where}"
+    raise CheckpointError(
+        f"--resume {asked}: no such checkpoint or run; {there}{', …' if len(names) > _LISTED else ''}"
+    )
 
 
 def settings_of_run(path: Path, tree: type[TrainingConfig]) -> Settings:

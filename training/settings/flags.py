@@ -18,7 +18,7 @@ from training.errors import ConfigError, did_you_mean
 from training.settings.declarations import aliases, leaves, short_name
 from training.settings.layers import Layer
 from training.settings.other_names import answer
-from training.settings.tree import TrainingConfig
+from training.settings.tree import RunConfig, TrainingConfig
 from training.settings.yaml_files import Settings
 
 RESUME_HELP = (
@@ -182,6 +182,7 @@ def launcher_parser() -> OneLineParser:
     parser.add_argument("--inner-backend")
     parser.add_argument("--task")
     parser.add_argument("--model")
+    parser.add_argument(*map(flag, ("run_dir", *aliases(RunConfig.model_fields["run_dir"]))), dest="run_dir")
     return parser
 
 

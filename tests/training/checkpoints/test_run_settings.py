@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from training import TrainingConfig
 from training.checkpoints.checkpoint import Checkpoint
 from training.checkpoints.resume import refuse_another_run
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run, with_names
 from training.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from tests.conftest import FrontDoor
 
 
 @pytest.fixture
@@ -39,6 +43,60 @@ def test_a_bare_name_of_the_current_directory_is_no_run_unless_it_is_there(
     assert saved_config(Path("checkpoint_epoch_1.pt")) == Path("config.yaml")
     assert saved_config(Path("checkpoint_epoch_9.pt")) is None, "it is looked for in --run-dir"
     assert settings_of_run(Path("checkpoint_epoch_9.pt"), TrainingConfig) == {}
+
+
+def refusal(front_door: FrontDoor, *words: str | Path) -> str:
+    done = front_door(words)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done
+    return done.stderr
+
+
+@pytest.mark.parametrize("where", ["flag", "alias", "file", "section"])
+def test_a_bare_name_in_the_run_directory_brings_the_runs_settings_as_its_path_does(
+    where: str, front_door: FrontDoor, finished_run: Path, tmp_path: Path
+) -> None:
+    if where in ("file", "section"):
+        settings = {"run_dir": str(finished_run)}
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings if where == "file" else {"run": settings}))
+        words: list[str | Path] = ["--config", tmp_path / "own.yaml"]
+    else:
+        words = ["--run-dir" if where == "flag" else "--output-dir", finished_run]
+    done = front_door([*words, "--resume", "checkpoint_epoch_1.pt", "--dry-run"])
+    assert done.exit_code == 0, done.stderr
+    by_path = front_door(["--resume", finished_run / "checkpoint_epoch_1", "--dry-run"])
+    ours, theirs = (shown.stdout.split("\n#")[0] for shown in (done, by_path))
+    assert ours == theirs
+    assert "d_model: 16" in ours
+
+
+def test_a_bare_name_in_the_backends_own_run_directory_is_found_too(
+    front_door: FrontDoor, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run.rename(finished_run.with_name("hlbd_playground"))
+    monkeypatch.chdir(finished_run.parent)
+    done = front_door(["--resume", "checkpoint_epoch_1", "--dry-run"])
+    assert "d_model: 16" in done.stdout, done.stderr
+
+
+def test_a_missing_checkpoint_lists_those_that_exist_where_it_was_looked_for(
+    front_door: FrontDoor, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished_run.parent)
+    there = "run has checkpoint_epoch_1, checkpoint_epoch_2"
+    given = ["--run-dir", "run", "--resume"]
+    assert refusal(front_door, *given, "run/checkpoint-500") == (
+        f"error: --resume run/checkpoint-500: no such checkpoint or run; {there}\n"
+    ), "not looked for below run/run"
+    assert there in refusal(front_door, *given, "checkpoint_epoch_9.pt")
+    assert "there is none in nowhere" in refusal(front_door, "--resume", "nowhere/checkpoint_epoch_9")
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_path_is_not_the_current_directory(
+    empty: str, front_door: FrontDoor, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished_run)
+    assert f"--resume {empty!r}: an empty path" in refusal(front_door, "--resume", empty)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from training.azure.settings.inner_run import DATA_DIRECTORY, FILES_DIRECTORY
 from training.azure.settings.options import RULES, options_of
 from training.backends.protocol import RunRequest
 from training.checkpoints.manifest import NAME as MANIFEST_NAME
-from training.checkpoints.manifest import checkpoint_directories, existing_form
+from training.checkpoints.manifest import checkpoint_directories
 from training.checkpoints.run_directory import CONFIG_NAME, RunDirectory, run_directory_of
-from training.errors import ConfigError, UserError
+from training.checkpoints.run_settings import path_to_go_on_from
+from training.errors import CheckpointError, ConfigError, UserError
 from training.record.reporter import read_report
 from training.settings.plain_yaml import parse_yaml
 from training.settings.tree import TrainingConfig
@@ -51,9 +53,8 @@ def find_resume_source(request: RunRequest) -> ResumeSource:
             "--sweep and --resume do not go together: every trial starts from the beginning, with settings of its own"
         )
     if request.resume_from is not None:
-        for path in (existing_form(request.resume_from), existing_form(run_dir / request.resume_from)):
-            if path.exists():
-                return ResumeSource(start=path)
+        with contextlib.suppress(CheckpointError):
+            return ResumeSource(start=path_to_go_on_from(request.resume_from, run_dir))
         name = str(request.resume_from)
         if re.fullmatch(RULES["job_name"].pattern, name) is None:
             raise UserError(
