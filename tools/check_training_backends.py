@@ -31,7 +31,7 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, finish, path_given, whole_number
-from training.errors import UserError
+from training.errors import UserError, printable
 
 EXIT_FAILED = 1
 MOST_STEPS = 1000
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
     _check_output(args)
     variants = expand(args.backends, ranks_here())
     for line in availability_lines([variant.backend for variant in variants]):
-        print(line)
+        print(printable(line))
     print(flush=True)
     reference = resolved(Variant(REFERENCE), args.config, steps)
     candidates = [candidate(v, args.config, steps, is_asked_for=bool(args.backends)) for v in variants]
@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
         certificate = examination.run()
     print()
     for line in lines(certificate):
-        print(line)
+        print(printable(line))
     if args.json is not None:
         write_json(certificate, args.json)
         print(f"wrote {args.json}")

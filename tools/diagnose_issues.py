@@ -25,7 +25,7 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, check_directory, finish, path_given, print_any_character
-from training.errors import UserError
+from training.errors import UserError, printable
 
 NEEDED_PYTHON = (3, 11)
 """The version in `requires-python` of pyproject.toml. An older one cannot even read the modules imported below."""
@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
         print(to_json(findings))
     else:
         for line in lines(findings):
-            print(line)
+            print(printable(line))
     return exit_code(findings)
 
 

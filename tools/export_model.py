@@ -27,7 +27,7 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, finish, path_given
-from training.errors import UserError, did_you_mean
+from training.errors import UserError, did_you_mean, printable
 from training.settings.hub import fault_of_repo
 
 FORMATS = ("huggingface", "onnx")
@@ -87,12 +87,12 @@ def run(arguments: list[str]) -> int:
     trained = load_trained_model(args.model)
     facts = facts_of(trained, args.verification)
     for note in facts.notes:
-        print(f"note     {note}")
+        print(f"note     {printable(note)}")
     with tempfile.TemporaryDirectory(prefix="apt_export_") as temporary:
         directory: Path = args.output or Path(temporary) / "model"
         export(trained, facts, directory, repo or directory.resolve().name, args.format)
         if args.output is not None:
-            print(f"exported {trained.origin} to {directory}/ ({args.format})")
+            print(f"exported {printable(trained.origin)} to {printable(directory)}/ ({args.format})")
         if repo is not None:
             print(f"pushed   {_naming_the_flag(repo, lambda: push(directory, repo, args.private))}")
     return 0

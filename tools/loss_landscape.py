@@ -25,6 +25,7 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import MOST_SEED, CommandLine, finish, number_between, one_of, path_given, whole_number
+from training.errors import printable
 
 if TYPE_CHECKING:
     from tools.landscape.study import Result
@@ -84,7 +85,7 @@ def run(arguments: list[str]) -> int:
     )
     result = study(args.run_dir, settings, Budget(budget_seconds))
     for line in _summary(result, args.budget):
-        print(line)
+        print(printable(line))
     if args.output is not None and args.output.suffix.lower() == ".json":
         write_atomically(args.output, (dumps(result.surface.finest()) + "\n").encode())
     elif args.output is not None:
@@ -92,9 +93,9 @@ def run(arguments: list[str]) -> int:
 
         name = args.run_dir.resolve().name
         for note in draw(result.surface.finest(), name, args.output, dpi):
-            print(f"note      {note}")
+            print(f"note      {printable(note)}")
     if args.output is not None:
-        print(f"wrote     {args.output}")
+        print(f"wrote     {printable(args.output)}")
     return 0
 
 

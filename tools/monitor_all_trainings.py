@@ -31,7 +31,7 @@ if __name__ == "__main__":
 from tools.command_line import CommandLine, check_directory, finish, number_between, path_given, print_any_character
 from tools.figures.output_file import check_writable
 from tools.monitoring.order import ORDERS
-from training.errors import UserError
+from training.errors import UserError, printable
 
 if TYPE_CHECKING:
     from tools.runs.fleet import Fleet
@@ -103,7 +103,7 @@ def _look_once(fleet: Fleet, args: argparse.Namespace) -> None:
     now = time.time()
     runs = in_order(fleet.look(now), args.sort)
     for note in fleet.unreadable:
-        print(f"monitor_all_trainings: {note}", file=sys.stderr)
+        print(f"monitor_all_trainings: {printable(note)}", file=sys.stderr)
     if not runs:
         below = ", ".join(map(str, fleet.roots))
         raise UserError(f"no run below {below}; give the directory above your run directories")
@@ -124,8 +124,8 @@ def _look_once(fleet: Fleet, args: argparse.Namespace) -> None:
         from tools.monitoring.figure import draw
 
         for note in draw(runs, boards, args.figure):
-            print(f"note   {note}", file=sys.stderr)
-        print(f"wrote {args.figure}", file=sys.stderr)
+            print(f"note   {printable(note)}", file=sys.stderr)
+        print(f"wrote {printable(args.figure)}", file=sys.stderr)
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, finish, one_of, path_given, whole_number
+from training.errors import printable
 
 EXIT_SHORTCUT = 3
 DEFAULT_SAMPLE = 10_000
@@ -98,16 +99,16 @@ def run(arguments: list[str]) -> int:
     answerer = answerer_of(trained, longest, pick_device(args.device), batch_size)
     report = verify(answerer, questions, str(args.model))
     for line in lines(report):
-        print(line)
+        print(printable(line))
     if args.json is not None:
         write_json(report, args.json)
-        print(f"wrote {args.json}")
+        print(f"wrote {printable(args.json)}")
     if args.figure is not None:
         from tools.verification.figure import draw
 
         for note in draw(report, args.figure):
-            print(f"note   {note}")
-        print(f"wrote {args.figure}")
+            print(f"note   {printable(note)}")
+        print(f"wrote {printable(args.figure)}")
     return EXIT_SHORTCUT if args.fail_on_shortcut and report.found else 0
 
 

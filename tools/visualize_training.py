@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 from tools.command_line import CommandLine, check_directory, finish, number_between, one_of, path_given
 from tools.figures.output_file import check_writable
-from training.errors import UserError
+from training.errors import UserError, printable
 from training.record.reporter import LOG_NAME, REPORT_NAME
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _watch(reader: Reader, pen: Pen, output: Path | None, dpi: float | None, pan
     if output is not None:
         from tools.dashboard.live import keep_rewriting
 
-        print(f"{output} is kept up to date; Ctrl-C ends it", file=sys.stderr)
+        print(f"{printable(output)} is kept up to date; Ctrl-C ends it", file=sys.stderr)
         _give_way()
         keep_rewriting(reader, pen, dpi or STILL_DPI, output, panel, refresh)
     else:
@@ -189,7 +189,7 @@ def _offline(reader: Reader, pen: Pen, path: Path, dpi: float | None, panel: str
 
         save_picture(frame, pen, dpi or STILL_DPI, path, panel)
     _print_advice(pen)
-    print(f"wrote {path}", file=sys.stderr)
+    print(f"wrote {printable(path)}", file=sys.stderr)
 
 
 def _progress(done: int, total: int) -> None:
@@ -199,7 +199,7 @@ def _progress(done: int, total: int) -> None:
 
 def _print_advice(pen: Pen) -> None:
     for note in pen.typeface.advice():
-        print(f"note   {note}", file=sys.stderr)
+        print(f"note   {printable(note)}", file=sys.stderr)
 
 
 def main() -> int:

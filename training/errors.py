@@ -39,8 +39,8 @@ def printable(text: object) -> str:
     if not shown.isprintable():
         shown = "".join(map(_escaped, shown))
     if len(shown) > LONGEST_WORD:
-        shown = " ".join(_without_middle(word, LONGEST_WORD) for word in shown.split(" "))
-    return _without_middle(shown, LONGEST_LINE)
+        shown = " ".join(without_middle(word, LONGEST_WORD) for word in shown.split(" "))
+    return without_middle(shown, LONGEST_LINE)
 
 
 def _escaped(character: str) -> str:
@@ -49,8 +49,8 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _without_middle(text: str, longest: int) -> str:
-    """Return the beginning and the end: the end tells a path from its neighbours."""
+def without_middle(text: str, longest: int) -> str:
+    """Return a text, or the beginning and the end of a longer one: the end tells a path from its neighbours."""
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 3) :]}"
 
 
@@ -61,7 +61,8 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        shown = printable(message)
+        super().__init__(message if shown == message else shown)  # a message that can be translated stays one
 
 
 class ConfigError(UserError):

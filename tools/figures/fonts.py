@@ -11,6 +11,7 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 from tools.figures.wording import printable
+from training.errors import without_middle
 from training.language.messages import Message, chosen_language, translated
 
 LATIN = "DejaVu Sans"
@@ -23,6 +24,8 @@ CHINESE_FONTS = (
 KOREAN_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "NanumGothic")
 JAPANESE_FONTS = ("Noto Sans CJK JP", "Noto Sans JP", "Yu Gothic", "Hiragino Sans", "IPAexGothic", "TakaoPGothic")
 EMOJI_FONTS = ("Noto Emoji", "Symbola", "Segoe UI Emoji", "Segoe UI Symbol", "Noto Sans Symbols2", "Apple Symbols")
+LONGEST_NAME = 48
+"""Characters of a name that are drawn."""
 REPLACEMENT = "?"
 """The sign that is drawn for a character that no font here has."""
 NO_CHINESE_FONT = (
@@ -85,10 +88,13 @@ class Typeface:
     def name(self, text: str) -> str:
         """Return a name from the data, or a numbered one instead (`name 2`) where it cannot be drawn.
 
-        Names of question marks would all look the same. `advice` lists which numbered name is which.
+        Names of question marks would all look the same. `advice` lists which numbered name is which. A long name is
+        shortened.
         """
         drawn = self.text(text)
-        return drawn if drawn == _composed(text) else self.renamed.setdefault(text, f"name {len(self.renamed) + 1}")
+        if drawn == _composed(text):
+            return without_middle(drawn, LONGEST_NAME)
+        return self.renamed.setdefault(text, f"name {len(self.renamed) + 1}")
 
     def _drawable(self, character: str) -> str:
         if character.isascii() or any(_has(path, character) for path in self._paths):

@@ -5,6 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from training.errors import printable as escaped
+from training.errors import without_middle
+
+LONGEST_CELL = 80
+"""Characters of a table's cell."""
 _EMOJI_STYLE = "\ufe0f"
 _JOINERS = {"\u200d", "\ufe0e", _EMOJI_STYLE}
 """Signs that join or vary emoji. A font without colours shows no difference, and terminals disagree on their width."""
@@ -46,8 +51,8 @@ def size_text(count: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text of unknown origin on one line, without control codes that a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in text if c not in _JOINERS)
+    """Return a text of unknown origin on one line, escaped as in error messages, and without joiners of emoji."""
+    return escaped("".join(c for c in text if c not in _JOINERS))
 
 
 def columns_of(text: str) -> int:
@@ -65,7 +70,11 @@ def columns_of(text: str) -> int:
 
 
 def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
-    """Yield one line per row with aligned columns: the first column flush left, the others flush right."""
+    """Yield one line per row with aligned columns: the first column flush left, the others flush right.
+
+    What came from outside is escaped (`printable`).
+    """
+    rows = [[without_middle(printable(cell), LONGEST_CELL) for cell in row] for row in rows]
     widths = [max(columns_of(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
         cells = [" " * (w - columns_of(c)) + c for c, w in zip(row, widths, strict=True)]

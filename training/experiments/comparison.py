@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from training.backends.prepare import PreparedRun
-from training.errors import ConfigError, UserError
+from training.errors import ConfigError, UserError, printable
 from training.record.reporter import read_report
 from training.settings.declarations import find_key
 from training.settings.layers import Layer
@@ -190,7 +190,7 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
     if not is_validated and any(_ends_inside_epoch(config.run.run_dir) for config in runs.values()):
         metric += ", which is not whole"
     for line in table(comparison, figures, differences, metric):
-        print(line)
+        print(printable(line))
     document = {
         "schema_version": SCHEMA_VERSION,
         "setting": comparison.key,
@@ -211,16 +211,19 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
     }  # fmt: skip
     path = directory / COMPARISON_NAME
     write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode(), durable=True)
-    print(f"wrote {path}")
+    print(f"wrote {printable(path)}")
     return 0
 
 
 def figures_of_run(run_dir: Path) -> dict[str, Any]:
     """Return what is compared of a run: loss at its end, share of its training questions answered, speed."""
-    report = read_report(run_dir)
+    faults: list[str] = []
+    report = read_report(run_dir, faults)
+    if faults:
+        raise UserError(f"{run_dir}: {faults[0]}, so there is nothing to compare; resuming the run writes it again")
     if report is None or report.get("state") != "finished":
         raise UserError(f"{run_dir}: the run is not finished, so there is nothing to compare; go on with --resume")
-    last = (report["evaluations"] or report["epochs"])[-1]
+    last = (report["evaluations"] or report["epochs"] or [{}])[-1]
     if last.get("loss") is None:
         raise UserError(f"{run_dir}: its last loss is not finite, so there is nothing to compare")
     asked = [module for module in (report.get("recitation") or {}).values() if module.get("asked")]
@@ -236,7 +239,7 @@ def figures_of_run(run_dir: Path) -> dict[str, Any]:
 
 
 def _ends_inside_epoch(run_dir: Path) -> bool:
-    return bool((read_report(run_dir) or {})["epochs"][-1].get("unfinished"))
+    return any(epoch.get("unfinished") for epoch in (read_report(run_dir) or {}).get("epochs", [])[-1:])
 
 
 def table(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 from training.backends.placement import Placement, placement_of
+from training.errors import printable
 from training.forecast.dry_run import describe, fit_lines, micro_batches
 from training.forecast.memory import DeviceKind, RankMemory, checkpoint_bytes, rank_memory
 from training.forecast.update_time import Mix, Pace, extra_seconds, fit_pace, largest_of
@@ -267,5 +268,5 @@ def print_estimate(config: TrainingConfig) -> int:
         print("the estimate was stopped; nothing was kept")
         return found.was_stopped
     for line in lines(found):
-        print(line)
+        print(printable(line))
     return 0

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Literal, Self, TextIO
+
+from training.errors import printable
 
 Language = Literal["en", "zh", "both"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "both")
@@ -48,7 +51,7 @@ class Message(str):
     _separator: str | None = None
 
     def __new__(cls, template: str, /, **values: object) -> Self:
-        self = super().__new__(cls, template.format(**values) if values else template)
+        self = super().__new__(cls, template.format(**_printable(values)) if values else template)
         self.template, self.values = template, values
         return self
 
@@ -72,15 +75,31 @@ class Message(str):
         if self._separator is not None:
             return CHINESE.get(self._separator, self._separator).join(map(str, values.values()))
         template = CHINESE.get(self.template, self.template)
-        return template.format(**values) if values else template
+        return template.format(**_printable(values)) if values else template
+
+
+def _printable(values: dict[str, object]) -> dict[str, object]:
+    """Escape the values that may come from outside: names, paths, what a library says."""
+    is_foreign = {name for name, value in values.items() if isinstance(value, str | PurePath | Exception)}
+    return {
+        name: printable(value) if name in is_foreign and not isinstance(value, Message) else value
+        for name, value in values.items()
+    }
 
 
 def translated_lines(text: str) -> list[str]:
-    """Return a text as it is shown: a line in the chosen language, or for `both` a Chinese line and an English one."""
+    """Return a text as it is shown: a line in the chosen language, or for `both` a Chinese line and an English one.
+
+    What came from outside is escaped in each (`printable`).
+    """
     if not isinstance(text, Message) or _chosen in (None, "en"):
-        return [str(text)]
-    chinese, english = text.chinese, str(text)
-    return [chinese] if _chosen == "zh" or chinese == english else [chinese, english]
+        return _lines_of(text)
+    chinese, english = _lines_of(text.chinese), _lines_of(text)
+    return chinese if _chosen == "zh" or chinese == english else [*chinese, *english]
+
+
+def _lines_of(text: str) -> list[str]:
+    return [printable(line) for line in str(text).split("\n")]
 
 
 def translated(text: str) -> str:
@@ -89,5 +108,5 @@ def translated(text: str) -> str:
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a text in the chosen language, at once."""
+    """Print a text in the chosen language, at once, as a terminal shows it and does not obey it."""
     print("\n".join(translated_lines(text)), file=file if file is not None else sys.stdout, flush=True)

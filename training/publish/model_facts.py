@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from training.checkpoints.run_settings import with_names
 from training.checkpoints.single_file import digest
 from training.errors import ConfigError, UserError
 from training.models.protocol import ModelFamily
-from training.record.reporter import read_report
+from training.record.log import REPORT_NAME, read_report
 from training.settings.tree import DEFAULT_TASK
-from training.storage.json_files import DamagedFileError, read_json
-from training.tasks.card import VERIFICATION_NAME, CardFacts
+from training.storage.json_files import DamagedFileError, as_declared, read_json
+from training.tasks.card import VERIFICATION_NAME, CardFacts, VerifierReport
 from training.tasks.protocol import BaseTask, Task
 from training.tasks.registry import TASKS
 
@@ -38,6 +38,29 @@ class ModelFacts(CardFacts):
     """Things that were found and not used, with the reason; for the user, not for the card."""
 
 
+@dataclass(frozen=True)
+class QuotedCurve:
+    """What a card needs of a record's curve."""
+
+    step: Sequence[int]
+    loss: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class QuotedReport:
+    """What a card needs of a run's report."""
+
+    step: int
+    total_steps: int
+    training_seconds: float
+    backend: str
+    world_size: int
+    device: str
+    curve: QuotedCurve
+    num_train_samples: int | None = None
+    latest: Mapping[str, Any] = field(default_factory=dict)
+
+
 def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFacts:
     """Gather the facts from the surroundings of the place that a model was read from.
 
@@ -51,9 +74,17 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
     trained = with_its_run(trained)
     origin, step, settings = trained.origin, trained.step, trained.settings
     run_dir = run_directory_of(origin)
-    report = read_report(run_dir)
+    faults: list[str] = []
+    report = read_report(run_dir, faults)
     if report is not None and report.get("num_parameters") != trained.num_parameters():
         report = None  # the model was copied into another run's directory
+    elif report is not None and not faults:
+        try:
+            as_declared(report, QuotedReport, REPORT_NAME)
+        except DamagedFileError as error:
+            faults.append(str(error))
+    if faults:  # a card quotes a whole record or none
+        report = None
     is_final = origin.name in (FINAL_NAME, MODEL_DIRECTORY) and not is_checkpoint(origin)
     if step is None and report is not None and is_final:
         step = report["step"]
@@ -77,7 +108,7 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
         family=trained.family,
         described_by=task,
         dtype=_dtype(trained),
-        notes=(*notes, *reason),
+        notes=(*(f"{run_dir}: nothing of the record is in the card: {fault}" for fault in faults[:1]), *notes, *reason),
     )
 
 
@@ -139,4 +170,8 @@ def _read_verification(path: Path) -> tuple[dict[str, Any] | None, str | None]:
         return None, "it is not a verifier's report"
     if document.get("schema_version") != VERIFICATION_VERSION:
         return None, f"its schema version is {document.get('schema_version')!r}, this program reads 1"
+    try:
+        as_declared(document, VerifierReport, path)
+    except DamagedFileError as error:
+        return None, f"it is damaged, {error.reason}"
     return document, None

@@ -29,7 +29,8 @@ def curve_figure(report: dict[str, Any], step: int | None) -> bytes | None:
         report: `experiment_report.json`.
         step: update whose weights are published; marked if it is not the last.
     """
-    points = [(s, v) for s, v in zip(report["curve"]["step"], report["curve"]["loss"], strict=True) if v is not None]
+    curve = report["curve"]
+    points = [(s, v) for s, v in zip(curve.get("step", ()), curve.get("loss", ()), strict=False) if v is not None]
     if len(points) < 2:
         return None
     from matplotlib import rc_context
@@ -42,10 +43,10 @@ def curve_figure(report: dict[str, Any], step: int | None) -> bytes | None:
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         axes.plot(*zip(*points, strict=True), color="#88aacc", linewidth=0.9, label="training, one update")
-        epochs = [(e["step"], e["loss"]) for e in report["epochs"] if e["loss"] is not None]
+        epochs = [(e["step"], e["loss"]) for e in report["epochs"] if e.get("loss") is not None]
         if epochs:
             axes.plot(*zip(*epochs, strict=True), color="#225588", linewidth=1.8, label="training, mean of an epoch")
-        evaluations = [(e["step"], e["loss"]) for e in report["evaluations"] if e["loss"] is not None]
+        evaluations = [(e["step"], e["loss"]) for e in report["evaluations"] if e.get("loss") is not None]
         if evaluations:
             label, rise = "validation", rise_since_lowest([loss for _, loss in evaluations])
             if rise is not None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from training.errors import UserError
+from training.errors import UserError, printable
 from training.machine.output import complain
 from training.record.log import LOG_NAME as LOG_NAME
 from training.record.log import REPORT_NAME as REPORT_NAME
@@ -244,7 +244,7 @@ class ProgressReporter:
                 sink.event(event)
             except Exception as error:  # a viewer's fault must not cost the user the run
                 self._sinks.remove(sink)
-                complain(f"warning: {type(sink).__name__} failed and is switched off ({error})")
+                complain(f"warning: {type(sink).__name__} failed and is switched off ({printable(error)})")
         if durable:
             self.flush(durable=True)
 
@@ -284,7 +284,7 @@ class ProgressReporter:
             try:
                 sink.close()
             except Exception as error:  # as in emit
-                complain(f"warning: {type(sink).__name__} failed at the end ({error})")
+                complain(f"warning: {type(sink).__name__} failed at the end ({printable(error)})")
         self._sinks.clear()
 
 

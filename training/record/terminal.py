@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 from tqdm.utils import disp_len
 
+from training.errors import printable
 from training.language.messages import Message, say, translated, translated_lines
 from training.machine.terminal import terminal_size
 from training.machine.units import as_duration
@@ -81,7 +82,7 @@ class FiguresBar(AnyBar):
 
 
 def _label(metric: Metric) -> str:
-    return translated(Message(metric.label))
+    return printable(translated(Message(metric.label)))
 
 
 def _columns_of_terminal(*_: object) -> tuple[int, int]:
@@ -192,7 +193,7 @@ class Terminal:
 
     def _say_lines(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self.say(line)
+            self.say(line if isinstance(line, Message) else printable(line))
 
     def say(self, message: str) -> None:
         """Print a message in the chosen language, without tearing the bar."""

@@ -7,10 +7,60 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from training.errors import printable
 from training.settings.tree import ModelOptions
 from training.tasks.metrics import metrics_of
 
 VERIFICATION_NAME = "verification.json"
+
+
+@dataclass(frozen=True)
+class VerifiedShare:
+    """A share of right answers with its interval."""
+
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class VerifiedModule:
+    """A module of a verifier's report."""
+
+    label: str
+    train: VerifiedShare | None = None
+    validation: VerifiedShare | None = None
+    paraphrase: VerifiedShare | None = None
+    new_fact: VerifiedShare | None = None
+    contrast_groups: VerifiedShare | None = None
+
+
+@dataclass(frozen=True)
+class VerifiedShortcut:
+    """A verdict of a verifier's report."""
+
+    name: str
+    verdict: str
+    where: Sequence[str]
+    summary: str
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """A file of questions of a verifier's report."""
+
+    asked: int
+
+
+@dataclass(frozen=True)
+class VerifierReport:
+    """Schema of a verifier's report, as far as cards quote it."""
+
+    files: Sequence[VerifiedFile]
+    modules: Sequence[VerifiedModule]
+    shortcuts: Sequence[VerifiedShortcut]
+
+
 """File of a run directory in which a verifier's report on the finished model is looked for."""
 
 _MARKUP = re.compile(r"([\\`*|<>\[\]~])")
@@ -141,8 +191,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
 
 def plain(text: object) -> str:
     """Return text of unknown origin on one line, so that Markdown shows it as it is."""
-    line = " ".join(str(text).split())
-    return _MARKUP.sub(r"\\\1", "".join(c if c.isprintable() else "?" for c in line))
+    return _MARKUP.sub(r"\\\1", printable(" ".join(str(text).split())))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:

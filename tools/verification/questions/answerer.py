@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from apt_model.errors import ModelError
 from apt_model.generation import GeneratedAnswer, generate_answers
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
@@ -112,6 +113,9 @@ def answerer_of(trained: TrainedModel, longest_answer: int, device: torch.device
     """
     # fp32 means fp32: on a GPU "high" would multiply in TF32.
     torch.set_float32_matmul_precision("highest")
-    tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"], str(trained.origin))
+    try:
+        tokenizer = DynamicTagTokenizer.from_dict(trained.artefacts["tokenizer"], str(trained.origin))
+    except ModelError as error:
+        raise CheckpointError(str(error)) from error
     assert isinstance(trained.model, APT)
     return ModelAnswerer(trained.model.to(device), tokenizer, longest_answer + 4, batch_size)

@@ -43,7 +43,7 @@ def collect_results(
         register_model(workspace, handle, handle.register_model)
     if what != "none":
         for line in conclusion_lines(place):
-            print(line)
+            print(printable(line))
         if (place / MODEL_DIRECTORY).is_dir():
             model = shlex.quote(str(place / MODEL_DIRECTORY))
             print(f"to look at it: python tools/verify_hlbd_model.py --model {model}", flush=True)

@@ -15,7 +15,7 @@ from training.azure.service.errors import service_refusals
 from training.azure.service.job_file import JobHandle, command
 from training.azure.service.jobs import BEST_TRIAL, RUNS_PATH, JobState, jobs_of, look_at
 from training.checkpoints.run_directory import CONFIG_NAME
-from training.errors import UserError
+from training.errors import UserError, printable
 from training.record.log import REPORT_NAME, parse_report, read_report
 from training.settings.plain_yaml import parse_yaml
 from training.storage.json_files import parse_json
@@ -244,7 +244,7 @@ class SweepProgress:
 
     def say(self, message: str) -> None:
         """Print a line."""
-        print(message, flush=True)
+        print(printable(message), flush=True)
 
     def summary(self) -> list[str]:
         """Return the table of the trials, and the reason of the first failure."""

@@ -17,6 +17,7 @@ from training.azure.service.interrupts import Detached, signals_detach
 from training.azure.service.job_file import JobHandle, command
 from training.azure.service.jobs import JobState, look_at
 from training.azure.service.waiting import Heartbeat, Outage
+from training.errors import printable
 from training.machine.units import as_duration
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class _Watch:
         self.close()
         outcome = outcome_of(self._workspace, state, self._run_dir)
         for line in [*(self._progress.summary() if self._progress else ()), *outcome.lines]:
-            print(line, flush=True)
+            print(printable(line), flush=True)
         return outcome.exit_code
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class _Watch:
         if self._progress is not None:
             self._progress.say(message)
         else:
-            print(message, flush=True)
+            print(printable(message), flush=True)
 
     # -- the job's state -------------------------------------------------------------------------------------------
 

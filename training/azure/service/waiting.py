@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from training.errors import printable
 from training.machine.units import as_duration
 
 ERASE_LINE = "\r\x1b[2K"
@@ -35,7 +36,7 @@ class Heartbeat:
             self._is_drawn = True
         elif time.monotonic() - self._last >= self._seconds:
             self._last = time.monotonic()
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
     def clear(self) -> None:
         """Erase the line, so that another can be printed."""

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from training.azure.service.errors import ServiceError, service_refusals
 from training.azure.service.interrupts import raise_stop
 from training.azure.settings.inner_run import CHECKOUT
+from training.errors import printable
 from training.machine.units import as_duration, as_size
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ SUBMISSION = "apt_trainer.submission"
 
 
 def _print_line(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 def submit(workspace: Workspace, document_yaml: str, base: Path, say: Callable[[str], None] = _print_line) -> Job:

@@ -31,7 +31,7 @@ from training.checkpoints.branches import left_branch_line, set_aside_later
 from training.checkpoints.manifest import read_manifest
 from training.checkpoints.run_directory import RunDirectory
 from training.checkpoints.start_from import parts_to_go_on_from
-from training.errors import UserError
+from training.errors import UserError, printable
 from training.settings.tree import TrainingConfig
 from training.tasks.protocol import check_data
 
@@ -86,7 +86,7 @@ def submit_run(request: RunRequest, resumed: EndedJob | None = None) -> tuple[Wo
     refuse_another_run_there(source, run_dir)
     check_data(config)
     staging = Staging.make(config, start=source.start)
-    print("\n".join([*staging.describe(), *cost_lines(config)]), flush=True)
+    print("\n".join(map(printable, [*staging.describe(), *cost_lines(config)])), flush=True)
     workspace = resumed.workspace if resumed is not None else Workspace.connect(address)
     if source.job is not None:
         before = source.start
@@ -132,7 +132,9 @@ def report_interrupted_submission(run_dir: Path, began: float) -> None:
 
 
 def ensure_compute(
-    workspace: Workspace, config: TrainingConfig, say: Callable[[str], None] = lambda line: print(line, flush=True)
+    workspace: Workspace,
+    config: TrainingConfig,
+    say: Callable[[str], None] = lambda line: print(printable(line), flush=True),
 ) -> None:
     """Create the job's cluster if it does not exist and the user has asked for it. An existing one is never changed.
 

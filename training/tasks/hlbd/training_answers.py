@@ -16,11 +16,14 @@ from torch import nn
 from apt_model.generation import answer_prompts
 from apt_model.model import APT
 from apt_model.tokenizer import DynamicTagTokenizer
+from training.errors import printable, without_middle
 from training.language.messages import Message
 from training.tasks.hlbd.files import Sample
 
 FIRST_QUESTIONS = 16
 """Number of questions by which the time of one is measured."""
+LONGEST_NAME = 40
+"""Characters of a module's name that are shown."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ def score_lines(counts: Mapping[str, tuple[int, int]]) -> Iterator[str]:
     Args:
         counts: module -> (right, asked), at least one.
     """
-    width = max([len(module) for module in counts] + [len("overall")])
+    rows = [(without_middle(printable(module), LONGEST_NAME), count) for module, count in counts.items()]
+    width = max([len(name) for name, _ in rows] + [len("overall")])
     right, asked = (sum(column) for column in zip(*counts.values(), strict=True))
-    for module, (of_module, asked_of_it) in {**counts, "overall": (right, asked)}.items():
+    for module, (of_module, asked_of_it) in [*rows, ("overall", (right, asked))]:
         yield f"  {module:<{width}}  {of_module:>5} / {asked_of_it:<5} {of_module / asked_of_it:7.1%}"
