@@ -43,7 +43,7 @@ def is_surface(case: Case) -> bool:
     ("is_chosen", "readers", "count"),
     [
         (is_record, ("monitor", "dashboard", "diagnosis", "landscape", "resume"), 24),
-        (is_state, ("diagnosis", "verifier of a checkpoint", "resume", "resume of a checkpoint"), 32),
+        (is_state, ("diagnosis", "verifier of a checkpoint", "resume", "resume of a checkpoint"), 20),
         (is_model, ("diagnosis", "verifier", "landscape"), 12),
         (is_surface, ("dashboard", "landscape"), 12),
         (lambda case: is_record(case) or is_surface(case), ("picture", "monitor figure", "export"), 3),

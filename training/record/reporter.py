@@ -99,14 +99,24 @@ class ProgressReporter:
 
         What of it cannot be read is skipped, counted and said: the record is a reader's comfort, and never stands
         between a run and its checkpoints.
+
+        Raises:
+            UserError: the log is no file that can be read and written.
         """
         earlier: list[Event] = []
         damaged = DamagedLines()
         log = self.run_dir / LOG_NAME if self.run_dir is not None else None
         if log is not None and log.exists():
-            _own(log)
-            _cut_unfinished_line(log)
-            earlier = list(read_events(log, damaged))
+            if not log.is_file():
+                raise UserError(
+                    f"{log}: not a regular file, so nothing can be recorded; move it away, and --resume again"
+                )
+            try:
+                _own(log)
+                _cut_unfinished_line(log)
+                earlier = list(read_events(log, damaged))
+            except OSError as error:
+                raise UserError(f"{log}: the record cannot be continued ({error.strerror})") from error
         resumed: Event = {"event": "run_resumed", "time": round(self._clock(), 3), "step": step}
         self.report = Report.of([*earlier, resumed])
         # Folded above together with the rewinding; from here on events come one by one again.

@@ -10,7 +10,7 @@ from tools.figures.fonts import LATIN, Typeface
 def test_without_fonts_nothing_is_drawn_as_a_box_and_the_packages_are_named() -> None:
     face = Typeface(chinese=(), japanese=(), korean=(), emoji=())
     assert face.families == [LATIN]
-    assert face.text("run 运行 かな 한글 🦄 é → \x1b") == "run ?? ?? ?? ? é → ?"
+    assert face.text("run 运行 かな 한글 🦄 é → \x1b") == "run ?? ?? ?? ? é → \\x1b"
     advice = " ".join(face.advice())
     assert "apt install fonts-noto-cjk" in advice
     assert "apt install fonts-symbola" in advice

@@ -71,7 +71,7 @@ def test_a_wide_table_has_everything_of_every_run(fleet: Fleet) -> None:
         *("run", "state", "backend", "progress", "step", "loss", "curve", "best", "acc", "tok/s", "ETA", "age")
     ]
     assert "…" not in text.split("alerts")[0], "nothing is cut"
-    running = next(line for line in lines if line.startswith("[red]evil?[2J"))
+    running = next(line for line in lines if line.startswith(r"[red]evil\x1b[2J"))
     assert running.split()[1:5] == ["running", "playground", "━━━━━━────", "60%"]
     assert running.split()[-2:] == ["40s", "1m30s"]
     assert "  failed: failed at step 20: RuntimeError: first line" in lines
