@@ -78,11 +78,12 @@ def make_trainer(dataset: HLBDDataset, settings: Mapping[str, Any], folder: str,
         settings: flat settings, over the defaults.
     """
     values = {
-        "schedule": "constant", "save_interval": None, "snapshots": 0, **settings, "run_dir": str(Path(folder) / "run"),
+        "schedule": "constant", "save_interval": None, "snapshots": 0, "answer_samples": 0, **settings,
+        "run_dir": str(Path(folder) / "run"),
     }  # fmt: skip
     config = TrainingConfig.from_dict(nest(flatten(values, TrainingConfig, "benchmark")))
     prepared = prepared_from_datasets(config, dataset)
-    return Trainer.of(prepared, device="cpu", callbacks=[RunForecast(prepared), *callbacks])
+    return Trainer.of(prepared, device="cpu", callbacks=[RunForecast(prepared), *callbacks], progress=False)
 
 
 class UpdateTimes(Callback):

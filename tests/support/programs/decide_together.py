@@ -82,6 +82,7 @@ def train(what: str, run_dir: Path, ranks: Ranks) -> None:
         objective=ModuleObjective(lambda: nn.Linear(1, 1), loss),
         ranks=ranks,
         callbacks=callbacks.get(what, []),
+        progress=False,
     )
     result = trainer.train()
     weights = [p.tolist() for p in trainer.engine.model().parameters()]
