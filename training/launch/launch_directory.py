@@ -8,24 +8,30 @@
     rank_N.json       rank N has started (`RankProcess`)
     rank_N.end.json   how rank N ended (`Ending`); a rank that has started, is gone and left none was killed
 
-The directory is deleted after the launch unless a crash makes its logs worth reading.
+The directory is deleted after the launch unless a crash makes its logs worth reading. The front door holds its `.lock`
+meanwhile: the directory of one that was killed is deleted by the next launch, once no worker of it lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.checkpoints.run_lock import RunLock, owner_of
 from training.errors import UserError
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
 from training.storage.json_files import read_as
+
+_PREFIX = "apt-launch-"
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ class LaunchDirectory:
         self.config = path / "config.yaml"
         self.launcher_log = path / "launcher.log"
         self._facts = path / "launch.json"
+        self._lock: RunLock | None = None
 
     @classmethod
     def create(cls, parent: str | None = None) -> LaunchDirectory:
@@ -97,14 +104,25 @@ class LaunchDirectory:
         try:
             if parent is not None:
                 Path(parent).mkdir(parents=True, exist_ok=True)
-            return cls(Path(tempfile.mkdtemp(prefix="apt-launch-", dir=parent)))
+            _delete_abandoned(Path(parent or tempfile.gettempdir()))
+            made = cls(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
+            with contextlib.suppress(OSError):  # a disk without locks: then nobody can tell when it is abandoned
+                made._lock = RunLock.take(made.path)
+            return made
         except OSError as error:
             where = parent or tempfile.gettempdir()
             raise UserError(f"{where}: the directory of the launch cannot be made there ({error.strerror})") from error
 
     def delete(self) -> None:
         """Delete the directory, whatever is still in it."""
+        self.keep()
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Leave the directory to the user: no later launch deletes it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def rank_log(self, rank: int) -> Path:
         """Return the path of the log of a rank's output that is not shown."""
@@ -157,3 +175,18 @@ def is_alive(process: RankProcess) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _delete_abandoned(parent: Path) -> None:
+    """Delete the directories of front doors of this machine that were killed, unless a worker still writes into one."""
+    here = socket.gethostname()
+    for path in parent.glob(f"{_PREFIX}*"):
+        owner = owner_of(path)
+        if owner is None or owner.alive is not False:
+            continue  # kept for its logs, at work, another computer's or another user's
+        try:
+            ranks = LaunchDirectory(path).ranks().values()
+        except (OSError, ValueError, TypeError):
+            ranks = {}.values()
+        if all(process.host == here and not is_alive(process) for process in ranks):
+            shutil.rmtree(path, ignore_errors=True)

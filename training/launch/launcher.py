@@ -96,6 +96,8 @@ def launch(plan: LaunchPlan, request: RunRequest) -> int:
     finally:
         if verdict is None or not verdict.is_crash:
             directory.delete()
+        else:
+            directory.keep()
 
 
 def _tell(verdict: Verdict, directory: LaunchDirectory) -> None:
