@@ -77,13 +77,15 @@ def test_ranks_share_the_cores_unless_told_otherwise() -> None:
     assert planned(num_processes=2, num_threads=5).environment == {"OMP_NUM_THREADS": "5"}
 
 
-def test_a_dry_run_shows_a_command_that_a_shell_would_take(front_door: FrontDoor) -> None:
-    shown = front_door(["--num-processes", "2", "--device", "cpu", "--resume", "a run", "--dry-run"])
+def test_a_dry_run_shows_a_command_that_a_shell_would_take(front_door: FrontDoor, tmp_path: Path) -> None:
+    run = tmp_path / "a run"
+    run.mkdir()
+    shown = front_door(["--num-processes", "2", "--device", "cpu", "--resume", run, "--dry-run"])
     assert (shown.exit_code, shown.stderr) == (0, "")
     words = shlex.split(shown.stdout.splitlines()[-1].removeprefix("# plan: "))
     assert words[0].startswith("OMP_NUM_THREADS=")
     assert Path(words[-7]).is_file()
-    assert words[-6:] == ["--config", f"{LAUNCH_DIR}/config.yaml", "--launch-dir", LAUNCH_DIR, "--resume", "a run"]
+    assert words[-6:] == ["--config", f"{LAUNCH_DIR}/config.yaml", "--launch-dir", LAUNCH_DIR, "--resume", str(run)]
 
 
 # -- what does not go together -------------------------------------------------------------------------------------

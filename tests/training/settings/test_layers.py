@@ -67,6 +67,8 @@ def test_each_layer_lies_over_the_one_before_and_explain_names_it(front_door: Fr
 
 def test_the_run_that_is_resumed_says_where_it_is_whatever_it_was_called(front_door: FrontDoor, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("run: {run_dir: where/it/was}\nbackend: deepspeed\n", encoding="utf-8")
+    (tmp_path / "checkpoint_epoch_1").mkdir()
+    (tmp_path / "checkpoint_epoch_1" / "manifest.json").write_text("{}", encoding="utf-8")
     shown = front_door(["--resume", tmp_path / "checkpoint_epoch_1.pt", "--dry-run"])
     resolved = yaml.safe_load(shown.stdout)
     assert resolved["run"]["run_dir"] == str(tmp_path)
