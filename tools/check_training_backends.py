@@ -31,7 +31,8 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, finish, path_given, whole_number
-from training.errors import UserError, printable
+from training.errors import UserError
+from training.language.messages import Message, say
 
 EXIT_FAILED = 1
 MOST_STEPS = 1000
@@ -86,7 +87,7 @@ def run(arguments: list[str]) -> int:
     _check_output(args)
     variants = expand(args.backends, ranks_here())
     for line in availability_lines([variant.backend for variant in variants]):
-        print(printable(line))
+        say(line)
     print(flush=True)
     reference = resolved(Variant(REFERENCE), args.config, steps)
     candidates = [candidate(v, args.config, steps, is_asked_for=bool(args.backends)) for v in variants]
@@ -96,16 +97,16 @@ def run(arguments: list[str]) -> int:
         certificate = examination.run()
     print()
     for line in lines(certificate):
-        print(printable(line))
+        say(line)
     if args.json is not None:
         write_json(certificate, args.json)
-        print(f"wrote {args.json}")
+        say(Message("wrote {path}", path=args.json))
     if args.figure is not None:
         from tools.parity.figure import draw
 
         for note in draw(certificate, args.figure):
             print(f"note   {note}")
-        print(f"wrote {args.figure}")
+        say(Message("wrote {path}", path=args.figure))
     return 0 if certificate.passed else EXIT_FAILED
 
 

@@ -25,7 +25,8 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, check_directory, finish, path_given, print_any_character
-from training.errors import UserError, printable
+from training.errors import UserError
+from training.language.messages import say
 
 NEEDED_PYTHON = (3, 11)
 """The version in `requires-python` of pyproject.toml. An older one cannot even read the modules imported below."""
@@ -76,7 +77,7 @@ def run(arguments: list[str]) -> int:
         print(to_json(findings))
     else:
         for line in lines(findings):
-            print(printable(line))
+            say(line)
     return exit_code(findings)
 
 

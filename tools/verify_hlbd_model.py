@@ -24,7 +24,7 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, finish, one_of, path_given, whole_number
-from training.errors import printable
+from training.language.messages import Message, say
 
 EXIT_SHORTCUT = 3
 DEFAULT_SAMPLE = 10_000
@@ -99,16 +99,16 @@ def run(arguments: list[str]) -> int:
     answerer = answerer_of(trained, longest, pick_device(args.device), batch_size)
     report = verify(answerer, questions, str(args.model))
     for line in lines(report):
-        print(printable(line))
+        say(line)
     if args.json is not None:
         write_json(report, args.json)
-        print(f"wrote {printable(args.json)}")
+        say(Message("wrote {path}", path=args.json))
     if args.figure is not None:
         from tools.verification.figure import draw
 
         for note in draw(report, args.figure):
-            print(f"note   {printable(note)}")
-        print(f"wrote {printable(args.figure)}")
+            say(Message("note   {note}", note=note))
+        say(Message("wrote {path}", path=args.figure))
     return EXIT_SHORTCUT if args.fail_on_shortcut and report.found else 0
 
 

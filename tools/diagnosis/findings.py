@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from tools.figures.wording import columns_of
+from training.language.messages import Message, translated
 
 
 class Status(StrEnum):
@@ -45,10 +46,15 @@ _DETAILS_SHOWN = 5
 _INDENT = "  "
 
 
-def summary(findings: Sequence[Finding]) -> str:
+def summary(findings: Sequence[Finding]) -> Message:
     """Return the counts in words: `31 ok, 2 warnings, 0 errors`."""
     counts = Counter(f.status for f in findings)
-    return f"{counts[Status.OK]} ok, {counts[Status.WARNING]} warnings, {counts[Status.ERROR]} errors"
+    return Message(
+        "{ok} ok, {warnings} warnings, {errors} errors",
+        ok=counts[Status.OK],
+        warnings=counts[Status.WARNING],
+        errors=counts[Status.ERROR],
+    )
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -89,7 +95,8 @@ def to_json(findings: Sequence[Finding]) -> str:
 def lines(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield lines of aligned text, with a heading for each section and each fix below its message."""
     subjects = max((columns_of(f.subject) for f in findings), default=0)
-    statuses = max(len(status) for status in Status)
+    words = {status: translated(Message(status.value)) for status in Status}
+    statuses = max(map(columns_of, words.values()))
     margin = " " * (len(_INDENT) + statuses + 2 + subjects + 2)
     section = ""
     for f in findings:
@@ -97,11 +104,13 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
             section = f.section
             yield section
         subject = f.subject + " " * (subjects - columns_of(f.subject))
-        yield f"{_INDENT}{f.status:<{statuses}}  {subject}  {f.message}"
+        status = words[f.status] + " " * (statuses - columns_of(words[f.status]))
+        yield f"{_INDENT}{status}  {subject}  {f.message}"
         for detail in f.details[:_DETAILS_SHOWN]:
             yield f"{margin}{detail}"
         if len(f.details) > _DETAILS_SHOWN:
-            yield f"{margin}and {len(f.details) - _DETAILS_SHOWN:,} more (--json lists them all)"
+            rest = Message("and {count:,} more (--json lists them all)", count=len(f.details) - _DETAILS_SHOWN)
+            yield margin + translated(rest)
         if f.fix:
             yield f"{margin}-> {f.fix}"
     yield ""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from training.errors import printable as escaped
 from training.errors import without_middle
+from training.language.messages import Message, translated
 
 LONGEST_CELL = 80
 """Characters of a table's cell."""
@@ -80,6 +82,16 @@ def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
         cells = [" " * (w - columns_of(c)) + c for c, w in zip(row, widths, strict=True)]
         first = row[0] + " " * (widths[0] - columns_of(row[0]))
         yield (indent + "  ".join([first, *cells[1:]])).rstrip()
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting's value as short as it is exact enough: `0.0003` for 0.00030000000000000003."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def head_of(*names: Message) -> list[str]:
+    """Return the head of a table, in the chosen language."""
+    return list(map(translated, names))
 
 
 def shortened(text: str, columns: int) -> str:

@@ -20,7 +20,17 @@ from matplotlib.transforms import Bbox
 from tools.figures.fonts import Typeface
 from tools.figures.output_file import write_atomically
 from tools.figures.scales import in_decades
-from tools.figures.wording import columns_of, cut, duration, figure, in_lines, in_two_lines, rate, told_apart
+from tools.figures.wording import (
+    columns_of,
+    cut,
+    duration,
+    figure,
+    in_lines,
+    in_two_lines,
+    rate,
+    setting_text,
+    told_apart,
+)
 from tools.monitoring.leaderboard import Board, Entry
 from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
@@ -273,11 +283,6 @@ def setting_lines(differs: Sequence[Mapping[str, Any]], face: Typeface) -> list[
     return (
         [in_lines(parts, SETTING_COLUMNS, 2) for parts in zip(*columns, strict=True)] if keys else [""] * len(differs)
     )
-
-
-def setting_text(value: Any) -> str:
-    """Return a setting's value as short as it is exact enough: `0.0003` for 0.00030000000000000003."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _curves(axes: Axes, runs: Sequence[RunSummary], colours: dict[Path, str], face: Typeface) -> None:

@@ -19,6 +19,7 @@ from tools.monitoring.order import in_order
 from tools.monitoring.sparkline import glyphs_for
 from tools.monitoring.table import Layout, picture
 from tools.runs.fleet import Fleet
+from training.language.messages import Message, translated
 
 
 def watch(fleet: Fleet, order: str, refresh_seconds: float) -> None:
@@ -41,11 +42,13 @@ def draw(fleet: Fleet, order: str, console: Console, *, is_live: bool) -> Render
     notes = [Text(note, "red") for note in fleet.unreadable]
     if not runs:
         below = ", ".join(map(str, fleet.roots))
-        return Group(Text(f"no run below {below} yet; waiting (Ctrl-C leaves)"), *notes)
+        return Group(
+            Text(translated(Message("no run below {places} yet; waiting (Ctrl-C leaves)", places=below))), *notes
+        )
     # Notes and the line about Ctrl-C need their room, too.
     height = console.height - len(notes) - 1 if is_live else None
     table = picture(runs, fleet.alerts(runs, now), leaderboards(runs), Layout(console.width, height, glyphs))
-    leave = [Text("Ctrl-C leaves", "dim")] if is_live else []
+    leave = [Text(translated(Message("Ctrl-C leaves")), "dim")] if is_live else []
     return Group(table, *notes, *leave)
 
 

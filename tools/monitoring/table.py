@@ -11,12 +11,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tools.figures.wording import duration, figure, printable, rate
+from tools.figures.wording import duration, figure, printable, rate, setting_text, told_apart
 from tools.monitoring.leaderboard import Board
 from tools.monitoring.sparkline import Glyphs, bar, sparkline
 from tools.runs.alerts import Alert, Kind
 from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
+from training.language.messages import Message, translated
 from training.tasks.metrics import Metric
 
 STATE_STYLES = {
@@ -36,7 +37,7 @@ ALERT_STYLES = {
     Kind.SPIKING: "yellow",
     Kind.OVERFITTING: "magenta",
 }
-SPEEDS = {"tokens": "tok/s", "samples": "samples/s"}
+SPEEDS = {"tokens": Message("tok/s"), "samples": Message("samples/s")}
 """Unit that a run counts, and the title of the column of its speed."""
 NAME_WIDTH = (18, 36)
 MOST_ALERTS, MOST_PLACES = 6, 5
@@ -48,12 +49,17 @@ LEAST_RUNS = 3
 class Column(NamedTuple):
     """One column of the table."""
 
-    title: str
+    title: Message
     width: int
     cell: Callable[[RunSummary, Glyphs], Text]
     rank: int
     """The columns with the highest ranks go first where the terminal is narrow."""
     is_number: bool = True
+
+    @property
+    def room(self) -> int:
+        """Columns that it takes: for its cells, and for its title in the chosen language."""
+        return max(self.width, Text(translated(self.title)).cell_len)
 
 
 class Layout(NamedTuple):
@@ -86,7 +92,7 @@ def picture(
     room = max(LEAST_RUNS, layout.height - len(below) - 3)  # next to the heading, the table's head and its line
     shown = list(runs) if len(runs) <= room else list(runs[: room - 1])
     if left := len(runs) - len(shown):
-        below.insert(0, Text(f"... and {left} more runs (--once shows all)", style="dim"))
+        below.insert(0, _words(Message("... and {count} more runs (--once shows all)", count=left), "dim"))
     for line in (title := heading(runs), *below):
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(title, _table(shown, layout), *below)
@@ -94,11 +100,19 @@ def picture(
 
 def heading(runs: Sequence[RunSummary]) -> Text:
     """Return `12 runs: 3 running, 1 stalled, 8 finished`, and the time."""
-    text = Text.assemble((f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}", "bold"))
+    counted = Message("{count} run", count=1) if len(runs) == 1 else Message("{count} runs", count=len(runs))
+    text = Text.assemble((translated(counted), "bold"))
     for n, state in enumerate(s for s in State if any(run.state is s for run in runs)):
         text.append(": " if n == 0 else ", ")
-        text.append(f"{sum(run.state is state for run in runs)} {state}", STATE_STYLES[state])
+        number = sum(run.state is state for run in runs)
+        words = Message("{count} {state}", count=number, state=Message(state.value))
+        text.append(translated(words), STATE_STYLES[state])
     return text.append(f"   {time.strftime('%H:%M:%S')}", "dim")
+
+
+def _words(message: str, style: str = "", indent: str = "") -> Text:
+    """Return a message in the chosen language."""
+    return Text(indent + translated(message), style)
 
 
 def _known(value: float | None, form: Callable[[float], str], glyphs: Glyphs) -> Text:
@@ -107,7 +121,7 @@ def _known(value: float | None, form: Callable[[float], str], glyphs: Glyphs) ->
 
 def _state(run: RunSummary, glyphs: Glyphs) -> Text:
     silent = f" {duration(run.silent_seconds)}" if run.state is State.STALLED else ""
-    return Text(f"{run.state}{silent}", STATE_STYLES[run.state])
+    return Text(f"{translated(Message(run.state.value))}{silent}", STATE_STYLES[run.state])
 
 
 def _progress(run: RunSummary, glyphs: Glyphs) -> Text:
@@ -140,94 +154,93 @@ def _metric_column(metric: Metric) -> Column:
     def cell(run: RunSummary, glyphs: Glyphs) -> Text:
         return _known(run.figures.get(metric.name), lambda value: metric_text(metric, value), glyphs)
 
-    title = printable(metric.label.lower())
-    return Column(title, max(6 if metric.form == "percent" else 7, min(Text(title).cell_len, 12)), cell, 5)
+    title = Message(printable(metric.label.lower()))
+    return Column(title, 6 if metric.form == "percent" else 7, cell, 5)
 
 
 def _speed_column(unit: str) -> Column:
     def cell(run: RunSummary, glyphs: Glyphs) -> Text:
         return _known(run.speed if run.unit in (unit, None) else None, rate, glyphs)
 
-    return Column(SPEEDS[unit], max(6, len(SPEEDS[unit])), cell, 6)
+    return Column(SPEEDS[unit], 6, cell, 6)
 
 
 def columns_of(runs: Sequence[RunSummary]) -> list[Column]:
     """Return the columns of a table of these runs: each metric that one of their tasks has, and no other's."""
     metrics = dict.fromkeys(metric for run in runs for metric in run.metrics)
     units = dict.fromkeys(run.unit for run in runs if run.unit is not None) or {"tokens": None}
+    longest = max(Text(translated(Message(state.value))).cell_len for state in State)
     return [
-        *_FIRST, *map(_metric_column, metrics), *(_speed_column(unit) for unit in SPEEDS if unit in units), *_LAST,
-    ]  # fmt: skip
+        Column(Message("state"), longest + 7, _state, 0, is_number=False),
+        *_FIRST,
+        *map(_metric_column, metrics),
+        *(_speed_column(unit) for unit in SPEEDS if unit in units),
+        *_LAST,
+    ]
 
 
 _FIRST = (
-    Column("state", 14, _state, 0, is_number=False),
-    Column("backend", 11, _backend, 4, is_number=False),
-    Column("progress", 15, _progress, 1, is_number=False),
-    Column("step", 15, _steps, 8),
-    Column("loss", 7, _loss, 0),
-    Column("curve", 12, _curve, 3, is_number=False),
-    Column("best", 7, lambda run, glyphs: _known(run.best_loss, figure, glyphs), 2),
+    Column(Message("backend"), 11, _backend, 4, is_number=False),
+    Column(Message("progress"), 15, _progress, 1, is_number=False),
+    Column(Message("step"), 15, _steps, 8),
+    Column(Message("loss"), 7, _loss, 0),
+    Column(Message("curve"), 12, _curve, 3, is_number=False),
+    Column(Message("best"), 7, lambda run, glyphs: _known(run.best_loss, figure, glyphs), 2),
 )
 _LAST = (
-    Column("ETA", 6, lambda run, glyphs: _known(run.eta_seconds, duration, glyphs), 1),
-    Column("age", 6, lambda run, glyphs: _known(run.age_seconds, duration, glyphs), 7),
+    Column(Message("ETA"), 6, lambda run, glyphs: _known(run.eta_seconds, duration, glyphs), 1),
+    Column(Message("age"), 6, lambda run, glyphs: _known(run.age_seconds, duration, glyphs), 7),
 )
 
 
 def columns_within(width: int, runs: Sequence[RunSummary]) -> list[Column]:
     """Return the columns that fit next to the shortest name; those of the highest ranks are left out first."""
     columns = columns_of(runs)
-    while sum(column.width + 2 for column in columns) + NAME_WIDTH[0] > width and any(c.rank for c in columns):
+    while sum(column.room + 2 for column in columns) + NAME_WIDTH[0] > width and any(c.rank for c in columns):
         columns.remove(max(columns, key=lambda column: column.rank))
     return columns
 
 
 def _table(runs: Sequence[RunSummary], layout: Layout) -> Table:
     columns = columns_within(layout.width, runs)
-    room = layout.width - sum(column.width + 2 for column in columns)
+    room = layout.width - sum(column.room + 2 for column in columns)
     longest = max((Text(printable(run.name)).cell_len for run in runs), default=0)
     name_width = max(4, min(longest, max(NAME_WIDTH[0], min(NAME_WIDTH[1], room))))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("run", width=name_width, no_wrap=True)
+    table.add_column(translated(Message("run")), width=name_width, no_wrap=True)
     for column in columns:
         side = "right" if column.is_number else "left"
-        table.add_column(column.title, width=column.width, no_wrap=True, justify=side)  # type: ignore[arg-type]
-    for run in runs:
-        table.add_row(_name(run, name_width, layout.glyphs), *(column.cell(run, layout.glyphs) for column in columns))
+        title = translated(column.title)
+        table.add_column(title, width=column.room, no_wrap=True, justify=side)  # type: ignore[arg-type]
+    names = told_apart([printable(run.name) for run in runs], name_width)
+    for run, name in zip(runs, names, strict=True):
+        table.add_row(Text(name), *(column.cell(run, layout.glyphs) for column in columns))
     return table
-
-
-def _name(run: RunSummary, width: int, glyphs: Glyphs) -> Text:
-    """Return the end of a long name, by which it differs from its neighbours."""
-    name = Text(printable(run.name))
-    while name.cell_len > width:
-        name = Text("~" + name.plain[2 if name.plain.startswith("~") else 1 :])
-    return name
 
 
 def _alert_lines(alerts: Sequence[tuple[RunSummary, Alert]], most: int) -> list[Text]:
     if not alerts:
         return []
-    lines = [Text(""), Text("alerts", "bold")]
+    lines = [Text(""), _words(Message("alerts"), "bold")]
     for run, alert in alerts[:most]:
         line = Text("  ").append(printable(run.name)).append(": ", "dim")
-        lines.append(line.append(printable(alert.message), ALERT_STYLES[alert.kind]))
+        lines.append(line.append(printable(translated(alert.message)), ALERT_STYLES[alert.kind]))
     if len(alerts) > most:
-        lines.append(Text(f"  ... and {len(alerts) - most} more", "dim"))
+        lines.append(_words(Message("... and {count} more", count=len(alerts) - most), "dim", indent="  "))
     return lines
 
 
 def _board_lines(board: Board, most: int) -> list[Text]:
-    title = Text.assemble((f"leaderboard: {board.measure}", "bold"), (f"   {board.basis}", "dim"))
-    lines = [Text(""), title.append(f"; {board.caveat}" if board.caveat else "", "yellow")]
+    head = translated(Message("leaderboard: {measure}", measure=board.measure))
+    title = Text.assemble((head, "bold"), (f"   {translated(board.basis)}", "dim"))
+    lines = [Text(""), title.append(f"; {translated(board.caveat)}" if board.caveat else "", "yellow")]
     width = max(Text(printable(entry.run.name)).cell_len for entry in board.entries[:most])
     for entry in board.entries[:most]:
         name = Text(printable(entry.run.name))
         name.pad_right(max(0, min(width, NAME_WIDTH[1]) - name.cell_len))
-        differs = "  ".join(f"{key.rpartition('.')[2]}={value}" for key, value in entry.differs.items())
+        differs = "  ".join(f"{key.rpartition('.')[2]}={setting_text(value)}" for key, value in entry.differs.items())
         line = Text(f"{entry.place:3d}  ", "bold" if entry.place == 1 else "").append_text(name)
         lines.append(line.append(f"  {figure(entry.loss):>7}  ").append(printable(differs), "dim"))
     if len(board.entries) > most:
-        lines.append(Text(f"     ... and {len(board.entries) - most} more", "dim"))
+        lines.append(_words(Message("... and {count} more", count=len(board.entries) - most), "dim", indent="     "))
     return lines

@@ -5,35 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tools.figures.wording import aligned, size_text
+from tools.figures.wording import aligned, head_of, size_text
 from tools.parity.certificate import Certificate, Result, State
 from tools.parity.difference import Difference
 from tools.parity.variant import REFERENCE, availability
+from training.language.messages import Message, translated
 
 _ABSENT = "–"
 
 
 def availability_lines(backends: Sequence[str]) -> Iterator[str]:
     """Yield a line for each backend: whether it can run here, or the command that makes it available."""
-    yield "backends"
+    yield Message("backends")
     width = max(map(len, backends))
     for name in dict.fromkeys(backends):
         found = availability(name)
-        state = "available" if found.ok else found.reason
+        state = Message("available") if found.ok else found.reason
         if found.fix:
-            state = f"not available: {found.reason}; run: {found.fix}"
-        yield f"  {name:<{width}}  {state}"
+            state = Message("not available: {reason}; run: {fix}", reason=found.reason, fix=found.fix)
+        yield f"  {name:<{width}}  {translated(state)}"
 
 
 def lines(certificate: Certificate) -> Iterator[str]:
     """Yield the lines of the whole certificate."""
     ran = [result for result in certificate.results if result.differences]
     if ran:
-        yield from _steps("loss, and its relative difference from the reference", certificate, ran, "loss")
-        yield from _steps("gradient norm, and its relative difference", certificate, ran, "grad_norm")
+        yield from _steps(Message("loss, and its relative difference from the reference"), certificate, ran, "loss")
+        yield from _steps(Message("gradient norm, and its relative difference"), certificate, ran, "grad_norm")
     yield from _verdicts(certificate)
     yield from _provenance(certificate)
-    yield f"certificate: {'PASS' if certificate.passed else 'FAIL'}"
+    yield Message("certificate: PASS") if certificate.passed else Message("certificate: FAIL")
 
 
 def _steps(title: str, certificate: Certificate, ran: Sequence[Result], quantity: str) -> Iterator[str]:
@@ -48,7 +49,9 @@ def _steps(title: str, certificate: Certificate, ran: Sequence[Result], quantity
         ]
         for update in certificate.reference.updates
     ]
-    yield from aligned([["step", "reference", *(keys[result.variant.name] for result in ran)], *body])
+    yield from aligned(
+        [[*head_of(Message("step"), Message("reference")), *(keys[result.variant.name] for result in ran)], *body]
+    )
     yield ""
 
 
@@ -70,27 +73,40 @@ def number(value: float | None) -> str:
 
 
 def _verdicts(certificate: Certificate) -> Iterator[str]:
-    yield f"largest difference over {certificate.steps} updates, and (tolerance), {certificate.precision}"
-    head = ["variant", "verdict", "loss", "gradient norm", "update", "seconds"]
+    yield Message(
+        "largest difference over {steps} updates, and (tolerance), {precision}",
+        steps=certificate.steps,
+        precision=certificate.precision,
+    )
+    head = head_of(
+        Message("variant"), Message("verdict"), Message("loss"), Message("gradient norm"), Message("update"),
+        Message("seconds"),
+    )  # fmt: skip
     body = [_verdict(n, result) for n, result in enumerate(certificate.results, start=1)]
     yield from aligned([head, *body])
     for n, result in enumerate(certificate.results, start=1):
         if result.reason:
             yield f"  [{n}] {result.reason}"
         elif not result.has_fingerprints:
-            yield f"  [{n}] it recorded no fingerprints: batches and weights were not compared"
+            missing = Message("it recorded no fingerprints: batches and weights were not compared")
+            yield f"  [{n}] {translated(missing)}"
     yield ""
 
 
 def _verdict(n: int, result: Result) -> list[str]:
-    verdict = "pass, bitwise" if result.state is State.PASS and result.is_bitwise else result.state.value
+    is_bitwise = result.state is State.PASS and result.is_bitwise
+    verdict = Message("pass, bitwise") if is_bitwise else Message(result.state.value)
     cells = [_ABSENT] * 4
     if result.tolerance is not None:
         limits = (result.tolerance.loss, result.tolerance.grad_norm, result.tolerance.update)
         largest = map(result.largest, ("loss", "grad_norm", "update"))
         cells = [f"{number(value)} ({limit:g})" for value, limit in zip(largest, limits, strict=True)]
         cells.append(f"{result.seconds:.1f}")
-    return [f"[{n}] {result.variant.name}", verdict.upper() if result.state is State.FAIL else verdict, *cells]
+    return [
+        f"[{n}] {result.variant.name}",
+        translated(Message("FAIL") if result.state is State.FAIL else verdict),
+        *cells,
+    ]
 
 
 def _provenance(certificate: Certificate) -> Iterator[str]:
@@ -99,12 +115,25 @@ def _provenance(certificate: Certificate) -> Iterator[str]:
     machine = ", ".join([hardware["cpu"], f"{hardware['cores']} cores", *hardware["gpus"]])
     memory = f", {size_text(hardware['memory_bytes'])}" if hardware["memory_bytes"] else ""
     commit = certificate.commit
-    source = f"{commit['id'][:12]}{' with changes' if commit['modified'] else ''}" if commit else "not a git checkout"
+    source = commit["id"][:12] if commit else Message("not a git checkout")
+    if commit and commit["modified"]:
+        source = Message("{commit} with changes", commit=source)
     first = certificate.seed_step + 1
     last = certificate.seed_step + certificate.steps
-    yield f"reference  {REFERENCE}; all resumed its checkpoint of step {first - 1}: steps {first} to {last}"
-    yield f"config     {certificate.config_hash} ({certificate.precision})"
-    yield f"versions   {found}"
-    yield f"hardware   {hardware['device']}: {machine}{memory}; {hardware['platform']}"
-    yield f"commit     {source}"
-    yield f"made       {certificate.created_at}"
+    yield Message(
+        "reference  {name}; all resumed its checkpoint of step {start}: steps {first} to {last}",
+        name=REFERENCE,
+        start=first - 1,
+        first=first,
+        last=last,
+    )
+    yield Message("config     {hash} ({precision})", hash=certificate.config_hash, precision=certificate.precision)
+    yield Message("versions   {versions}", versions=found)
+    yield Message(
+        "hardware   {device}: {machine}; {platform}",
+        device=hardware["device"],
+        machine=f"{machine}{memory}",
+        platform=hardware["platform"],
+    )
+    yield Message("commit     {commit}", commit=source)
+    yield Message("made       {time}", time=certificate.created_at)

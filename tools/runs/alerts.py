@@ -10,6 +10,7 @@ from enum import StrEnum
 from tools.figures.wording import duration
 from tools.runs.state import State
 from tools.runs.trace import Trace
+from training.language.messages import Message
 from training.record.history import Row
 
 OVERFITTING_EPOCHS = 3
@@ -40,15 +41,25 @@ class Alert:
 def alerts_of(trace: Trace, state: State, silent_seconds: float, precision: object) -> Iterator[Alert]:
     """Yield the present alerts of a run whose record can be read."""
     if state is State.FAILED:
-        error = trace.ending.splitlines()[0] if trace.ending else "no reason recorded"
-        yield Alert(Kind.FAILED, f"failed at step {trace.step:,}: {error}")
+        error = trace.ending.splitlines()[0] if trace.ending else Message("no reason recorded")
+        yield Alert(Kind.FAILED, Message("failed at step {step:,}: {error}", step=trace.step, error=error))
     if (found := _not_finite(trace, precision)) is not None:
         yield Alert(Kind.NOT_FINITE, found)
     if state is State.STALLED:
-        yield Alert(Kind.STALLED, f"stalled at step {trace.step:,}: no event for {duration(silent_seconds)}")
+        silent = Message(
+            "stalled at step {step:,}: no event for {time}", step=trace.step, time=duration(silent_seconds)
+        )
+        yield Alert(Kind.STALLED, silent)
     if (spike := trace.spikes.last) is not None:
-        times = f"{trace.spikes.count} loss spikes, the last" if trace.spikes.count > 1 else "loss spiked"
-        message = f"{times} at step {spike.step:,}: {spike.value:.4g} after a median of {spike.median:.4g}"
+        count = trace.spikes.count
+        times = Message("{count} loss spikes, the last", count=count) if count > 1 else Message("loss spiked")
+        message = Message(
+            "{times} at step {step:,}: {loss:.4g} after a median of {median:.4g}",
+            times=times,
+            step=spike.step,
+            loss=spike.value,
+            median=spike.median,
+        )
         yield Alert(Kind.SPIKING, message)
     if (found := overfitting(trace)) is not None:
         yield Alert(Kind.OVERFITTING, found)
@@ -56,18 +67,20 @@ def alerts_of(trace: Trace, state: State, silent_seconds: float, precision: obje
 
 def _not_finite(trace: Trace, precision: object) -> str | None:
     if trace.not_finite_at is not None:
-        skipped = f"; {_skipped(trace)}" if trace.num_skipped else ""
-        return f"loss not finite, last at step {trace.not_finite_at:,}{skipped}"
+        last = Message("loss not finite, last at step {step:,}", step=trace.not_finite_at)
+        return Message.joined("; ", [last, *([_skipped(trace)] if trace.num_skipped else [])])
     bad = [e for e in trace.evaluations if e.loss is None]
     if bad:
-        return f"validation loss not finite in epoch {bad[-1].epoch}"
+        return Message("validation loss not finite in epoch {epoch}", epoch=bad[-1].epoch)
     if trace.num_skipped and precision != "fp16":  # which skips updates to find its loss scale
-        return f"gradient not finite; {_skipped(trace)}"
+        return Message.joined("; ", [Message("gradient not finite"), _skipped(trace)])
     return None
 
 
-def _skipped(trace: Trace) -> str:
-    return f"{trace.num_skipped:,} update{'s' if trace.num_skipped > 1 else ''} skipped"
+def _skipped(trace: Trace) -> Message:
+    if trace.num_skipped == 1:
+        return Message("1 update skipped")
+    return Message("{count:,} updates skipped", count=trace.num_skipped)
 
 
 def overfitting(trace: Trace) -> str | None:
@@ -82,9 +95,13 @@ def overfitting(trace: Trace) -> str | None:
     before, now = _training_loss(trace, measured, lowest), _training_loss(trace, measured, len(measured) - 1)
     if before is None or now is None or now >= before:
         return None
-    return (
-        f"overfitting since epoch {measured[lowest].epoch}: validation {losses[lowest]:.4g} -> {losses[-1]:.4g}, "
-        f"training {before:.4g} -> {now:.4g}"
+    return Message(
+        "overfitting since epoch {epoch}: validation {lowest:.4g} -> {last:.4g}, training {before:.4g} -> {now:.4g}",
+        epoch=measured[lowest].epoch,
+        lowest=losses[lowest],
+        last=losses[-1],
+        before=before,
+        now=now,
     )
 
 

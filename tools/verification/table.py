@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.figures.wording import aligned
+from tools.figures.wording import aligned, columns_of, head_of
 from tools.verification.questions.exam import OVERALL
 from tools.verification.report import Report
 from tools.verification.shortcuts.statistics import Share
 from tools.verification.shortcuts.trials import FALSE_ALARM_LEVEL, Evidence, Example, Verdict
 from tools.verification.shortcuts.verdicts import Shortcut
+from training.language.messages import Message, translated
 
 _ABSENT = "–"
 
@@ -46,14 +47,19 @@ def p_text(value: float) -> str:
 
 def lines(report: Report) -> Iterator[str]:
     """Yield the lines of the whole report."""
-    parameters = f", {report.num_parameters:,} parameters" if report.num_parameters else ""
-    yield f"model  {report.model}{parameters}"
+    size = Message("{count:,} parameters", count=report.num_parameters) if report.num_parameters else None
+    yield Message("model  {model}", model=Message.joined(", ", [report.model, *([size] if size else [])]))
     for f in report.files:
-        asked = f"{f.questions:,}" if f.asked == f.questions else f"{f.asked:,} of {f.questions:,}"
-        yield f"data   {Path(f.path).name}: {asked} questions"
-    yield f"free-running greedy answers, fp32, exact match (NFC); {report.seconds:.1f} s"
+        name = Path(f.path).name
+        if f.asked == f.questions:
+            yield Message("data   {file}: {count:,} questions", file=name, count=f.questions)
+        else:
+            yield Message(
+                "data   {file}: {asked:,} of {count:,} questions", file=name, asked=f.asked, count=f.questions
+            )
+    yield Message("free-running greedy answers, fp32, exact match (NFC); {seconds:.1f} s", seconds=report.seconds)
     for note in report.notes:
-        yield f"note   {note}"
+        yield Message("note   {note}", note=note)
     yield ""
     yield from _accuracy(report)
     yield from _behaviour(report)
@@ -63,9 +69,13 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def _accuracy(report: Report) -> Iterator[str]:
-    yield "accuracy (95 % Wilson interval; a contrast group counts only when all its rows are right)"
-    held_back = ["validation"] if any(m.validation for m in report.modules) else []
-    head = ["module", "train", *held_back, "paraphrase", "new fact", "contrast groups", "majority answer"]
+    yield Message("accuracy (95 % Wilson interval; a contrast group counts only when all its rows are right)")
+    held_back = head_of(Message("validation")) if any(m.validation for m in report.modules) else []
+    head = [
+        *head_of(Message("module"), Message("train")),
+        *held_back,
+        *head_of(Message("paraphrase"), Message("new fact"), Message("contrast groups"), Message("majority answer")),
+    ]
     body = [
         [
             m.label,
@@ -78,13 +88,23 @@ def _accuracy(report: Report) -> Iterator[str]:
     ]
     yield from aligned([head, *body])
     if held_back:
-        yield "  validation: rows of the training files that the run held back (--validation-split)"
+        yield Message("  validation: rows of the training files that the run held back (--validation-split)")
     yield ""
 
 
 def _behaviour(report: Report) -> Iterator[str]:
-    yield "answer diversity (different answers / different truths, entropy ratio) and numbers copied from the question"
-    head = ["module", "train", "entropy", "unseen", "entropy", "copied, train", "copied, unseen"]
+    yield Message(
+        "answer diversity (different answers / different truths, entropy ratio) and numbers copied from the question"
+    )
+    head = head_of(
+        Message("module"),
+        Message("train"),
+        Message("entropy"),
+        Message("unseen"),
+        Message("entropy"),
+        Message("copied, train"),
+        Message("copied, unseen"),
+    )
     body: list[list[str]] = []
     for m in report.modules:
         row = [m.label]
@@ -99,8 +119,16 @@ def _behaviour(report: Report) -> Iterator[str]:
 def _probes(report: Report) -> Iterator[str]:
     if not report.probes:
         return
-    yield "partial inputs (training questions; test: better than the majority answer?)"
-    head = ["module", "hidden", "right", "whole question", "majority", "template's majority", "test"]
+    yield Message("partial inputs (training questions; test: better than the majority answer?)")
+    head = head_of(
+        Message("module"),
+        Message("hidden"),
+        Message("right"),
+        Message("whole question"),
+        Message("majority"),
+        Message("template's majority"),
+        Message("test"),
+    )
     body = [
         [
             p.module,
@@ -120,8 +148,14 @@ def _probes(report: Report) -> Iterator[str]:
 def _calibration(report: Report) -> Iterator[str]:
     if not report.calibration:
         return
-    yield "calibration (confidence: the model's own probability of its whole answer)"
-    head = ["rows", "answers", "mean confidence", "accuracy", "expected calibration error"]
+    yield Message("calibration (confidence: the model's own probability of its whole answer)")
+    head = head_of(
+        Message("rows"),
+        Message("answers"),
+        Message("mean confidence"),
+        Message("accuracy"),
+        Message("expected calibration error"),
+    )
     body = [
         [c.name, f"{c.answers:,}", percent(c.mean_confidence), percent(c.accuracy), f"{c.expected_error:.3f}"]
         for c in report.calibration
@@ -131,29 +165,52 @@ def _calibration(report: Report) -> Iterator[str]:
 
 
 def _shortcuts(report: Report) -> Iterator[str]:
-    yield f"shortcuts (tests on matched rows, Holm-corrected together at {FALSE_ALARM_LEVEL:.0%})"
-    width = max(len(s.name) for s in report.shortcuts)
+    yield Message("shortcuts (tests on matched rows, Holm-corrected together at {level:.0%})", level=FALSE_ALARM_LEVEL)
+    names = {s.name: translated(Message(s.name)) for s in report.shortcuts}
+    width = max(map(columns_of, names.values()))
     for s in report.shortcuts:
-        where = f" in {', '.join(s.where)}" if s.where else ""
-        verdict = s.verdict.value.upper() if s.verdict is Verdict.FOUND else s.verdict.value
+        name = names[s.name] + " " * (width - columns_of(names[s.name]))
+        verdict = Message("FOUND") if s.verdict is Verdict.FOUND else Message(s.verdict.value)
+        if s.where:
+            verdict = Message("{verdict} in {modules}", verdict=verdict, modules=", ".join(s.where))
         nothing = f": {s.summary}" if not s.evidence else ""
-        yield f"  {s.name:<{width}}  {verdict}{where}{nothing}"
+        yield f"  {name}  {translated(verdict)}{nothing}"
         if s.verdict is Verdict.FOUND:
             yield f"  {'':<{width}}    {s.summary}"
         for example in _examples(s):
-            answer = example.answer or "(nothing)"
-            yield f"  {'':<{width}}    e.g. {example.prompt} → {answer}, expected {example.truth}"
+            answer = example.answer or Message("(nothing)")
+            words = Message(
+                "e.g. {question} → {answer}, expected {truth}",
+                question=example.prompt,
+                answer=answer,
+                truth=example.truth,
+            )
+            yield f"  {'':<{width}}    {translated(words)}"
     yield ""
-    yield "evidence (how often the model and the controls do it; the weakest effect with its 95 % interval)"
+    yield Message("evidence (how often the model and the controls do it; the weakest effect with its 95 % interval)")
     body = [_evidence_row(e) for s in report.shortcuts for e in telling(s)]
     if body:
-        yield from aligned([["shortcut, rows", "trials", "model", "controls", "weakest effect", "p corrected"], *body])
+        yield from aligned(
+            [
+                head_of(
+                    Message("shortcut, rows"),
+                    Message("trials"),
+                    Message("model"),
+                    Message("controls"),
+                    Message("weakest effect"),
+                    Message("p corrected"),
+                ),
+                *body,
+            ]
+        )
         yield ""
-    found = ", ".join(s.name for s in report.found)
-    undecided = ", ".join(s.name for s in report.shortcuts if s.verdict is Verdict.TOO_LITTLE)
-    yield f"verdict: {f'shortcuts found: {found}' if found else 'no shortcut found'}" + (
-        f"; too little data for: {undecided}" if undecided else ""
-    )
+    parts = [Message("verdict: no shortcut found")]
+    if report.found:
+        found = Message.joined(", ", [Message(s.name) for s in report.found])
+        parts = [Message("verdict: shortcuts found: {names}", names=found)]
+    if undecided := [Message(s.name) for s in report.shortcuts if s.verdict is Verdict.TOO_LITTLE]:
+        parts.append(Message("too little data for: {names}", names=Message.joined(", ", undecided)))
+    yield Message.joined("; ", parts)
 
 
 def _examples(shortcut: Shortcut) -> list[Example]:

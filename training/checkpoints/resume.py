@@ -77,7 +77,7 @@ def find_checkpoint(
         return None
     path, payload = found
     if warning := ahead_of_record(run_dir, path, payload["step"]):
-        print(f"warning: {warning}", flush=True)
+        say(Message("warning: {message}", message=warning))
     return path, Checkpoint.from_payload(path, payload)
 
 

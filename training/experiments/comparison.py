@@ -17,9 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import east_asian_width
 
 from training.backends.prepare import PreparedRun
-from training.errors import ConfigError, UserError, printable
+from training.errors import ConfigError, UserError
+from training.language.messages import Message, say, translated
 from training.record.reporter import read_report
 from training.settings.declarations import find_key
 from training.settings.layers import Layer
@@ -172,12 +174,18 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
     how = ["--resume"] if request.resume else ["--overwrite"] if request.overwrite else []
     with tempfile.TemporaryDirectory(prefix="apt-compare-") as folder:
         for number, ((value, seed), config) in enumerate(runs.items(), 1):
-            print(f"run {number} of {len(runs)}: {comparison.setting}={value}, seed {seed}", flush=True)
+            say(Message(
+                "run {number} of {all}: {setting}={value}, seed {seed}",
+                number=number, all=len(runs), setting=comparison.setting, value=value, seed=seed,
+            ))  # fmt: skip
             file = Path(folder) / f"{number}.yaml"
             config.to_yaml(file)
             done = subprocess.run([sys.executable, str(FRONT_DOOR), "--config", str(file), *how], check=False)
             if done.returncode:
-                print(f"the comparison ends here; go on with: the same command and --resume ({directory})", flush=True)
+                say(Message(
+                    "the comparison ends here; go on with: the same command and --resume ({directory})",
+                    directory=directory,
+                ))  # fmt: skip
                 return done.returncode
     figures = {run: figures_of_run(config.run.run_dir) for run, config in runs.items()}
     differences = [
@@ -186,11 +194,11 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
         ])
         for value in comparison.values[1:]
     ]  # fmt: skip
-    metric = "validation loss" if is_validated else "loss of the last epoch"
+    metric = Message("validation loss") if is_validated else Message("loss of the last epoch")
     if not is_validated and any(_ends_inside_epoch(config.run.run_dir) for config in runs.values()):
-        metric += ", which is not whole"
+        metric = Message("loss of the last epoch, which is not whole")
     for line in table(comparison, figures, differences, metric):
-        print(printable(line))
+        say(line)
     document = {
         "schema_version": SCHEMA_VERSION,
         "setting": comparison.key,
@@ -211,7 +219,7 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
     }  # fmt: skip
     path = directory / COMPARISON_NAME
     write_atomically(path, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode(), durable=True)
-    print(f"wrote {printable(path)}")
+    say(Message("wrote {path}", path=path))
     return 0
 
 
@@ -251,26 +259,44 @@ def table(
     """Return the comparison in lines: a row for each seed, the means, and a conclusion for each variant."""
     values = comparison.values
     width = max(12, *(len(str(value)) + 2 for value in values))
-    lines = [
-        f"{comparison.setting}: {metric} at the end",
-        "seed".ljust(12) + "".join(str(value).rjust(width) for value in values),
+    lines: list[str] = [
+        Message("{setting}: {metric} at the end", setting=comparison.setting, metric=metric),
+        _padded(Message("seed")) + "".join(str(value).rjust(width) for value in values),
     ]
     for seed in comparison.seeds:
         lines.append(str(seed).ljust(12) + "".join(f"{figures[v, seed]['loss']:.4f}".rjust(width) for v in values))
     for name, key, form in (
-        ("mean", "loss", "{:.4f}"), ("answered", "answered", "{:.1%}"), ("tokens/s", "tokens_per_second", "{:,.0f}"),
-        ("samples/s", "samples_per_second", "{:,.0f}"),
+        (Message("mean"), "loss", "{:.4f}"), (Message("answered"), "answered", "{:.1%}"),
+        (Message("tokens/s"), "tokens_per_second", "{:,.0f}"), (Message("samples/s"), "samples_per_second", "{:,.0f}"),
     ):  # fmt: skip
         measured = [
             [figure for seed in comparison.seeds if (figure := figures[value, seed].get(key)) is not None]
             for value in values
         ]
         if all(len(row) == len(comparison.seeds) for row in measured):
-            lines.append(name.ljust(12) + "".join(form.format(statistics.fmean(f)).rjust(width) for f in measured))
+            lines.append(_padded(name) + "".join(form.format(statistics.fmean(f)).rjust(width) for f in measured))
     for d in differences:
-        is_more = "more" if d.is_more_than_the_spread else "not more"
+        found = {
+            "value": d.value, "reference": values[0], "mean": d.mean, "low": d.interval[0], "high": d.interval[1],
+            "p": d.p, "seeds": len(comparison.seeds),
+        }  # fmt: skip
         lines.append(
-            f"{d.value} less {values[0]}: {d.mean:+.4f} (95 % interval {d.interval[0]:+.4f} to {d.interval[1]:+.4f}, "
-            f"paired t-test p = {d.p:.3f}): {is_more} than the spread of {len(comparison.seeds)} seeds"
+            Message(
+                "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test "
+                "p = {p:.3f}): more than the spread of {seeds} seeds",
+                **found,
+            )
+            if d.is_more_than_the_spread
+            else Message(
+                "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test "
+                "p = {p:.3f}): not more than the spread of {seeds} seeds",
+                **found,
+            )
         )
     return lines
+
+
+def _padded(name: Message) -> str:
+    """Return a row's name in the chosen language, in the table's first twelve columns."""
+    text = translated(name)
+    return text + " " * max(1, 12 - sum(2 if east_asian_width(c) in "WF" else 1 for c in text))

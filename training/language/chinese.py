@@ -199,6 +199,152 @@ CHINESE = {
     "loss on {part}": "损失只算 {part}",
     "{share:.0%} held back": "留出 {share:.0%}",
     "the seeds differ, so the rows held back do too": "随机种子不同，留出的行也不同",
+    # -- alerts --
+    "failed at step {step:,}: {error}": "在第 {step:,} 步失败：{error}",
+    "no reason recorded": "没有记录原因",
+    "stalled at step {step:,}: no event for {time}": "停在第 {step:,} 步：{time} 没有动静",
+    "{count} loss spikes, the last": "{count} 次损失尖峰，最近一次",
+    "loss spiked": "损失尖峰",
+    "{times} at step {step:,}: {loss:.4g} after a median of {median:.4g}": (
+        "{times}在第 {step:,} 步：{loss:.4g}，此前中位数 {median:.4g}"
+    ),
+    "loss not finite, last at step {step:,}": "损失不是有限值，最近在第 {step:,} 步",
+    "validation loss not finite in epoch {epoch}": "epoch {epoch} 的验证损失不是有限值",
+    "gradient not finite": "梯度不是有限值",
+    "1 update skipped": "跳过 1 次更新",
+    "{count:,} updates skipped": "跳过 {count:,} 次更新",
+    "overfitting since epoch {epoch}: validation {lowest:.4g} -> {last:.4g}, training {before:.4g} -> {now:.4g}": (
+        "自 epoch {epoch} 起过拟合：验证 {lowest:.4g} -> {last:.4g}，训练 {before:.4g} -> {now:.4g}"
+    ),
+    # -- the diagnosis --
+    "ok": "正常",
+    "warning": "警告",
+    "error": "错误",
+    "{ok} ok, {warnings} warnings, {errors} errors": "{ok} 项正常，{warnings} 个警告，{errors} 个错误",
+    "and {count:,} more (--json lists them all)": "还有 {count:,} 个（--json 全部列出）",
+    # -- the verifier's report --
+    "model  {model}": "模型  {model}",
+    "{count:,} parameters": "{count:,} 个参数",
+    "data   {file}: {count:,} questions": "数据  {file}：{count:,} 道题",
+    "data   {file}: {asked:,} of {count:,} questions": "数据  {file}：{count:,} 道题中的 {asked:,} 道",
+    "free-running greedy answers, fp32, exact match (NFC); {seconds:.1f} s": (
+        "贪心自由生成，fp32，逐字比较（NFC）；{seconds:.1f} s"
+    ),
+    "note   {note}": "说明  {note}",
+    "accuracy (95 % Wilson interval; a contrast group counts only when all its rows are right)": (
+        "正确率（95 % Wilson 区间；对比组全对才算对）"
+    ),
+    "  validation: rows of the training files that the run held back (--validation-split)": (
+        "  验证：训练文件中该次训练留出的行（--validation-split）"
+    ),
+    "module": "模块",
+    "contrast groups": "对比组",
+    "answer diversity (different answers / different truths, entropy ratio) and numbers copied from the question": (
+        "答案多样性（不同答案数 / 不同标准答案数，熵之比），以及照抄题目数字的比例"
+    ),
+    "entropy": "熵比",
+    "unseen": "没见过的题",
+    "copied, train": "照抄，训练题",
+    "copied, unseen": "照抄，没见过",
+    "partial inputs (training questions; test: better than the majority answer?)": (
+        "残缺的题（训练题；检验：比多数答案好吗？）"
+    ),
+    "hidden": "遮住",
+    "majority": "多数答案",
+    "template's majority": "该句式的多数答案",
+    "test": "检验",
+    "calibration (confidence: the model's own probability of its whole answer)": (
+        "校准（把握：模型给自己整个答案的概率）"
+    ),
+    "rows": "题目",
+    "answers": "答案数",
+    "mean confidence": "平均把握",
+    "expected calibration error": "期望校准误差",
+    "shortcuts (tests on matched rows, Holm-corrected together at {level:.0%})": (
+        "捷径（配对检验，一起做 Holm 校正，水平 {level:.0%}）"
+    ),
+    "FOUND": "有",
+    "{verdict} in {modules}": "{verdict}（{modules}）",
+    "e.g. {question} → {answer}, expected {truth}": "例如 {question} → {answer}，应为 {truth}",
+    "evidence (how often the model and the controls do it; the weakest effect with its 95 % interval)": (
+        "证据（模型与对照各出现多少次；最弱的效应及其 95 % 区间）"
+    ),
+    "shortcut, rows": "捷径，题目",
+    "trials": "次数",
+    "model": "模型",
+    "controls": "对照",
+    "weakest effect": "最弱的效应",
+    "p corrected": "校正后的 p",
+    "verdict: no shortcut found": "结论：没有发现捷径",
+    "verdict: shortcuts found: {names}": "结论：发现捷径：{names}",
+    "too little data for: {names}": "数据不足以判断：{names}",
+    # -- the monitor's table --
+    "{count} run": "{count} 次训练",
+    "{count} runs": "{count} 次训练",
+    "... and {count} more runs (--once shows all)": "……还有 {count} 次训练（--once 全部显示）",
+    "curve": "曲线",
+    "age": "已开始",
+    "alerts": "警报",
+    "leaderboard: {measure}": "排行榜：{measure}",
+    "no run below {places} yet; waiting (Ctrl-C leaves)": "{places} 下面还没有训练，等待中（Ctrl-C 退出）",
+    "Ctrl-C leaves": "Ctrl-C 退出",
+    # -- the comparison of settings: training/experiments/comparison.py --
+    "run {number} of {all}: {setting}={value}, seed {seed}": (
+        "第 {number} 次训练，共 {all} 次：{setting}={value}，种子 {seed}"
+    ),
+    "the comparison ends here; go on with: the same command and --resume ({directory})": (
+        "对照到此中断；继续：同样的命令加上 --resume（{directory}）"
+    ),
+    "wrote {path}": "已写入 {path}",
+    "validation loss": "验证损失",
+    "loss of the last epoch": "最后一个 epoch 的损失",
+    "loss of the last epoch, which is not whole": "最后一个 epoch 的损失（该 epoch 不完整）",
+    "{setting}: {metric} at the end": "{setting}：训练结束时的{metric}",
+    "seed": "种子",
+    "mean": "均值",
+    "answered": "答对",
+    "tokens/s": "token/秒",
+    "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test p = {p:.3f}): more "
+    "than the spread of {seeds} seeds": (
+        "{value} 减 {reference}：{mean:+.4f}（95 % 区间 {low:+.4f} 到 {high:+.4f}，配对 t 检验 p = {p:.3f}）：超出 "
+        "{seeds} 个种子之间的波动"
+    ),
+    "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test p = {p:.3f}): not "
+    "more than the spread of {seeds} seeds": (
+        "{value} 减 {reference}：{mean:+.4f}（95 % 区间 {low:+.4f} 到 {high:+.4f}，配对 t 检验 p = {p:.3f}）：没有超出 "
+        "{seeds} 个种子之间的波动"
+    ),
+    # -- the parity certificate's table --
+    "backends": "后端",
+    "available": "可用",
+    "not available: {reason}; run: {fix}": "不可用：{reason}；请运行：{fix}",
+    "loss, and its relative difference from the reference": "损失，及其与参考的相对差",
+    "gradient norm, and its relative difference": "梯度范数，及其相对差",
+    "certificate: PASS": "证书：通过",
+    "certificate: FAIL": "证书：未通过",
+    "reference": "参考",
+    "largest difference over {steps} updates, and (tolerance), {precision}": (
+        "{steps} 次更新中的最大差，括号内为容差，{precision}"
+    ),
+    "variant": "变体",
+    "verdict": "结论",
+    "update": "更新",
+    "seconds": "秒",
+    "it recorded no fingerprints: batches and weights were not compared": "没有记录指纹：未比较 batch 和权重",
+    "pass, bitwise": "通过，逐位相同",
+    "pass": "通过",
+    "fail": "未通过",
+    "not run": "未运行",
+    "reference  {name}; all resumed its checkpoint of step {start}: steps {first} to {last}": (
+        "参考      {name}；都从它第 {start} 步的检查点继续：第 {first} 到 {last} 步"
+    ),
+    "config     {hash} ({precision})": "配置      {hash}（{precision}）",
+    "versions   {versions}": "版本      {versions}",
+    "hardware   {device}: {machine}; {platform}": "硬件      {device}：{machine}；{platform}",
+    "commit     {commit}": "提交      {commit}",
+    "{commit} with changes": "{commit}（有改动）",
+    "not a git checkout": "不是 git 工作目录",
+    "made       {time}": "生成时间  {time}",
     # -- the parity certificate's picture --
     "backends against the reference": "各后端与参考曲线之差",
     "PASS": "通过",

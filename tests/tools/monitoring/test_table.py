@@ -28,6 +28,7 @@ from tools.monitoring.sparkline import FINE, PLAIN, Glyphs, bar, glyphs_for, spa
 from tools.monitoring.table import Layout, columns_within, picture
 from tools.runs.fleet import Fleet
 from tools.runs.summary import RunSummary
+from training.language.messages import Language, choose_language
 from training.tasks.metrics import Metric
 
 NOW = 1_000_000.0
@@ -396,3 +397,23 @@ def test_a_short_list_leaves_its_room_to_the_curves(tmp_path: Path) -> None:
     listed, _, curves, _ = canvas.axes
     assert curves.get_position().height > 3 * listed.get_position().height
     assert overlaps(canvas) == []
+
+
+@pytest.mark.parametrize(("language", "words"), [("zh", "停滞"), ("both", "停滞 stalled"), ("en", "stalled")])
+def test_the_table_is_in_the_chosen_language_and_no_state_is_cut(
+    language: Language, words: str, tmp_path: Path
+) -> None:
+    for n in range(3):
+        RecordedRun(tmp_path / f"run_{n}" / "a_long_name_of_an_experiment_that_all_have", start=NOW).train(3).flush()
+    runs = Fleet([tmp_path]).look(NOW + 3600.0)
+    choose_language(language)
+    try:
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(picture(runs, [], leaderboards(runs), Layout(200, None, glyphs_for("utf-8"))))
+    finally:
+        choose_language(None)
+    lines = console.export_text().splitlines()
+    rows = [line for line in lines if line.startswith("run_")]
+    assert len({line.split()[0] for line in rows}) == 3, "names that end alike differ"
+    assert all(f" {words} " in line for line in rows)
+    assert not [line for line in lines if "…" in line]

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
+from tools.diagnosis.findings import Status
+from tools.parity.certificate import State as Outcome
 from tools.runs.state import State
 from tools.verification.shortcuts.trials import Verdict
 from training.language.chinese import CHINESE
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = [path for folder in ("training", "tools", "apt_model") for path in sorted((ROOT / folder).rglob("*.py"))]
-ENUMERATIONS: tuple[type[StrEnum], ...] = (State, Verdict)
+ENUMERATIONS: tuple[type[StrEnum], ...] = (State, Verdict, Outcome, Status)
 """Words that are shown by their value: `Message(run.state.value)`."""
 OTHERS = {
     "PPL", "Acc", "accuracy",  # labels and names of metrics (training/tasks/metrics.py)
