@@ -12,6 +12,8 @@ from training.language.messages import Message, translated
 
 LONGEST_CELL = 80
 """Characters of a table's cell."""
+LONGEST_NUMBER = 8
+"""Digits of a setting's value that is shown in full."""
 _EMOJI_STYLE = "\ufe0f"
 _JOINERS = {"\u200d", "\ufe0e", _EMOJI_STYLE}
 """Signs that join or vary emoji. A font without colours shows no difference, and terminals disagree on their width."""
@@ -86,7 +88,8 @@ def aligned(rows: Sequence[Sequence[str]], indent: str = "  ") -> Iterator[str]:
 
 def setting_text(value: Any) -> str:
     """Return a setting's value as short as it is exact enough: `0.0003` for 0.00030000000000000003."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = str(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > LONGEST_NUMBER else text
 
 
 def head_of(*names: Message) -> list[str]:
