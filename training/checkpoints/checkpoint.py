@@ -208,9 +208,16 @@ def payload_of(artefacts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def artefacts_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the artefacts in a payload of a checkpoint or a finished model."""
+    """Return the artefacts in a payload of a checkpoint or a finished model.
+
+    Raises:
+        TypeError: they are no mapping.
+    """
     tokenizer = {"tokenizer": payload["tokenizer"]} if "tokenizer" in payload else {}
-    return {**tokenizer, **payload.get("artefacts", {})}
+    artefacts = payload.get("artefacts", {})
+    if not isinstance(artefacts, Mapping):
+        raise TypeError(f"its artefacts are of type {type(artefacts).__name__}, not a mapping")
+    return {**tokenizer, **artefacts}
 
 
 def _present_form(loop: Mapping[str, Any]) -> dict[str, Any]:
@@ -332,12 +339,14 @@ def list_checkpoints(directory: Path) -> tuple[list[tuple[int, Path]], list[tupl
 
 
 def newest_good(directory: Path) -> tuple[tuple[Path, dict[str, Any]] | None, list[CheckpointError]]:
-    """Return the newest checkpoint that can be read and is whole, or None, and the faults of newer ones."""
+    """Return the newest checkpoint that is whole and holds a run's state, or None, and the faults of newer ones."""
     found, unreadable = list_checkpoints(directory)
     faults = [fault for _, fault in unreadable]
     for _, path in found:
         try:
-            return (path, load_checkpoint(path)), faults
+            payload = load_checkpoint(path)
+            Checkpoint.from_payload(path, payload)
+            return (path, payload), faults
         except CheckpointError as error:
             faults.append(error)
     return None, faults

@@ -164,6 +164,7 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
         family = MODELS.load(section.get("model", DEFAULT_MODEL))()
         options = family.Options.model_validate(payload["model_config"] if is_final else section)
         weights = payload["model"] if is_final else payload["engine"]["model"]
+        artefacts = artefacts_of(payload)
     except KeyError as error:
         raise CheckpointError(f"{path}: holds no model of this project (no {error.args[0]!r} in it)") from error
     except (TypeError, AttributeError) as error:  # a text where a mapping belongs
@@ -173,7 +174,7 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
     vocabulary = payload.get("vocabulary")
     model = model_from_weights(family, options, vocabulary, weights, path)
     return TrainedModel(
-        model, family, options, vocabulary, path, artefacts_of(payload), payload.get("step"), settings or None,
+        model, family, options, vocabulary, path, artefacts, payload.get("step"), settings or None,
         payload.get("data_fingerprint"),
     )  # fmt: skip
 

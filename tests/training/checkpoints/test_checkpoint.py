@@ -25,6 +25,7 @@ from training.checkpoints.checkpoint import (
     newest_good,
     save_checkpoint,
 )
+from training.checkpoints.finished_model import load_trained_model
 from training.checkpoints.manifest import existing_form
 from training.checkpoints.run_directory import RunDirectory
 from training.checkpoints.single_file import digest, load_single_file, save_single_file
@@ -38,14 +39,25 @@ def payload(step: int = 3) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
         "step": step,
+        "total_steps": 60,
+        "num_samples": 12,
+        "data_fingerprint": None,
         "run_id": "abc",
         "config_hash": "0123",
+        "config": {name: {} for name in ("model", "data", "optimizer", "schedule", "run")},
         "engine": {
             "model": weights,
             "optimizers": {"adamw": {"w": {"step": torch.tensor(3.0), "exp_avg": torch.ones(500)}}},
             "stabilizer": {"updates": 3, "parameters": {"w": {"norms": torch.ones(3, dtype=torch.bfloat16)}}},
         },
-        "loop": {"best": None, "epoch_loss": [float("inf"), 0], "betas": (0.9, 0.95)},
+        "loop": {
+            "batch": 0,
+            "epoch_loss": [float("inf"), 0],
+            "early_stopping": {"best": None, "epochs_without_gain": 0},
+            "skipped_updates": {"in_a_row": 0},
+            "callbacks": {},
+            "betas": (0.9, 0.95),
+        },
         "tokenizer": {"format": "apt-tokenizer", "characters": ["天", "🌧"]},
     }
 
@@ -194,6 +206,27 @@ def test_the_newest_good_checkpoint_is_found_by_its_step_and_damaged_ones_are_na
     assert found[1]["step"] == 10
     assert ["checkpoint_step_40" in str(faults[0]), "checkpoint_step_30/model" in str(faults[1])] == [True, True]
     assert len(faults) == 2, "what no run would call a checkpoint is none"
+
+
+def test_a_whole_checkpoint_without_a_runs_state_is_named_and_passed_over(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint_step_3", payload())
+    wrong = {"artefacts": 7, "loop": {}, "config": "text", "total_steps": "60", "num_samples": None, "engine": {}}
+    for step, (name, value) in enumerate(wrong.items(), 4):
+        save_checkpoint(tmp_path / f"checkpoint_step_{step}", payload(step) | {name: value})
+    del (lost := payload(20))["config"]
+    save_checkpoint(tmp_path / "checkpoint_step_20", lost)
+    found, faults = newest_good(tmp_path)
+    assert found is not None
+    # An empty engine is a state; which weights it must have, only the model knows.
+    assert found[1]["step"] == 4 + list(wrong).index("engine")
+    save_checkpoint(tmp_path / "checkpoint_step_9", payload(9) | {"engine": 1})
+    found, faults = newest_good(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 3
+    newest_first = ("config", "engine", *reversed(list(wrong)[:-1]))
+    assert [name for name, fault in zip(newest_first, faults, strict=True) if name not in str(fault)] == []
+    with pytest.raises(CheckpointError, match="artefacts are of type int"):
+        load_trained_model(tmp_path / "checkpoint_step_4")
 
 
 def test_a_file_name_of_older_documents_is_the_directory_where_only_that_is_there(tmp_path: Path) -> None:
