@@ -50,6 +50,9 @@ class CommandLine(argparse.ArgumentParser):
         Raises:
             UserError: a flag is unknown or wrong.
         """
+        for word in args:
+            if word.startswith("--") and word.endswith("=--"):  # argparse would make an empty list of it
+                self.error(f"argument {word.removesuffix('=--')}: expected one argument, got '--'")
         found = super().parse_args(args)
         choose_language(language_named(found.lang) if found.lang is not None else None)
         return found

@@ -51,6 +51,13 @@ def test_a_number_out_of_its_range_is_refused(text: str) -> None:
     assert number_between("--refresh", "1e1", 0.1, 60.0, "seconds") == 10.0
 
 
+def test_two_dashes_are_no_value_of_a_flag() -> None:
+    parser = CommandLine("Count things.")
+    parser.add_argument("--steps")
+    with pytest.raises(UserError, match="argument --steps: expected one argument, got '--'"):
+        parser.parse_args(["--steps=--"])
+
+
 def test_a_path_that_cannot_even_be_asked_about_is_refused_and_one_that_is_not_there_is_not(tmp_path: Path) -> None:
     assert path_given(str(tmp_path / "gone" / "too")) == tmp_path / "gone" / "too"
     (tmp_path / "file").touch()

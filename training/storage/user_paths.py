@@ -26,9 +26,9 @@ def user_path(given: str | Path) -> Path:
     except RuntimeError as error:
         raise ValueError(f"there is no user {Path(given).parts[0][1:]!r} on this machine") from error
     try:
-        path.lstat()
+        path.stat()
     except OSError as error:  # missing, or hidden from this user: the matter of whoever opens it
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise ValueError(f"{error.strerror}; choose another name") from error
     except ValueError as error:  # such as a lone surrogate that is no byte of a name
         raise ValueError("no file can have this path (it is no text of this system's file names)") from error

@@ -141,6 +141,14 @@ def test_the_tools_paths_are_the_users_too(home: Path) -> None:
             parser.parse_args(["--figure", wrong])
 
 
+def test_a_circle_of_links_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for path in (tmp_path / "a", tmp_path / "b" / "below"):
+        with pytest.raises(ValueError, match="Too many levels of symbolic links; choose another name"):
+            user_path(path)
+
+
 def test_a_path_is_refused_with_what_names_it() -> None:
     with pytest.raises(ConfigError, match=r"^--figure ~no_such_user_of_this_machine/x: there is no user 'no_such"):
         path_of("--figure", NOBODY)
