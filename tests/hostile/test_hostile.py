@@ -1,0 +1,81 @@
+"""A sample of the hostile cases, and the judge's own examination: it sees each planted fault, and none elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.cases import KINDS, hostile_case
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+SAMPLE = 15 * len(KINDS)
+
+# Forks are made in a process without threads, which pytest's is not.
+EXAMINATION = """
+import sys, tempfile
+from pathlib import Path
+from tests.hostile.cases import Case
+from tests.hostile.sandbox import faults, import_what_is_slow, make_template, run_case
+
+import_what_is_slow()
+with tempfile.TemporaryDirectory() as place:
+    template = make_template(Path(place) / "template")
+    for number, fault in enumerate(sys.argv[1:]):
+        directory = Path(place) / f"case_{number}"
+        directory.mkdir()
+        case = Case(number, "planted", ("tests/hostile/planted.py", fault))
+        found = faults(case, run_case(case, template, directory, deadline=2 if fault == "hang" else 60))
+        print(f"{fault} -> {', '.join(kind.split(':')[0] for kind in found)}")
+"""
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
+
+
+def test_a_case_is_a_function_of_seed_and_number() -> None:
+    flags = dict.fromkeys(
+        ("train.py", *(f"tools/{name}.py" for name in _TOOLS)), ("--epochs", "--run-dir", "--output", "--json")
+    )
+    first = [hostile_case(3, number, flags) for number in range(300)]
+    assert first == [hostile_case(3, number, flags) for number in range(300)]
+    assert first != [hostile_case(4, number, flags) for number in range(300)]
+    assert {case.kind for case in first} == set(KINDS)
+
+
+_TOOLS = (
+    *("verify_hlbd_model", "monitor_all_trainings", "diagnose_issues", "visualize_training", "loss_landscape"),
+    *("export_model", "generate_hlbd_full", "generate_hlbd_hardcore"),
+)
+
+
+def test_the_judge_sees_every_planted_fault_and_none_in_a_sound_program() -> None:
+    planted = {
+        "traceback": "traceback",
+        "hang": "hang",
+        "harmed": "harmed",
+        "harmed by a refusal": "harmed",
+        "exit code": "exit code",
+        "silent": "silent",
+        "long": "long",
+        "raw": "raw",
+        "sound": "",
+    }
+    done = _run("-c", EXAMINATION, *planted)
+    assert done.stdout.splitlines() == [f"{fault} -> {kind}" for fault, kind in planted.items()], done.stderr
+
+
+def test_a_sample_of_hostile_cases_gets_one_line_each_and_harms_nothing() -> None:
+    done = _run("-m", "tests.hostile", "--cases", str(SAMPLE), "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{SAMPLE} cases" in done.stdout
+    assert "faults: none" in done.stdout
