@@ -61,13 +61,15 @@ class Outcome:
 
     Args:
         exit_code: of its process, negative if a signal ended it; None if the deadline did.
-        output: stdout and stderr, where they could be read.
+        output: stdout and then stderr, where they could be read.
+        errors: stderr alone.
         changed: files of the box that are other than before, or gone, or new.
         seconds: that it took.
     """
 
     exit_code: int | None
     output: str
+    errors: str
     changed: tuple[str, ...]
     seconds: float
 
@@ -180,22 +182,23 @@ def run_case(case: Case, template: Path, directory: Path, deadline: float) -> Ou
     for change in case.changes:
         apply(change, directory / BOX)
     before = dict(_contents(directory))
-    output = directory / "output"
+    outputs = (directory / "stdout", directory / "stderr")
     began = time.monotonic()
     process = os.fork()
     if not process:
-        _enter(case, directory / BOX, output)
+        _enter(case, directory / BOX, outputs)
         _be(case.words)
     exit_code = _wait(process, began + deadline)
     seconds = time.monotonic() - began
-    shown = output.read_bytes().decode("utf-8", "surrogateescape") if output.exists() else ""
-    output.unlink(missing_ok=True)
+    shown = [file.read_bytes().decode("utf-8", "surrogateescape") if file.exists() else "" for file in outputs]
+    for file in outputs:
+        file.unlink(missing_ok=True)
     after = dict(_contents(directory))
     changed = tuple(sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)))
-    return Outcome(exit_code, shown, changed, seconds)
+    return Outcome(exit_code, "".join(shown), shown[1], changed, seconds)
 
 
-def _enter(case: Case, box: Path, output: Path) -> None:
+def _enter(case: Case, box: Path, outputs: Sequence[Path]) -> None:
     """Set limits, directory, variables and streams of the forked process."""
     os.setsid()
     for limit, most in (
@@ -205,12 +208,17 @@ def _enter(case: Case, box: Path, output: Path) -> None:
     os.chdir(box)
     home = {"HOME": str(box), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "PYTHONPATH": str(ROOT)}
     os.environ.update({**home, **case.environment})
-    target = "/dev/full" if case.streams == "full" else str(output)
-    file = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600)
-    for number in (1, 2):
-        os.close(number) if case.streams == "closed" else os.dup2(file, number)
-    os.close(file)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    for number, output in enumerate(outputs, 1):
+        if case.streams == "closed":
+            os.close(number)
+        else:
+            target = "/dev/full" if case.streams == "full" else output
+            file = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600)
+            os.dup2(file, number)
+            os.close(file)
     if case.streams == "closed":  # as the interpreter does at its start
         sys.stdout = sys.stderr = None
     else:
@@ -275,10 +283,10 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
     if outcome.exit_code is not None and outcome.exit_code not in codes and not found:
         found.append(f"exit code: {outcome.exit_code}; {last[0][:300]!r}")
     if outcome.exit_code == 2 and case.streams == "files":
-        if not outcome.output.strip():
+        if not outcome.errors.strip():
             found.append("silent: exit code 2 without a word")
-        if len(outcome.output) > LONGEST_REFUSAL or outcome.output.count("\n") > MOST_LINES:
-            found.append(f"long: {len(outcome.output)} characters, {outcome.output.count(chr(10))} lines")
+        if len(outcome.errors) > LONGEST_REFUSAL or outcome.errors.count("\n") > MOST_LINES:
+            found.append(f"long: {len(outcome.errors)} characters, {outcome.errors.count(chr(10))} lines")
     if (raw := CONTROL.search(outcome.output)) is not None:
         around = outcome.output[max(0, raw.start() - 60) : raw.end() + 20]
         found.append(f"raw: {around!r}")
