@@ -87,6 +87,11 @@ def test_a_config_file_may_name_the_inner_backend_too(front_door: FrontDoor, tmp
             "--zero-stage belongs to --backend deepspeed (with --backend azure: --inner-backend)",
         ),
         (["--vm-size", "x"], "--vm-size belongs to --backend azure, not to this one"),
+        (
+            [*AZURE, "--azure-subscription-id", "not-an-id"],
+            "--subscription-id: subscription_id = 'not-an-id' should be the subscription's id",
+        ),
+        ([*AZURE, "--workspace-name", "x"], "--workspace-name: workspace_name = 'x' is not a name of a workspace"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(words: list[str], told: str, front_door: FrontDoor) -> None:
@@ -104,7 +109,7 @@ def test_a_dry_run_by_the_documents_command_needs_no_sdk_no_login_and_no_torch(t
     """As in the documents: `python training/train_azure_ml.py --subscription-id … --compute-name gpu-cluster …`."""
     script = ROOT / "training" / "train_azure_ml.py"
     words = (
-        "--subscription-id 12345678-1234-1234-1234-123456789abc --resource-group rg --workspace-name ws "
+        "--subscription-id 12345678-1234-1234-1234-123456789abc --resource-group rg --workspace-name team-ml "
         "--dataset HLBD_Hardcore_Full.json --epochs 100 --compute-name gpu-cluster --vm-size Standard_NC24ads_A100_v4 "
         "--create-compute --dry-run"
     )
