@@ -20,7 +20,7 @@ def test_the_next_steps_run_as_they_are_printed(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = finished_run.rename(tmp_path / "my run")
-    make = ["make", "--dry-run", "-o", ".venv/.core", "train", f"RUN_DIR={run}"]
+    make = ["make", "--no-print-directory", "--dry-run", "-o", ".venv/.core", "train", f"RUN_DIR={run}"]
     recipe = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert shlex.split(recipe[0])[-3:] == ["--run-dir", str(run), "--resume"]
     script = "\n".join(line for line in recipe if line.startswith("echo"))

@@ -201,7 +201,6 @@ PLAYGROUND_COMMAND = (
             {"data.datasets": ["A.json", "B.json"], "run.epochs": 5},
         ),
         (None, ["--datasets", "A.json", "--dataset", "B.json"], {"data.datasets": ["A.json", "B.json"]}),
-        ("playground", ["--resume", "checkpoint_epoch_50.pt"], {"run.run_dir": "hlbd_playground"}),
         (None, ["--config", "config.yaml"], {"run.epochs": 3}),
         (None, ["--config", "config.yaml", "--resume"], {"run.epochs": 3}),
         (None, ["--n-heads", "4", "--lr", "1e-3"], {"model.num_heads": 4, "optimizer.learning_rate": 0.001}),

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from tools.figures.wording import columns_of
+from training.errors import printable
 from training.language.messages import Message, translated
 
 
@@ -102,16 +103,16 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
     for f in findings:
         if f.section != section:
             section = f.section
-            yield section
+            yield printable(section)
         subject = f.subject + " " * (subjects - columns_of(f.subject))
         status = words[f.status] + " " * (statuses - columns_of(words[f.status]))
-        yield f"{_INDENT}{status}  {subject}  {f.message}"
+        yield printable(f"{_INDENT}{status}  {subject}  {f.message}")
         for detail in f.details[:_DETAILS_SHOWN]:
-            yield f"{margin}{detail}"
+            yield printable(f"{margin}{detail}")
         if len(f.details) > _DETAILS_SHOWN:
             rest = Message("and {count:,} more (--json lists them all)", count=len(f.details) - _DETAILS_SHOWN)
             yield margin + translated(rest)
         if f.fix:
-            yield f"{margin}-> {f.fix}"
+            yield printable(f"{margin}-> {f.fix}")
     yield ""
     yield summary(findings)

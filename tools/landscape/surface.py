@@ -21,14 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.figures.output_file import write_atomically
+from tools.landscape.directory import LANDSCAPE_NAME
 from tools.landscape.grid import strides
 from training.errors import UserError
 from training.storage.json_files import DamagedFileError, as_declared, read_json
-from training.storage.run_files import RunFile
 
 FORMAT = "apt-landscape"
-LANDSCAPE_NAME = "landscape"
-RUN_FILES = (RunFile(LANDSCAPE_NAME),)
 VERSION = 1
 KEPT = 16
 """Surfaces that are kept for a run; older ones are deleted."""

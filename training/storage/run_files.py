@@ -32,7 +32,7 @@ BUILT_IN = (
     "training.experiments.comparison:RUN_FILES",
     "training.azure.service.job_file:RUN_FILES",
     "training.loop.weight_snapshots:RUN_FILES",
-    "tools.landscape.surface:RUN_FILES",
+    "tools.landscape.directory:RUN_FILES",
 )
 """`module:constant` of the project's own declarations."""
 _WILDCARD = re.compile(r"[*?\[]")

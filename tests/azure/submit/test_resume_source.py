@@ -114,7 +114,9 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_over_its_record(
     on = ResumeSource("job-1", ended.path)
     assert complete_source(on, ended, tmp_path) == on
     assert "training starts from the beginning" in capsys.readouterr().out
-    (tmp_path / "experiment_report.json").write_text(json.dumps({"checkpoints": [{"step": 4, "path": "checkpoint_step_4"}]}))
+    (tmp_path / "experiment_report.json").write_text(
+        json.dumps({"checkpoints": [{"step": 4, "path": "checkpoint_step_4"}]})
+    )
     with pytest.raises(UserError, match="whose checkpoints are no longer in the datastore"):
         complete_source(on, ended, tmp_path)
 

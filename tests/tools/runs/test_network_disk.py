@@ -17,7 +17,8 @@ from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
 from tools.dashboard.panels.frame import RunView
 from tools.dashboard.reader import FollowedRun, Reader
-from tools.landscape.surface import LANDSCAPE_NAME, read_surface, surface_path, write_surface
+from tools.landscape.directory import LANDSCAPE_NAME
+from tools.landscape.surface import read_surface, surface_path, write_surface
 from tools.runs.alerts import Kind
 from tools.runs.fleet import SEARCH_EVERY, Fleet
 from tools.runs.state import State

@@ -27,6 +27,7 @@ from training.publish.model_card import model_card
 from training.publish.model_facts import facts_of
 from training.publish.onnx_export import write_onnx
 from training.settings.registry import Entry
+from training.storage.checksums import NAME as CHECKSUMS_NAME
 from training.tasks.registry import TASKS
 
 THIRD_PARTY = ROOT / "tests" / "third_party"
@@ -119,7 +120,7 @@ def test_the_code_on_the_card_loads_the_model_in_a_new_process(run_dir: Path, tm
     assert export(run_dir, "--output", tmp_path / "reverser") == 0
     card = (tmp_path / "reverser" / "README.md").read_text(encoding="utf-8")
     assert {p.name for p in (tmp_path / "reverser").iterdir()} == {
-        DESCRIPTION_NAME, WEIGHTS_NAME, ARTEFACTS_NAME, "README.md", "training_curve.png",
+        DESCRIPTION_NAME, WEIGHTS_NAME, ARTEFACTS_NAME, CHECKSUMS_NAME, "README.md", "training_curve.png",
     }  # fmt: skip
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     installed = (

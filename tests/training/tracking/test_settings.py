@@ -131,7 +131,7 @@ def test_the_file_of_the_trackers_names_holds_no_settings(tmp_path: Path) -> Non
     file.keep("wandb", start("new", False), id="ghi")
     assert list(json.loads(file.path.read_text())) == ["wandb"]
     file.path.write_text("{")
-    with pytest.raises(ValueError, match=r"trackers\.json is damaged; delete it"):
+    with pytest.raises(ValueError, match=r"trackers\.json: damaged, .*; delete it"):
         file.recall("mlflow", start("r", True))
 
 
