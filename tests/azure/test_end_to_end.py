@@ -183,7 +183,7 @@ def test_a_run_that_began_here_goes_on_in_azure_and_comes_back(
     whole = at_home()
     run = train_here(front_door, data, tmp_path / "run", max_steps=18)
     assert not (run / JOB_NAME).exists()
-    sent = submit("--resume", "checkpoint_step_16")
+    sent = submit("--resume", "checkpoint_step_16", "--max-steps", "none")  # the run's settings come with its name
     assert sent.exit_code == 0, story(azure, sent)
     assert "resumed from" in azure.log()
     assert weights(run) == weights(whole)
@@ -246,8 +246,10 @@ def test_two_ranks_that_azure_starts_follow_the_curve_of_one(
 def test_a_job_that_fails_ends_with_its_own_exit_code_and_its_last_words(
     azure: AzureStandIn, submit: Submit, tmp_path: Path
 ) -> None:
-    """The base learning rate is so high that nothing is finite any more: what the job says is said here."""
-    done = submit(learning_rate=1e30, max_skipped_updates=2, min_lr=1e-5, max_grad_norm="none", epochs=60)
+    """Weight decay at the highest learning rate makes the weights 99 times as large with every update, until nothing is
+    finite any more: what the job says is said here.
+    """
+    done = submit(learning_rate=100.0, weight_decay=1.0, max_skipped_updates=2, max_grad_norm="none")
     assert azure.job().status == "Failed"
     assert done.exit_code == azure.job().exit_code != 0
     assert "not finite" in done.stdout + done.stderr
