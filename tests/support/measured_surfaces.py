@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tools.landscape.grid import axis
 from tools.landscape.surface import Surface
 
 
 def quadratic_surface(steps: int = 100, key: str = "0123456789abcdef", resolution: int = 9) -> Surface:
     """Loss 0.5 + a² + 3 b² on a plane; the path leads from (-1.5, 0.8) to its centre and runs off the plane midway."""
-    alphas, betas = np.linspace(-2.0, 1.0, resolution), np.linspace(-1.0, 1.0, resolution)
+    alphas, betas = axis(-2.0, 0.5, resolution), axis(-1.0, 1.0, resolution)
     when = np.linspace(0, steps, 11).astype(np.int64)
     left = 1.0 - when / steps
     plane = np.stack([-1.5 * left, 0.8 * left**2], axis=1)
