@@ -25,6 +25,11 @@ _TAG_IN_TEXT = re.compile(r"\[[A-Z][A-Z0-9_]{0,15}\]")
 _TAG = re.compile(r"\[[^\[\]\s]{1,24}\]")
 
 
+def is_tag(text: str) -> bool:
+    """Return whether a text can be a tag: a word of up to 24 characters in square brackets, and no control token."""
+    return _TAG.fullmatch(text) is not None and text not in SPECIALS
+
+
 class DynamicTagTokenizer:
     """Tokenizer that converts characters and tags to ids and back.
 
@@ -37,7 +42,7 @@ class DynamicTagTokenizer:
         self.characters = tuple(sorted(set(characters)))
         self.tags = KNOWN_TAGS + tuple(sorted(set(tags) - set(KNOWN_TAGS)))
         for tag in self.tags:
-            if not _TAG.fullmatch(tag) or tag in SPECIALS:
+            if not is_tag(tag):
                 raise ModelError(
                     f"{tag!r} cannot be a tag: a tag is a word in square brackets without spaces, "
                     f"and none of {' '.join(SPECIALS)}"

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from apt_model.tokenizer import SPECIALS, is_tag
 from training.errors import DataError
 from training.language.messages import Message
 from training.machine.units import as_size
@@ -413,6 +414,11 @@ def concept_texts(path: Path, number: int, item: object) -> tuple[str, dict[str,
             raise DataError(f"{where}: {name!r} must be an object such as {{'英文': …}}, it is a {kind(level)}")
         for key, value in level.items():
             _text(key, f"{where}: {name!r}: the name {key!r}")
+            if not is_tag(level_tag(key)):
+                raise DataError(
+                    f"{where}: {name!r}: the name {key!r} cannot be a tag; give one of at most 24 characters without "
+                    f"brackets and line ends, and none of {', '.join(name.strip('[]') for name in SPECIALS)}"
+                )
             if key in texts:
                 raise DataError(f"{where}: {key!r} is given on two levels")
             texts[key] = _text(value, f"{where}: {name!r}, {key!r}")

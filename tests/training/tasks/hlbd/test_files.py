@@ -276,6 +276,13 @@ WRONG_SHAPES: dict[str, tuple[object, str]] = {
         samples(RAIN, {**SNOW, "level_2": {"\udfff": "x"}}),
         "sample 1: 'level_2': the name '\\udfff' holds half of a",
     ),
+    **{
+        f"a level named {key!r}": (
+            samples({**SNOW, "level_2": {key: "x"}}),
+            f"sample 0: 'level_2': the name {key!r} cannot be a tag; give one of at most 24 characters",
+        )
+        for key in ("x\ny", "a[b]", "y" * 25, "EOS")
+    },
     "no concept": (samples(RAIN, {"level_1": {"字卡": "雪"}}), "sample 1: 'concept'"),
     "no level": (samples({"concept": "下雪"}), "sample 0: concept '下雪' has no level"),
     "a level is a text": (samples({**SNOW, "level_2": "雪"}), "sample 0: 'level_2' must be an object"),
