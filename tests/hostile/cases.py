@@ -264,7 +264,7 @@ def hostile_case(seed: int, number: int, flags: Mapping[str, tuple[str, ...]]) -
 
 @dataclass(frozen=True)
 class Draw:
-    """What the kinds draw from."""
+    """Source of random choices of one case."""
 
     random: random.Random
     flags: Mapping[str, tuple[str, ...]]

@@ -57,7 +57,7 @@ BOX = "box"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case did.
+    """Outcome of a case.
 
     Args:
         exit_code: of its process, negative if a signal ended it; None if the deadline did.
@@ -226,7 +226,7 @@ def _enter(case: Case, box: Path, outputs: Sequence[Path]) -> None:
 
 
 def _open_streams() -> None:
-    """Make stdout and stderr anew, as the interpreter does: those of the forked process know another file."""
+    """Open stdout and stderr as the interpreter does: those that the fork has know another file."""
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 

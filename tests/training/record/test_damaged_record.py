@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import FrontDoor
-from tests.support.damaged_files import bit_flips, damaged_keys
+from tests.hostile.damaged_files import bit_flips, damaged_keys
 from training.azure.fetch.collect_results import conclusion_lines
 from training.azure.follow.training_view import TrainingView
 from training.errors import UserError

@@ -1,6 +1,6 @@
 """Every reader and tool on runs with one damaged file: what each does, and whether it harmed anything.
 
-    python -m tests.support.damaged_runs 2000      # so many cases, evenly chosen; prints the figures
+    python -m tests.hostile.damaged_runs 2000      # so many cases, evenly chosen; prints the figures
 
 A case is a file, what happened to it, and a reader. The tests run a small sample of the same cases.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.conftest import enter_front_door, write_tiny_dataset
-from tests.support.damaged_files import WHOLE, Damage, bit_flips, damaged_keys
+from tests.hostile.damaged_files import WHOLE, Damage, bit_flips, damaged_keys
 from training.checkpoints.manifest import NAME as MANIFEST
 from training.checkpoints.manifest import read_manifest, write_manifest
 from training.errors import UserError
@@ -50,13 +50,13 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a reader did."""
+    """Outcome of a reader."""
 
     exit_code: int
     message: str
     """The error line of a refusal."""
     fault: str
-    """What must not be: a traceback, a hang, a file that was harmed; empty: nothing."""
+    """Fault: a traceback, a hang, a file that was harmed; empty: nothing."""
 
 
 def make_run(directory: Path) -> Path:

@@ -1,6 +1,6 @@
 """Every reader and tool on runs with a damaged file: one line that names it, nothing harmed, no traceback, no hang.
 
-`python -m tests.support.damaged_runs 2000` runs thousands of the same cases.
+`python -m tests.hostile.damaged_runs 2000` runs thousands of the same cases.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.damaged_files import WHOLE
-from tests.support.damaged_runs import Case, cases, examine, make_run
+from tests.hostile.damaged_files import WHOLE
+from tests.hostile.damaged_runs import Case, cases, examine, make_run
 
 pytestmark = pytest.mark.slow
 RECORD = ("progress.jsonl", "experiment_report.json", "config.yaml")
