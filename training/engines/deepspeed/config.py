@@ -297,13 +297,27 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     def refuse_constant(word: str) -> None:
         raise ConfigError(f"{where}: {word} is no number of JSON")
 
+    def bounded(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ConfigError(
+                f"{where}: {text[:20]}{'…' * (len(text) > 20)} is larger than any number that can be computed with"
+            )
+        return number if any(sign in text for sign in ".eE") else int(text)
+
     def other_format() -> str:
         found = format_of(path.expanduser())
         return "" if found in (None, JSON) else f"{found}; DeepSpeed's settings are a JSON object"
 
     try:
         text = read_bytes(path, MOST_BYTES).decode("utf-8-sig")
-        document = json.loads(text, object_pairs_hook=refuse_repeats, parse_constant=refuse_constant)
+        document = json.loads(
+            text,
+            object_pairs_hook=refuse_repeats,
+            parse_constant=refuse_constant,
+            parse_int=bounded,
+            parse_float=bounded,
+        )
     except OSError as error:
         raise ConfigError(f"{where}: the file cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -312,9 +326,8 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         what = f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         raise ConfigError(f"{where}: {other_format() or what}") from error
-    except (ValueError, RecursionError) as error:  # Python's own limits
-        what = "a number of several thousand digits" if isinstance(error, ValueError) else "nested too deep"
-        raise ConfigError(f"{where}: {what}; no setting of DeepSpeed's needs that") from error
+    except RecursionError as error:  # Python's own limit
+        raise ConfigError(f"{where}: nested too deep; no setting of DeepSpeed's needs that") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{where}: DeepSpeed's settings are a JSON object, this is a {type(document).__name__}")
     return document
