@@ -231,7 +231,7 @@ class Trainer:
         self.early_stopping = EarlyStopping(config.checkpoint.early_stopping_patience)
         self._skipped = SkippedUpdates(config.optimizer.max_skipped_updates)
         self._prepared: Prepared | None = None
-        """What a task prepared; None: data and objective are the caller's own."""
+        """Result of a task's `prepare`; None: data and objective are the caller's own."""
         self._checked = checked
         self._signals = StopSignals()
         self._stop_asked = False

@@ -77,7 +77,7 @@ LEFT_OUT: tuple[LeftOut, ...] = (
     ),
     LeftOut("wandb", ("WANDB_SERVICE",), ""),  # each process has a service of its own; wandb sets it for its children
 )
-"""Each variable that would change the curve, or drop a setting, in the order in which they are looked for."""
+"""Variables that would change the curve, or drop a setting, in the order in which they are looked for."""
 
 LEFT_ALONE = {
     "SLURM_*": "none of our libraries reads them to find other ranks",

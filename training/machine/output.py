@@ -1,4 +1,4 @@
-"""What a program prints, and the reader, terminal or disk behind it that may go away. No torch.
+"""Output of a program, and the reader, terminal or disk behind it that may go away. No torch.
 
 Training goes on without its output (`output_may_be_lost`). Where the output is the work, as in a tool, the program
 ends: `LostOutputError`.

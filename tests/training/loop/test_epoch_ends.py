@@ -1,4 +1,4 @@
-"""What is tied to the end of an epoch, in runs that end inside one, go on from there, or are resumed at their end."""
+"""Results tied to the end of an epoch, in runs that end inside one, go on from there, or are resumed at their end."""
 
 from __future__ import annotations
 

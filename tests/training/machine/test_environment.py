@@ -46,7 +46,7 @@ def variables_read_by(library: str) -> set[str]:
 
 
 def is_removed(name: str) -> bool:
-    """Whether the front door takes the variable out of a process that no launcher started."""
+    """Return whether the front door takes the variable out of a process that no launcher started."""
     return any(fnmatch.fnmatchcase(name, pattern) for rule in LEFT_OUT for pattern in rule.names)
 
 
