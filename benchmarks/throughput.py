@@ -154,7 +154,7 @@ def run_transformers(dataset: HLBDDataset, shape: ModelConfig, steps: int) -> tu
         def __getitem__(self, index: int) -> dict[str, Any]:
             sample = dataset[index]
             labels = sample.tokens.astype("int64")
-            labels[: sample.loss_start] = -100
+            labels[~sample.trained] = -100
             return {"input_ids": sample.tokens.astype("int64"), "labels": labels}
 
     read = [0]

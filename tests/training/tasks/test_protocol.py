@@ -23,7 +23,7 @@ from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import Sample
 from training.tasks.metrics import ACCURACY
 from training.tasks.objective import ModuleObjective, measured
-from training.tasks.token_dataset import EncodedSample
+from training.tasks.token_dataset import EncodedSample, TokenDataset
 
 TOKENIZER = DynamicTagTokenizer.from_texts(["abcdefgh 0123456789+=?"])
 V = TOKENIZER.vocab_size
@@ -63,12 +63,13 @@ def test_a_sample_is_bos_prompt_sep_answer_eos() -> None:
 
 def test_the_answer_and_its_end_are_learned_and_the_prompt_is_not() -> None:
     encoded = dataset(("1+1=?", "2"))[0]
-    assert TOKENIZER.decode(encoded.tokens[encoded.loss_start :].tolist(), keep_control=True) == "2[EOS]"
+    assert TOKENIZER.decode(encoded.tokens[encoded.trained].tolist(), keep_control=True) == "2[EOS]"
 
 
 def test_with_loss_on_all_every_token_but_the_first_is_learned() -> None:
     encoded = dataset(("1+1=?", "2"), loss_on="all")[0]
-    assert encoded.loss_start == 1
+    assert encoded.trained.tolist() == [False] + [True] * (len(encoded.tokens) - 1)
+    assert encoded.starts == (0,)
 
 
 @given(pairs=PAIRS)
@@ -122,7 +123,8 @@ def test_what_is_left_after_truncation_always_has_something_to_learn(
     data = dataset(("a", "b"), *pairs, max_seq_len=max_seq_len, truncate=True)
     assert len(data) + data.num_left_out == len(pairs) + 1
     for encoded in (data[i] for i in range(len(data))):
-        assert 1 <= encoded.loss_start < len(encoded.tokens) <= max_seq_len
+        assert encoded.trained.any()
+        assert len(encoded.trained) == len(encoded.tokens) <= max_seq_len
 
 
 # -- collation -----------------------------------------------------------------------------------------------------
@@ -152,13 +154,110 @@ def test_each_target_is_the_token_behind_its_position(pairs: list[tuple[str, str
     expected = [
         (row * width + i, int(s.tokens[i + 1]))
         for row, s in enumerate(samples)
-        for i in range(s.loss_start - 1, len(s.tokens) - 1)
+        for i in range(len(s.tokens) - 1)
+        if s.trained[i + 1]
     ]
     assert list(zip(batch.tensors["positions"].tolist(), batch.tensors["targets"].tolist(), strict=True)) == expected
     assert batch.weight == len(expected)
     assert batch.tokens == sum(len(s.tokens) - 1 for s in samples)
     answers = sum(len(answer) + 1 for _, answer in pairs)
     assert batch.weight == (answers if loss_on == "answer" else batch.tokens)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> list[EncodedSample]:
+    """Rows of one or several samples with any mask."""
+    made = []
+    for _ in range(draw(st.integers(1, 4))):
+        lengths = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+        starts = tuple(sum(lengths[:n]) for n in range(len(lengths)))
+        trained = np.array(draw(st.lists(st.booleans(), min_size=sum(lengths), max_size=sum(lengths))))
+        trained[list(starts)] = False
+        tokens = np.array(draw(st.lists(st.integers(0, V - 1), min_size=sum(lengths), max_size=sum(lengths))))
+        made.append(EncodedSample(tokens.astype(np.int32), trained, starts))
+    return made
+
+
+def unpacked(row: EncodedSample) -> list[EncodedSample]:
+    """The samples of a row, each alone."""
+    ends = [*row.starts[1:], len(row.tokens)]
+    return [EncodedSample(row.tokens[a:b], row.trained[a:b]) for a, b in zip(row.starts, ends, strict=True)]
+
+
+@given(made=rows())
+@settings(max_examples=60, deadline=None)
+def test_packed_samples_have_positions_and_a_segment_of_their_own(made: list[EncodedSample]) -> None:
+    batch = TASK.collate(made)
+    width = batch.tensors["tokens"].shape[1]
+    is_packed = any(len(row.starts) > 1 for row in made)
+    assert set(batch.tensors) == {"tokens", "positions", "targets"} | (
+        {"position_ids", "segments"} if is_packed else set()
+    )
+    if not is_packed:
+        return
+    for r, row in enumerate(made):
+        places = [(i, number) for number, s in enumerate(unpacked(row), 1) for i in range(len(s.tokens))][:-1]
+        padding = [(0, 0)] * (width - len(places))
+        found = [batch.tensors[name][r].tolist() for name in ("position_ids", "segments")]
+        assert list(zip(*found, strict=True)) == places + padding
+    assert batch.tensors["position_ids"].dtype == torch.int64
+    assert batch.tensors["segments"].dtype == torch.int32
+
+
+@given(made=rows())
+@settings(max_examples=60, deadline=None)
+def test_a_packed_row_has_the_targets_of_its_samples_and_never_one_of_the_next_sample(
+    made: list[EncodedSample],
+) -> None:
+    batch = TASK.collate(made)
+    alone = [s for row in made for s in unpacked(row)]
+    assert batch.tensors["targets"].tolist() == [int(t) for s in alone for t in s.tokens[s.trained]]
+    assert batch.weight == sum(int(s.trained.sum()) for s in alone)
+    tokens = batch.tensors["tokens"].reshape(-1)
+    read = [int(s.tokens[i - 1]) for s in alone for i in np.flatnonzero(s.trained)]
+    assert tokens[batch.tensors["positions"]].tolist() == read
+    if "segments" in batch.tensors:
+        segments = batch.tensors["segments"].reshape(-1)
+        numbers = [n for row in made for n, s in enumerate(unpacked(row), 1) for _ in range(int(s.trained.sum()))]
+        assert segments[batch.tensors["positions"]].tolist() == numbers
+
+
+@given(made=rows())
+@settings(max_examples=40, deadline=None)
+def test_a_row_has_one_hash_whatever_it_is_batched_with(made: list[EncodedSample]) -> None:
+    assert list(TASK.hashes(TASK.collate(made))) == [h for row in made for h in TASK.hashes(TASK.collate([row]))]
+
+
+def test_the_hash_of_a_packed_row_depends_on_where_its_samples_begin() -> None:
+    tokens, trained = np.arange(6, dtype=np.int32), np.array([False, True, False, False, True, True])
+    each = [EncodedSample(tokens, trained, starts) for starts in ((0,), (0, 2), (0, 3), (0, 2, 3))]
+    hashes = [h for row in each for h in TASK.hashes(TASK.collate([row]))]
+    assert len(set(hashes)) == len(each)
+
+
+@pytest.mark.parametrize(("first", "starts"), [(0, (0,)), (0, (0, 3)), (3, (0, 3))])
+def test_the_first_token_of_a_sample_is_never_trained(first: int, starts: tuple[int, ...]) -> None:
+    trained = np.zeros(6, dtype=np.bool_)
+    trained[first] = True
+    good = dataset(("ab", "1"))[0]
+    with pytest.raises(ValueError, match="first token of a sample"):
+        TASK.collate([good, EncodedSample(np.arange(6, dtype=np.int32), trained, starts)])
+
+
+def test_rows_without_a_trained_token_are_read_and_weigh_nothing() -> None:
+    silent = EncodedSample(np.arange(6, dtype=np.int32), np.zeros(6, dtype=np.bool_))
+    good = dataset(("ab", "1"))[0]
+    batch = TASK.collate([silent, good, silent])
+    assert batch.weight == 2
+    assert batch.tokens == 5 + 5 + 5
+    assert batch.tensors["positions"].tolist() == [5 + 3, 5 + 4]
+    assert len(list(TASK.hashes(batch))) == 3
+
+
+@pytest.mark.parametrize("start", [0, -1, 4])
+def test_a_loss_that_starts_outside_of_what_can_be_predicted_is_refused(start: int) -> None:
+    with pytest.raises(ValueError, match="sample 1: a loss starts at token"):
+        TokenDataset([np.arange(3, dtype=np.int32)] * 2, [1, start])
 
 
 def test_lengths_are_those_of_the_dataset() -> None:
@@ -171,8 +270,9 @@ def test_lengths_are_those_of_the_dataset() -> None:
 def dense_loss(model: APT, encoded: EncodedSample) -> tuple[Tensor, int]:
     """The definition: all logits of one sample alone, and the loss of those that predict a learned token."""
     tokens = torch.from_numpy(encoded.tokens.astype(np.int64))
-    logits = model(tokens[None, :-1])[0, encoded.loss_start - 1 :]
-    targets = tokens[encoded.loss_start :]
+    trained = torch.from_numpy(encoded.trained)
+    logits = model(tokens[None, :-1])[0, trained[1:]]
+    targets = tokens[trained]
     return F.cross_entropy(logits, targets, reduction="sum"), int((logits.argmax(dim=-1) == targets).sum())
 
 

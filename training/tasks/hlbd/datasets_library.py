@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
+
 import apt_model.tokenizer
 import training.tasks.hlbd.dataset
 import training.tasks.hlbd.files
@@ -147,10 +149,9 @@ def _encode(
         return columns
     encoded = HLBDDataset([samples[i] for i in kept], ours, max_seq_len, loss_on, truncate)
     for i in range(len(encoded)):
-        tokens, loss_start = encoded[i]
-        ids = tokens.tolist()
-        columns["input_ids"].append(ids)
-        columns["labels"].append([IGNORED] * loss_start + ids[loss_start:])
+        sample = encoded[i]
+        columns["input_ids"].append(sample.tokens.tolist())
+        columns["labels"].append(np.where(sample.trained, sample.tokens, IGNORED).tolist())
     return columns
 
 

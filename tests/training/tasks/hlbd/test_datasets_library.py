@@ -132,9 +132,9 @@ def test_a_dataset_has_the_loaders_samples_and_tokens(streaming: bool, tmp_path:
     expected = HLBDDataset(corpus.samples, tokenizer, 64)
     assert len(rows) == len(expected)
     for i, row in enumerate(rows):
-        tokens, loss_start = expected[i]
+        tokens, trained, _ = expected[i]
         assert row["input_ids"] == tokens.tolist()
-        assert row["labels"] == [IGNORED] * loss_start + tokens[loss_start:].tolist()
+        assert row["labels"] == [t if learned else IGNORED for t, learned in zip(tokens, trained, strict=True)]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
