@@ -9,10 +9,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from training.checkpoints.manifest import BEST_NAME, checkpoint_directories, is_checkpoint_name
-from training.checkpoints.run_lock import LOCK_NAME, NO_LOCKS, RunLock, is_locked, owner_of
+from training.checkpoints.run_lock import LOCK_NAME, RunLock, is_locked, owner_of
 from training.errors import UserError
 from training.record.log import LOG_NAME, REPORT_NAME
 from training.storage.atomic import delete, name_of_aside, put_back
+from training.storage.file_locks import NO_LOCKS
 from training.storage.run_files import RunFile, run_files
 
 CONFIG_NAME = "config.yaml"

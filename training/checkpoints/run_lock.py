@@ -20,15 +20,12 @@ from pathlib import Path
 from typing import Self
 
 from training.errors import UserError
+from training.storage.file_locks import LOCKED_BYTE, is_in_place, try_lock
 
 LOCK_NAME = ".lock"
-_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
-"""Errors of a lock that another process holds; any other says that the file cannot be locked at all."""
-NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
-"""Errors of a lock on a disk that has no file locks, such as some network disks."""
 _PROC = Path("/proc")
-_LONGEST = 4096
-"""Bytes of a lock file that are read. On Windows the byte behind them is locked: nobody can read one that is."""
+_LONGEST = LOCKED_BYTE
+"""Bytes of a lock file that are read."""
 _ATTEMPTS, _SECONDS_BETWEEN = 5, 0.02
 """How often a lock that is held is tried again: `is_locked` of another process holds it for an instant."""
 
@@ -59,7 +56,7 @@ class RunLock:
     @property
     def is_in_place(self) -> bool:
         """Return whether the lock file still stands where it was taken."""
-        return _is_still(self._path, self._descriptor)
+        return is_in_place(self._path, self._descriptor)
 
     @classmethod
     def take(cls, run_dir: Path) -> Self | None:
@@ -80,14 +77,14 @@ class RunLock:
         while True:
             descriptor = _open(path)
             try:
-                if not _try_lock(descriptor):
+                if not try_lock(descriptor):
                     os.close(descriptor)
                     attempts -= 1
                     if attempts == 0:
                         return None
                     time.sleep(_SECONDS_BETWEEN)
                     continue
-                if _is_still(path, descriptor):
+                if is_in_place(path, descriptor):
                     _write_owner(descriptor)
                     return cls(path, descriptor)
             except BaseException:
@@ -105,7 +102,7 @@ class RunLock:
             return
         # In this order: whoever opens the file before the lock ends finds, once it has the lock, that the file is gone.
         try:
-            if _is_still(self._path, self._descriptor):
+            if is_in_place(self._path, self._descriptor):
                 self._path.unlink(missing_ok=True)
         finally:
             os.close(self._descriptor)
@@ -152,7 +149,7 @@ def is_locked(run_dir: Path) -> bool:
     except OSError:  # most often: no such file
         return False
     try:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode) and not _try_lock(descriptor, shared=True)
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and not try_lock(descriptor, shared=True)
     except OSError:  # a file system without locks
         return False
     finally:
@@ -187,41 +184,6 @@ def _open(path: Path) -> int:
 
 def _no_link() -> int:
     return getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-
-
-def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take the operating system's lock; return False where another process holds it.
-
-    Args:
-        descriptor: an open lock file.
-        shared: several processes may hold it at a time (not on Windows).
-
-    Raises:
-        OSError: the file system has no locks.
-    """
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(descriptor, _LONGEST, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _HELD:
-            raise
-        return False
-    return True
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Say whether a path still leads to an open file."""
-    try:
-        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _write_owner(descriptor: int) -> None:

@@ -17,6 +17,7 @@ from training.checkpoints.run_directory import RunDirectory, leftovers_of_kills,
 from training.checkpoints.run_lock import is_locked
 from training.errors import UserError
 from training.record.log import read_events
+from training.storage.file_locks import try_lock
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links and names of bytes are POSIX's")
 
@@ -80,14 +81,14 @@ def test_a_config_of_the_users_own_is_not_replaced(
 def test_a_run_that_came_and_went_before_the_lock_was_taken_is_not_replaced(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, run_dir = run_lock._try_lock, tmp_path / "other"
+    real, run_dir = try_lock, tmp_path / "other"
 
     def slow(descriptor: int, *, shared: bool = False) -> bool:
         if not (run_dir / "progress.jsonl").exists():  # another process trains meanwhile, from its begin to its end
             shutil.copytree(finished_run, run_dir, dirs_exist_ok=True)
         return real(descriptor, shared=shared)
 
-    monkeypatch.setattr(run_lock, "_try_lock", slow)
+    monkeypatch.setattr(run_lock, "try_lock", slow)
     with pytest.raises(UserError, match="it holds a run already"):
         RunDirectory(run_dir)
     assert (run_dir / "final_model.pt").read_bytes() == (finished_run / "final_model.pt").read_bytes()

@@ -20,6 +20,7 @@ from training.checkpoints import run_lock
 from training.checkpoints.run_directory import RunDirectory
 from training.checkpoints.run_lock import LOCK_NAME, Owner, RunLock, is_locked, owner_of
 from training.errors import UserError
+from training.storage.file_locks import try_lock
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links, signals and /proc are POSIX's")
 
@@ -169,7 +170,7 @@ def test_a_lock_file_that_was_deleted_between_opening_and_locking_keeps_nobody_o
 ) -> None:
     first = RunLock.take(tmp_path)
     assert first is not None
-    real, opened = run_lock._try_lock, []
+    real, opened = try_lock, []
 
     def meanwhile(descriptor: int, *, shared: bool = False) -> bool:
         opened.append(os.fstat(descriptor).st_ino)
@@ -177,7 +178,7 @@ def test_a_lock_file_that_was_deleted_between_opening_and_locking_keeps_nobody_o
             first.release()  # just before the lock on the file that was opened a moment ago
         return real(descriptor, shared=shared)
 
-    monkeypatch.setattr(run_lock, "_try_lock", meanwhile)
+    monkeypatch.setattr(run_lock, "try_lock", meanwhile)
     second = RunLock.take(tmp_path)
     monkeypatch.undo()
     assert second is not None
@@ -199,9 +200,9 @@ def test_processes_that_take_and_release_it_all_the_time_are_never_inside_togeth
 def test_somebody_who_asks_at_the_wrong_moment_does_not_keep_a_run_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, answers = run_lock._try_lock, [False, False]
+    real, answers = try_lock, [False, False]
     monkeypatch.setattr(
-        run_lock, "_try_lock", lambda descriptor, **more: answers.pop() if answers else real(descriptor, **more)
+        run_lock, "try_lock", lambda descriptor, **more: answers.pop() if answers else real(descriptor, **more)
     )
     lock = RunLock.take(tmp_path)
     assert lock is not None
