@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 import apt_model.tokenizer
+import training.storage.json_stream
 import training.tasks.hlbd.dataset
 import training.tasks.hlbd.files
 import training.tasks.hlbd.json_stream
@@ -180,6 +181,7 @@ def _code() -> str:
         training.tasks.hlbd.dataset,
         training.tasks.hlbd.stream,
         training.tasks.hlbd.json_stream,
+        training.storage.json_stream,
     )
     text = "".join(map(inspect.getsource, modules)) + inspect.getsource(_encode)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

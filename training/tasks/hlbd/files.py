@@ -269,10 +269,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         at_end = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
         raise not_json(path, error.lineno, error.colno, error.msg, at_end=at_end) from error
-    except ValueError as error:
-        raise DataError(f"{path}: holds a number too long to read; answers are texts in quotes") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: JSON nested too deeply to be an HLBD file") from error
+    except (RecursionError, ValueError) as error:
+        raise undecodable(path, error) from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: an HLBD file is a JSON object, this one is a {kind(document)}")
     return document
@@ -301,6 +299,18 @@ def not_json(path: Path, line: int, column: int, reason: str, *, at_end: bool) -
     )
 
 
+def undecodable(path: Path, error: RecursionError | ValueError) -> DataError:
+    """Return the error about JSON that is nested too deeply, or about a number of thousands of digits."""
+    if isinstance(error, RecursionError):
+        return DataError(f"{path}: JSON nested too deeply to be an HLBD file")
+    return DataError(f"{path}: holds a number too long to read; answers are texts in quotes")
+
+
+def repeated_key(path: Path, key: str) -> DataError:
+    """Return the error about a key that is given twice in one object."""
+    return DataError(f"{path}: key {key!r} is given twice in one object; its first value would be lost")
+
+
 def other_format(path: Path) -> DataError | None:
     """Return the error about a file that is no JSON at all but of another format; None: it looks like JSON."""
     found = format_of(path)
@@ -320,7 +330,7 @@ def object_without_repeats(path: Path) -> Callable[[list[tuple[str, Any]]], dict
         if len(built) != len(pairs):
             names = [key for key, _ in pairs]
             twice = next(key for key in names if names.count(key) > 1)
-            raise DataError(f"{path}: key {twice!r} is given twice in one object; its first value would be lost")
+            raise repeated_key(path, twice)
         return built
 
     return build

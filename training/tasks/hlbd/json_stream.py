@@ -1,212 +1,65 @@
-"""Reading of a JSON file piece by piece: big objects and lists are walked, their members are parsed whole. No torch.
-
-Python's `json` reads a document whole. Here only one member at a time is in memory, parsed by `json` itself, and a
-fault is reported in the same words as by `training.tasks.hlbd.files`, with its line and column.
-"""
+"""Reading of an HLBD file piece by piece, with faults in the words of `training.tasks.hlbd.files`. No torch."""
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import BinaryIO
 
 from training.errors import DataError
-from training.tasks.hlbd.files import not_json, not_utf8, object_without_repeats
-
-CHUNK = 1 << 16
-"""Bytes that are read at a time; more if one value is larger."""
-_NEAR_END = 16
-"""Distance from the buffer's end, in characters, within which a fault may be a value cut in two (`-Infin` + `ity`)."""
-_SPACE = re.compile(r"[ \t\n\r]*")
+from training.storage.json_stream import CHUNK, JsonStream
+from training.tasks.hlbd.files import not_json, not_utf8, object_without_repeats, repeated_key, undecodable
 
 
-class JsonStream:
-    """Position in a JSON file, which is open in a `with` block and only moves forward.
+class HLBDStream(JsonStream):
+    """Position in an HLBD file.
 
-    Walk with `members` and `items`; take the value at the position with `value`, or pass over it with `skip`. A value
-    that is cut short at the end of the file is read to that end before it is refused.
-
-    Raises:
-        DataError: (any method) the file is unreadable, not UTF-8 or not JSON, or has a key twice in an object.
+    Args:
+        file: the file, open at its beginning.
+        path: the file's path.
+        chunk: bytes that are read at a time.
     """
 
-    def __init__(self, path: Path, chunk: int = CHUNK) -> None:
+    def __init__(self, file: BinaryIO, path: Path, chunk: int) -> None:
         self.path = path
-        self._chunk = chunk
-        self._decoder = json.JSONDecoder(object_pairs_hook=object_without_repeats(path))
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._text = ""
-        self._at = 0
-        self._bytes = 0
-        self._line, self._column = 1, 1
-        """Line and column of the first character of `_text`."""
-        self._ended = False
+        decoder = json.JSONDecoder(object_pairs_hook=object_without_repeats(path))
+        super().__init__(file, _Faults(path), decoder, chunk)
 
-    def __enter__(self) -> Self:
-        try:
-            self._file = self.path.open("rb")
-        except OSError as error:
-            raise DataError(f"{self.path}: the data file cannot be read ({error.strerror})") from error
-        try:
-            self._read()
-            self._text = self._text.removeprefix("\ufeff")
-            if not self._peek():
-                raise DataError(f"{self.path}: the data file is empty")
-        except DataError:
-            self._file.close()
-            raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+@contextlib.contextmanager
+def hlbd_stream(path: Path, chunk: int = CHUNK) -> Iterator[HLBDStream]:
+    """Open an HLBD file in a `with` block, at the beginning of its document.
 
-    # -- walking -----------------------------------------------------------------------------------------------------
+    Raises:
+        DataError: (also while it is read) the file is unreadable, not UTF-8 or not JSON, or has a key twice in an
+            object.
+    """
+    try:
+        with path.open("rb") as file:
+            yield HLBDStream(file, path, chunk)
+    except OSError as error:
+        raise DataError(f"{path}: the data file cannot be read ({error.strerror})") from error
 
-    def at(self, bracket: str) -> bool:
-        """Return True if an object (`{`) or a list (`[`) begins here."""
-        return self._peek() == bracket
 
-    def members(self) -> Iterator[str]:
-        """Yield the keys of the object that begins here. Take or skip each value before asking for the next key."""
-        keys: set[str] = set()
-        for _ in self._inside("{", "}"):
-            if self._peek() != '"':
-                raise self._fault("Expecting property name enclosed in double quotes")
-            key = self.value()
-            if key in keys:
-                raise DataError(f"{self.path}: key {key!r} is given twice in one object; its first value would be lost")
-            keys.add(key)
-            if self._peek() != ":":
-                raise self._fault("Expecting ':' delimiter")
-            self._at += 1
-            yield key
+class _Faults:
+    """Errors of `training.tasks.hlbd.files` about a file that is read as a stream."""
 
-    def items(self) -> Iterator[None]:
-        """Yield once for each item of the list that begins here. Take or skip each item before asking for the next."""
-        yield from self._inside("[", "]")
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-    def _inside(self, opening: str, closing: str) -> Iterator[None]:
-        assert self._peek() == opening
-        self._at += 1
-        if self._peek() == closing:
-            self._at += 1
-            return
-        while True:
-            yield
-            following = self._peek()
-            if following not in (",", closing):
-                raise self._fault("Expecting ',' delimiter")
-            self._at += 1
-            if following == closing:
-                return
-            if self._peek() == closing:
-                raise self._fault("Expecting value" if closing == "]" else "Expecting property name")
+    def empty(self) -> DataError:
+        return DataError(f"{self._path}: the data file is empty")
 
-    def value(self) -> Any:
-        """Return the value at this position, as `json` reads it."""
-        self._peek()
-        while True:
-            try:
-                found, end = self._decoder.raw_decode(self._text, self._at)
-            except json.JSONDecodeError as error:
-                ahead = error.pos - self._at  # reading moves the buffer
-                may_go_on = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _NEAR_END
-                if not (may_go_on and self._read()):
-                    self._at += ahead
-                    raise self._fault(error.msg) from error
-            except ValueError as error:
-                message = f"{self.path}: holds a number too long to read; answers are texts in quotes"
-                raise DataError(message) from error
-            except RecursionError as error:
-                raise DataError(f"{self.path}: JSON nested too deeply to be an HLBD file") from error
-            else:
-                ahead = end - self._at
-                if not self._may_be_cut(found, end) or not self._read():
-                    self._at += ahead
-                    return found
+    def not_utf8(self, line: int, start: int, byte: int) -> DataError:
+        return not_utf8(self._path, start, byte)
 
-    def _may_be_cut(self, found: object, end: int) -> bool:
-        """Return True if a number may continue after the buffer: `1` of `12`, of `1.5`, of `1e9`."""
-        if not isinstance(found, int | float) or end < len(self._text) - _NEAR_END:
-            return False
-        return end == len(self._text) or self._text[end] in ".eE+-"
+    def not_json(self, line: int, column: int, reason: str, *, at_end: bool) -> DataError:
+        return not_json(self._path, line, column, reason, at_end=at_end)
 
-    def skip(self, depth: int = 3) -> None:
-        """Pass over the value at this position; values deeper than `depth` are parsed whole on the way."""
-        if depth and self.at("{"):
-            for _ in self.members():
-                self.skip(depth - 1)
-        elif depth and self.at("["):
-            for _ in self.items():
-                self.skip(depth - 1)
-        else:
-            self.value()
+    def repeated_key(self, key: str) -> DataError:
+        return repeated_key(self._path, key)
 
-    def end(self) -> None:
-        """Refuse any further content."""
-        if self._peek():
-            raise self._fault("Extra data")
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    def _peek(self) -> str:
-        """Return the next character that is not white space, or "" at the end of the file."""
-        while True:
-            found = _SPACE.match(self._text, self._at)
-            assert found is not None
-            self._at = found.end()
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._read():
-                return ""
-
-    def _read(self) -> bool:
-        """Read more of the file, and forget the part that was passed; return False at the end of the file."""
-        if self._ended:
-            return False
-        passed = self._text[: self._at]
-        if lines := passed.count("\n"):
-            self._line += lines
-            self._column = len(passed) - passed.rfind("\n")
-        else:
-            self._column += len(passed)
-        rest = self._text[self._at :]
-        self._at = 0
-        # A value larger than a chunk is parsed from its start again, with twice as much text each time, so the cost is
-        # low.
-        try:
-            data = self._file.read(max(self._chunk, len(rest)))
-        except OSError as error:
-            raise DataError(f"{self.path}: the data file cannot be read ({error.strerror})") from error
-        self._ended = not data
-        waiting = len(self._utf8.getstate()[0])
-        try:
-            self._text = rest + self._utf8.decode(data, final=self._ended)
-        except UnicodeDecodeError as error:
-            raise not_utf8(self.path, self._bytes - waiting + error.start, error.object[error.start]) from error
-        self._bytes += len(data)
-        return not self._ended
-
-    def _fault(self, reason: str) -> DataError:
-        """Return the error about this position."""
-        before = self._text[: self._at]
-        lines = before.count("\n")
-        column = len(before) - before.rfind("\n") if lines else self._column + len(before)
-        at_end = reason.startswith("Unterminated") or (not self._text[self._at + 1 :].strip() and not self._more())
-        return not_json(self.path, self._line + lines, column, reason, at_end=at_end)
-
-    def _more(self) -> bool:
-        """Return True if anything but white space follows the buffer."""
-        while not self._ended:
-            data = self._file.read(self._chunk)
-            if not data:
-                return False
-            if data.strip():
-                return True
-        return False
+    def undecodable(self, error: RecursionError | ValueError) -> DataError:
+        return undecodable(self._path, error)

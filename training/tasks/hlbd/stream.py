@@ -23,7 +23,7 @@ from training.tasks.hlbd.files import (
     module_name,
     row_sample,
 )
-from training.tasks.hlbd.json_stream import JsonStream
+from training.tasks.hlbd.json_stream import HLBDStream, hlbd_stream
 
 
 class CorpusStream:
@@ -56,7 +56,7 @@ class CorpusStream:
         """Yield the samples of one file; return the number of its entries."""
         ambiguous = self._ambiguous_prompts(path)
         entries = 0
-        with JsonStream(path) as stream:
+        with hlbd_stream(path) as stream:
             for key in _top(stream):
                 if key == "data" and ambiguous is None:
                     entries = yield from self._rows(stream, first_entry)
@@ -69,7 +69,7 @@ class CorpusStream:
             stream.end()
         return entries
 
-    def _rows(self, stream: JsonStream, first_entry: int) -> Generator[Sample, None, int]:
+    def _rows(self, stream: HLBDStream, first_entry: int) -> Generator[Sample, None, int]:
         path, entries = stream.path, 0
         if not stream.at("{"):
             raise DataError(f"{path}: 'data' must map each module to a list of rows, it is a {kind(stream.value())}")
@@ -87,7 +87,7 @@ class CorpusStream:
             raise DataError(f"{path}: the file holds no samples")
         return entries
 
-    def _concepts(self, stream: JsonStream) -> Iterator[list[tuple[str, str]]]:
+    def _concepts(self, stream: HLBDStream) -> Iterator[list[tuple[str, str]]]:
         """Yield lists of (prompt, answer), one for each direction, concept by concept."""
         if not stream.at("["):
             found = kind(stream.value())
@@ -98,7 +98,7 @@ class CorpusStream:
             yield list(directions(concept, texts, self.pairs))
 
     def _clear_samples(
-        self, stream: JsonStream, first_entry: int, ambiguous: frozenset[bytes]
+        self, stream: HLBDStream, first_entry: int, ambiguous: frozenset[bytes]
     ) -> Generator[Sample, None, int]:
         entries = samples = 0
         for asked in self._concepts(stream):
@@ -115,7 +115,7 @@ class CorpusStream:
         """Return digests of the prompts with several answers in a file of concepts; None: it has question rows."""
         keys: list[str] = []
         prompts, answers = bytearray(), array("Q")
-        with JsonStream(path) as stream:
+        with hlbd_stream(path) as stream:
             for key in _top(stream):
                 keys.append(key)
                 if key == "data" and "samples" in keys:
@@ -138,7 +138,7 @@ class CorpusStream:
         return _with_several(prompts, answers)
 
 
-def _top(stream: JsonStream) -> Iterator[str]:
+def _top(stream: HLBDStream) -> Iterator[str]:
     """Yield the keys of the document."""
     if not stream.at("{"):
         found = stream.value()

@@ -29,14 +29,14 @@ class DataFile:
     path: Path
     kind: str
     """Name of its format: `JSON Lines`."""
-    noun: str
-    """Name of a row in an error: `line`."""
+    row: str
+    """Name of a row in an error, with a place for its number: `line {:,}`."""
     packed: bool = False
     """The file is packed with gzip."""
 
     def place(self, number: int) -> str:
         """Return where a row is, to begin an error: `chats.jsonl, line 70,000`."""
-        return f"{self.path}, {self.noun} {number:,}"
+        return f"{self.path}, {self.row.format(number)}"
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:
@@ -48,7 +48,7 @@ class DataFile:
         try:
             file = open_regular(self.path)
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise unreadable(self.path, error) from error
         with file:
             try:
                 if (head := file.read(len(_POINTER))) == _POINTER:
@@ -63,7 +63,7 @@ class DataFile:
                     "gzip; fetch it again, or take .gz from its name"
                 ) from error
             except OSError as error:
-                raise self._unreadable(error) from error
+                raise unreadable(self.path, error) from error
 
     def lines(self) -> Iterator[str]:
         """Yield every line with its line end, without a mark of UTF-8 at the beginning.
@@ -135,20 +135,23 @@ class DataFile:
         """Return the error about a file without a row."""
         return DataError(f"{self.path}: the file holds no rows; fill it, or leave it out")
 
-    def digest(self) -> bytes:
-        """Return 32 bytes of BLAKE2b of the file as it lies on the disk.
 
-        Raises:
-            DataError: it cannot be read.
-        """
-        try:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest()
-        except OSError as error:
-            raise self._unreadable(error) from error
+def digest_of(path: Path) -> bytes:
+    """Return 32 bytes of BLAKE2b of a file as it lies on the disk, read in pieces.
 
-    def _unreadable(self, error: OSError) -> DataError:
-        return DataError(f"{self.path}: the data file cannot be read ({error.strerror or error}); check its rights")
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error about a file that the system did not let us read."""
+    return DataError(f"{path}: the data file cannot be read ({error.strerror or error}); check its rights")
 
 
 Reader = Callable[[DataFile, int], Generator[Row, None, int]]

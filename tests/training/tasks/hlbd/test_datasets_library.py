@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from apt_model.tokenizer import DynamicTagTokenizer
 from training.errors import DataError
+from training.storage.json_stream import JsonStream
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.datasets_library import IGNORED, hlbd_dataset, tokenised
 from training.tasks.hlbd.files import Pairs, Sample, load_corpus
-from training.tasks.hlbd.json_stream import JsonStream
+from training.tasks.hlbd.json_stream import hlbd_stream
 from training.tasks.hlbd.stream import CorpusStream, stream_tokenizer
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"
@@ -253,10 +254,10 @@ def test_wherever_the_pieces_are_cut_the_document_is_the_same(
     path.write_text(json.dumps(document, indent=indent, ensure_ascii=ascii), encoding="utf-8", errors="replace")
     expected = json.loads(path.read_text(encoding="utf-8"))
     for read in (walked, JsonStream.value):
-        with JsonStream(path, chunk) as stream:
+        with hlbd_stream(path, chunk) as stream:
             assert read(stream) == expected
             stream.end()
-    with JsonStream(path, chunk) as stream:
+    with hlbd_stream(path, chunk) as stream:
         stream.skip()
         stream.end()
 
