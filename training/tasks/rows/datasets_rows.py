@@ -48,7 +48,7 @@ class DatasetSource(Source):
     def _dataset(self) -> Dataset:
         if self._opened is None:
             try:
-                import datasets  # noqa: F401  # here, so that its absence is told apart from a fault of the data
+                import datasets  # noqa: F401  # its absence is no fault of the data
             except ImportError as error:
                 raise ConfigError("datasets is not installed; run: pip install -e '.[huggingface]'") from error
             self._opened = self._open()

@@ -79,7 +79,7 @@ def _text_lines(file: DataFile) -> Iterator[str]:
 
 
 def _columns(file: DataFile, header: list[str], delimiter: str) -> list[str]:
-    """Return the names of the columns; a row without a header cannot be told from one."""
+    """Return the names of the columns, which the header holds."""
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise DataError(f"{file.path}: two columns of the header are called {twice[0]!r}; give each its own name")
     others = [other for other in ",;\t|" if other != delimiter and other in header[0]]
