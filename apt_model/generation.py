@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, cast
 
 import torch
 
@@ -114,6 +114,41 @@ def _generate(
         last_BD = hidden_B1D[:, 0]
         lengths_B = lengths_B + 1
     return answers
+
+
+@torch.inference_mode()
+def _read(model: APT, tokens: Sequence[int], cache: KVCache) -> torch.Tensor:
+    """Read tokens of one row with its cache; return the logits (V,) after the last one, in fp32."""
+    device = model.embedding.weight.device
+    tokens_1T = torch.tensor([list(tokens)], device=device)
+    positions_1T = torch.arange(cache.used, cache.used + len(tokens), device=device).unsqueeze(0)
+    hidden_1TD = model.step(tokens_1T, positions_1T, torch.ones_like(tokens_1T, dtype=torch.bool), cache)
+    return cast(torch.Tensor, model.head(hidden_1TD[0, -1]).float())
+
+
+def stream_ids(
+    model: APT, prompt: Sequence[int], max_new_tokens: int, choose: Callable[[torch.Tensor], int]
+) -> Iterator[int]:
+    """Yield new tokens after a prompt, one by one, until `max_new_tokens` or the model's last position.
+
+    Args:
+        model: in any mode; it runs in eval mode and is switched back afterwards.
+        prompt: token ids, one or more, at most `max_seq_len`.
+        max_new_tokens: limit.
+        choose: function from the logits (V,) in fp32 to the next token.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        room = min(max_new_tokens, model.config.max_seq_len - len(prompt))
+        cache = KVCache(model.config, 1, len(prompt) + room, model.embedding.weight)
+        tokens = prompt
+        for _ in range(room):
+            token = choose(_read(model, tokens, cache))
+            yield token
+            tokens = [token]
+    finally:
+        model.train(was_training)
 
 
 def answer_prompts(

@@ -199,13 +199,22 @@ class APT(nn.Module):
         """Count the trained parameters; a tied head counts once."""
         return sum(p.numel() for p in self.parameters())
 
-    def forward(self, tokens_BT: Tensor, positions_N: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        positions_N: Tensor | None = None,
+        position_ids_BT: Tensor | None = None,
+        segments_BT: Tensor | None = None,
+    ) -> Tensor:
         """Compute the logits of the next token at every position, or only at chosen ones.
 
         Args:
             tokens_BT: int64 ids. Padding goes on the right: by causality it cannot affect the tokens before it.
             positions_N: int64 indices into the flattened (B·T) positions. All layers after the last attention work on
             each position separately, so a loss over a few answer tokens computes them only there.
+            position_ids_BT: int64 position of each token in its own sample, where rows hold several; None: one sample a
+            row.
+            segments_BT: int number of each token's sample in its row: tokens attend to their own sample alone.
 
         Returns:
             Logits (B, T, V), or (N, V) with `positions_N`, in the dtype of the weights or of autocast.
@@ -213,11 +222,17 @@ class APT(nn.Module):
         T = tokens_BT.shape[1]
         if self.config.max_seq_len < T:
             raise ValueError(f"sequence of {T} tokens is longer than max_seq_len={self.config.max_seq_len}")
+        cos, sin, mask_B1TT = self.cos[:T], self.sin[:T], None
+        if position_ids_BT is not None:
+            cos, sin = self.cos[position_ids_BT].unsqueeze(1), self.sin[position_ids_BT].unsqueeze(1)
+        if segments_BT is not None:
+            same_BTT = segments_BT.unsqueeze(2) == segments_BT.unsqueeze(1)
+            mask_B1TT = same_BTT.tril().unsqueeze(1)
         x_BTD = self.dropout(self.embedding(tokens_BT))
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
             wanted = positions_N if number == last else None
-            arguments = (x_BTD, self.cos[:T], self.sin[:T], None, None, wanted)
+            arguments = (x_BTD, cos, sin, mask_B1TT, None, wanted)
             if self.gradient_checkpointing and self.training:
                 x_BTD = checkpoint(block, *arguments, use_reentrant=False)
             else:

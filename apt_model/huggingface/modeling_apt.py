@@ -156,6 +156,7 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         positions_N: Tensor | None = None,
+        segments_BT: Tensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -174,7 +175,9 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             use_cache: keep keys and values and return them; by default only while not training.
             logits_to_keep: number of last positions that get logits (0: all), or the indices of positions.
             positions_N: int64 indices into the flattened (B·T) positions: the training path of `APT.forward`, for
-                which padding goes on the right; of the other arguments only `input_ids` may be given with it.
+                which padding goes on the right; of the other arguments only `input_ids` may be given with it, and for
+                packed samples `position_ids` and `segments_BT`.
+            segments_BT: int (B, T), the number of each token's sample in a row of packed samples.
             num_items_in_batch: divisor of the summed loss; by default the number of labels of this batch.
             output_hidden_states: return the input of each block, and the normalised output of the last one.
             output_attentions: refused; the fused kernel does not return attention weights.
@@ -193,7 +196,7 @@ class APTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if positions_N is not None:
             if input_ids is None:
                 raise ValueError("positions_N goes with input_ids")
-            output = CausalLMOutputWithPast(logits=APT.forward(self, input_ids, positions_N))
+            output = CausalLMOutputWithPast(logits=APT.forward(self, input_ids, positions_N, position_ids, segments_BT))
             return output if return_dict else output.to_tuple()
 
         x_BTD = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds

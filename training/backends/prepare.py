@@ -21,6 +21,7 @@ from training.backends.registry import BACKENDS
 from training.checkpoints.manifest import existing_form
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run
 from training.errors import ConfigError, did_you_mean
+from training.models.named_model import named_model, with_named_model
 from training.models.registry import MODELS
 from training.settings.declarations import aliases, all_names
 from training.settings.layers import Layer, Resolved, resolve
@@ -125,7 +126,8 @@ def _make_config_class(
         fields[backend.name] = (backend.Options, described)
     made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **fields)
     chosen = {*(backend.name for backend in backends), task, model}
-    made.elsewhere = Elsewhere(BACKENDS, lambda name: _owner_of(name, chosen))
+    own = frozenset(all_names(made))  # the alias of a setting is no key of a file, and yet nobody else's
+    made.elsewhere = Elsewhere(BACKENDS, lambda name: None if name in own else _owner_of(name, chosen))
     parts = {backend.name: f"--backend {backend.name}" for backend in backends}
     _refuse_taken_names(made, {**parts, "data": f"--task {task}", "model": f"--model {model}"})
     return made
@@ -243,7 +245,9 @@ def choose(
         backend=chosen,
         inner=inner,
         task=_first(task, _name_in(document, "task", config_file), _name_in(run, "task", saved), DEFAULT_TASK),
-        model=_first(model, _family_in(document, config_file), _family_in(run, saved), DEFAULT_MODEL),
+        model=named_model(
+            _first(model, _family_in(document, config_file), _family_in(run, saved), DEFAULT_MODEL)
+        ).family,
         config_file=config_file,
         resume=resume,
     )
@@ -330,9 +334,11 @@ def layers_of(
     below = [*([preset] if preset else []), *defaults]
     above = [Layer(str(choice.config_file), read_settings(choice.config_file, tree))] if choice.config_file else []
     above += settings
+    above = [replace(layer, settings=with_named_model(layer.settings)) for layer in above]
     named = next((layer.settings["backend"] for layer in reversed(above) if "backend" in layer.settings), None)
     if named != choice.backend.name:
         above.append(Layer("the chosen backend", {"backend": choice.backend.name}))
+    below += _of_the_base(choice, above)
     if not isinstance(resume, str):
         return [*below, *above]
     name, backend = f"the resumed run ({resume})", choice.backend
@@ -343,6 +349,17 @@ def layers_of(
     else:
         saved = settings_of_run(Path(resume), tree)
     return [*below, Layer(name, saved, gives_way=True), *above]
+
+
+def _of_the_base(choice: Choice, above: Sequence[Layer]) -> list[Layer]:
+    """Return the settings of the network that training starts from: its shape cannot be another one."""
+    base = next(
+        (layer.settings["model.base_model"] for layer in reversed(above) if "model.base_model" in layer.settings), None
+    )
+    if not isinstance(base, str):
+        return []
+    shape = MODELS.load(choice.model)().shape_of(base)
+    return [Layer(f"the model in {base}", {f"model.{name}": value for name, value in shape.items()})] if shape else []
 
 
 def resolve_for(backend: Backend, tree: type[TrainingConfig], layers: Sequence[Layer]) -> Resolved:

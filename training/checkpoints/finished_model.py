@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -20,13 +21,15 @@ from training.checkpoints.run_directory import (
 )
 from training.checkpoints.single_file import save_single_file
 from training.errors import CheckpointError
+from training.models.named_model import ADAPTER_NAME, family_of_directory
+from training.models.named_model import CONFIG_NAME as CONFIG_JSON
 from training.models.protocol import (
     DESCRIPTION_NAME,
     OWN_MODULE,
     WEIGHTS_NAME,
     Artefacts,
     ModelFamily,
-    read_description,
+    load_saved_state,
 )
 from training.models.registry import MODELS
 from training.record.log import read_report
@@ -81,21 +84,22 @@ class TrainedModel:
 
 
 def save_final_model(directory: RunDirectory, trained: TrainedModel, config: TrainingConfig, step: int) -> None:
-    """Write `final_model.pt` and the portable `final_model/`.
+    """Write the portable `final_model/`, and `final_model.pt` where the family has that form too.
 
     Raises:
         UserError: the disk is full or refuses.
     """
-    save_single_file(directory.final_model, {
-        "kind": "final_model",
-        "step": step,
-        "config": config.to_dict(),
-        "model_config": trained.options.model_dump(mode="json"),
-        "vocabulary": trained.vocabulary,
-        "data_fingerprint": trained.data_fingerprint,
-        "model": trained.model.state_dict(),
-        **payload_of(trained.artefacts),
-    })  # fmt: skip
+    if trained.family.writes_single_file:
+        save_single_file(directory.final_model, {
+            "kind": "final_model",
+            "step": step,
+            "config": config.to_dict(),
+            "model_config": trained.options.model_dump(mode="json"),
+            "vocabulary": trained.vocabulary,
+            "data_fingerprint": trained.data_fingerprint,
+            "model": trained.model.state_dict(),
+            **payload_of(trained.artefacts),
+        })  # fmt: skip
     trained.save(directory.portable_model)
 
 
@@ -131,7 +135,12 @@ def with_its_run(trained: TrainedModel) -> TrainedModel:
 
 
 def model_from_weights(
-    family: ModelFamily, options: ModelOptions, vocabulary: int | None, weights: Mapping[str, Any], where: Path
+    family: ModelFamily,
+    options: ModelOptions,
+    vocabulary: int | None,
+    weights: Mapping[str, Any],
+    where: Path,
+    artefacts: Artefacts = MappingProxyType({}),
 ) -> nn.Module:
     """Build a model and give it these weights, in eval mode.
 
@@ -141,13 +150,14 @@ def model_from_weights(
         vocabulary: number of tokens; None: there are none, or the options say.
         weights: tensors by name, all of them.
         where: the file that the weights are from, for the error.
+        artefacts: plain data that was saved with them.
 
     Raises:
         CheckpointError: names or shapes do not fit.
     """
     try:
-        model = family.build(options, vocabulary)
-        model.load_state_dict(weights)
+        model = family.rebuild(options, vocabulary, artefacts)
+        load_saved_state(family, model, weights)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{where}: the weights do not fit the model's config ({reason})") from error
@@ -172,7 +182,7 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
     except ValidationError as error:
         raise CheckpointError(f"{path}: the model's config cannot be read ({error.error_count()} faults)") from error
     vocabulary = payload.get("vocabulary")
-    model = model_from_weights(family, options, vocabulary, weights, path)
+    model = model_from_weights(family, options, vocabulary, weights, path, artefacts)
     return TrainedModel(
         model, family, options, vocabulary, path, artefacts, payload.get("step"), settings or None,
         payload.get("data_fingerprint"),
@@ -201,7 +211,7 @@ def _from_directory(path: Path) -> TrainedModel:
 
 def is_model_directory(path: Path) -> bool:
     """Return whether a directory looks like a finished model; it may still be damaged."""
-    return (path / DESCRIPTION_NAME).is_file() or (path / "config.json").is_file()
+    return any((path / name).is_file() for name in (DESCRIPTION_NAME, CONFIG_JSON, ADAPTER_NAME))
 
 
 def load_model_directory(path: Path) -> TrainedModel:
@@ -212,7 +222,7 @@ def load_model_directory(path: Path) -> TrainedModel:
         UnreadableError: the system refuses to read a file of it.
     """
     check_checksums(path)
-    name = read_description(path)["family"] if (path / DESCRIPTION_NAME).is_file() else DEFAULT_MODEL
+    name = family_of_directory(path)
     if name == OWN_MODULE:
         raise _own_module(path, path)
     family = MODELS.load(name)()

@@ -15,7 +15,7 @@ from training.engines.optimizers import build_optimizers
 from training.engines.results import EvaluationResult
 from training.engines.stabilizer import DBCDAC
 from training.machine.ranks import Ranks
-from training.models.protocol import BaseFamily, ModelFamily
+from training.models.protocol import BaseFamily, ModelFamily, load_saved_state, saved_state
 from training.settings.tree import TrainingConfig
 from training.tasks.objective import Batch, LossFunction, LossSum
 
@@ -91,7 +91,7 @@ class TorchParts:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of model, optimizers, loss scale and stabilizer, on the CPU."""
         state: dict[str, Any] = {
-            "model": self._model.state_dict(),
+            "model": saved_state(self.family, self._model),
             "optimizers": self._optimizers.state_dict(),
         }
         if self._scaler:
@@ -105,7 +105,7 @@ class TorchParts:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """See `Engine.load_state_dict`."""
-        self._model.load_state_dict(saved["model"])
+        load_saved_state(self.family, self._model, saved["model"])
         self._optimizers.load_state_dict(saved["optimizers"])
         # Parts for which another backend saved no state start fresh; resuming reports it.
         if self._scaler and "scaler" in saved:

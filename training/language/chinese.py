@@ -37,6 +37,27 @@ CHINESE = {
         "放下    {names}：已移到 {branch}；用 --resume {branch} 可以接着训练这个分支"
     ),
     "saved   {file} and {folder}/": "已保存  {file} 和 {folder}/",
+    "saved   {folder}/": "已保存  {folder}/",
+    "{model} with LoRA, {count:,} parameters": "{model}，带 LoRA，{count:,} 个参数",
+    "{model}, {count:,} parameters": "{model}，{count:,} 个参数",
+    "{count:,} of them trained ({share})": "其中 {count:,} 个参与训练（{share}）",
+    "data    {documents:,} documents, {tokens:,} tokens in {pieces:,} pieces of up to {longest} tokens": (
+        "数据    {documents:,} 篇文档，{tokens:,} 个 token，切成 {pieces:,} 段，每段最多 {longest} 个 token"
+    ),
+    "{count:,} documents are empty and left out": "{count:,} 篇文档是空的，已略去",
+    "{count:,} tokens are unknown to the tokenizer ({share:.2%}): the model cannot read or write what they stand for": (
+        "tokenizer 不认识其中 {count:,} 个 token（{share:.2%}）：它们代表的文字，模型读不了也写不出"
+    ),
+    "packing {samples:,} samples in {rows:,} rows of up to {capacity} tokens, {fill:.1%} full": (
+        "打包    {samples:,} 个样本装进 {rows:,} 行，每行最多 {capacity} 个 token，填满 {fill:.1%}"
+    ),
+    "proved  packing: the loss of {count} samples in one row is that of the samples alone ({difference:.0e})": (
+        "证明    打包：{count} 个样本同在一行的损失等于各自单独的损失（相差 {difference:.0e}）"
+    ),
+    "sample  number {number}:": "样本    第 {number} 个：",
+    "{bits:.4f} bits per byte over {size:,} bytes": "每字节 {bits:.4f} 比特，共 {size:,} 字节",
+    "held back: {measured} ({share:.0%} of the data)": "留出的数据：{measured}（测了其中 {share:.0%}）",
+    "  {begun} → {goes_on}": "  {begun} → {goes_on}",
     "saved {path} (step {step})": "已保存 {path}（第 {step} 步）",
     "time    about {time} more: {left:,} steps of {each}, plus validation, checkpoints": (
         "用时    大约还要 {time}：{left:,} 步，每步 {each}，验证和保存检查点另计"

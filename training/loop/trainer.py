@@ -74,7 +74,7 @@ from training.machine.ranks import Ranks
 from training.machine.stop_signals import StopSignals
 from training.machine.units import as_size
 from training.machine.usage import peak_of_each
-from training.models.protocol import OWN_MODULE, BaseFamily, ModelFamily
+from training.models.protocol import OWN_MODULE, BaseFamily, ModelFamily, load_saved_state
 from training.publish.export import push_final_model
 from training.record.reporter import ProgressReporter
 from training.record.terminal import Terminal
@@ -131,6 +131,7 @@ class Trainer:
         facts: plain data about the run for the report (backend, data).
         artefacts: plain data that is kept in every checkpoint (the tokenizer).
         vocabulary: number of tokens, kept in every checkpoint; None: there are none, or the model's settings say.
+        check_model: function that proves something on the new model, on every rank, and returns lines for the user.
         checked: the front door has checked the settings, and its backend honours those of backend and launch.
 
     Raises:
@@ -164,6 +165,7 @@ class Trainer:
         facts: Mapping[str, Any] | None = None,
         artefacts: Mapping[str, Any] | None = None,
         vocabulary: int | None = None,
+        check_model: Callable[[torch.nn.Module], Sequence[str]] | None = None,
         checked: bool = False,
     ) -> None:
         refuse_other_types(config, {"train_dataset": train_dataset, "val_dataset": val_dataset})
@@ -202,6 +204,8 @@ class Trainer:
         )
         model = seeded_model(objective, self.family, run.seed, run.gradient_checkpointing)
         self.num_parameters = sum(p.numel() for p in model.parameters())
+        self._proved = check_model(model) if check_model is not None else ()
+        self._num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._parameters = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
         self.engine: Engine = (
             make_engine(model, config, self.family)
@@ -226,7 +230,7 @@ class Trainer:
         self.step = 0
         self.batch = 0
         self._facts = {"backend": config.backend, "world_size": self.ranks.world_size, **(facts or {})}
-        self.artefacts, self.vocabulary = artefacts or {}, vocabulary
+        self.artefacts, self.vocabulary = {**(artefacts or {}), **self.family.artefacts_of(model)}, vocabulary
         self._run_id = uuid.uuid4().hex[:12]
         self.early_stopping = EarlyStopping(config.checkpoint.early_stopping_patience)
         self._skipped = SkippedUpdates(config.optimizer.max_skipped_updates)
@@ -256,6 +260,7 @@ class Trainer:
             options: other arguments of `Trainer`.
         """
         fingerprint = {"data_fingerprint": prepared.fingerprint} if prepared.fingerprint else {}
+        task = task_of(prepared.config)
         trainer = cls(
             prepared.config,
             prepared.train,
@@ -265,6 +270,7 @@ class Trainer:
             facts={"task": prepared.config.task, **fingerprint, **prepared.facts, **(facts or {})},
             artefacts=prepared.artefacts,
             vocabulary=prepared.vocabulary,
+            check_model=lambda model: task.check_model(model, prepared),
             **options,
         )
         trainer._prepared = prepared
@@ -433,6 +439,9 @@ class Trainer:
         """Describe data, model and run in lines."""
         config, ranks = self.config, self.ranks
         network: list[str] = [self.family.describe(config.model, self.num_parameters)]
+        if self._num_trained < self.num_parameters:
+            share = f"{self._num_trained / self.num_parameters:.2%}"
+            network.append(Message("{count:,} of them trained ({share})", count=self._num_trained, share=share))
         if self.vocabulary is not None:
             network.append(Message("{tokens} tokens in the vocabulary", tokens=self.vocabulary))
         run: list[str] = [
@@ -447,6 +456,7 @@ class Trainer:
             )
         lines: list[str] = [
             *(self._prepared.introduction if self._prepared else ()),
+            *self._proved,
             Message("model   {parts}", parts=Message.joined(", ", network)),
             Message("run     {parts}", parts=Message.joined(", ", run)),
         ]
@@ -625,7 +635,9 @@ class Trainer:
         directory = self.directory
         save_final_model(directory, trained, self.config, step)
         reporter.final_model(directory.portable_model, step)
-        saved = Message("saved   {file} and {folder}/", file=directory.final_model, folder=directory.portable_model)
+        saved = Message("saved   {folder}/", folder=directory.portable_model)
+        if self.family.writes_single_file:
+            saved = Message("saved   {file} and {folder}/", file=directory.final_model, folder=directory.portable_model)
         reporter.said([saved])
         if self._prepared is not None:
             seconds = max(LEAST_SECONDS_TO_CONCLUDE, SHARE_TO_CONCLUDE * self.reporter.report.seconds)
@@ -653,7 +665,7 @@ class Trainer:
             last = Message("the final model is that of the last step, {step}: {why}", step=self.step, why=error.args[0])
             self.reporter.warning(last, step=self.step)
             return self.step
-        model.load_state_dict(best["engine"]["model"])
+        load_saved_state(self.family, model, best["engine"]["model"])
         step: int = best["step"]
         self.reporter.said([
             Message("best    the final model is that of step {step} (loss {loss:.4f})", step=step, loss=loss)

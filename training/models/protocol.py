@@ -7,7 +7,7 @@ torch at import: `--help` and `--list-models` read this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -22,6 +22,7 @@ from training.storage.tensor_files import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerFast
 
     from training.models.cost import ModelCost
 
@@ -86,8 +87,76 @@ class ModelFamily(Protocol):
         """
         ...
 
+    def rebuild(self, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts) -> nn.Module:
+        """Build a network whose saved weights follow: it may leave out what only a start needs."""
+        ...
+
+    def logits(self, model: Callable[..., Any], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Compute the logits (N, V) of a batch of `LanguageModeling` at its positions.
+
+        Args:
+            model: the network in any wrapper, or what `called` returned.
+            tensors: `tokens` (B, T) and `positions` (N,); for packed samples also `position_ids` and `segments` (B, T).
+
+        Raises:
+            ConfigError: the network cannot keep packed samples apart.
+        """
+        ...
+
+    def stream(
+        self, model: nn.Module, tokens: Sequence[int], max_new_tokens: int, choose: Callable[[Tensor], int]
+    ) -> Iterator[int]:
+        """Yield new tokens after a prompt, one by one.
+
+        Args:
+            model: bare network; it runs in eval mode.
+            tokens: ids of the prompt.
+            max_new_tokens: limit; it ends earlier where the network can read no further.
+            choose: function from the logits (V,) in fp32 to the next token.
+
+        Raises:
+            UserError: the prompt is longer than the network reads, or the network generates no tokens.
+        """
+        ...
+
     def parameter_groups(self, model: nn.Module) -> ParameterGroups:
         """Group the trained parameters."""
+        ...
+
+    def saved_names(self, model: nn.Module) -> frozenset[str] | None:
+        """Return the entries of the state that a checkpoint holds, such as adapters; None: all of them."""
+        ...
+
+    def local_files(self, options: ModelOptions) -> Sequence[Path]:
+        """Return the files and directories on this machine that the network starts from."""
+        ...
+
+    def shape_of(self, base: str) -> Mapping[str, Any]:
+        """Return the settings of the network in a directory, by name, where the options hold its shape.
+
+        Raises:
+            CheckpointError: there is no such model, or it is damaged.
+        """
+        ...
+
+    def starting_artefacts(self, options: ModelOptions) -> Artefacts:
+        """Return the artefacts of the model that training starts from, such as its tokenizer; empty: none."""
+        ...
+
+    def tokenizer(self, artefacts: Artefacts, where: str) -> PreTrainedTokenizerFast:
+        """Return the tokenizer in a model's artefacts.
+
+        Args:
+            artefacts: plain data of a checkpoint, a finished model or a run.
+            where: file or directory, for errors.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+        """
+        ...
+
+    def artefacts_of(self, model: nn.Module) -> Artefacts:
+        """Return plain data about a built network that is saved with its weights."""
         ...
 
     def recompute_activations(self, model: nn.Module) -> None:
@@ -118,6 +187,8 @@ class ModelFamily(Protocol):
 
     has_closed_form: ClassVar[bool]
     """True if `cost` computes sizes and memory; otherwise they are measured."""
+    writes_single_file: ClassVar[bool]
+    """True if a run writes final_model.pt too, next to the directory that `save` writes."""
 
     def cost(self, options: ModelOptions, vocabulary: int | None) -> ModelCost | None:
         """Return sizes, memory and work of the network in closed form; None: the vocabulary's size is not known."""
@@ -156,6 +227,7 @@ class BaseFamily:
     Options: ClassVar[type[ModelOptions]] = ModelOptions
     inputs: ClassVar[str] = "tokens"
     has_closed_form: ClassVar[bool] = False
+    writes_single_file: ClassVar[bool] = True
 
     def describe(self, options: ModelOptions, num_parameters: int) -> str:
         """See `ModelFamily.describe`."""
@@ -168,6 +240,64 @@ class BaseFamily:
     def build(self, options: ModelOptions, vocabulary: int | None) -> nn.Module:
         """See `ModelFamily.build`."""
         raise ConfigError(f"model={self.name}: a module of your own is built by your own code, not from settings")
+
+    def rebuild(self, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts) -> nn.Module:
+        """See `ModelFamily.rebuild`: as for a new run."""
+        return self.build(options, vocabulary)
+
+    def logits(self, model: Callable[..., Any], tensors: Mapping[str, Tensor]) -> Tensor:
+        """See `ModelFamily.logits`: the network is called as `model(tokens_BT, positions_N)`."""
+        if "segments" in tensors:
+            raise ConfigError(
+                f"--packing: a model of the family {self.name} cannot keep packed samples apart; leave it out"
+            )
+        logits_NV: Tensor = model(tensors["tokens"], tensors["positions"])
+        return logits_NV
+
+    def stream(
+        self, model: nn.Module, tokens: Sequence[int], max_new_tokens: int, choose: Callable[[Tensor], int]
+    ) -> Iterator[int]:
+        """See `ModelFamily.stream`: the whole text is read again for each token."""
+        import torch
+
+        read, device = list(tokens), next(model.parameters()).device
+        was_training = model.training
+        model.eval()
+        try:
+            for _ in range(max_new_tokens):
+                last = {"tokens": torch.tensor([read]), "positions": torch.tensor([len(read) - 1])}
+                with torch.inference_mode():
+                    logits_NV = self.logits(model, {name: tensor.to(device) for name, tensor in last.items()})
+                read.append(choose(logits_NV[0].float()))
+                yield read[-1]
+        finally:
+            model.train(was_training)
+
+    def saved_names(self, model: nn.Module) -> frozenset[str] | None:
+        """See `ModelFamily.saved_names`: all."""
+        return None
+
+    def local_files(self, options: ModelOptions) -> Sequence[Path]:
+        """See `ModelFamily.local_files`: none."""
+        return ()
+
+    def shape_of(self, base: str) -> Mapping[str, Any]:
+        """See `ModelFamily.shape_of`: the options hold no shape."""
+        return {}
+
+    def starting_artefacts(self, options: ModelOptions) -> Artefacts:
+        """See `ModelFamily.starting_artefacts`: training starts from nothing."""
+        return {}
+
+    def tokenizer(self, artefacts: Artefacts, where: str) -> PreTrainedTokenizerFast:
+        """See `ModelFamily.tokenizer`."""
+        from training.models.tokenizers import from_artefacts
+
+        return from_artefacts(artefacts, where)
+
+    def artefacts_of(self, model: nn.Module) -> Artefacts:
+        """See `ModelFamily.artefacts_of`: the settings say all."""
+        return {}
 
     def parameter_groups(self, model: nn.Module) -> ParameterGroups:
         """See `ModelFamily.parameter_groups`: sorted by shape and by the kind of module (`group_by_module`)."""
@@ -253,6 +383,27 @@ class BaseFamily:
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
         """See `ModelFamily.transformers_files`."""
         return {}
+
+
+def saved_state(family: ModelFamily, model: nn.Module) -> dict[str, Tensor]:
+    """Return the entries of a model's state that a checkpoint holds; nothing is copied."""
+    names, state = family.saved_names(model), model.state_dict()
+    return state if names is None else {name: tensor for name, tensor in state.items() if name in names}
+
+
+def load_saved_state(family: ModelFamily, model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Load what `saved_state` returned.
+
+    Raises:
+        RuntimeError: names or shapes do not fit.
+    """
+    names = family.saved_names(model)
+    if names is None:
+        model.load_state_dict(saved)
+        return
+    if other := saved.keys() ^ names:
+        raise RuntimeError(f"it holds other trained parts than this model has ({min(other)})")
+    model.load_state_dict(saved, strict=False)  # the frozen rest is there already
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

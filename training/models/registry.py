@@ -14,7 +14,13 @@ MODELS: Registry[ModelFamily] = Registry(
     kind="model family",
     flag="--model",
     group="apt_trainer.models",
-    built_in={"apt": Entry("training.models.apt.family:APTFamily", "APT, a causal decoder with autopoietic attention")},
+    built_in={
+        "apt": Entry("training.models.apt.family:APTFamily", "APT, a causal decoder with autopoietic attention"),
+        "huggingface": Entry(
+            "training.models.huggingface.family:HuggingFaceFamily",
+            "any causal language model of transformers, whole or with LoRA; chosen by --model DIR_OR_NAME",
+        ),
+    },
     required=("name", "Options", "inputs", "build", "save", "load"),
     accepts_classes=True,
 )

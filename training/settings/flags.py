@@ -83,6 +83,8 @@ def build_parser(
             extra = field.json_schema_extra
             metavar = extra.get("metavar", "NAME") if isinstance(extra, dict) else "NAME"
             options.update(metavar=metavar, action="extend", nargs="+")
+        if isinstance(extra := field.json_schema_extra, dict) and "bare" in extra:
+            options.update(nargs="?", const=str(extra["bare"]))  # the flag alone
         group.add_argument(*map(flag, (short_name(dest), *aliases(field))), dest=dest, **options)
 
     shortcuts = parser.add_argument_group("shortcuts", "Other ways to write a setting.")

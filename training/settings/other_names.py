@@ -10,14 +10,14 @@ from collections.abc import Container, Mapping
 
 _NOTHING = "nothing: "
 _FSDP = "nothing: FSDP is not supported; use --backend deepspeed --zero-stage 3"
-_ADAPTER = "nothing: every weight is trained, there are no adapters"
-_QUANTIZED = "nothing: weights stay fp32; --precision says how the forward pass computes"
-_PACKING = "nothing: samples are not joined; --length-window puts those of like length into a batch"
+_ADAPTER = "--lora, with --model DIR_OR_NAME"
+_QUANTIZED = "--qlora, with --model DIR_OR_NAME"
+_PACKING = "--packing, with --task text"
 _EVALUATION = "--validation-split; it is measured after every epoch"
-_KERNELS = "nothing: torch's scaled_dot_product_attention chooses the kernel"
+_KERNELS = "--attn-implementation, with --model DIR_OR_NAME"
 _MEETING = "--rdzv-endpoint HOST:PORT"
 _WHICH_GPUS = "--num-gpus N, with CUDA_VISIBLE_DEVICES to say which"
-_WEIGHTS = "--model FAMILY; a run starts from fresh weights, or goes on with --resume RUN"
+_WEIGHTS = "--model DIR_OR_NAME"
 
 TRAINING_ARGUMENTS: Mapping[str, str] = {
     "output_dir": "--run-dir",
@@ -91,7 +91,7 @@ TRAINING_ARGUMENTS: Mapping[str, str] = {
     "deepspeed": "--deepspeed FILE",
     "fsdp": "nothing: FSDP is not supported; use --deepspeed FILE, or --backend deepspeed",
     "fsdp_config": "nothing: FSDP is not supported; use --deepspeed FILE, or --backend deepspeed",
-    "neftune_noise_alpha": "nothing: noise in the embedding would be another curve than the other backends'",
+    "neftune_noise_alpha": "--neftune-alpha, with --model DIR_OR_NAME",
     "torch_compile": "--backend playground --compile",
     "torch_compile_backend": "--backend playground --compile",
     "torch_compile_mode": "--backend playground --compile",
@@ -109,7 +109,7 @@ OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
         **TRAINING_ARGUMENTS,
         # its example scripts, its model configs, and arguments of earlier versions
         "model_name_or_path": _WEIGHTS,
-        "config_name": "--model FAMILY",
+        "config_name": "--architecture FILE, with --model huggingface",
         "train_file": "--datasets FILE",
         "validation_file": "--validation-split",
         "dataset_name": "--datasets FILE",
@@ -164,7 +164,6 @@ OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
         "num_cpu_threads_per_process": "--num-threads",
     },
     "Axolotl": {
-        "base_model": _WEIGHTS,
         "micro_batch_size": "--batch-size",
         "eval_batch_size": "--batch-size",
         "num_epochs": "--epochs",
@@ -178,29 +177,27 @@ OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
         "sample_packing": _PACKING,
         "pad_to_sequence_len": "nothing: a batch is as long as its longest sample",
         "adapter": _ADAPTER,
-        "lora_r": _ADAPTER,
+        "lora_r": "--lora-rank, with --model DIR_OR_NAME",
         "load_in_8bit": _QUANTIZED,
         "load_in_4bit": _QUANTIZED,
         "flash_attention": _KERNELS,
         "wandb_name": "--run-dir, whose last part is the run's name",
         "mlflow_experiment_name": "--mlflow-experiment",
-        "dataset_prepared_path": "nothing: the data is read and tokenized at every start",
+        "dataset_prepared_path": "the environment variable APT_TRAINER_CACHE",
     },
     "LLaMA-Factory": {
         "stage": "--task",
         "finetuning_type": _ADAPTER,
-        "lora_rank": _ADAPTER,
-        "lora_target": _ADAPTER,
+        "lora_target": "--lora-targets, with --model DIR_OR_NAME",
         "quantization_bit": _QUANTIZED,
         "dataset_dir": "--datasets with the whole path",
         "template": "nothing: the task says how a sample is written",
         "cutoff_len": "--max-seq-len; --truncate cuts what is longer",
         "max_samples": "nothing: every sample of --datasets is trained on",
-        "overwrite_cache": "nothing: no data is cached",
+        "overwrite_cache": "nothing: what is cached is known by the data's content and the settings",
         "preprocessing_num_workers": "nothing: the data is read by one process",
         "val_size": "--validation-split",
         "train_on_prompt": "--loss-on all",
-        "packing": _PACKING,
         "neat_packing": _PACKING,
         "pure_bf16": "nothing: weights and optimizer stay fp32; --precision bf16 computes in bf16",
         "flash_attn": _KERNELS,
@@ -248,7 +245,7 @@ OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
         "max_iters": "--max-steps",
         "lr_decay_iters": "--schedule",
         "warmup_iters": "--warmup-steps",
-        "init_from": "--resume PATH",
+        "init_from": "--resume PATH, or --model DIR_OR_NAME",
     },
     "Megatron-LM": {
         "clip_grad": "--max-grad-norm",

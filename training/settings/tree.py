@@ -468,6 +468,8 @@ class TrainingConfig(Section):
         values = {name: sections[name] for name in ("model", "data", "optimizer", "schedule", "run")}
         if self.model.model == DEFAULT_MODEL:  # records of runs from before there were several keep their hash
             del values["model"]["model"]
+        if values["model"].get("base_model", "") is None:  # and so do those from before a model could be gone on from
+            del values["model"]["base_model"]
         if self.task != DEFAULT_TASK:
             values["task"] = self.task
         where_and_how = ("run_dir", "batch_size", "gradient_accumulation_steps", "gradient_checkpointing")

@@ -36,7 +36,7 @@ def batch_hash(low: float, high: float) -> str:
 
 @torch.no_grad()
 def weights_fingerprint(model: nn.Module) -> list[float]:
-    """Return [norm of all weights, two projections onto fixed directions], in fp64.
+    """Return [norm of all trained weights, two projections onto fixed directions], in fp64.
 
     The directions depend only on a parameter's name and shape, so any engine that holds the same weights gets the same
     numbers, up to the rounding of its own arithmetic. Each component of a direction is a cosine of magnitude up to 1:
@@ -45,6 +45,8 @@ def weights_fingerprint(model: nn.Module) -> list[float]:
     squares = 0.0
     projections = [0.0, 0.0]
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         flat = parameter.detach().to("cpu", torch.float64).reshape(-1)
         squares += float(flat @ flat)
         places = torch.arange(1, len(flat) + 1, dtype=torch.float64)

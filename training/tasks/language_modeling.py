@@ -23,7 +23,7 @@ class LanguageModeling:
     """Objective: prediction of the next token at every position with a loss.
 
     Args:
-        family: builds the network, which is called as `model(tokens_BT, positions_N)` and returns logits (N, V).
+        family: builds the network and computes its logits.
         options: the network's options, completed with the vocabulary's size.
         vocabulary: number of tokens.
         pad_id: token that fills short rows; it is never read.
@@ -122,7 +122,7 @@ class LanguageModeling:
 
         In training mode labels are smoothed if the option is set; an evaluation always uses the true labels.
         """
-        logits_NV = model(batch.tensors["tokens"], batch.tensors["positions"]).float()
+        logits_NV = self.family.logits(model, batch.tensors).float()
         targets_N = batch.tensors["targets"]
         smoothing = self.label_smoothing if model.training else 0.0
         loss = F.cross_entropy(logits_NV, targets_N, reduction="sum", label_smoothing=smoothing)

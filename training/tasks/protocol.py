@@ -107,6 +107,21 @@ class Task(Protocol):
         """
         ...
 
+    def check_model(self, model: nn.Module, prepared: Prepared) -> Sequence[str]:
+        """Prove on the new model, before the first update and on every rank, what the data alone does not show.
+
+        Args:
+            model: whole network with its first weights, on the CPU.
+            prepared: return value of `prepare`.
+
+        Returns:
+            Lines for the user.
+
+        Raises:
+            UserError: the model does not do what the task needs.
+        """
+        ...
+
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """Examine the finished model, on rank 0: answers, samples, pictures, or nothing.
 
@@ -139,6 +154,10 @@ class BaseTask:
     def preview(self, config: TrainingConfig) -> DataPreview | None:
         """See `Task.preview`: not known before the data is prepared."""
         return None
+
+    def check_model(self, model: nn.Module, prepared: Prepared) -> Sequence[str]:
+        """See `Task.check_model`: nothing to prove."""
+        return ()
 
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """See `Task.conclude`: nothing to show."""

@@ -15,7 +15,8 @@ TASKS: Registry[Task] = Registry(
     flag="--task",
     group="apt_trainer.tasks",
     built_in={
-        "hlbd": Entry("training.tasks.hlbd.task:HLBDTask", "questions with answers, and concepts on eight levels")
+        "hlbd": Entry("training.tasks.hlbd.task:HLBDTask", "questions with answers, and concepts on eight levels"),
+        "text": Entry("training.tasks.text.task:TextTask", "texts of any origin, every token learned"),
     },
     required=("name", "Options", "inputs", "metrics", "prepare", "conclude"),
     accepts_classes=True,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.contracts.model_contract import ModelContract
 from tests.third_party.model.apt_averaging_model import AveragingFamily
 from training.models.apt.family import APTFamily
+from training.models.huggingface.family import HuggingFaceFamily
 from training.models.protocol import ModelFamily
 from training.models.registry import MODELS
+
+TINY_LLAMA = Path(__file__).with_name("huggingface") / "tiny_llama.json"
 
 
 class TestAPT(ModelContract):
@@ -25,6 +29,12 @@ class TestAPTWithAHeadOfItsOwn(ModelContract):
         "d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 24, "max_seq_len": 8, "tie_embeddings": False,
         "attention": "standard",
     }  # fmt: skip
+
+
+class TestHuggingFace(ModelContract):
+    family: ClassVar[type[ModelFamily]] = HuggingFaceFamily
+    options: ClassVar[Mapping[str, Any]] = {"architecture": str(TINY_LLAMA)}
+    keeps_options: ClassVar[bool] = False
 
 
 class TestAveraging(ModelContract):

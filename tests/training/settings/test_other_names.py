@@ -12,9 +12,11 @@ from training import TrainingConfig
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
+from training.models.registry import MODELS
 from training.settings.declarations import aliases, leaves, short_name
 from training.settings.flags import launcher_parser
 from training.settings.other_names import OTHER_NAMES, answer
+from training.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     from tests.conftest import FrontDoor
@@ -26,8 +28,10 @@ NAMES = [(program, name) for program, names in OTHER_NAMES.items() for name in n
 def our_flags() -> set[str]:
     """Every flag of the front door, with any backend."""
     found = {option for action in launcher_parser()._actions for option in action.option_strings}
-    for backend in BACKENDS.built_in:
-        for key, field in leaves(config_class(BACKENDS.load(backend))):
+    trees = [config_class(BACKENDS.load(backend)) for backend in BACKENDS.built_in]
+    trees += [config_class(task=task, model=model) for task in TASKS.built_in for model in MODELS.built_in]
+    for tree in trees:
+        for key, field in leaves(tree):
             found |= {f"--{name.replace('_', '-')}" for name in (short_name(key), *aliases(field))}
     return found
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tests.contracts.task_contract import TaskContract
+from tests.support.language_data import topics_file
 from tests.third_party.task.apt_reversal_task import ReversalTask
 from training.tasks.hlbd.task import HLBDTask
 from training.tasks.protocol import Task
 from training.tasks.registry import TASKS
+from training.tasks.text.task import TextTask
 
 SMALL: Mapping[str, Any] = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16}
 
@@ -24,6 +26,21 @@ class TestReversal(TaskContract):
 
     task: ClassVar[type[Task]] = ReversalTask
     settings: ClassVar[Mapping[str, Any]] = {"model": SMALL}
+
+
+class TestText(TaskContract):
+    task: ClassVar[type[Task]] = TextTask
+    settings: ClassVar[Mapping[str, Any]] = {
+        "model": {**SMALL, "max_seq_len": 64, "vocab_size": 300}, "data": {"datasets": [str(topics_file())]},
+    }  # fmt: skip
+
+
+class TestTextByCharacter(TaskContract):
+    task: ClassVar[type[Task]] = TextTask
+    settings: ClassVar[Mapping[str, Any]] = {
+        "model": {**SMALL, "max_seq_len": 512},
+        "data": {"datasets": [str(topics_file(count=60, characters=150))], "tokenizer": "characters"},
+    }
 
 
 def test_the_contract_covers_every_task_that_is_built() -> None:

@@ -30,7 +30,7 @@ from training.errors import ConfigError
 from training.machine.environment import variables_set
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_torch
-from training.models.protocol import BaseFamily, ModelFamily
+from training.models.protocol import BaseFamily, ModelFamily, load_saved_state, saved_state
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import write_atomically
 from training.tasks.objective import Batch, LossFunction, LossSum
@@ -86,7 +86,7 @@ class DeepSpeedEngine:
         self, model: nn.Module, config: TrainingConfig, ranks: Ranks, family: ModelFamily | None = None
     ) -> None:
         self.ranks = ranks
-        self._module = model
+        self._module, self._family = model, family or BaseFamily()
         options = options_of(config)
         self.layout: Mapping[str, Any] = {
             "zero_stage": options.zero_stage,
@@ -107,9 +107,7 @@ class DeepSpeedEngine:
             json.dumps(document, indent=2) + "\n",
         )
         model.to(ranks.device)
-        self._optimizers = build_optimizers(
-            model, (family or BaseFamily()).parameter_groups(model), config.optimizer, ranks.device
-        )
+        self._optimizers = build_optimizers(model, self._family.parameter_groups(model), config.optimizer, ranks.device)
         self._engine = _initialize(model, self._optimizers, document, ranks)
         self._partitioned = PartitionedState(self._engine, model, ranks.is_main) if self._stage else None
 
@@ -217,9 +215,10 @@ class DeepSpeedEngine:
         """See `Engine.state_dict`. Gathered parameter by parameter: no rank but the first ever holds more than one."""
         state: dict[str, Any] = {}
         if self._partitioned is None:
-            state["model"], state["optimizers"] = self._module.state_dict(), self._optimizers.state_dict()
+            state["model"] = saved_state(self._family, self._module)
+            state["optimizers"] = self._optimizers.state_dict()
         else:
-            state["model"] = self._partitioned.weights()
+            state["model"] = self._partitioned.weights(self._family.saved_names(self._module))
             state["optimizers"] = {"adamw": self._partitioned.moments()}
         if self._scale:
             state["scaler"] = self._scale.state_dict()
@@ -232,12 +231,12 @@ class DeepSpeedEngine:
             ValueError: it is the state of another model or optimizer.
         """
         if self._partitioned is None:
-            self._module.load_state_dict(saved["model"])
+            load_saved_state(self._family, self._module, saved["model"])
             self._optimizers.load_state_dict(saved["optimizers"])
         else:
             if saved["optimizers"].keys() != {"adamw"}:
                 raise ValueError(f"it is the state of {' and '.join(sorted(saved['optimizers']))}, here it is adamw")
-            self._partitioned.load_weights(saved["model"])
+            self._partitioned.load_weights(saved["model"], self._family.saved_names(self._module))
             self._partitioned.load_moments(saved["optimizers"]["adamw"])
         if self._scale and "scaler" in saved:
             self._scale.load_state_dict(saved["scaler"])

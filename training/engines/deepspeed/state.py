@@ -8,7 +8,7 @@ this module applies them to the whole model and fills the gap that they leave (`
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -52,15 +52,25 @@ class PartitionedState:
 
     # -- out -------------------------------------------------------------------------------------------------------
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return all entries of the model's `state_dict`, on the CPU; tied ones share memory. Empty on other ranks."""
+    def weights(self, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return entries of the model's `state_dict`, on the CPU; tied ones share memory. Empty on other ranks.
+
+        Args:
+            names: entries that are wanted; None: all.
+        """
         whole: dict[int, Tensor] = {}
-        for parameter in self._module.parameters():
+        for name, parameter in self._module.named_parameters():
+            if names is not None and name not in names:
+                continue
             with self._gathered(parameter):
                 if self._is_main:
                     whole[id(parameter)] = parameter.detach().cpu().clone()
         entries = self._module.state_dict(keep_vars=True)
-        return {key: whole.get(id(entry), entry.detach().cpu()) for key, entry in entries.items() if self._is_main}
+        return {
+            key: whole.get(id(entry), entry.detach().cpu())
+            for key, entry in entries.items()
+            if self._is_main and (names is None or key in names)
+        }
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
         """Return AdamW's state by parameter name, on the CPU; empty before the first update and on other ranks."""
@@ -78,13 +88,19 @@ class PartitionedState:
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def load_weights(self, saved: Mapping[str, Tensor]) -> None:
+    def load_weights(self, saved: Mapping[str, Tensor], names: Collection[str] | None = None) -> None:
         """Load the weights of a model's `state_dict`, which every rank passes.
+
+        Args:
+            saved: what `weights` returned.
+            names: entries that it holds; None: all.
 
         Raises:
             ValueError: a parameter is missing, unknown, or has another shape.
         """
         entries = self._module.state_dict(keep_vars=True)
+        if names is not None:
+            entries = {name: entry for name, entry in entries.items() if name in names}
         if entries.keys() != saved.keys():
             raise ValueError(f"the model has other parameters ({min(entries.keys() ^ saved.keys())})")
         for key, entry in entries.items():

@@ -28,7 +28,7 @@ from training.engines.transformers.arguments import training_arguments
 from training.errors import CheckpointError
 from training.machine.ranks import Ranks
 from training.machine.seeding import seed_torch
-from training.models.protocol import Artefacts, ModelFamily
+from training.models.protocol import Artefacts, ModelFamily, load_saved_state
 from training.settings.tree import TrainingConfig
 from training.tasks.objective import Batch, LossFunction, LossSum
 from training.tasks.rank_batches import GlobalBatch
@@ -259,7 +259,11 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         if self._partitioned is None:
             return super().state_dict()
         scaler = {"scaler": self._scale.state_dict()} if self._scale else {}
-        return {"model": self._partitioned.weights(), "optimizers": {"adamw": self._partitioned.moments()}, **scaler}
+        return {
+            "model": self._partitioned.weights(self.family.saved_names(self._model)),
+            "optimizers": {"adamw": self._partitioned.moments()},
+            **scaler,
+        }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """See `Engine.load_state_dict`; before DeepSpeed has the model.
@@ -269,7 +273,7 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         """
         if saved["optimizers"].keys() != {"adamw"}:
             raise ValueError(f"it is the state of {' and '.join(sorted(saved['optimizers']))}, here it is adamw")
-        self._model.load_state_dict(saved["model"])
+        load_saved_state(self.family, self._model, saved["model"])
         self._moments = saved["optimizers"]["adamw"]
         if self._scale and "scaler" in saved:
             self._scale.load_state_dict(saved["scaler"])

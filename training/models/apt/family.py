@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from apt_model.errors import ModelError
-from training.errors import CheckpointError, ConfigError
+from training.errors import CheckpointError, ConfigError, UserError
 from training.language.messages import Message
 from training.models.apt.card import apt_card, opens_with_transformers
 from training.models.apt.cost import APTCost
@@ -20,6 +20,7 @@ from training.settings.tree import ModelOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerFast
 
 
 class APTFamily(BaseFamily):
@@ -45,10 +46,70 @@ class APTFamily(BaseFamily):
         return options.model_copy(update={"vocab_size": given or vocabulary})
 
     def build(self, options: ModelOptions, vocabulary: int | None) -> nn.Module:
-        """See `ModelFamily.build`."""
+        """See `ModelFamily.build`: with the weights of the base model, if the options name one."""
+        options = cast(APTOptions, options)
+        network = self.rebuild(options, vocabulary, {})
+        if options.base_model is not None:
+            try:
+                network.load_state_dict(self.load(Path(options.base_model)).module.state_dict())
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"--model {options.base_model}: its weights do not fit these settings "
+                    f"({str(error).splitlines()[-1].strip()}); leave the settings of the network out"
+                ) from error
+        return network
+
+    def rebuild(self, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts) -> nn.Module:
+        """See `ModelFamily.rebuild`."""
         from apt_model.model import APT
 
         return APT(cast(APTOptions, options).network(vocabulary))
+
+    def local_files(self, options: ModelOptions) -> Sequence[Path]:
+        """See `ModelFamily.local_files`."""
+        base = cast(APTOptions, options).base_model
+        return [Path(base)] if base is not None else []
+
+    def shape_of(self, base: str) -> Mapping[str, Any]:
+        """See `ModelFamily.shape_of`."""
+        options = cast(APTOptions, self.load(Path(base)).options)
+        return options.network().model_dump(exclude={"dropout"})
+
+    def starting_artefacts(self, options: ModelOptions) -> Artefacts:
+        """See `ModelFamily.starting_artefacts`."""
+        base = cast(APTOptions, options).base_model
+        return self.load(Path(base)).artefacts if base is not None else {}
+
+    def logits(self, model: Callable[..., Any], tensors: Mapping[str, Tensor]) -> Tensor:
+        """See `ModelFamily.logits`."""
+        packed = (tensors["position_ids"], tensors["segments"]) if "segments" in tensors else ()
+        logits_NV: Tensor = model(tensors["tokens"], tensors["positions"], *packed)
+        return logits_NV
+
+    def stream(
+        self, model: nn.Module, tokens: Sequence[int], max_new_tokens: int, choose: Callable[[Tensor], int]
+    ) -> Iterator[int]:
+        """See `ModelFamily.stream`: with the key-value cache."""
+        from apt_model.generation import stream_ids
+        from apt_model.model import APT
+
+        assert isinstance(model, APT)
+        if len(tokens) > model.config.max_seq_len:
+            raise UserError(f"the prompt has {len(tokens)} tokens, and the model reads {model.config.max_seq_len}")
+        return stream_ids(model, tokens, max_new_tokens, choose)
+
+    def tokenizer(self, artefacts: Artefacts, where: str) -> PreTrainedTokenizerFast:
+        """See `ModelFamily.tokenizer`: also APT's own."""
+        from apt_model.errors import ModelError
+        from apt_model.tokenizer import DynamicTagTokenizer
+        from training.models.apt.tokenizer import in_common_form
+
+        if not DynamicTagTokenizer.wrote(artefacts.get("tokenizer")):
+            return super().tokenizer(artefacts, where)
+        try:
+            return in_common_form(DynamicTagTokenizer.from_dict(artefacts["tokenizer"], where))
+        except ModelError as error:
+            raise CheckpointError(str(error)) from error
 
     def parameter_groups(self, model: nn.Module) -> ParameterGroups:
         """See `ModelFamily.parameter_groups`: the controls of autopoietic attention stay with AdamW."""
@@ -128,7 +189,7 @@ class APTFamily(BaseFamily):
 
 
 class Positional:
-    """Adapter that lets an objective call a transformers APT, in any wrapper, as `(tokens_BT, positions_N)`."""
+    """Adapter that lets an objective call a transformers APT, in any wrapper, as an APT is called."""
 
     def __init__(self, wrapped: nn.Module) -> None:
         self._wrapped = wrapped
@@ -138,7 +199,15 @@ class Positional:
         """Return True if the model is in training mode."""
         return self._wrapped.training
 
-    def __call__(self, tokens_BT: Tensor, positions_N: Tensor) -> Tensor:
+    def __call__(
+        self,
+        tokens_BT: Tensor,
+        positions_N: Tensor,
+        position_ids_BT: Tensor | None = None,
+        segments_BT: Tensor | None = None,
+    ) -> Tensor:
         """Return logits (N, V)."""
-        logits: Tensor = self._wrapped(input_ids=tokens_BT, positions_N=positions_N).logits
+        logits: Tensor = self._wrapped(
+            input_ids=tokens_BT, positions_N=positions_N, position_ids=position_ids_BT, segments_BT=segments_BT
+        ).logits
         return logits

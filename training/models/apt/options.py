@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from apt_model.config import ModelConfig
 from training.settings.tree import ModelOptions
 
@@ -15,6 +17,14 @@ class APTOptions(ModelConfig, ModelOptions):
     decides_loss: ClassVar[frozenset[str]] = frozenset({"max_seq_len"})
     in_training_loss: ClassVar[frozenset[str]] = frozenset({"dropout"})
     draws_at_random: ClassVar[frozenset[str]] = frozenset({"dropout"})
+
+    base_model: str | None = Field(
+        None,
+        min_length=1,
+        description="Finished model to go on from with new data (final_model/); --model RUN sets it. None: new "
+        "weights.",
+        json_schema_extra={"metavar": "DIR"},
+    )
 
     def network(self, vocab_size: int | None = None) -> ModelConfig:
         """Return only the shape of the network, as `APT` takes it.

@@ -1,0 +1,210 @@
+"""Any causal language model of transformers as a model family. No torch at import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from training.errors import CheckpointError, ConfigError, printable, unreadable
+from training.language.messages import Message
+from training.models.card import FamilyCard, PublishedModel
+from training.models.huggingface.card import huggingface_card
+from training.models.huggingface.options import HuggingFaceOptions
+from training.models.protocol import ARTEFACTS_NAME, Artefacts, BaseFamily, LoadedModel
+from training.models.tokenizers import (
+    DOCUMENT,
+    FILES,
+    load_tokenizer,
+    needs_transformers,
+    to_artefacts,
+    write_tokenizer,
+)
+from training.settings.tree import ModelOptions
+from training.storage.atomic import delete, make_temporary, put_in_place, write_atomically
+from training.storage.json_files import DamagedFileError, read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NETWORK = "network"
+"""Name of the artefact with the content of the model's config.json."""
+ADAPTER_CONFIG, MERGED = "adapter_config.json", "merged"
+LONGEST_BY_DEFAULT = 1024
+"""Tokens of a sample where nobody says how long it may be and the model can read more."""
+
+
+class HuggingFaceFamily(BaseFamily):
+    """Model family of transformers' causal language models, trained whole, in part, or by LoRA."""
+
+    name: ClassVar[str] = "huggingface"
+    Options: ClassVar[type[ModelOptions]] = HuggingFaceOptions
+    writes_single_file: ClassVar[bool] = False
+
+    def describe(self, options: ModelOptions, num_parameters: int) -> str:
+        """See `ModelFamily.describe`."""
+        options = cast(HuggingFaceOptions, options)
+        place = options.base_model or options.architecture
+        if options.has_lora:
+            return Message("{model} with LoRA, {count:,} parameters", model=place, count=num_parameters)
+        return Message("{model}, {count:,} parameters", model=place, count=num_parameters)
+
+    def local_files(self, options: ModelOptions) -> Sequence[Path]:
+        """See `ModelFamily.local_files`."""
+        options = cast(HuggingFaceOptions, options)
+        named = [Path(place) for place in (options.base_model, options.architecture) if place is not None]
+        return [place for place in named if place.exists()]
+
+    def starting_artefacts(self, options: ModelOptions) -> Artefacts:
+        """See `ModelFamily.starting_artefacts`: the tokenizer that lies beside the model, if there is one."""
+        options = cast(HuggingFaceOptions, options)
+        needs_transformers("--model huggingface")
+        place = options.base_model or options.architecture
+        if place is None:
+            return {}
+        has_none = Path(place).is_file() or (Path(place).is_dir() and not _tokenizer_files(Path(place)))
+        if has_none and (Path(place) / ADAPTER_CONFIG).is_file():
+            from training.models.huggingface.network import base_of_adapter
+
+            place, has_none = base_of_adapter(Path(place) / ADAPTER_CONFIG), False
+        return {} if has_none else to_artefacts(load_tokenizer(place, options.trust_remote_code, "--model"))
+
+    def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
+        """See `ModelFamily.completed`: the embedding's rows, and how long a sample may be."""
+        needs_transformers("--model huggingface")
+        from training.models.huggingface.network import longest_context, read_config
+
+        options = cast(HuggingFaceOptions, options)
+        config = read_config(options)
+        rows: int | None = getattr(config, "vocab_size", None)
+        needed = vocabulary or 0
+        if options.base_model is None:
+            rows = options.vocab_size or max(needed, 1)
+        elif options.vocab_size not in (None, rows) and not options.resize_embeddings:
+            raise ConfigError(
+                f"vocab_size={options.vocab_size}: the model in {printable(options.base_model)} has {rows} rows; leave "
+                "--vocab-size out, or add --resize-embeddings"
+            )
+        elif options.resize_embeddings:
+            rows = max(rows or 0, needed, options.vocab_size or 0)
+        if rows is not None and needed > rows:
+            raise ConfigError(
+                f"the tokenizer has {needed} tokens and the model's embedding only {rows} rows; give the model's own "
+                "tokenizer, or add --resize-embeddings for new rows"
+                + (" and --lora-modules-to-save with its embedding and head, to train them" if options.has_lora else "")
+            )
+        limit = longest_context(config)
+        longest = options.max_seq_len
+        if longest is not None and limit is not None and longest > limit:
+            raise ConfigError(
+                f"max_seq_len={longest} is longer than the model can read ({limit} tokens); lower --max-seq-len"
+            )
+        longest = longest or min(limit or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
+        return options.model_copy(update={"vocab_size": rows, "max_seq_len": longest})
+
+    def build(self, options: ModelOptions, vocabulary: int | None) -> nn.Module:
+        """See `ModelFamily.build`."""
+        from training.models.huggingface.network import build_network
+
+        return build_network(cast(HuggingFaceOptions, options), vocabulary)
+
+    def rebuild(self, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts) -> nn.Module:
+        """See `ModelFamily.rebuild`: adapters need their base, a whole model only its config."""
+        from training.models.huggingface.network import build_described, build_network
+
+        options = cast(HuggingFaceOptions, options)
+        if options.has_lora or options.trust_remote_code or NETWORK not in artefacts:
+            return build_network(options, vocabulary)
+        return build_described(artefacts[NETWORK])
+
+    def artefacts_of(self, model: nn.Module) -> Artefacts:
+        """See `ModelFamily.artefacts_of`: config.json."""
+        return {NETWORK: json.loads(cast(Any, model).config.to_json_string(use_diff=False))}
+
+    def saved_names(self, model: nn.Module) -> frozenset[str] | None:
+        """See `ModelFamily.saved_names`: with LoRA only what is trained."""
+        if not hasattr(model, "peft_config"):
+            return None
+        return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+    def logits(self, model: Callable[..., Any], tensors: Mapping[str, Tensor]) -> Tensor:
+        """See `ModelFamily.logits`."""
+        from training.models.huggingface.network import logits_at
+
+        return logits_at(model, tensors["tokens"], tensors["positions"], tensors.get("position_ids"))
+
+    def stream(
+        self, model: nn.Module, tokens: Sequence[int], max_new_tokens: int, choose: Callable[[Tensor], int]
+    ) -> Iterator[int]:
+        """See `ModelFamily.stream`."""
+        from training.models.huggingface.generation import stream
+
+        return stream(model, tokens, max_new_tokens, choose)
+
+    def save(
+        self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
+    ) -> None:
+        """See `ModelFamily.save`: as transformers or PEFT save it, with the tokenizer."""
+        from training.models.huggingface.saving import save_network
+
+        temporary = make_temporary(directory)
+        try:
+            save_network(temporary, model, cast(HuggingFaceOptions, options), artefacts)
+            if FILES in artefacts:
+                write_tokenizer(artefacts, temporary)
+                if (temporary / MERGED).is_dir():
+                    write_tokenizer(artefacts, temporary / MERGED)
+            if others := _others(artefacts):
+                text = json.dumps(others, ensure_ascii=False, indent=1) + "\n"
+                write_atomically(temporary / ARTEFACTS_NAME, text.encode(), durable=True)
+        except BaseException:
+            delete(temporary)
+            raise
+        put_in_place(temporary, directory)
+
+    def load(self, directory: Path) -> LoadedModel:
+        """See `ModelFamily.load`: also any directory that transformers or PEFT saved."""
+        from training.models.huggingface.saving import load_network
+
+        try:
+            needs_transformers(str(directory))
+            documents = {path.name: read_json(path) for path in sorted(directory.glob("*.json"))}
+            model, options = load_network(directory)
+            artefacts: dict[str, Any] = dict(self.artefacts_of(model))
+            if _tokenizer_files(directory):
+                artefacts |= to_artefacts(load_tokenizer(str(directory), flag="--model"))
+            elif options.base_model is not None:
+                artefacts |= self.starting_artefacts(options)
+            artefacts |= documents.get(ARTEFACTS_NAME, {})
+        except (ConfigError, DamagedFileError) as error:
+            raise CheckpointError(str(error)) from error
+        except OSError as error:
+            raise unreadable(directory, error) from error
+        return LoadedModel(model.eval(), options, options.vocab_size, artefacts)
+
+    def card(self, published: PublishedModel) -> FamilyCard:
+        """See `ModelFamily.card`."""
+        return huggingface_card(published)
+
+    def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
+        """See `ModelFamily.transformers_files`."""
+        from training.models.tokenizers import tokenizer_texts
+
+        texts = {name: text for name, text in tokenizer_texts(artefacts).items() if name != "tokenizer.json"}
+        if self.saved_names(model) is not None:
+            return texts  # an adapter's file has other names, which only PEFT writes
+        return (
+            {"config.json": json.dumps(artefacts[NETWORK], indent=2) + "\n", **texts} if NETWORK in artefacts else texts
+        )
+
+
+def _others(artefacts: Artefacts) -> dict[str, Any]:
+    """Return the artefacts that no file of transformers holds."""
+    held = {NETWORK, *((FILES, DOCUMENT) if FILES in artefacts else ())}
+    return {name: content for name, content in artefacts.items() if name not in held}
+
+
+def _tokenizer_files(directory: Path) -> list[Path]:
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    return [directory / name for name in names if (directory / name).is_file()]

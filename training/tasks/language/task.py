@@ -1,0 +1,327 @@
+"""Language tasks on data of any origin: tokenizer, token store, hold-out, packing. The tasks text and chat inherit it.
+
+No torch at import.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import ConfigError, DataError
+from training.language.messages import Message
+from training.models.protocol import Artefacts, ModelFamily
+from training.models.tokenizers import (
+    DOCUMENT,
+    by_character,
+    end_token,
+    from_artefacts,
+    load_tokenizer,
+    needs_transformers,
+    to_artefacts,
+    train_bpe,
+)
+from training.settings.tree import ModelOptions, TaskOptions, TrainingConfig
+from training.tasks.batch_plan import mix, shuffled
+from training.tasks.language.options import LanguageOptions
+from training.tasks.metrics import LANGUAGE_METRICS, Metric
+from training.tasks.packing import PackedDataset
+from training.tasks.protocol import BaseTask, Prepared, family_of
+from training.tasks.rows.find import find_source
+from training.tasks.rows.source import Source
+from training.tasks.token_store import TokenStore, TokenStoreWriter, cached, key_of
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerFast
+
+DEFAULT_VOCABULARY = 8192
+"""Tokens of a tokenizer that is trained on the data where nobody says how many."""
+TOLERANCE = 1e-5
+"""Largest relative difference between the loss of packed samples and that of the same samples alone, in fp32."""
+MOST_PACKED_TOKENS = 4096
+"""Tokens of the row by which packing is proved, where there is one that is no longer."""
+_VALIDATION = 3  # beside the draws of `BatchPlan`
+FORM = 1
+"""Version of the encoding: a store of another one is not read."""
+
+
+@dataclass(frozen=True)
+class LanguageData:
+    """Sources of a run with the tokenizer that reads them."""
+
+    sources: Sequence[Source]
+    tokenizer: PreTrainedTokenizerFast
+    artefacts: Artefacts
+    """Tokenizer and other plain data of the model."""
+    options: LanguageOptions
+    model: ModelOptions
+    """Options of the network, completed."""
+    family: ModelFamily
+
+    @property
+    def longest(self) -> int:
+        """Return how many tokens a sample may have."""
+        return int(getattr(self.model, "max_seq_len", None) or 1024)
+
+    @property
+    def vocabulary(self) -> int:
+        """Return the number of tokens."""
+        return len(self.tokenizer)
+
+
+class LanguageTask(BaseTask):
+    """Base of the tasks that predict tokens of texts."""
+
+    inputs: ClassVar[str] = "tokens"
+    metrics: ClassVar[tuple[Metric, ...]] = LANGUAGE_METRICS
+    name: ClassVar[str]
+
+    # -- what a task of this kind says itself ----------------------------------------------------------------------
+
+    @abstractmethod
+    def texts(self, sources: Sequence[Source], options: LanguageOptions) -> Iterator[str]:
+        """Yield the texts by which a tokenizer is trained."""
+
+    @abstractmethod
+    def encode(self, data: LanguageData, writer: TokenStoreWriter) -> None:
+        """Write the samples of the data, and facts about them.
+
+        Raises:
+            UserError: a row cannot be used.
+        """
+
+    @abstractmethod
+    def settings_of_encoding(self, data: LanguageData) -> Mapping[str, Any]:
+        """Return the settings that decide what `encode` writes, as plain data."""
+
+    @abstractmethod
+    def report(self, data: LanguageData, store: TokenStore) -> Iterator[str]:
+        """Yield lines about the encoded data.
+
+        Raises:
+            DataError: nothing in it would be learned.
+        """
+
+    def prepare_tokenizer(
+        self, tokenizer: PreTrainedTokenizerFast, options: LanguageOptions
+    ) -> PreTrainedTokenizerFast:
+        """Return the tokenizer with what the task adds to it, such as the tokens of a chat template."""
+        return tokenizer
+
+    # -- `Task` ------------------------------------------------------------------------------------------------------
+
+    def data_files(self, options: TaskOptions) -> Sequence[Path]:
+        """See `Task.data_files`."""
+        options = cast(LanguageOptions, options)
+        return [path for name in options.datasets for path in find_source(name).files()]
+
+    def with_data_files(self, options: TaskOptions, files: Sequence[str]) -> TaskOptions:
+        """See `Task.with_data_files`."""
+        left, names = list(files), []
+        for name in cast(LanguageOptions, options).datasets:
+            own = find_source(name).files()
+            names += left[: len(own)] or [name]
+            left = left[len(own) :]
+        return options.model_copy(update={"datasets": tuple(names)})
+
+    def prepare(self, config: TrainingConfig) -> Prepared:
+        """See `Task.prepare`."""
+        from training.tasks.language_modeling import LanguageModeling
+
+        data = self.read(config)
+        options = data.options
+        config = config.model_copy(update={"model": data.model})
+        store = cached(self._key(data), data.vocabulary, lambda writer: self.encode(data, writer))
+        lines = [*self.report(data, store)]
+        train, validation = self._split(store, options.validation_split, config.run.seed)
+        facts: dict[str, Any] = {"vocab_size": data.vocabulary, "data": _files(data.sources), **store.facts}
+        datasets: list[Any] = [train, validation]
+        if options.packing:
+            datasets = [part and PackedDataset(part, data.longest) for part in datasets]
+            facts["packing"] = datasets[0].facts
+            lines.append(_packing_line(datasets[0]))
+        objective = LanguageModeling(
+            data.family, data.model, data.vocabulary, label_smoothing=options.label_smoothing, metrics=self.metrics
+        )
+        fingerprint = key_of(store.fingerprint, options.packing)
+        facts["data_fingerprint"] = fingerprint
+        return Prepared(
+            config=config,
+            family=data.family,
+            objective=objective,
+            train=datasets[0],
+            validation=datasets[1],
+            fingerprint=fingerprint,
+            facts=facts,
+            artefacts=data.artefacts,
+            vocabulary=data.vocabulary,
+            introduction=[*lines, *self._shown(data, train, options.show_batch)],
+        )
+
+    def check_model(self, model: nn.Module, prepared: Prepared) -> Sequence[str]:
+        """See `Task.check_model`: packed samples do not see each other in this model, or packing is refused."""
+        if not isinstance(prepared.train, PackedDataset):
+            return ()
+        return prove_packing(model, prepared)
+
+    # -- the data ----------------------------------------------------------------------------------------------------
+
+    def read(self, config: TrainingConfig) -> LanguageData:
+        """Find the sources, and the tokenizer that reads them.
+
+        Raises:
+            UserError: a source or the tokenizer cannot be used.
+        """
+        options = cast(LanguageOptions, config.data)
+        needs_transformers(f"--task {self.name}")
+        if not options.datasets:
+            raise ConfigError(f"--task {self.name} needs data: give --datasets FILE …")
+        sources = [find_source(name) for name in options.datasets]
+        family = family_of(config)
+        artefacts = family.starting_artefacts(config.model)
+        tokenizer = self._tokenizer(config, sources, artefacts)
+        before = len(tokenizer)
+        tokenizer = self.prepare_tokenizer(tokenizer, options)
+        end_token(tokenizer, f"--task {self.name}")
+        stays = options.tokenizer is None and DOCUMENT in artefacts and len(tokenizer) == before
+        if not stays:
+            artefacts = {**artefacts, **to_artefacts(tokenizer)}
+        model = family.completed(config.model, len(tokenizer))
+        return LanguageData(sources, tokenizer, artefacts, options, model, family)
+
+    def _tokenizer(
+        self, config: TrainingConfig, sources: Sequence[Source], artefacts: Artefacts
+    ) -> PreTrainedTokenizerFast:
+        options = cast(LanguageOptions, config.data)
+        kind = options.tokenizer
+        if kind is None and DOCUMENT in artefacts:
+            return family_of(config).tokenizer(artefacts, "--model")
+        if kind not in (None, "bpe", "characters"):
+            return load_tokenizer(kind, bool(getattr(config.model, "trust_remote_code", False)))
+        vocabulary = getattr(config.model, "vocab_size", None) or DEFAULT_VOCABULARY
+        # Training takes a minute per gigabyte, and each rank and each resumed run needs the same one.
+        key = key_of(
+            "tokenizer", FORM, kind, vocabulary, self.name, *self._column_settings(options), *_content(sources)
+        )
+
+        def make(writer: TokenStoreWriter) -> None:
+            texts = self.texts(sources, options)
+            made = by_character(texts) if kind == "characters" else train_bpe(texts, vocabulary)
+            writer.facts.update(to_artefacts(made))
+
+        return from_artefacts(cached(key, 1, make).facts, "the cached tokenizer")
+
+    def _column_settings(self, options: LanguageOptions) -> Iterable[Any]:
+        """Return the settings that decide which texts `texts` yields."""
+        return ()
+
+    def _key(self, data: LanguageData) -> str:
+        return key_of(
+            "samples", FORM, self.name, *_content(data.sources), to_artefacts(data.tokenizer),
+            dict(self.settings_of_encoding(data)),
+        )  # fmt: skip
+
+    def _split(self, store: TokenStore, share: float, seed: int) -> tuple[Any, Any]:
+        """Split off the share of the units (documents, conversations) for validation.
+
+        Of fewer than twenty units the last pieces are held back: no unit could be spared whole.
+        """
+        if share <= 0.0:
+            return store, None
+        units_N = self.units(store)
+        count = int(units_N[-1]) + 1
+        if count >= LEAST_UNITS:
+            chosen = shuffled(count, mix(seed, _VALIDATION))[: max(1, round(count * share))]
+            held = np.isin(units_N, chosen)
+        else:
+            held = np.arange(len(units_N)) >= len(units_N) - max(1, round(len(units_N) * share))
+        if held.all() or not held.any():
+            raise DataError(
+                f"validation_split={share:g} of {len(units_N)} samples leaves one side empty; choose another share"
+            )
+        return store.subset(np.flatnonzero(~held)), store.subset(np.flatnonzero(held))
+
+    def units(self, store: TokenStore) -> NDArray[np.int64]:
+        """Return the number of each sample's unit, int64 (N,), ascending: samples of a unit stay on one side."""
+        return np.arange(len(store), dtype=np.int64)
+
+    def _shown(self, data: LanguageData, train: Any, count: int) -> Iterator[str]:
+        import sys
+
+        from training.tasks.language.shown_samples import show
+
+        for number in shuffled(len(train), mix(0, len(train)))[:count].tolist():
+            yield Message("sample  number {number}:", number=number)
+            yield from show(data.tokenizer, train[number], color=sys.stdout.isatty())
+
+
+LEAST_UNITS = 20
+
+
+def _content(sources: Sequence[Source]) -> list[str]:
+    return [source.fingerprint() for source in sources]
+
+
+def _files(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    return [{"file": source.name, "format": source.kind, "bytes": source.size} for source in sources]
+
+
+def _packing_line(packed: PackedDataset) -> str:
+    facts = packed.facts
+    return Message(
+        "packing {samples:,} samples in {rows:,} rows of up to {capacity} tokens, {fill:.1%} full",
+        samples=facts["samples"], rows=facts["rows"], capacity=packed.capacity, fill=facts["fill"],
+    )  # fmt: skip
+
+
+def prove_packing(model: nn.Module, prepared: Prepared) -> Sequence[str]:
+    """Compare the loss of a packed row with the sum of its samples' losses, each computed alone, in fp32.
+
+    Raises:
+        ConfigError: they differ: in this model packed samples see each other, or their positions do not restart.
+    """
+    import torch
+
+    packed, objective = prepared.train, prepared.objective
+    row = _row_for_proof(packed)
+    if row is None:
+        return ()
+    numbers = packed.bins[row]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            together = float(objective.loss(model, objective.collate([packed[row]])).loss)
+            alone = sum(float(objective.loss(model, objective.collate([packed.base[int(n)]])).loss) for n in numbers)
+    finally:
+        model.train(was_training)
+    difference = abs(together - alone) / max(abs(alone), 1e-12)
+    if not math.isfinite(difference) or difference > TOLERANCE:
+        raise ConfigError(
+            f"--packing: in this model packed samples see each other: {len(numbers)} of them have a loss of "
+            f"{together:.6f} in one row and {alone:.6f} alone; leave --packing out, or try --attn-implementation sdpa "
+            "or eager"
+        )
+    proved = Message(
+        "proved  packing: the loss of {count} samples in one row is that of the samples alone ({difference:.0e})",
+        count=len(numbers), difference=difference,
+    )  # fmt: skip
+    return (proved,)
+
+
+def _row_for_proof(packed: PackedDataset) -> int | None:
+    """Return a row with several samples, short where there is one; None: every sample has a row for itself."""
+    sizes = np.diff(packed.bins.starts, append=len(packed.bins.order))
+    several = np.flatnonzero(sizes > 1)
+    if not len(several):
+        return None
+    short = several[packed.lengths[several] <= MOST_PACKED_TOKENS]
+    return int((short if len(short) else several)[0])
