@@ -30,7 +30,8 @@ SCRIPTS = ("train.py", "training/train.py", "training/train_hlbd_playground.py")
 FLAGS = """
     --adam-beta1 --adam-beta2 --adam-eps --answer-samples --attention --backend --base-model --batch-size --bf16
     --compare --compare-seeds --compile --config --d-ff --d-model --dataset --datasets --dbc-rank --dbc-spike-factor
-    --device --dropout --dry-run --early-stopping --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16
+    --device --dropout --dry-run
+    --early-stopping --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16
     --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
     --keep-best --keep-last --label-smoothing --label-smoothing-factor --lang --learning-rate --length-window
     --list-backends --list-models --list-tasks
