@@ -42,6 +42,10 @@ _ROUTES = [
     ("verify", "POST", r"/lfs-verify"),
     ("download", "HEAD", r"/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<path>.+)"),
     ("download", "GET", r"/(?P<repo>[^/]+/[^/]+)/resolve/[^/]+/(?P<path>.+)"),
+    ("tree", "GET", r"/api/(?P<repo>datasets/[^/]+/[^/]+)/tree/[^/]+(?P<folder>/.+)?"),
+    ("info", "GET", r"/api/(?P<repo>datasets/[^/]+/[^/]+?)(/revision/[^/]+)?"),
+    ("download", "HEAD", r"/(?P<repo>datasets/[^/]+/[^/]+)/resolve/[^/]+/(?P<path>.+)"),
+    ("download", "GET", r"/(?P<repo>datasets/[^/]+/[^/]+)/resolve/[^/]+/(?P<path>.+)"),
 ]
 
 
@@ -79,6 +83,7 @@ class HubStandIn:
         self.role = "write"
         self.names = ("ada", "lab")
         self.repositories: dict[str, Repository] = {}
+        """Models by their name, datasets by theirs after `datasets/`."""
         self.stored: dict[str, bytes] = {}
         """Large files by sha256, committed or not."""
         self.requests: Counter[str] = Counter()
@@ -301,15 +306,19 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": name} for name in found.files]
         self._json(200, {"id": repo, "sha": found.sha, "private": found.private, "siblings": siblings, "tags": []})
 
-    def _tree(self, body: bytes, repo: str) -> None:
+    def _tree(self, body: bytes, repo: str, folder: str | None = None) -> None:
         entries = []
-        for path, content in self._repository(repo).files.items():
+        inside = f"{folder.strip('/')}/" if folder else ""
+        files = {path: content for path, content in self._repository(repo).files.items() if path.startswith(inside)}
+        if inside and not files:
+            return self._send(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+        for path, content in files.items():
             entry: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": git_blob(content)}
             if is_large(path):
                 oid = hashlib.sha256(content).hexdigest()
                 entry["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 130}
             entries.append(entry)
-        self._json(200, entries)
+        return self._json(200, entries)
 
     def _download(self, body: bytes, repo: str, path: str) -> None:
         found = self._repository(repo)
@@ -328,6 +337,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, hub: HubStandIn, home: Path) -> Non
     (`environment`).
     """
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
+import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from training.errors import ConfigError, DataError
 from training.settings.hub import fault_of_repo
 from training.storage.json_files import DamagedFileError, read_json
-from training.tasks.rows.data_file import digest_of
+from training.tasks.rows.data_file import digest_of, unreadable
 from training.tasks.rows.source import Row, Source
 from training.tasks.rows.tables import BATCH_BYTES, BATCH_ROWS, one_line
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_SPLIT = "train"
 SPLITS_FILE, STATE_FILE = "dataset_dict.json", "state.json"
 """Files by which a directory of `save_to_disk` is known: of several splits, and of one."""
+_END_OF_TABLE = b"\xff\xff\xff\xff\0\0\0\0"
+"""End of every stream of Arrow."""
 PROBE_SECONDS = 20.0
 """Longest wait for the Hub's first answer."""
 
@@ -51,7 +53,10 @@ class DatasetSource(Source):
                 import datasets  # noqa: F401  # its absence is no fault of the data
             except ImportError as error:
                 raise ConfigError("datasets is not installed; run: pip install -e '.[huggingface]'") from error
-            self._opened = self._open()
+            dataset = self._open()
+            for path in _tables(dataset):
+                _refuse_cut(path)
+            self._opened = dataset
         return self._opened
 
     def rows(self) -> Iterator[Row]:
@@ -70,7 +75,7 @@ class DatasetSource(Source):
                 f"{self.name}: it cannot be read after row {number:,} ({one_line(error)}); make it again"
             ) from error
         if not number:
-            raise DataError(f"{self.name}: the dataset holds no rows; fill it, or leave it out")
+            raise self._empty()
 
     def place(self, number: int) -> str:
         """Return name and row."""
@@ -79,7 +84,7 @@ class DatasetSource(Source):
     def fingerprint(self) -> str:
         """Return a hash of the tables' files."""
         digest = hashlib.blake2b(f"{self.kind}\x1f{self._split()}".encode(), digest_size=16)
-        for path in self._tables():
+        for path in _tables(self._dataset()):
             digest.update(digest_of(path))
         return digest.hexdigest()
 
@@ -87,16 +92,16 @@ class DatasetSource(Source):
     def size(self) -> int:
         """Bytes of the tables' files."""
         try:
-            return sum(path.stat().st_size for path in self._tables())
+            return sum(path.stat().st_size for path in _tables(self._dataset()))
         except OSError as error:
             raise DataError(f"{self.name}: the data cannot be read ({error.strerror})") from error
+
+    def _empty(self) -> DataError:
+        return DataError(f"{self.name}: the dataset holds no rows; fill it, or leave it out")
 
     def _split(self) -> str:
         """Return what of the tables is meant, if it is not all of them."""
         return ""
-
-    def _tables(self) -> list[Path]:
-        return [Path(file["filename"]) for file in self._dataset().cache_files]
 
 
 class SavedDataset(DatasetSource):
@@ -131,6 +136,8 @@ class SavedDataset(DatasetSource):
         try:
             return datasets.load_from_disk(str(self._directory))
         except Exception as error:  # whatever a damaged directory makes the library stumble over
+            if _has_no_tables(self._directory / STATE_FILE):
+                raise self._empty() from error
             raise DataError(
                 f"{self.name}: datasets cannot load it ({one_line(error)}); write it again with save_to_disk"
             ) from error
@@ -174,7 +181,6 @@ class HubDataset(DatasetSource):
 
     def _refuse_missing(self) -> None:
         """Ask the Hub once, with a time limit: the library itself asks six times, with warnings, for half a minute."""
-        import httpx
         from huggingface_hub import HfApi, is_offline_mode
         from huggingface_hub.errors import HfHubHTTPError
 
@@ -192,7 +198,7 @@ class HubDataset(DatasetSource):
             else:
                 reason, remedy = f"the Hub answers with status {status}", "try again later"
             raise DataError(f"{self.name}: {reason}; {remedy}") from error
-        except (httpx.HTTPError, OSError) as error:
+        except Exception as error:  # of the HTTP library that the Hub's has at this time, or of the network
             raise DataError(
                 f"{self.name}: no file here, and the Hub cannot be reached ({one_line(error)}); "
                 f"{self._nearest or 'if the dataset was downloaded before, set HF_HUB_OFFLINE=1'}"
@@ -240,6 +246,31 @@ def _undecoded(dataset: Dataset) -> Any:
     return dataset
 
 
+def _tables(dataset: Dataset) -> list[Path]:
+    return [Path(file["filename"]) for file in dataset.cache_files]
+
+
+def _refuse_cut(path: Path) -> None:
+    """Refuse a table without the mark that ends it: a reader takes what is before the cut for the whole."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_END_OF_TABLE)))
+            ending = file.read()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if ending != _END_OF_TABLE:
+        raise DataError(f"{path}: the table has no end: it is cut short or damaged; write it again, or fetch it again")
+
+
+def _has_no_tables(state: Path) -> bool:
+    """Return True if `save_to_disk` had no row to write; the library cannot read that again."""
+    try:
+        return bool(read_json(state)["_data_files"] == [])
+    except (OSError, DamagedFileError, KeyError, TypeError):
+        return False
+
+
 def _splits(path: Path) -> list[str]:
     """Return the names in `dataset_dict.json`."""
     try:
@@ -247,6 +278,10 @@ def _splits(path: Path) -> list[str]:
         if isinstance(splits, list) and all(isinstance(name, str) for name in splits):
             return splits
         reason = "its splits are no list of names"
-    except (OSError, DamagedFileError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except DamagedFileError as error:
+        reason = error.reason
+    except OSError as error:
         reason = one_line(error)
+    except (KeyError, TypeError):
+        reason = "it has no list of splits"
     raise DataError(f"{path}: damaged ({reason}); write the dataset again with save_to_disk")
