@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 DEFAULT_SPLIT = "train"
-SPLITS_FILE, STATE_FILE = "dataset_dict.json", "state.json"
-"""Files by which a directory of `save_to_disk` is known: of several splits, and of one."""
+SPLITS_FILE, STATE_FILE, INFO_FILE = "dataset_dict.json", "state.json", "dataset_info.json"
+"""Files by which a directory of `save_to_disk` is known: of several splits, and two of one."""
 _END_OF_TABLE = b"\xff\xff\xff\xff\0\0\0\0"
 """End of every stream of Arrow."""
 PROBE_SECONDS = 20.0
@@ -230,7 +230,7 @@ class HubDataset(DatasetSource):
 
 def is_saved_dataset(directory: Path) -> bool:
     """Return True if `save_to_disk` wrote a directory."""
-    return any((directory / name).is_file() for name in (SPLITS_FILE, STATE_FILE))
+    return any((directory / name).is_file() for name in (SPLITS_FILE, STATE_FILE, INFO_FILE))
 
 
 def _undecoded(dataset: Dataset) -> Any:

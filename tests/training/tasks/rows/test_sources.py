@@ -22,6 +22,7 @@ from training.tasks.rows import data_file, json_rows, tables, text_rows
 from training.tasks.rows.columns import find_text_column, require, text_of
 from training.tasks.rows.find import find_source
 from training.tasks.rows.source import Row
+from training.tasks.rows.strict_json import StrictDecoder
 
 Put = Callable[[str, str | bytes], Path]
 """`put("a.jsonl", content)`: write a file into the test's own folder, which is the working directory."""
@@ -130,6 +131,21 @@ def test_a_line_that_is_no_row_is_named(case: str, put: Put) -> None:
     assert line.startswith("a.jsonl, line 3: ")
     assert wrong in line
     assert remedy in line.split(": ", 1)[1]
+
+
+@given(
+    text=st.lists(st.sampled_from(["\\", "u", "d83d", "de00", "\ud83d", "\ude00", "\U0001f600", "x"]), max_size=8).map(
+        "".join
+    )
+)
+def test_a_text_is_refused_exactly_when_it_holds_half_a_character(text: str) -> None:
+    source = json.dumps({"a": text})
+    expected = json.loads(source)
+    if any("\ud800" <= c <= "\udfff" for c in expected["a"]):
+        with pytest.raises(UserError, match="'a' holds half of a surrogate pair"):
+            StrictDecoder().decode(source, lambda: "here")
+    else:
+        assert StrictDecoder().decode(source, lambda: "here") == expected
 
 
 def test_whole_surrogate_pairs_are_characters(put: Put) -> None:
