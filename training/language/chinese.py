@@ -413,4 +413,42 @@ CHINESE = {
     "on the plane": "平面上",
     "distance from the plane, % of the weights": "离平面的距离，占权重的 %",
     "how true the plane is along the path": "路径上平面有多真",
+    # -- the certificate of a chat's loss mask: training/tasks/chat/certificate.py --
+    "rows                              {rows:>13,}": "行数                              {rows:>13,}",
+    "tokens                            {tokens:>13,}  {mean:,.1f} a row": (
+        "token 数                          {tokens:>13,}  平均每行 {mean:,.1f} 个"
+    ),
+    "tokens that are trained           {trained:>13,}  {share:.1%} of them": (
+        "参与训练的 token                  {trained:>13,}  占 {share:.1%}"
+    ),
+    "tokens left out on a turn's edge  {count:>13,}": "跨在回合边界上、略去的 token      {count:>13,}",
+    "unknown tokens                    {count:>13,}": "未知 token                        {count:>13,}",
+    "rows with no trained token        {count:>13,}{first}": "没有可训练 token 的行             {count:>13,}{first}",
+    "rows that are cut                 {count:>13,}{first}": "被截断的行                        {count:>13,}{first}",
+    "rows whose answer is cut          {count:>13,}{first}": "回答被截断的行                    {count:>13,}{first}",
+    "rows that begin with two BOS      {count:>13,}{first}": "以两个 BOS 开头的行               {count:>13,}{first}",
+    "turns of the assistant            {turns:>13,}": "助手的回合                        {turns:>13,}",
+    "turns whose stop token is trained {stops:>13,}  {names}": (
+        "终止 token 参与训练的回合         {stops:>13,}  {names}"
+    ),
+    "pad is eos                                  yes  no matter: no mask goes by token id": (
+        "pad 就是 eos                                 是  没有影响：掩码从不按 token id 来定"
+    ),
+    "pad is eos                                   no": "pad 就是 eos                                 否",
+    "  first: {where}": "  首例：{where}",
+    "note    {count:,} turns end without a trained stop token; a model learns no end from them": (
+        "注意    {count:,} 个回合没有可训练的终止 token，模型从中学不到何时结束"
+    ),
+    "note    answers end by {names}, the tokenizer's eos is {eos}; generation stops at both": (
+        "注意    回答以 {names} 结束，而 tokenizer 的 eos 是 {eos}；生成时遇到两者都停"
+    ),
+    "note    {count:,} rows: the template writes earlier turns otherwise than the last one": (
+        "注意    {count:,} 行：模板对较早的回合与最后一个回合写法不同"
+    ),
+    "note    {count:,} rows: the template's tags leave out the stop token; it is trained": (
+        "注意    {count:,} 行：模板的标记漏掉了终止 token，它仍参与训练"
+    ),
+    "note    {count:,} rows: the template's tags hold its prompt too; it is not trained": (
+        "注意    {count:,} 行：模板的标记包含了提示部分，它不参与训练"
+    ),
 }

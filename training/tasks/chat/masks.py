@@ -48,9 +48,12 @@ Span = tuple[int, int]
 class Note(Enum):
     """A peculiarity of a row that its user should know, though nothing is wrong."""
 
-    REWRITTEN = "the template writes earlier turns otherwise than the last one (as Qwen3's leaves out their thinking)"
-    STOP_OUTSIDE_TAGS = "the template's generation tags leave out the end-of-turn token; it is trained all the same"
-    PROMPT_IN_TAGS = "the template's generation tags hold the generation prompt too; it is not trained"
+    REWRITTEN = "rewritten"
+    """The template writes an earlier turn otherwise than the last one."""
+    STOP_OUTSIDE_TAGS = "stop outside tags"
+    """The template's generation tags leave out the end-of-turn token, which is trained all the same."""
+    PROMPT_IN_TAGS = "prompt in tags"
+    """The template's generation tags hold the generation prompt too, which is not trained."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class EncodedConversation:
     turns: int
     """Number of the assistant's turns that are trained."""
     stops: tuple[int, ...]
-    """Tokens that end these turns and are trained; a turn that ends by no such token has none."""
+    """Places of the end-of-turn tokens that are trained; a turn that ends by no such token has none."""
     straddling: int = 0
     """Number of tokens left out because they lie on the beginning or the end of a turn."""
     unknown: int = 0
@@ -443,12 +446,11 @@ class _Pieces:
         return int(across.sum())
 
     def stop_of(self, span: Span, trained: NDArray[np.bool_]) -> int | None:
-        """Return the end-of-turn token of a turn, if it is trained."""
+        """Return the place of a turn's end-of-turn token, if it is trained."""
         (inside,) = np.nonzero(self.within([span]) & trained)
         if not len(inside) or self.ends[inside[-1]] != span[1]:
             return None
-        token = int(self.tokens[inside[-1]])
-        return token if token in self.stop_ids else None
+        return int(inside[-1]) if int(self.tokens[inside[-1]]) in self.stop_ids else None
 
     def text_of(self, token: int) -> str:
         """Return the characters that a token stands for."""

@@ -1,0 +1,246 @@
+"""Certificate of a chat's loss mask: what will be trained, counted over all rows, and a sample shown. No torch.
+
+The counts are plain data, so they are kept beside the tokens and read back where these come from a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import DataError, printable, without_middle
+from training.language.messages import Message
+from training.tasks.chat.masks import EncodedConversation, Note
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+LONGEST_PLACE = 30
+"""Characters of a row's place that a line of the table has room for."""
+
+
+@dataclass
+class MaskCertificate:
+    """Counts over the rows of a data set. `MaskCertificate.of(tokenizer)` has none yet."""
+
+    pad_is_eos: bool
+    """True if one token is both. Batches have lengths and masks of their own, so no end is taken for padding."""
+    eos: str | None
+    """Text of the tokenizer's end-of-sequence token."""
+    bos_id: int | None
+    rows: int = 0
+    tokens: int = 0
+    trained: int = 0
+    straddling: int = 0
+    """Number of tokens left out because they lie on the edge of a turn."""
+    unknown: int = 0
+    untrained_rows: int = 0
+    cut_rows: int = 0
+    cut_answers: int = 0
+    """Number of rows of which a trained token was cut off."""
+    double_bos: int = 0
+    turns: int = 0
+    stops: dict[str, int] = field(default_factory=dict)
+    """Number of turns by the end-of-turn token that is trained in them."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """Number of rows by `Note`."""
+    first: dict[str, str] = field(default_factory=dict)
+    """Place of the first row of each count of rows that has one."""
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> Self:
+        """Return a certificate without rows."""
+        eos = tokenizer.eos_token_id
+        return cls(
+            pad_is_eos=eos is not None and tokenizer.pad_token_id == eos,
+            eos=tokenizer.eos_token,
+            bos_id=tokenizer.bos_token_id,
+        )
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """Return the certificate that `facts()` describes."""
+        return cls(**facts)
+
+    def add(
+        self, encoded: EncodedConversation, tokenizer: PreTrainedTokenizerFast, where: str, kept: int | None = None
+    ) -> None:
+        """Count a row.
+
+        Args:
+            encoded: the whole row.
+            tokenizer: the tokenizer that it was made with.
+            where: the row's place.
+            kept: number of tokens that are kept of it, from its beginning; None: all.
+        """
+        length = len(encoded.tokens)
+        kept = length if kept is None else min(kept, length)
+        trained = int(np.count_nonzero(encoded.trained[:kept]))
+        self.rows += 1
+        self.tokens += kept
+        self.trained += trained
+        self.straddling += encoded.straddling
+        self.unknown += encoded.unknown
+        self.turns += encoded.turns
+        self._count("untrained_rows", trained == 0, where)
+        self._count("cut_rows", kept < length, where)
+        self._count("cut_answers", bool(encoded.trained[kept:].any()), where)
+        is_double = self.bos_id is not None and kept > 1 and bool((encoded.tokens[:2] == self.bos_id).all())
+        self._count("double_bos", is_double, where)
+        for place in encoded.stops:
+            if place < kept:
+                name = str(tokenizer.convert_ids_to_tokens(int(encoded.tokens[place])))
+                self.stops[name] = self.stops.get(name, 0) + 1
+        for note in encoded.notes:
+            self.notes[note.value] = self.notes.get(note.value, 0) + 1
+
+    def _count(self, name: str, is_so: bool, where: str) -> None:
+        if is_so:
+            setattr(self, name, getattr(self, name) + 1)
+            self.first.setdefault(name, where)
+
+    def check(self) -> None:
+        """Refuse data of which nothing is trained.
+
+        Raises:
+            DataError: no row has a trained token.
+        """
+        if self.trained:
+            return
+        if self.cut_answers:
+            raise DataError(
+                f"no token of the {self.rows:,} rows is trained: {self.cut_answers:,} are cut before their answer "
+                f"begins (first: {self.first['cut_answers']}); keep more tokens of a row"
+            )
+        raise DataError(
+            f"no token of the {self.rows:,} rows is trained, so there is nothing to learn"
+            f"{f' (first: {place})' if (place := self.first.get('untrained_rows')) else ''}; check --loss-on"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return the counts as plain data, for the report and for a cache."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[Message]:
+        """Yield the table and its notes."""
+        yield Message("rows                              {rows:>13,}", rows=self.rows)
+        mean = self.tokens / max(1, self.rows)
+        yield Message(
+            "tokens                            {tokens:>13,}  {mean:,.1f} a row", tokens=self.tokens, mean=mean
+        )
+        yield Message(
+            "tokens that are trained           {trained:>13,}  {share:.1%} of them",
+            trained=self.trained,
+            share=self.trained / max(1, self.tokens),
+        )
+        yield Message("tokens left out on a turn's edge  {count:>13,}", count=self.straddling)
+        yield Message("unknown tokens                    {count:>13,}", count=self.unknown)
+        yield Message("rows with no trained token        {count:>13,}{first}", **self._rows("untrained_rows"))
+        yield Message("rows that are cut                 {count:>13,}{first}", **self._rows("cut_rows"))
+        yield Message("rows whose answer is cut          {count:>13,}{first}", **self._rows("cut_answers"))
+        yield Message("rows that begin with two BOS      {count:>13,}{first}", **self._rows("double_bos"))
+        yield Message("turns of the assistant            {turns:>13,}", turns=self.turns)
+        stops, names = sum(self.stops.values()), without_middle(" ".join(map(printable, self.stops)), LONGEST_PLACE)
+        yield Message("turns whose stop token is trained {stops:>13,}  {names}", stops=stops, names=names)
+        if self.pad_is_eos:
+            yield Message("pad is eos                                  yes  no matter: no mask goes by token id")
+        else:
+            yield Message("pad is eos                                   no")
+        if stops < self.turns:
+            yield Message(
+                "note    {count:,} turns end without a trained stop token; a model learns no end from them",
+                count=self.turns - stops,
+            )
+        if self.stops and self.eos not in self.stops:
+            yield Message(
+                "note    answers end by {names}, the tokenizer's eos is {eos}; generation stops at both",
+                names=names,
+                eos=self.eos or "-",
+            )
+        yield from self._notes()
+
+    def _rows(self, name: str) -> dict[str, Any]:
+        place = self.first.get(name)
+        shown = "" if place is None else Message("  first: {where}", where=without_middle(place, LONGEST_PLACE - 10))
+        return {"count": getattr(self, name), "first": shown}
+
+    def _notes(self) -> Iterator[Message]:
+        counts = {note: self.notes.get(note.value, 0) for note in Note}
+        if count := counts[Note.REWRITTEN]:
+            yield Message(
+                "note    {count:,} rows: the template writes earlier turns otherwise than the last one", count=count
+            )
+        if count := counts[Note.STOP_OUTSIDE_TAGS]:
+            yield Message(
+                "note    {count:,} rows: the template's tags leave out the stop token; it is trained", count=count
+            )
+        if count := counts[Note.PROMPT_IN_TAGS]:
+            yield Message(
+                "note    {count:,} rows: the template's tags hold its prompt too; it is not trained", count=count
+            )
+
+
+# -- a sample shown ------------------------------------------------------------------------------------------------
+
+
+class MaskedTokens(Protocol):
+    """A sample: an `EncodedConversation`, an `EncodedSample`."""
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """Return the ids (T)."""
+        ...
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """Return the tokens with a loss (T)."""
+        ...
+
+
+_TRAINED, _NOT_TRAINED, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
+
+
+def show(tokenizer: PreTrainedTokenizerFast, sample: MaskedTokens, color: bool) -> list[str]:
+    """Return a sample's text as lines for a terminal, with what is trained marked.
+
+    Args:
+        tokenizer: the tokenizer that made it.
+        sample: its tokens.
+        color: trained text is green and the rest dim; otherwise trained text stands between ⟦ and ⟧.
+
+    A line end of the text is shown as ↵; control characters are escaped. A character whose tokens are trained in part
+    counts to the later ones.
+    """
+    shown: list[str] = []
+    for text, is_trained in _runs(tokenizer, sample):
+        parts = ["".join(c if c.isprintable() else printable(c) for c in part) for part in text.split("\n")]
+        parts = [f"{part}↵" for part in parts[:-1]] + parts[-1:]
+        if color:
+            code = _TRAINED if is_trained else _NOT_TRAINED
+            parts = [f"{code}{part}{_PLAIN}" if part else "" for part in parts]
+        elif is_trained:
+            parts[0], parts[-1] = f"⟦{parts[0]}", f"{parts[-1]}⟧"
+        shown = [*shown[:-1], (shown[-1] if shown else "") + parts[0], *parts[1:]]
+    return shown if not shown or shown[-1] else shown[:-1]
+
+
+def _runs(tokenizer: PreTrainedTokenizerFast, sample: MaskedTokens) -> Iterator[tuple[str, bool]]:
+    """Yield the text of each run of tokens that are all trained, or all not."""
+    edges = [*(np.flatnonzero(np.diff(sample.trained)) + 1).tolist(), len(sample.tokens)]
+    before = ""
+    start = 0
+    for edge in edges:
+        if edge == start:
+            return
+        # From the sample's beginning: some tokenizers write the first token of a text without its space.
+        whole = str(
+            tokenizer.decode(sample.tokens[:edge], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+        if edge < len(sample.tokens):
+            whole = whole.rstrip("\ufffd")
+        yield whole[len(before) :], bool(sample.trained[start])
+        before, start = whole, edge
