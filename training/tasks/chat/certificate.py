@@ -223,7 +223,8 @@ def show(tokenizer: PreTrainedTokenizerFast, sample: MaskedTokens, color: bool) 
             code = _TRAINED if is_trained else _NOT_TRAINED
             parts = [f"{code}{part}{_PLAIN}" if part else "" for part in parts]
         elif is_trained:
-            parts[0], parts[-1] = f"⟦{parts[0]}", f"{parts[-1]}⟧"
+            parts[0] = f"⟦{parts[0]}"
+            parts[-1] = f"{parts[-1]}⟧"
         shown = [*shown[:-1], (shown[-1] if shown else "") + parts[0], *parts[1:]]
     return shown if not shown or shown[-1] else shown[:-1]
 
