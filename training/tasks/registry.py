@@ -16,6 +16,7 @@ TASKS: Registry[Task] = Registry(
     group="apt_trainer.tasks",
     built_in={
         "hlbd": Entry("training.tasks.hlbd.task:HLBDTask", "questions with answers, and concepts on eight levels"),
+        "chat": Entry("training.tasks.chat.task:ChatTask", "chats of any form, the assistant's turns learned"),
         "text": Entry("training.tasks.text.task:TextTask", "texts of any origin, every token learned"),
     },
     required=("name", "Options", "inputs", "metrics", "prepare", "conclude"),

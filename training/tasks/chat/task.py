@@ -1,0 +1,134 @@
+"""Supervised fine-tuning on chats: the assistant's turns are learned. No torch at import."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from training.errors import DataError, printable
+from training.language.messages import Message
+from training.models.tokenizers import TURNS
+from training.settings.tree import TaskOptions
+from training.tasks.chat.certificate import MaskCertificate
+from training.tasks.chat.formats import ChatFormat, Conversation, conversation_of, find_format
+from training.tasks.chat.masks import encode
+from training.tasks.chat.options import ChatOptions
+from training.tasks.chat.template import ChatTemplate, find_template
+from training.tasks.language.options import LanguageOptions
+from training.tasks.language.task import LanguageData, LanguageTask
+from training.tasks.rows.source import Source
+from training.tasks.token_store import TokenStore, TokenStoreWriter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FIRST_ROWS = 100
+"""Rows whose keys decide the form of a source."""
+CHATML = "chatml"
+
+
+class ChatTask(LanguageTask):
+    """Prediction of the assistant's tokens in rendered conversations."""
+
+    name: ClassVar[str] = "chat"
+    Options: ClassVar[type[TaskOptions]] = ChatOptions
+
+    def texts(self, sources: Sequence[Source], options: LanguageOptions) -> Iterator[str]:
+        """See `LanguageTask.texts`."""
+        for _, _, conversation in _conversations(sources, cast(ChatOptions, options)):
+            for message in conversation.messages:
+                yield message["content"]
+
+    def prepare_tokenizer(
+        self, tokenizer: PreTrainedTokenizerFast, options: LanguageOptions
+    ) -> PreTrainedTokenizerFast:
+        """See `LanguageTask.prepare_tokenizer`: the template goes with the tokenizer, and so do its tokens."""
+        template = _template(tokenizer, cast(ChatOptions, options))
+        if template.needs:
+            tokenizer.add_special_tokens({"additional_special_tokens": list(template.needs)})
+        if template.tool_source is None:
+            tokenizer.chat_template = template.source
+        return tokenizer
+
+    def settings_of_encoding(self, data: LanguageData) -> Mapping[str, Any]:
+        """See `LanguageTask.settings_of_encoding`; the template is in the tokenizer."""
+        options = cast(ChatOptions, data.options)
+        return {
+            "longest": data.longest, "chat_format": options.chat_format, "loss_on": options.loss_on,
+            "truncate": options.truncate,
+        }  # fmt: skip
+
+    def encode(self, data: LanguageData, writer: TokenStoreWriter) -> None:
+        """See `LanguageTask.encode`."""
+        options = cast(ChatOptions, data.options)
+        template = _template(data.tokenizer, options)
+        certificate = MaskCertificate.of(data.tokenizer)
+        too_long: list[tuple[int, str]] = []
+        longest = 0
+        formats: dict[str, str] = {}
+        left_out = 0
+        for where, (source, form), conversation in _conversations(data.sources, options):
+            formats[source] = form
+            encoded = encode(data.tokenizer, template, conversation, options.loss_on, where)
+            kept = min(len(encoded.tokens), data.longest)
+            if len(encoded.tokens) > data.longest:
+                too_long.append((len(encoded.tokens), where))
+                longest = max(longest, len(encoded.tokens))
+                if not options.truncate:
+                    continue
+            certificate.add(encoded, data.tokenizer, where, kept)
+            trained = encoded.trained[:kept]
+            if trained.any():
+                writer.add(encoded.tokens[:kept], trained)
+            else:
+                left_out += 1
+        if too_long and not options.truncate:
+            length, first = too_long[0]
+            raise DataError(
+                f"{len(too_long):,} rows are longer than max_seq_len={data.longest} tokens, the first is {first} with "
+                f"{length:,}; set --max-seq-len {longest} or --truncate"
+            )
+        certificate.check()
+        writer.facts.update(certificate=certificate.facts(), formats=formats, left_out=left_out)
+
+    def report(self, data: LanguageData, store: TokenStore) -> Iterator[str]:
+        """See `LanguageTask.report`: the form that was found, and the certificate of the loss mask."""
+        options = cast(ChatOptions, data.options)
+        for source, form in store.facts["formats"].items():
+            yield Message("data    {source}: {form}", source=source, form=form)
+        yield Message("chat    {template}, loss on {loss_on}", template=_template(data.tokenizer, options).name,
+                      loss_on=options.loss_on)  # fmt: skip
+        certificate = MaskCertificate.from_facts(store.facts["certificate"])
+        for line in certificate.lines():
+            yield Message("mask    {line}", line=line)
+        if left_out := store.facts["left_out"]:
+            message = Message("{count:,} rows without a trained token are left out", count=left_out)
+            yield Message("warning: {message}", message=message)
+
+
+def _template(tokenizer: PreTrainedTokenizerFast, options: ChatOptions) -> ChatTemplate:
+    asked = options.chat_template
+    if asked is None and not tokenizer.chat_template and set(TURNS) <= tokenizer.get_vocab().keys():
+        asked = CHATML
+    return find_template(asked, tokenizer)
+
+
+def _conversations(
+    sources: Sequence[Source], options: ChatOptions
+) -> Iterator[tuple[str, tuple[str, ChatFormat], Conversation]]:
+    """Yield (place, (source, form), conversation) of each row.
+
+    Raises:
+        DataError: a row is no conversation, or the form cannot be found.
+    """
+    for source in sources:
+        form = options.chat_format
+        if form is None:
+            try:
+                form = find_format([row.values for row in itertools.islice(source.rows(), FIRST_ROWS)])
+            except DataError as error:
+                raise DataError(f"{printable(source.name)}: {error}") from error
+        for row in source.rows():
+            where = source.place(row.number)
+            yield where, (source.name, form), conversation_of(row.values, form, where)
