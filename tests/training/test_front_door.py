@@ -121,7 +121,7 @@ def test_a_task_and_a_family_of_the_users_own_have_their_groups_in_the_help(
 
 
 @pytest.mark.parametrize(
-    ("flag", "names"), [("--list-tasks", ["hlbd", "text"]), ("--list-models", ["apt", "huggingface"])]
+    ("flag", "names"), [("--list-tasks", ["hlbd", "chat", "text"]), ("--list-models", ["apt", "huggingface"])]
 )
 def test_tasks_and_families_are_listed_with_a_line_that_says_what_they_are(
     flag: str, names: list[str], front_door: FrontDoor

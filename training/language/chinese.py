@@ -54,6 +54,13 @@ CHINESE = {
     "proved  packing: the loss of {count} samples in one row is that of the samples alone ({difference:.0e})": (
         "证明    打包：{count} 个样本同在一行的损失等于各自单独的损失（相差 {difference:.0e}）"
     ),
+    "data    {source}: {form}": "数据    {source}：{form}",
+    "chat    {template}, loss on {loss_on}": "对话    {template}，损失算在 {loss_on} 上",
+    "note    the template writes the day's date; it is always {date} here": (
+        "注意    模板会写入当天日期；这里固定为 {date}"
+    ),
+    "mask    {line}": "掩码    {line}",
+    "{count:,} rows without a trained token are left out": "{count:,} 行没有参与训练的 token，已略去",
     "sample  number {number}:": "样本    第 {number} 个：",
     "{bits:.4f} bits per byte over {size:,} bytes": "每字节 {bits:.4f} 比特，共 {size:,} 字节",
     "held back: {measured} ({share:.0%} of the data)": "留出的数据：{measured}（测了其中 {share:.0%}）",

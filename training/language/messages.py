@@ -78,6 +78,25 @@ class Message(str):
         return template.format(**_printable(values)) if values else template
 
 
+class Marked(str):
+    """A line that a terminal shows with colours, and everything else as plain text.
+
+    Args:
+        plain: text without control characters of a terminal.
+        coloured: the same with colours; whatever came from outside is escaped in it.
+    """
+
+    coloured: str
+
+    def __new__(cls, plain: str, coloured: str) -> Self:
+        self = super().__new__(cls, plain)
+        self.coloured = coloured
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str, str], dict[str, object]]:
+        return (str(self), self.coloured), {}
+
+
 def _printable(values: dict[str, object]) -> dict[str, object]:
     """Escape the values that may come from outside: names, paths, what a library says."""
     is_foreign = {name for name, value in values.items() if isinstance(value, str | PurePath | Exception)}
@@ -92,6 +111,8 @@ def translated_lines(text: str) -> list[str]:
 
     What came from outside is escaped in each (`printable`).
     """
+    if isinstance(text, Marked) and sys.stdout.isatty():
+        return [text.coloured]
     if not isinstance(text, Message) or _chosen in (None, "en"):
         return _lines_of(text)
     chinese, english = _lines_of(text.chinese), _lines_of(text)

@@ -12,7 +12,7 @@ _NOTHING = "nothing: "
 _FSDP = "nothing: FSDP is not supported; use --backend deepspeed --zero-stage 3"
 _ADAPTER = "--lora, with --model DIR_OR_NAME"
 _QUANTIZED = "--qlora, with --model DIR_OR_NAME"
-_PACKING = "--packing, with --task text"
+_PACKING = "--packing, with --task text or chat"
 _EVALUATION = "--validation-split; it is measured after every epoch"
 _KERNELS = "--attn-implementation, with --model DIR_OR_NAME"
 _MEETING = "--rdzv-endpoint HOST:PORT"
@@ -191,7 +191,7 @@ OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
         "lora_target": "--lora-targets, with --model DIR_OR_NAME",
         "quantization_bit": _QUANTIZED,
         "dataset_dir": "--datasets with the whole path",
-        "template": "nothing: the task says how a sample is written",
+        "template": "--chat-template, with --task chat",
         "cutoff_len": "--max-seq-len; --truncate cuts what is longer",
         "max_samples": "nothing: every sample of --datasets is trained on",
         "overwrite_cache": "nothing: what is cached is known by the data's content and the settings",

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tests.contracts.task_contract import TaskContract
-from tests.support.language_data import topics_file
+from tests.support.language_data import chats_file, topics_file
 from tests.third_party.task.apt_reversal_task import ReversalTask
+from training.tasks.chat.task import ChatTask
 from training.tasks.hlbd.task import HLBDTask
 from training.tasks.protocol import Task
 from training.tasks.registry import TASKS
@@ -41,6 +42,13 @@ class TestTextByCharacter(TaskContract):
         "model": {**SMALL, "max_seq_len": 512},
         "data": {"datasets": [str(topics_file(count=60, characters=150))], "tokenizer": "characters"},
     }
+
+
+class TestChat(TaskContract):
+    task: ClassVar[type[Task]] = ChatTask
+    settings: ClassVar[Mapping[str, Any]] = {
+        "model": {**SMALL, "max_seq_len": 128, "vocab_size": 300}, "data": {"datasets": [str(chats_file())]},
+    }  # fmt: skip
 
 
 def test_the_contract_covers_every_task_that_is_built() -> None:

@@ -10,11 +10,12 @@ from training.errors import DataError, printable
 from training.language.messages import Message
 from training.models.tokenizers import TURNS
 from training.settings.tree import TaskOptions
+from training.tasks.chat.built_in_templates import BUILT_IN
 from training.tasks.chat.certificate import MaskCertificate
 from training.tasks.chat.formats import ChatFormat, Conversation, conversation_of, find_format
 from training.tasks.chat.masks import encode
 from training.tasks.chat.options import ChatOptions
-from training.tasks.chat.template import ChatTemplate, find_template
+from training.tasks.chat.template import DATE, ChatTemplate, find_template
 from training.tasks.language.options import LanguageOptions
 from training.tasks.language.task import LanguageData, LanguageTask
 from training.tasks.rows.source import Source
@@ -97,8 +98,13 @@ class ChatTask(LanguageTask):
         options = cast(ChatOptions, data.options)
         for source, form in store.facts["formats"].items():
             yield Message("data    {source}: {form}", source=source, form=form)
-        yield Message("chat    {template}, loss on {loss_on}", template=_template(data.tokenizer, options).name,
-                      loss_on=options.loss_on)  # fmt: skip
+        template = _template(data.tokenizer, options)
+        name = CHATML if template.source == BUILT_IN[CHATML].source else template.name
+        yield Message("chat    {template}, loss on {loss_on}", template=name, loss_on=options.loss_on)
+        if template.reads_the_clock:
+            yield Message(
+                "note    the template writes the day's date; it is always {date} here", date=f"{DATE:%d %b %Y}"
+            )
         certificate = MaskCertificate.from_facts(store.facts["certificate"])
         for line in certificate.lines():
             yield Message("mask    {line}", line=line)

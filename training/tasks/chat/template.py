@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,10 @@ _CONTROL_TOKEN = re.compile(r"<\|\w[\w./-]*\|>|<(?:start|end)_of_turn>")
 """Texts in a template's file that can only be meant as single tokens."""
 Spans = list[tuple[int, int]]
 """Beginnings and ends, in characters of a rendered text."""
+
+
+DATE = date(2024, 7, 26)
+"""Date of templates that write the day's (Llama 3's own default): the data of a run is the same on every day."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class ChatTemplate:
 
     @property
     def reads_the_clock(self) -> bool:
-        """True if the template writes the day's date: another day has other tokens."""
+        """True if the template writes the day's date, which here is always `DATE`."""
         return any("strftime_now" in source for source in (self.source, self.tool_source) if source is not None)
 
     @cached_property
@@ -113,6 +118,7 @@ class ChatTemplate:
                 chat_template=source,
                 return_assistant_tokens_mask=tagged,
                 add_generation_prompt=add_generation_prompt,
+                strftime_now=DATE.strftime,
                 **self.tokens,
             )
         except Exception as error:  # a template is a program: it can fail in any way

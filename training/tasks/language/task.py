@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import ConfigError, DataError
-from training.language.messages import Message
+from training.language.messages import Marked, Message
 from training.models.protocol import Artefacts, ModelFamily
 from training.models.tokenizers import (
     DOCUMENT,
@@ -254,13 +254,12 @@ class LanguageTask(BaseTask):
         return np.arange(len(store), dtype=np.int64)
 
     def _shown(self, data: LanguageData, train: Any, count: int) -> Iterator[str]:
-        import sys
-
         from training.tasks.language.shown_samples import show
 
         for number in shuffled(len(train), mix(0, len(train)))[:count].tolist():
             yield Message("sample  number {number}:", number=number)
-            yield from show(data.tokenizer, train[number], color=sys.stdout.isatty())
+            plain, coloured = (show(data.tokenizer, train[number], color=color) for color in (False, True))
+            yield from map(Marked, plain, coloured)
 
 
 LEAST_UNITS = 20
