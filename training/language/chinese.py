@@ -443,19 +443,19 @@ CHINESE = {
     ),
     "pad is eos                                   no": "pad 就是 eos                                 否",
     "  first: {where}": "  首例：{where}",
-    "note    {count:,} turns end without a trained stop token; a model learns no end from them": (
+    "note    {count:,} turns have no trained stop token: no end is learned": (
         "注意    {count:,} 个回合没有可训练的终止 token，模型从中学不到何时结束"
     ),
-    "note    answers end by {names}, the tokenizer's eos is {eos}; generation stops at both": (
-        "注意    回答以 {names} 结束，而 tokenizer 的 eos 是 {eos}；生成时遇到两者都停"
+    "note    answers end by {names}, not by eos {eos}; generation must stop there": (
+        "注意    回答以 {names} 结束，而不是 eos {eos}；生成时须在此停止"
     ),
-    "note    {count:,} rows: the template writes earlier turns otherwise than the last one": (
+    "note    {count:,} rows: earlier turns are written otherwise than the last one": (
         "注意    {count:,} 行：模板对较早的回合与最后一个回合写法不同"
     ),
-    "note    {count:,} rows: the template's tags leave out the stop token; it is trained": (
+    "note    {count:,} rows: the tags leave out the stop token; it is trained": (
         "注意    {count:,} 行：模板的标记漏掉了终止 token，它仍参与训练"
     ),
-    "note    {count:,} rows: the template's tags hold its prompt too; it is not trained": (
+    "note    {count:,} rows: the tags hold the prompt too; it is not trained": (
         "注意    {count:,} 行：模板的标记包含了提示部分，它不参与训练"
     ),
 }

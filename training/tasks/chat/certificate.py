@@ -151,12 +151,12 @@ class MaskCertificate:
             yield Message("pad is eos                                   no")
         if stops < self.turns:
             yield Message(
-                "note    {count:,} turns end without a trained stop token; a model learns no end from them",
+                "note    {count:,} turns have no trained stop token: no end is learned",
                 count=self.turns - stops,
             )
         if self.stops and self.eos not in self.stops:
             yield Message(
-                "note    answers end by {names}, the tokenizer's eos is {eos}; generation stops at both",
+                "note    answers end by {names}, not by eos {eos}; generation must stop there",
                 names=names,
                 eos=self.eos or "-",
             )
@@ -171,13 +171,13 @@ class MaskCertificate:
         counts = {note: self.notes.get(note.value, 0) for note in Note}
         if count := counts[Note.REWRITTEN]:
             yield Message(
-                "note    {count:,} rows: the template writes earlier turns otherwise than the last one", count=count
+                "note    {count:,} rows: earlier turns are written otherwise than the last one", count=count
             )
         if count := counts[Note.STOP_OUTSIDE_TAGS]:
             yield Message(
-                "note    {count:,} rows: the template's tags leave out the stop token; it is trained", count=count
+                "note    {count:,} rows: the tags leave out the stop token; it is trained", count=count
             )
         if count := counts[Note.PROMPT_IN_TAGS]:
             yield Message(
-                "note    {count:,} rows: the template's tags hold its prompt too; it is not trained", count=count
+                "note    {count:,} rows: the tags hold the prompt too; it is not trained", count=count
             )
