@@ -13,8 +13,9 @@ Second reading, from other texts, which begin the same if the template only ever
 Some templates write an earlier turn otherwise than the last one: Qwen3's leaves out its thinking. The text with the
 turn last is then no beginning of the whole text. Such a turn's end is read from the messages up to the next one, whose
 content is replaced by a marker: what lies before the marker must be the beginning of the whole text, and the turn ends
-at the last end-of-turn token in it. Both readings still have to agree, and `Note.REWRITTEN` is kept: these turns are
-learned as later answers see them, not as the model says them. What only one method can read is refused.
+at the last end-of-turn token in it, or (gpt-oss ends earlier turns by another one) at that behind the answer. Both
+readings still have to agree, and `Note.REWRITTEN` is kept: these turns are learned as later answers see them, not as
+the model says them. What only one method can read is refused.
 
 Where prefixes fail and the template has tags, tags and markers are the two readings.
 """
@@ -225,9 +226,9 @@ class _Row:
         """Spans that the template marks, in the normal form of a turn."""
         found = []
         for start, end in self._tagged:
-            prompt = self.template.generation_prompt
-            if prompt and self.text.startswith(prompt, start) and start + len(prompt) <= end:
-                start += len(prompt)
+            given = self._end_of_prompt(start)
+            if given is not None and given <= end:
+                start = given
                 self.notes.add(Note.PROMPT_IN_TAGS)
             if end > start and not self.text[start:end].rstrip().endswith(self._stops):
                 following = next((stop for stop in self._stops if self.text.startswith(stop, end)), "")
@@ -236,6 +237,14 @@ class _Row:
                     self.notes.add(Note.STOP_OUTSIDE_TAGS)
             found.append(self._normal(start, end))
         return found
+
+    def _end_of_prompt(self, place: int) -> int | None:
+        """Return where the generation prompt ends that a place lies in; None: it lies in none."""
+        prompt = self.template.generation_prompt
+        for offset in range(min(len(prompt), place + 1)):
+            if self.text.startswith(prompt, place - offset):
+                return place - offset + len(prompt)
+        return None
 
     @cached_property
     def markers(self) -> dict[int, Span]:
@@ -295,7 +304,7 @@ class _Row:
         if next_head is None:
             return -1
         answer = _text_of(self.messages[number])
-        for form in (answer, answer.strip(), answer.rstrip(), answer.lstrip()):
+        for form in _forms(answer):
             end = start + len(between) + len(form)
             if self.text.startswith(between + form, start) and self.text.startswith(next_head, end):
                 return end
@@ -313,6 +322,8 @@ class _Row:
             if one != other:
                 break
             equal += 1
+        if equal < len(tail.rstrip()):  # it ends the last turn by another token than earlier ones, as gpt-oss's does
+            return next((stop for stop in self._stops if following.startswith(stop)), "")
         return following[:equal]
 
     @cached_property
@@ -362,24 +373,52 @@ class _Row:
 
     def _read_rewritten(self, number: int, start: int) -> Span | None:
         """Return a turn that the template writes otherwise when other messages follow."""
-        ending = next((stop for stop in self._stops if self.text.rstrip().endswith(stop)), None)
         mark = f"Next{self._salt}End"
         followed = self._try([*self.messages[: number + 1], {**self.messages[number + 1], "content": mark}])
-        if ending is None or followed is None or followed.count(mark) != 1:
+        if followed is None or followed.count(mark) != 1:
             return None
         before = followed[: followed.index(mark)]
-        end = before.rfind(ending, start)
-        if end < 0 or not self.text.startswith(before):
+        end = self._end_before(number, start, len(before)) if self.text.startswith(before) else None
+        if end is None:
             return None
         self.notes.add(Note.REWRITTEN)
-        return self._normal(start, end + len(ending))
+        return self._normal(start, end)
+
+    def _end_before(self, number: int, start: int, following: int) -> int | None:
+        """Return where a turn ends before the content of the next message: at its last end-of-turn token.
+
+        That is the token that ends the last turn, or else one that stands right behind the answer.
+        """
+        last = self.text.rstrip()
+        for ending in self._stops:
+            if last.endswith(ending) and (place := self.text.rfind(ending, start, following)) >= 0:
+                return place + len(ending)
+        for form in _forms(self.messages[number]["content"]):
+            place = self.text.rfind(form, start, following)
+            behind = place + len(form)
+            ending = next((stop for stop in self._stops if self.text.startswith(stop, behind)), "")
+            if place >= 0 and ending and behind + len(ending) <= following:
+                return behind + len(ending)
+        return None
 
     # -- both ------------------------------------------------------------------------------------------------------
 
     def _normal(self, start: int, end: int) -> Span:
-        """Return a turn without the white space after its end-of-turn token."""
+        """Return a turn without what stands after its end-of-turn token: white space, or the conversation's own end."""
         turn = self.text[start:end].rstrip()
-        return (start, start + len(turn)) if turn.endswith(self._stops) else (start, end)
+        if not turn.endswith(self._stops):
+            return start, end
+        last = next(stop for stop in self._stops if turn.endswith(stop))
+        before = turn.removesuffix(last)
+        if self._ending and last != self._ending and before != before.rstrip():
+            # Phi-3's ends a turn by <|end|> and a line end, and writes eos once, after the whole conversation.
+            turn = before.rstrip() if before.rstrip().endswith(self._ending) else turn
+        return start, start + len(turn)
+
+    @cached_property
+    def _ending(self) -> str:
+        """The token that ends a turn which others follow; empty if none does."""
+        return next((stop for stop in self._stops if self.template.after_answer.startswith(stop)), "")
 
     def _render(
         self,
@@ -401,6 +440,11 @@ def _text_of(message: Mapping[str, Any]) -> str:
     """Return what of an answer a marker replaces: its text, or the name in its first call of a tool."""
     calls = message.get("tool_calls")
     return str(calls[0]["function"]["name"] if calls else message["content"])
+
+
+def _forms(answer: str) -> tuple[str, ...]:
+    """Return an answer as templates write it: as it is, or trimmed; nothing if it is blank."""
+    return tuple(form for form in (answer, answer.strip(), answer.rstrip(), answer.lstrip()) if form)
 
 
 def _marked(message: Mapping[str, Any], mark: str) -> dict[str, Any]:

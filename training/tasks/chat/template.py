@@ -69,6 +69,16 @@ class ChatTemplate:
             return ""
         return asked.removeprefix(before) if asked.startswith(before) else ""
 
+    @cached_property
+    def after_answer(self) -> str:
+        """Text between an answer and a further question; empty if the template refuses to write them."""
+        chat = [("user", "Question"), ("assistant", "TheAnswerZq"), ("user", "FurtherZq")]
+        try:
+            text = self.render([{"role": role, "content": content} for role, content in chat], None, "")
+        except DataError:
+            return ""
+        return text.partition("TheAnswerZq")[2].partition("FurtherZq")[0]
+
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],

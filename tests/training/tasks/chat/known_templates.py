@@ -161,6 +161,25 @@ CHATML_TAGGED = """\
 """
 """Tags around an answer and its end-of-turn token."""
 
+PHI3 = """\
+{% for message in messages %}
+{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}
+{%- endfor %}
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% else %}{{ '</s>' }}{% endif %}
+"""
+"""A token that ends the whole conversation, after the one that ends each turn."""
+
+GPT_OSS = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role }}
+{%- if message.role != 'assistant' %}{{- '\n' + message.content + '<|im_end|>' }}
+{%- elif loop.last %}{{- ' final\n' + message.content + '</s>' }}
+{%- else %}{{- ' final\n' + message.content + '<|im_end|>' }}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant' }}{%- endif %}
+"""
+"""Another token at the end of the last turn, and a channel's name that the model writes."""
+
 PLAIN_NEWLINES = """\
 {%- for message in messages %}{{- message.role + ': ' + message.content + '\n' }}{%- endfor %}
 {%- if add_generation_prompt %}{{- 'assistant: ' }}{%- endif %}

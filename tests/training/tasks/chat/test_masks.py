@@ -15,9 +15,11 @@ from tests.training.tasks.chat.known_templates import (
     ASKED_OTHERWISE,
     CHATML_TAGGED,
     GEMMA,
+    GPT_OSS,
     LLAMA3,
     MISTRAL,
     MISTRAL_LATE_SYSTEM,
+    PHI3,
     PLAIN_NEWLINES,
     QWEN2,
     QWEN3,
@@ -88,6 +90,7 @@ STOPS = {
     LLAMA3: "<|eot_id|>",
     GEMMA: "<end_of_turn>",
     MISTRAL: "<|im_end|>",
+    PHI3: "<|im_end|>",
     MISTRAL_LATE_SYSTEM: "<|im_end|>",
     "chatml": "<|im_end|>",
     "llama3": "<|eot_id|>",
@@ -116,7 +119,7 @@ def test_the_assistants_turns_are_trained_with_their_end_and_nothing_else(source
     assert found.turns == len(found.stops) == 2
     assert found.straddling == 0
     assert found.tokens.dtype == np.int32
-    assert not found.notes
+    assert found.notes == ({Note.REWRITTEN} if source == PHI3 else set())
     assert trained_text(encoded(source, CHAT, "last")) == second
     assert trained_text(encoded(source, CHAT, "completion", prompt_messages=3)) == second
     assert trained_text(encoded(source, CHAT, "completion", prompt_messages=1)) == first + second
@@ -183,6 +186,13 @@ def test_thinking_in_a_key_of_its_own() -> None:
     messages = [CHAT[0], {**CHAT[1], "reasoning_content": "Easy."}, *CHAT[2:3], {**CHAT[3], "reasoning_content": "Hm."}]
     expected = "4<|im_end|><think>\nHm.\n</think>\n\nYes, two and two is four.<|im_end|>"
     assert trained_text(encoded(QWEN3, messages)) == expected
+
+
+def test_a_last_turn_that_another_token_ends() -> None:
+    found = encoded(GPT_OSS, CHAT)
+    assert trained_text(found) == " final\n4<|im_end|> final\nYes, two and two is four.</s>"
+    assert found.notes == {Note.REWRITTEN}
+    assert trained_text(encoded(GPT_OSS, CHAT, "last")) == " final\nYes, two and two is four.</s>"
 
 
 def test_a_system_prompt_that_moves_is_refused_but_for_the_last_turn() -> None:
@@ -254,6 +264,20 @@ def test_the_generation_prompt_and_the_line_end_inside_the_tags_are_not_trained(
 {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{% endif %}"""
+    found = encoded(source, CHAT)
+    assert trained_text(found) == "4<|im_end|>Yes, two and two is four.<|im_end|>"
+    assert found.notes == {Note.PROMPT_IN_TAGS}
+
+
+def test_tags_that_begin_within_the_generation_prompt() -> None:
+    # TRL's training template of Qwen2.5 tags the line end before an answer, which the prompt already has.
+    source = CHATML_TAGGED.replace("+ message['role'] + '\n' }}", "+ message['role'] }}")
+    source = source.replace(
+        "{{- message['content'] + '<|im_end|>' }}", "{{- '\n' + message['content'] + '<|im_end|>' }}"
+    )
+    source = source.replace(
+        "{{- message['content'] + '<|im_end|>\n' }}", "{{- '\n' + message['content'] + '<|im_end|>\n' }}"
+    )
     found = encoded(source, CHAT)
     assert trained_text(found) == "4<|im_end|>Yes, two and two is four.<|im_end|>"
     assert found.notes == {Note.PROMPT_IN_TAGS}
