@@ -94,7 +94,7 @@ class MaskCertificate:
             if place < kept:
                 name = str(tokenizer.convert_ids_to_tokens(int(encoded.tokens[place])))
                 self.stops[name] = self.stops.get(name, 0) + 1
-        for note in encoded.notes:
+        for note in (note for note in Note if note in encoded.notes):  # a set has another order in every process
             self.notes[note.value] = self.notes.get(note.value, 0) + 1
 
     def _count(self, name: str, is_so: bool, where: str) -> None:
@@ -170,14 +170,8 @@ class MaskCertificate:
     def _notes(self) -> Iterator[Message]:
         counts = {note: self.notes.get(note.value, 0) for note in Note}
         if count := counts[Note.REWRITTEN]:
-            yield Message(
-                "note    {count:,} rows: earlier turns are written otherwise than the last one", count=count
-            )
+            yield Message("note    {count:,} rows: earlier turns are written otherwise than the last one", count=count)
         if count := counts[Note.STOP_OUTSIDE_TAGS]:
-            yield Message(
-                "note    {count:,} rows: the tags leave out the stop token; it is trained", count=count
-            )
+            yield Message("note    {count:,} rows: the tags leave out the stop token; it is trained", count=count)
         if count := counts[Note.PROMPT_IN_TAGS]:
-            yield Message(
-                "note    {count:,} rows: the tags hold the prompt too; it is not trained", count=count
-            )
+            yield Message("note    {count:,} rows: the tags hold the prompt too; it is not trained", count=count)

@@ -32,6 +32,15 @@ Spans = list[tuple[int, int]]
 
 DATE = date(2024, 7, 26)
 """Date of templates that write the day's (Llama 3's own default): the data of a run is the same on every day."""
+_CLOCK = "strftime_now"
+_CODES = ("a", "A", "b", "B", "d", "-d", "e", "m", "-m", "y", "Y", "j", "F", "H", "I", "p", "M", "S", "f", "w", "u")
+# A function among a template's variables would reach it as a text: transformers hands over plain data only. So the
+# clock is a macro. Jinja takes the line end after it away.
+_FIXED_CLOCK = (
+    f"{{%- macro {_CLOCK}(format) -%}}{{{{- format"
+    + "".join(f".replace('%{code}', '{DATE.strftime(f'%{code}')}')" for code in _CODES)
+    + " -}}{%- endmacro %}\n"
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class ChatTemplate:
     @property
     def reads_the_clock(self) -> bool:
         """True if the template writes the day's date, which here is always `DATE`."""
-        return any("strftime_now" in source for source in (self.source, self.tool_source) if source is not None)
+        return any(_CLOCK in source for source in (self.source, self.tool_source) if source is not None)
 
     @cached_property
     def generation_prompt(self) -> str:
@@ -121,18 +130,18 @@ class ChatTemplate:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         source = self.source if self.tool_source is None or not tools else self.tool_source
+        first = _FIXED_CLOCK if _CLOCK in source else ""
         try:
             texts, spans = render_jinja_template(
                 conversations=[list(messages)],
                 tools=None if tools is None else list(tools),
-                chat_template=source,
+                chat_template=first + source,
                 return_assistant_tokens_mask=tagged,
                 add_generation_prompt=add_generation_prompt,
-                strftime_now=DATE.strftime,
                 **self.tokens,
             )
         except Exception as error:  # a template is a program: it can fail in any way
-            line = _line_of(error)
+            line = _line_of(error, first.count("\n"))
             at = "" if line is None else f" (its line {line})"
             if isinstance(error, TemplateError):
                 raise DataError(
@@ -226,11 +235,11 @@ def _check(name: str, source: str) -> None:
         raise UserError(f"{name}: Jinja cannot read it ({type(error).__name__}: {error})") from error
 
 
-def _line_of(error: Exception) -> int | None:
-    """Return the line of the template at which it failed."""
+def _line_of(error: Exception, before: int) -> int | None:
+    """Return the line of the template at which it failed; `before` lines stand before it."""
     lines = [
         line
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_code.co_filename in ("<template>", "<unknown>")
     ]
-    return lines[0] if lines else None
+    return lines[0] - before if lines else None

@@ -12,7 +12,7 @@ from tests.training.tasks.chat import known_templates
 from tests.training.tasks.chat.known_templates import CHATML_TAGGED, QWEN2, small_tokenizer
 from training.errors import ConfigError, DataError, UserError
 from training.tasks.chat.built_in_templates import BUILT_IN
-from training.tasks.chat.template import LARGEST_FILE, ChatTemplate, find_template
+from training.tasks.chat.template import DATE, LARGEST_FILE, ChatTemplate, find_template
 
 pytestmark = pytest.mark.slow  # imports transformers
 
@@ -147,9 +147,25 @@ def test_a_template_that_fails_names_the_row_and_its_line(source: str, expected:
     assert "\n" not in str(caught.value)
 
 
-def test_a_template_that_writes_the_date_is_known() -> None:
-    assert ChatTemplate("T", "{{ strftime_now('%Y') }}").reads_the_clock
+@pytest.mark.parametrize("form", ["%d %b %Y", "%Y-%m-%d", "%B %-d, %Y (%A)", "%d/%m/%y %H:%M", "no date"])
+def test_a_template_that_writes_the_date_writes_the_same_on_every_day(form: str) -> None:
+    template = ChatTemplate("T", f"{{% set day = strftime_now('{form}') %}}{{{{ 'Today is ' + day }}}}")
+    assert template.reads_the_clock
+    assert template.render(CHAT, None, "row") == f"Today is {DATE.strftime(form)}"
     assert not ChatTemplate("T", CHATML_TAGGED).reads_the_clock
+
+
+@pytest.mark.parametrize(
+    "beginning", ["", "\n", "\n\n", " \n", "  {% if true %}a{% endif %}", "  b", "{%- if true %} c{% endif %}"]
+)
+def test_the_fixed_clock_changes_nothing_else(beginning: str) -> None:
+    source = beginning + "{% generation %}x{% endgeneration %}\n"
+    clock = "{% if strftime_now is defined %}{% endif %}"
+    assert ChatTemplate("T", source + clock).render_tagged(CHAT, None, "row") == ChatTemplate(
+        "T", source + "{% if true %}{% endif %}"
+    ).render_tagged(CHAT, None, "row")
+    with pytest.raises(DataError, match=rf"its line {beginning.count(chr(10)) + 2}\): no"):
+        ChatTemplate("T", source + clock + "{{ raise_exception('no') }}").render(CHAT, None, "row")
 
 
 def test_a_template_goes_to_another_process() -> None:
