@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DOCUMENT, FILES = "tokenizer", "tokenizer_files"
 """Names of the artefacts."""
-TOKENIZER_JSON = "tokenizer.json"
+TOKENIZER_JSON, GENERATION_CONFIG = "tokenizer.json", "generation_config.json"
 END_OF_TEXT, PAD, UNKNOWN = "<|endoftext|>", "<|pad|>", "<|unk|>"
 TURNS = ("<|im_start|>", "<|im_end|>")
 """Turn tokens of ChatML: every tokenizer that is made here has them, so that a model that was trained on texts can be
@@ -146,9 +146,19 @@ def _of_pieces(tokens: list[str], unknown: str, pattern: str, specials: list[str
     return _wrapped(tokenizer, unk_token=unknown)
 
 
+def begin_with(tokenizer: Any, token: str) -> None:
+    """Let a tokenizer of the library tokenizers put a token before each text, so that its first word is learned too."""
+    from tokenizers import processors
+
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A", special_tokens=[(token, tokenizer.token_to_id(token))]
+    )
+
+
 def _wrapped(tokenizer: Any, **special: str) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
+    begin_with(tokenizer, END_OF_TEXT)
     special = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": PAD, **special}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -170,14 +180,43 @@ def to_artefacts(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {DOCUMENT: document, FILES: files}
 
 
+def with_stop_tokens(artefacts: Artefacts, tokenizer: PreTrainedTokenizerFast, stop_ids: Sequence[int]) -> Artefacts:
+    """Return artefacts that say by which tokens an answer ends, as `generation_config.json` says it to other programs.
+
+    Args:
+        artefacts: plain data with a tokenizer; without one of this form they stay as they are.
+        tokenizer: the tokenizer in them.
+        stop_ids: tokens that end an answer, such as a chat template's end-of-turn token.
+    """
+    if FILES not in artefacts:
+        return artefacts
+    settings = {"eos_token_id": list(stop_ids), "bos_token_id": tokenizer.bos_token_id}
+    if tokenizer.pad_token_id is not None:
+        settings["pad_token_id"] = tokenizer.pad_token_id
+    files = {**artefacts[FILES], GENERATION_CONFIG: json.dumps(settings, indent=1) + "\n"}
+    return {**artefacts, FILES: files}
+
+
+def stop_tokens(artefacts: Artefacts) -> list[int]:
+    """Return the tokens that end an answer, as `with_stop_tokens` noted them; empty: only the tokenizer's end token."""
+    text = artefacts.get(FILES, {}).get(GENERATION_CONFIG)
+    found = json.loads(text).get("eos_token_id") if text is not None else None
+    return [found] if isinstance(found, int) else list(found or ())
+
+
 def write_tokenizer(artefacts: Artefacts, directory: Path) -> None:
-    """Write a tokenizer's files, which `AutoTokenizer.from_pretrained` reads.
+    """Write a tokenizer's files, which `AutoTokenizer.from_pretrained` reads; a generation config is completed.
 
     Raises:
         OSError: the disk refuses.
     """
     for name, text in tokenizer_texts(artefacts).items():
-        (directory / name).write_text(text, encoding="utf-8")
+        path = directory / name
+        if name == GENERATION_CONFIG and path.is_file():  # the model's own says more, such as a temperature
+            own = json.loads(path.read_text(encoding="utf-8"))
+            own.pop("_from_model_config", None)  # with it, transformers takes the tokens from config.json again
+            text = json.dumps({**own, **json.loads(text)}, indent=2) + "\n"
+        path.write_text(text, encoding="utf-8")
 
 
 def tokenizer_texts(artefacts: Artefacts) -> dict[str, str]:

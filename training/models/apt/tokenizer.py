@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from apt_model.tokenizer import SPECIALS, DynamicTagTokenizer
-from training.models.tokenizers import needs_transformers
+from training.models.tokenizers import begin_with, needs_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -29,6 +29,7 @@ def in_common_form(tokenizer: DynamicTagTokenizer) -> PreTrainedTokenizerFast:
     made = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokenizer.tokens)}, unk_token=unknown))
     made.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*alternatives, r"[\s\S]"])), "isolated")
     made.decoder = decoders.Fuse()
+    begin_with(made, bos)
     return PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token=pad, unk_token=unknown, bos_token=bos, sep_token=sep, eos_token=eos,
         clean_up_tokenization_spaces=False, split_special_tokens=True,

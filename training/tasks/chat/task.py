@@ -93,6 +93,11 @@ class ChatTask(LanguageTask):
         certificate.check()
         writer.facts.update(certificate=certificate.facts(), formats=formats, left_out=left_out)
 
+    def stop_tokens(self, data: LanguageData, store: TokenStore) -> list[int]:
+        """See `LanguageTask.stop_tokens`: those that end the trained turns, and the tokenizer's end token."""
+        trained = data.tokenizer.convert_tokens_to_ids(list(store.facts["certificate"]["stops"]))
+        return list(dict.fromkeys([*trained, *super().stop_tokens(data, store)]))
+
     def report(self, data: LanguageData, store: TokenStore) -> Iterator[str]:
         """See `LanguageTask.report`: the form that was found, and the certificate of the loss mask."""
         options = cast(ChatOptions, data.options)
@@ -106,8 +111,8 @@ class ChatTask(LanguageTask):
                 "note    the template writes the day's date; it is always {date} here", date=f"{DATE:%d %b %Y}"
             )
         certificate = MaskCertificate.from_facts(store.facts["certificate"])
-        for line in certificate.lines():
-            yield Message("mask    {line}", line=line)
+        yield Message("mask    two readings agree in every row:")
+        yield from certificate.lines()
         if left_out := store.facts["left_out"]:
             message = Message("{count:,} rows without a trained token are left out", count=left_out)
             yield Message("warning: {message}", message=message)

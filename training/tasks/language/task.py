@@ -27,6 +27,7 @@ from training.models.tokenizers import (
     needs_transformers,
     to_artefacts,
     train_bpe,
+    with_stop_tokens,
 )
 from training.settings.tree import ModelOptions, TaskOptions, TrainingConfig
 from training.tasks.batch_plan import mix, shuffled
@@ -49,7 +50,7 @@ TOLERANCE = 1e-5
 MOST_PACKED_TOKENS = 4096
 """Tokens of the row by which packing is proved, where there is one that is no longer."""
 _VALIDATION = 3  # beside the draws of `BatchPlan`
-FORM = 1
+FORM = 2
 """Version of the encoding: a store of another one is not read."""
 
 
@@ -110,6 +111,10 @@ class LanguageTask(BaseTask):
             DataError: nothing in it would be learned.
         """
 
+    def stop_tokens(self, data: LanguageData, store: TokenStore) -> list[int]:
+        """Return the tokens that end what the model writes."""
+        return [end_token(data.tokenizer, f"--task {self.name}")]
+
     def prepare_tokenizer(
         self, tokenizer: PreTrainedTokenizerFast, options: LanguageOptions
     ) -> PreTrainedTokenizerFast:
@@ -161,7 +166,7 @@ class LanguageTask(BaseTask):
             validation=datasets[1],
             fingerprint=fingerprint,
             facts=facts,
-            artefacts=data.artefacts,
+            artefacts=with_stop_tokens(data.artefacts, data.tokenizer, self.stop_tokens(data, store)),
             vocabulary=data.vocabulary,
             introduction=[*lines, *self._shown(data, train, options.show_batch)],
         )
