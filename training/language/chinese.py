@@ -59,7 +59,8 @@ CHINESE = {
     "note    the template writes the day's date; it is always {date} here": (
         "注意    模板会写入当天日期；这里固定为 {date}"
     ),
-    "mask    two readings agree in every row:": "掩码    两种读法在每一行都一致：",
+    "mask    read by two methods, which agree in every row:": "掩码    用两种方法读出，每一行都一致：",
+    "mask    every token is trained:": "掩码    每个 token 都参与训练：",
     "{count:,} rows without a trained token are left out": "{count:,} 行没有参与训练的 token，已略去",
     "sample  number {number}:": "样本    第 {number} 个：",
     "{bits:.4f} bits per byte over {size:,} bytes": "每字节 {bits:.4f} 比特，共 {size:,} 字节",

@@ -111,7 +111,10 @@ class ChatTask(LanguageTask):
                 "note    the template writes the day's date; it is always {date} here", date=f"{DATE:%d %b %Y}"
             )
         certificate = MaskCertificate.from_facts(store.facts["certificate"])
-        yield Message("mask    two readings agree in every row:")
+        if options.loss_on == "all":
+            yield Message("mask    every token is trained:")
+        else:
+            yield Message("mask    read by two methods, which agree in every row:")
         yield from certificate.lines()
         if left_out := store.facts["left_out"]:
             message = Message("{count:,} rows without a trained token are left out", count=left_out)

@@ -42,7 +42,7 @@ def documents(prepared: Prepared) -> list[str]:
     tokenizer = from_artefacts(prepared.artefacts, "here")
     trained = [sample.tokens[sample.trained] for sample in (prepared.train[i] for i in range(len(prepared.train)))]
     ids = np.concatenate(trained).tolist()
-    return tokenizer.decode(ids).split(END_OF_TEXT)[:-1]
+    return str(tokenizer.decode(ids)).split(END_OF_TEXT)[:-1]
 
 
 def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
