@@ -75,6 +75,7 @@ benchmark: setup  ## print speed ratios against peers measured in the same run (
 	$(PY) benchmarks/landscape.py
 	$(PY) benchmarks/monitor.py
 	$(PY) benchmarks/estimate.py
+	$(PY) benchmarks/chat_against_trl.py
 
 data: setup  ## write the data files anew (they come out byte for byte the same)
 	$(PY) tools/generate_hlbd_hardcore.py --version 1

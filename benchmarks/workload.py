@@ -12,15 +12,16 @@ from typing import Any
 
 from apt_model.tokenizer import DynamicTagTokenizer
 from training import TrainingConfig
+from training.backends.prepare import config_class_of
 from training.engines.results import UpdateResult
 from training.forecast.run_forecast import RunForecast
 from training.loop.callbacks import Callback, RunView
 from training.loop.trainer import Trainer
-from training.settings.yaml_files import flatten, nest
 from training.tasks.hlbd.dataset import HLBDDataset
 from training.tasks.hlbd.files import load_corpus
 from training.tasks.hlbd.task import prepared_from_datasets
 from training.tasks.objective import Objective
+from training.tasks.protocol import Prepared
 
 WARMUP_UPDATES = 5
 MINIATURE_MODEL: dict[str, Any] = {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64}
@@ -77,12 +78,20 @@ def make_trainer(dataset: HLBDDataset, settings: Mapping[str, Any], folder: str,
     Args:
         settings: flat settings, over the defaults.
     """
+    return trainer_of(prepared_from_datasets(config_of(settings, folder), dataset), *callbacks)
+
+
+def config_of(settings: Mapping[str, Any], folder: str) -> TrainingConfig:
+    """Return a config of any task and model for short runs in `folder`, see `make_trainer`."""
     values = {
         "schedule": "constant", "save_interval": None, "snapshots": 0, "answer_samples": 0, **settings,
         "run_dir": str(Path(folder) / "run"),
     }  # fmt: skip
-    config = TrainingConfig.from_dict(nest(flatten(values, TrainingConfig, "benchmark")))
-    prepared = prepared_from_datasets(config, dataset)
+    return config_class_of(values).from_dict(values, "benchmark")
+
+
+def trainer_of(prepared: Prepared, *callbacks: Callback) -> Trainer:
+    """Make our loop as `--backend playground` has it, on the CPU, for what a task prepared."""
     return Trainer.of(prepared, device="cpu", callbacks=[RunForecast(prepared), *callbacks], progress=False)
 
 

@@ -21,6 +21,16 @@ LINES = {
         f"autopoietic / standard: {RATIO}   goal",
     ],
     "backends": ["playground {} {} ({})", "huggingface {} {} ({})"],
+    "chat_against_trl": [
+        "first loss, messages with generation tags: ours {}, TRL {}, difference",
+        "first loss, prompt and completion: ours {}, TRL {}, difference",
+        "round 1, tokens/s: ours, same batches {}, TRL, same batches {}, ours, length windows {}, ours, packed {}, "
+        "TRL, by default {}, TRL, packed {}",
+        f"ours, same batches / TRL, same batches: {RATIO}   goal",
+        f"ours, length windows / TRL, by default: {RATIO}   goal",
+        f"ours, packed / TRL, by default: {RATIO}   goal",
+        f"ours, packed / TRL, packed: {RATIO}",
+    ],
     "estimate": [
         # Errors are signed shares of the fact, and may be 0.
         "default {} +-% {} +-% {} {} +-% {} {} +-% {} +-% to +-%",
@@ -76,7 +86,7 @@ def test_a_benchmark_s_figures_come_out(name: str, capsys: pytest.CaptureFixture
 
 
 def test_every_benchmark_is_run_by_this_file_and_by_make() -> None:
-    benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"workload"}
+    benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"workload", "language_data"}
     assert benchmarks == set(LINES)
     recipe = re.search(r"^benchmark:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert recipe
