@@ -447,8 +447,8 @@ CHINESE = {
     "note    {count:,} turns have no trained stop token: no end is learned": (
         "注意    {count:,} 个回合没有可训练的终止 token，模型从中学不到何时结束"
     ),
-    "note    answers end by {names}, not by eos {eos}; generation must stop there": (
-        "注意    回答以 {names} 结束，而不是 eos {eos}；生成时须在此停止"
+    "note    answers end by {names}, not {eos}; both are saved as ends": (
+        "注意    回答以 {names} 结束，而不是 {eos}；两者都记为结束符"
     ),
     "note    {count:,} rows: earlier turns are written otherwise than the last one": (
         "注意    {count:,} 行：模板对较早的回合与最后一个回合写法不同"

@@ -156,7 +156,7 @@ class MaskCertificate:
             )
         if self.stops and self.eos not in self.stops:
             yield Message(
-                "note    answers end by {names}, not by eos {eos}; generation must stop there",
+                "note    answers end by {names}, not {eos}; both are saved as ends",
                 names=names,
                 eos=self.eos or "-",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from training.errors import DataError, printable
@@ -15,7 +15,7 @@ from training.tasks.chat.certificate import MaskCertificate
 from training.tasks.chat.formats import ChatFormat, Conversation, conversation_of, find_format
 from training.tasks.chat.masks import encode
 from training.tasks.chat.options import ChatOptions
-from training.tasks.chat.template import DATE, ChatTemplate, find_template
+from training.tasks.chat.template import DATE, ChatTemplate, find_template, source_of
 from training.tasks.language.options import LanguageOptions
 from training.tasks.language.task import LanguageData, LanguageTask
 from training.tasks.rows.source import Source
@@ -37,6 +37,9 @@ class ChatTask(LanguageTask):
 
     def texts(self, sources: Sequence[Source], options: LanguageOptions) -> Iterator[str]:
         """See `LanguageTask.texts`."""
+        # What a template writes between messages is in its own text; a tokenizer by character needs those too.
+        yield source_of(cast(ChatOptions, options).chat_template or CHATML)
+        yield "\n".join(["system", "user", "assistant", "tool"])
         for _, _, conversation in _conversations(sources, cast(ChatOptions, options)):
             for message in conversation.messages:
                 yield message["content"]
@@ -51,6 +54,10 @@ class ChatTask(LanguageTask):
         if template.tool_source is None:
             tokenizer.chat_template = template.source
         return tokenizer
+
+    def _column_settings(self, options: LanguageOptions) -> Iterable[Any]:
+        options = cast(ChatOptions, options)
+        return options.chat_format, source_of(options.chat_template or CHATML)
 
     def settings_of_encoding(self, data: LanguageData) -> Mapping[str, Any]:
         """See `LanguageTask.settings_of_encoding`; the template is in the tokenizer."""

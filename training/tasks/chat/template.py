@@ -175,7 +175,7 @@ def find_template(asked: str | None, tokenizer: PreTrainedTokenizerFast) -> Chat
         needs = tuple(token for token in built_in.needs if token not in vocabulary)
         template = ChatTemplate(asked, built_in.source, needs, tokens=tokens)
     else:
-        source = _read(asked)
+        source = source_of(asked)
         written = dict.fromkeys(_CONTROL_TOKEN.findall(source))
         template = ChatTemplate(asked, source, tuple(t for t in written if t not in vocabulary), tokens=tokens)
     for source in filter(None, (template.source, template.tool_source)):
@@ -200,7 +200,14 @@ def _own(tokenizer: PreTrainedTokenizerFast, tokens: Mapping[str, Any]) -> ChatT
     return ChatTemplate(name, own["default"], tool_source=own.get("tool_use"), tokens=tokens)
 
 
-def _read(asked: str) -> str:
+def source_of(asked: str) -> str:
+    """Return the Jinja text of a built-in template, or that in a file.
+
+    Raises:
+        ConfigError: there is no such name or file, or it cannot be read.
+    """
+    if asked in BUILT_IN:
+        return BUILT_IN[asked].source
     known = f"known names: {', '.join(BUILT_IN)}"
     try:
         path = Path(asked).expanduser()

@@ -193,11 +193,11 @@ class LanguageTask(BaseTask):
         family = family_of(config)
         artefacts = family.starting_artefacts(config.model)
         tokenizer = self._tokenizer(config, sources, artefacts)
-        before = len(tokenizer)
+        before = len(tokenizer), tokenizer.chat_template
         tokenizer = self.prepare_tokenizer(tokenizer, options)
+        is_unchanged = before == (len(tokenizer), tokenizer.chat_template)
         end_token(tokenizer, f"--task {self.name}")
-        stays = options.tokenizer is None and DOCUMENT in artefacts and len(tokenizer) == before
-        if not stays:
+        if options.tokenizer is not None or DOCUMENT not in artefacts or not is_unchanged:
             artefacts = {**artefacts, **to_artefacts(tokenizer)}
         model = family.completed(config.model, len(tokenizer))
         return LanguageData(sources, tokenizer, artefacts, options, model, family)

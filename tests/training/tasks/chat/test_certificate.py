@@ -115,7 +115,7 @@ def test_the_table_is_aligned_and_fits_the_terminal_in_both_languages() -> None:
     assert all(line.chinese != line for line in lines)
     assert "turns whose stop token is trained" in lines[10]
     assert "<|im_start|>" in lines[10]
-    assert any("answers end by <|im_start|>, not by eos </s>" in line for line in lines)
+    assert any("answers end by <|im_start|>, not </s>" in line for line in lines)
 
 
 # -- a sample shown ------------------------------------------------------------------------------------------------
