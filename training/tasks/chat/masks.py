@@ -394,11 +394,14 @@ class _Row:
             if last.endswith(ending) and (place := self.text.rfind(ending, start, following)) >= 0:
                 return place + len(ending)
         for form in _forms(self.messages[number]["content"]):
-            place = self.text.rfind(form, start, following)
-            behind = place + len(form)
-            ending = next((stop for stop in self._stops if self.text.startswith(stop, behind)), "")
-            if place >= 0 and ending and behind + len(ending) <= following:
-                return behind + len(ending)
+            # The first place with an end behind it: a short answer may stand in the next message's head too.
+            place = self.text.find(form, start, following)
+            while place >= 0:
+                behind = place + len(form)
+                ending = next((stop for stop in self._stops if self.text.startswith(stop, behind)), "")
+                if ending and behind + len(ending) <= following:
+                    return behind + len(ending)
+                place = self.text.find(form, place + 1, following)
         return None
 
     # -- both ------------------------------------------------------------------------------------------------------

@@ -426,6 +426,10 @@ def test_of_any_conversation_exactly_the_answers_are_trained(source: str, pairs:
     assert len(found.stops) == found.turns == len(pairs)
 
 
+def test_an_answer_that_stands_in_the_next_head_too_is_found_where_it_is() -> None:
+    assert trained_text(encoded(PHI3, turns("0", "r", "0", "0"))) == f"{learned(PHI3, 'r')}{learned(PHI3, '0')}"
+
+
 @given(pairs=_CHATS)
 def test_of_any_conversation_the_readings_of_a_rewriting_template_agree(pairs: list[tuple[str, str]]) -> None:
     texts = [text for question, answer in pairs for text in (f"{question}♘", answer)]
