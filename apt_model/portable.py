@@ -2,7 +2,8 @@
 
 This program reads only these three. Next to them are the settings and the code with which transformers opens the
 directory (`AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)`). Writing them does not need
-transformers. A directory that transformers saved from such a model can be read here too.
+transformers. A directory that transformers saved from such a model can be read here too. The tokenizer is APT's own, or
+one in the common form of the library `tokenizers`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from apt_model.common_tokenizer import CommonTokenizer
 from apt_model.config import ModelConfig
 from apt_model.errors import ModelError
 from apt_model.model import APT
-from apt_model.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, write_code
+from apt_model.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, code_files
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, SPECIALS, UNK, DynamicTagTokenizer
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -30,6 +32,9 @@ CHECKSUMS = "checksums.json"
 """BLAKE2b of the directory's files, which a run adds to its finished model. A directory without it is not checked."""
 GENERATION_CONFIG, TOKENIZER_CONFIG = "generation_config.json", "tokenizer_config.json"
 FORMAT = "apt-model"
+OF_OWN_TOKENIZER = frozenset({"tokenization_apt.py", "tokenizer.py"})
+"""Code files that only APT's own tokenizer needs."""
+PortableTokenizer = DynamicTagTokenizer | CommonTokenizer
 OF_TRANSFORMERS = frozenset(
     {
         "architectures",
@@ -56,7 +61,7 @@ OF_TRANSFORMERS = frozenset(
 """Keys of `config.json` that do not describe the network. Any other unknown key is refused: it might describe it."""
 
 
-def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -> None:
+def save_portable(directory: Path, model: APT, tokenizer: PortableTokenizer) -> None:
     """Write the model; an older one in the same directory is replaced completely."""
     fresh = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -74,44 +79,70 @@ def save_portable(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_files(directory: Path, model: APT, tokenizer: DynamicTagTokenizer) -> None:
+def _write_files(directory: Path, model: APT, tokenizer: PortableTokenizer) -> None:
     settings = transformers_settings(model, tokenizer)
     settings[CONFIG] = {"format": FORMAT, "version": 1, **model.config.model_dump(mode="json"), **settings[CONFIG]}
     for name, content in settings.items():
         (directory / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    write_code(directory)
+    for name, text in model_code(tokenizer).items():
+        (directory / name).write_text(text, encoding="utf-8")
     mode = (directory / CONFIG).stat().st_mode
     save_file(_weights(model), directory / WEIGHTS, metadata={"format": "pt"})
     (directory / WEIGHTS).chmod(mode)  # safetensors lets in the user alone, whatever the umask
-    tokenizer.save(directory / TOKENIZER)
+    if isinstance(tokenizer, CommonTokenizer):
+        tokenizer.save(directory)
+    else:
+        tokenizer.save(directory / TOKENIZER)
     for path in directory.iterdir():
         with path.open("rb+") as file:  # Windows syncs only files that are open for writing
             os.fsync(file.fileno())
 
 
-def transformers_settings(model: APT, tokenizer: DynamicTagTokenizer) -> dict[str, dict[str, Any]]:
-    """Return the settings of the model that transformers reads, by file name."""
-    ids = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-    as_they_are = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+def model_code(tokenizer: PortableTokenizer) -> dict[str, str]:
+    """Return the text of the code files by name with which transformers opens the model and this tokenizer."""
+    left_out = OF_OWN_TOKENIZER if isinstance(tokenizer, CommonTokenizer) else frozenset()
+    return {name: text for name, text in code_files().items() if name not in left_out}
+
+
+def transformers_settings(model: APT, tokenizer: PortableTokenizer) -> dict[str, dict[str, Any]]:
+    """Return the settings of the model that transformers reads, by file name.
+
+    Raises:
+        ModelError: the tokenizer is damaged.
+    """
+    if isinstance(tokenizer, CommonTokenizer):
+        found = tokenizer.control_ids()
+        # APTConfig's defaults are the ids of APT's own tokenizer: a role that this one lacks is said to be empty.
+        roles = {f"{role}_token_id": found.get(role) for role in ("pad", "bos", "eos")}
+        ids = {name: i for name, i in roles.items() if i is not None}
+        config, sep, own = roles, None, {}
+    else:
+        ids = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        config, sep, own = {**ids}, tokenizer.sep_id, {TOKENIZER_CONFIG: _own_tokenizer_settings(model)}
     return {
         CONFIG: {
             "model_type": "apt",
             "architectures": ["APTForCausalLM"],
             "auto_map": AUTO_MAP,
             "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
-            **ids,
-            "sep_token_id": tokenizer.sep_id,
+            **config,
+            "sep_token_id": sep,
         },
         GENERATION_CONFIG: {**ids, "do_sample": False},
-        TOKENIZER_CONFIG: {
-            "tokenizer_class": "APTTokenizer",
-            "auto_map": TOKENIZER_AUTO_MAP,
-            "model_max_length": model.config.max_seq_len,
-            "padding_side": "left",
-            **{"pad_token": PAD, "unk_token": UNK, "bos_token": BOS, "sep_token": SEP, "eos_token": EOS},
-            # Without it, transformers would look for them in tokenizer.json, which here is not in its own format.
-            "added_tokens_decoder": {str(i): {"content": token, **as_they_are} for i, token in enumerate(SPECIALS)},
-        },
+        **own,
+    }
+
+
+def _own_tokenizer_settings(model: APT) -> dict[str, Any]:
+    as_they_are = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    return {
+        "tokenizer_class": "APTTokenizer",
+        "auto_map": TOKENIZER_AUTO_MAP,
+        "model_max_length": model.config.max_seq_len,
+        "padding_side": "left",
+        **{"pad_token": PAD, "unk_token": UNK, "bos_token": BOS, "sep_token": SEP, "eos_token": EOS},
+        # Without it, transformers would look for them in tokenizer.json, which here is not in its own format.
+        "added_tokens_decoder": {str(i): {"content": token, **as_they_are} for i, token in enumerate(SPECIALS)},
     }
 
 
@@ -123,7 +154,7 @@ def _weights(model: APT) -> dict[str, Tensor]:
     return weights
 
 
-def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
+def load_portable(directory: Path) -> tuple[APT, PortableTokenizer]:
     """Read a model directory.
 
     Raises:
@@ -153,13 +184,23 @@ def load_portable(directory: Path) -> tuple[APT, DynamicTagTokenizer]:
         raise ModelError(f"{directory}: damaged model directory ({str(error).splitlines()[0]})") from error
     if config.tie_embeddings and "embedding.weight" in weights:
         weights["head.weight"] = weights["embedding.weight"]
-    tokenizer = DynamicTagTokenizer.load(directory / TOKENIZER)
+    tokenizer = _load_tokenizer(directory)
     if config.vocab_size is not None and tokenizer.vocab_size > config.vocab_size:
         raise ModelError(
             f"{directory / TOKENIZER}: {tokenizer.vocab_size} tokens, but the model knows {config.vocab_size}; "
             "it is another model's tokenizer"
         )
     return build_from_weights(config, weights, str(directory)), tokenizer
+
+
+def _load_tokenizer(directory: Path) -> PortableTokenizer:
+    try:
+        document = json.loads((directory / TOKENIZER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{directory / TOKENIZER}: the tokenizer cannot be read ({error})") from error
+    if isinstance(document, dict) and "model" in document and not DynamicTagTokenizer.wrote(document):
+        return CommonTokenizer.load(directory, document)
+    return DynamicTagTokenizer.from_dict(document, str(directory / TOKENIZER))
 
 
 def _check_checksums(directory: Path) -> None:

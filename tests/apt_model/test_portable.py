@@ -57,6 +57,7 @@ def test_a_loaded_model_is_the_saved_one(changes: dict[str, Any], tmp_path: Path
     loaded, tokenizer = load_portable(tmp_path / "model")
     assert loaded.config == model.config
     assert same_weights(loaded, model)
+    assert isinstance(tokenizer, DynamicTagTokenizer)
     assert tokenizer == TOKENIZER
     assert not loaded.training
     assert (loaded.head.weight is loaded.embedding.weight) == model.config.tie_embeddings

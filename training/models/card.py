@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from training.settings.tree import ModelOptions
@@ -20,6 +21,10 @@ class PublishedModel(NamedTuple):
     """OWNER/NAME on the Hub, or the name of a directory."""
     example: str | None
     """An input as text that the task gives; None: its inputs are no texts."""
+    is_chat: bool = False
+    """True if the example is a user's message in a conversation."""
+    settings: Mapping[str, Any] | None = None
+    """The section `model` of its run's settings; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class FamilyCard:
     tags: Sequence[str] = ()
     usage: Sequence[str] = ()
     """Lines that show how the model is loaded and used."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Further entries of the card's head: base_model, license."""
+    shape: Sequence[tuple[str, object]] | None = None
+    """Rows that describe the network; None: all options of the family."""
+    limits: Sequence[str] = ()
+    """List items about the network, such as whose license applies."""
     onnx_input: str = "tokens_BT"
     """Expression of the example for ONNX Runtime: an int64 array of tokens."""
 
@@ -53,6 +64,26 @@ def family_card(name: str, published: PublishedModel) -> FamilyCard:
         tags=(name,),
         usage=loading_code(published),
     )
+
+
+def generating_code(published: PublishedModel) -> list[str]:
+    """Return lines in which a `model` of transformers and its `tokenizer` go on with the example."""
+    example = json.dumps(published.example or "Hello", ensure_ascii=False)
+    if published.is_chat:
+        read = [
+            f'messages = [{{"role": "user", "content": {example}}}]',
+            "text = tokenizer.apply_chat_template(",
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+            ")",
+        ]
+        shown = 'answer[0, text["input_ids"].shape[1] :]'
+    else:
+        read, shown = [f'text = tokenizer({example}, return_tensors="pt")'], "answer[0]"
+    return [
+        *read,
+        "answer = model.generate(**text, max_new_tokens=40, do_sample=False)",
+        f"print(tokenizer.decode({shown}, skip_special_tokens=True))",
+    ]
 
 
 def loading_code(published: PublishedModel) -> list[str]:

@@ -37,7 +37,15 @@ def model_card(facts: ModelFacts, place: str, *, has_curve: bool, has_onnx: bool
     """
     task = facts.described_by.card(facts)
     family = facts.family.card(
-        PublishedModel(facts.options, facts.num_parameters, facts.artefacts, place, task.example)
+        PublishedModel(
+            options=facts.options,
+            num_parameters=facts.num_parameters,
+            artefacts=facts.artefacts,
+            place=place,
+            example=task.example,
+            is_chat=task.is_chat,
+            settings=(facts.settings or {}).get("model"),
+        )
     )
     lines = [
         "---",
@@ -67,7 +75,7 @@ def model_card(facts: ModelFacts, place: str, *, has_curve: bool, has_onnx: bool
         "",
         "## Limits",
         "",
-        *(f"- {limit}" for limit in (*task.limits, *_limits(facts))),
+        *(f"- {limit}" for limit in (*task.limits, *family.limits, *_limits(facts))),
     ]
     return "\n".join(lines) + "\n"
 
@@ -75,7 +83,7 @@ def model_card(facts: ModelFacts, place: str, *, has_curve: bool, has_onnx: bool
 def _metadata(family: FamilyCard, task: TaskCard, has_onnx: bool) -> dict[str, Any]:
     pipeline = {"pipeline_tag": family.pipeline} if family.pipeline is not None else {}
     tags = list(dict.fromkeys([*family.tags, *task.tags, *(["onnx"] if has_onnx else [])]))
-    return {"library_name": family.library, **pipeline, "tags": tags}
+    return {"library_name": family.library, **pipeline, **family.metadata, "tags": tags}
 
 
 def _introduction(facts: ModelFacts, family: FamilyCard, task: TaskCard) -> Iterator[str]:
@@ -89,9 +97,8 @@ def _introduction(facts: ModelFacts, family: FamilyCard, task: TaskCard) -> Iter
         yield ""
         yield f"These are the weights after update {facts.step:,}{total}, {why}."
     yield ""
-    shape = facts.options.model_dump(exclude={"model"})
-    rows: list[list[object]] = [[name, value] for name, value in shape.items()]
-    yield from table(["shape", ""], [*rows, ["weights", facts.dtype]])
+    shape = family.shape if family.shape is not None else facts.options.model_dump(exclude={"model"}).items()
+    yield from table(["shape", ""], [*shape, ("weights", facts.dtype)])
 
 
 def _onnx(family: FamilyCard) -> Iterator[str]:

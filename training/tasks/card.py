@@ -120,6 +120,8 @@ class TaskCard:
     """On the Hub."""
     example: str | None = None
     """An input as text for the example code; None: inputs are no texts."""
+    is_chat: bool = False
+    """True if the example is a user's message in a conversation."""
     settings: Sequence[str] = ()
     """The task's settings that the table of the training shows."""
     heading: str = "What was measured"
@@ -135,13 +137,14 @@ def task_card(facts: CardFacts) -> TaskCard:
     return TaskCard(
         purpose=f"that was trained on the task `{facts.task}`" if known else "",
         tags=(facts.task,) if facts.task is not None else (),
-        measured=list(_measured(facts)),
+        measured=list(measured_table(facts)),
         data=list(_data(facts)),
-        limits=list(_limits(facts)),
+        limits=list(task_limits(facts)),
     )
 
 
-def _measured(facts: CardFacts) -> Iterator[str]:
+def measured_table(facts: CardFacts, more: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+    """Yield what the validation measured, and further rows of the task's own."""
     found = facts.evaluation()
     if facts.report is None:
         yield "Nothing was measured."
@@ -155,7 +158,7 @@ def _measured(facts: CardFacts) -> Iterator[str]:
             value = found.get(metric.name) if metric.derived == "measured" else metric.of_loss(found["loss"])
             if value is not None:
                 rows.append([metric.name, metric.text(value)])
-        yield from table(["", ""], rows)
+        yield from table(["", ""], [*rows, *more])
 
 
 def _data(facts: CardFacts) -> Iterator[str]:
@@ -176,7 +179,8 @@ def _data(facts: CardFacts) -> Iterator[str]:
         yield f"Fingerprint of the data: {plain(fingerprint)}."
 
 
-def _limits(facts: CardFacts) -> Iterator[str]:
+def task_limits(facts: CardFacts) -> Iterator[str]:
+    """Yield what is true of a model of any task."""
     yield (
         "It was trained for one task on the data above, and tested on nothing else. It was not trained to be safe or "
         "fair."

@@ -56,6 +56,7 @@ def test_any_form_of_a_model_becomes_the_same_kind_of_directory(
     model, tokenizer = load_portable(tmp_path / "out" / "apt")
     trained = load_trained_model(finished_run / form)
     assert same_weights(model, trained.model)
+    assert isinstance(tokenizer, DynamicTagTokenizer)
     assert tokenizer.to_dict() == trained.artefacts["tokenizer"]
     made = files(tmp_path / "out" / "apt")
     assert set(files(finished_run / "final_model")) | {"README.md", "training_curve.png"} == set(made)

@@ -16,11 +16,14 @@ from training.models.apt.options import APTOptions
 from training.models.card import FamilyCard, PublishedModel
 from training.models.cost import count
 from training.models.protocol import Artefacts, BaseFamily, LoadedModel, ParameterGroups
+from training.models.tokenizers import DOCUMENT, FILES
 from training.settings.tree import ModelOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerFast
+
+    from apt_model.portable import PortableTokenizer
 
 
 class APTFamily(BaseFamily):
@@ -121,19 +124,19 @@ class APTFamily(BaseFamily):
     def save(
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
     ) -> None:
-        """See `ModelFamily.save`: with APT's tokenizer the portable directory, which opens with transformers too."""
+        """See `ModelFamily.save`: the portable directory, which opens with transformers too, where it keeps all."""
         from apt_model.model import APT
         from apt_model.portable import save_portable
-        from apt_model.tokenizer import DynamicTagTokenizer
 
         if not opens_with_transformers(artefacts):
             super().save(directory, model, options, vocabulary, artefacts)
             return
         assert isinstance(model, APT)
-        save_portable(directory, model, DynamicTagTokenizer.from_dict(artefacts["tokenizer"]))
+        save_portable(directory, model, _portable_tokenizer(artefacts))
 
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`."""
+        from apt_model.common_tokenizer import CommonTokenizer
         from apt_model.portable import CONFIG, load_portable
 
         if not (directory / CONFIG).is_file():
@@ -143,7 +146,11 @@ class APTFamily(BaseFamily):
         except ModelError as error:
             raise CheckpointError(str(error)) from error
         options = APTOptions(**model.config.model_dump())
-        return LoadedModel(model, options, model.config.vocab_size, {"tokenizer": tokenizer.to_dict()})
+        if isinstance(tokenizer, CommonTokenizer):
+            artefacts: Artefacts = {DOCUMENT: tokenizer.document, FILES: tokenizer.files}
+        else:
+            artefacts = {DOCUMENT: tokenizer.to_dict()}
+        return LoadedModel(model, options, model.config.vocab_size, artefacts)
 
     def cost(self, options: ModelOptions, vocabulary: int | None) -> APTCost | None:
         """See `ModelFamily.cost`."""
@@ -176,16 +183,26 @@ class APTFamily(BaseFamily):
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
         """See `ModelFamily.transformers_files`: settings, and the code that `trust_remote_code` runs."""
         from apt_model.model import APT
-        from apt_model.portable import CONFIG, transformers_settings
-        from apt_model.remote_code import code_files
-        from apt_model.tokenizer import DynamicTagTokenizer
+        from apt_model.portable import CONFIG, model_code, transformers_settings
 
         if not opens_with_transformers(artefacts):
             return {}
         assert isinstance(model, APT)
-        settings = transformers_settings(model, DynamicTagTokenizer.from_dict(artefacts["tokenizer"]))
+        tokenizer = _portable_tokenizer(artefacts)
+        settings = transformers_settings(model, tokenizer)
         settings[CONFIG] = {**model.config.model_dump(mode="json"), **settings[CONFIG]}
-        return {name: json.dumps(content, indent=1) + "\n" for name, content in settings.items()} | code_files()
+        texts = {name: json.dumps(content, indent=1) + "\n" for name, content in settings.items()}
+        return texts | dict(artefacts.get(FILES, {})) | model_code(tokenizer)
+
+
+def _portable_tokenizer(artefacts: Artefacts) -> PortableTokenizer:
+    """Return the tokenizer in artefacts that `opens_with_transformers` accepts."""
+    from apt_model.common_tokenizer import CommonTokenizer
+    from apt_model.tokenizer import DynamicTagTokenizer
+
+    if FILES in artefacts:
+        return CommonTokenizer(artefacts[DOCUMENT], artefacts[FILES])
+    return DynamicTagTokenizer.from_dict(artefacts[DOCUMENT])
 
 
 class Positional:

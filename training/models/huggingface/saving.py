@@ -86,6 +86,7 @@ def load_network(directory: Path) -> tuple[Any, HuggingFaceOptions]:
             lora=True,
             lora_rank=described.r,
             lora_alpha=float(described.lora_alpha),
+            merge=(directory / MERGED).is_dir(),  # written again with the adapter
         )
     rows: int = cast(Any, network).get_input_embeddings().num_embeddings
     return network, options.model_copy(update={"vocab_size": rows})

@@ -147,7 +147,7 @@ class LanguageTask(BaseTask):
         store = cached(self._key(data), data.vocabulary, lambda writer: self.encode(data, writer))
         lines = [*self.report(data, store)]
         train, validation = self._split(store, options.validation_split, config.run.seed)
-        facts: dict[str, Any] = {"vocab_size": data.vocabulary, "data": _files(data.sources), **store.facts}
+        facts: dict[str, Any] = {"vocab_size": data.vocabulary, "data": _files(data.sources), **_counts(store)}
         datasets: list[Any] = [train, validation]
         if options.packing:
             datasets = [part and PackedDataset(part, data.longest) for part in datasets]
@@ -276,6 +276,11 @@ def _content(sources: Sequence[Source]) -> list[str]:
 
 def _files(sources: Sequence[Source]) -> list[dict[str, Any]]:
     return [{"file": source.name, "format": source.kind, "bytes": source.size} for source in sources]
+
+
+def _counts(store: TokenStore) -> dict[str, Any]:
+    """Return the facts of a store that a report shows: one number per document would make it longer than the data."""
+    return {name: fact for name, fact in store.facts.items() if not isinstance(fact, list)}
 
 
 def _packing_line(packed: PackedDataset) -> str:

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from training.errors import DataError
 from training.language.messages import Message
 from training.settings.tree import TaskOptions
+from training.tasks.card import CardFacts, TaskCard
 from training.tasks.language.options import LanguageOptions
 from training.tasks.language.task import LanguageData, LanguageTask
 from training.tasks.protocol import Conclusion, Prepared
 from training.tasks.rows.columns import find_text_column, text_of
 from training.tasks.rows.source import Row, Source
+from training.tasks.text.card import text_card
 from training.tasks.text.options import TextOptions
 from training.tasks.token_dataset import TokenSamples
 from training.tasks.token_store import TokenStore, TokenStoreWriter
@@ -128,6 +130,10 @@ class TextTask(LanguageTask):
         for number in range(min(count, len(data))):
             lines += _continued(model, prepared, tokenizer, data[number].tokens)
         return Conclusion(figures, lines)
+
+    def card(self, facts: CardFacts) -> TaskCard:
+        """See `Task.card`."""
+        return text_card(facts)
 
 
 class _Pieces:
