@@ -16,9 +16,10 @@ from apt_model.errors import ModelError
 DOCUMENT_NAME, CONFIG_NAME = "tokenizer.json", "tokenizer_config.json"
 OTHER_NAMES = (
     CONFIG_NAME, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
-    "vocab.txt",
+    "vocab.txt", "generation_config.json",
 )  # fmt: skip
-"""Files that transformers writes next to `tokenizer.json`, in this or an older version."""
+"""Files that transformers writes next to `tokenizer.json`, in this or an older version; the last holds the tokens that
+end an answer."""
 
 
 @dataclass(frozen=True)

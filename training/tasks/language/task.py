@@ -275,7 +275,11 @@ def _content(sources: Sequence[Source]) -> list[str]:
 
 
 def _files(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    return [{"file": source.name, "format": source.kind, "bytes": source.size} for source in sources]
+    """Return a report's rows about the sources; a file without its directory, which is nobody's business."""
+    names = [Path(source.name).name if Path(source.name).exists() else source.name for source in sources]
+    return [
+        {"file": name, "format": source.kind, "bytes": source.size} for name, source in zip(names, sources, strict=True)
+    ]
 
 
 def _counts(store: TokenStore) -> dict[str, Any]:
