@@ -20,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from apt_model.common_tokenizer import CommonTokenizer
 from apt_model.config import ModelConfig
 from apt_model.errors import ModelError
 from apt_model.model import APT
 from apt_model.remote_code import AUTO_MAP, TOKENIZER_AUTO_MAP, code_files
 from apt_model.tokenizer import BOS, EOS, PAD, SEP, SPECIALS, UNK, DynamicTagTokenizer
+from apt_model.tokenizer_files import TokenizerFiles
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 CHECKSUMS = "checksums.json"
@@ -34,7 +34,7 @@ GENERATION_CONFIG, TOKENIZER_CONFIG = "generation_config.json", "tokenizer_confi
 FORMAT = "apt-model"
 OF_OWN_TOKENIZER = frozenset({"tokenization_apt.py", "tokenizer.py"})
 """Code files that only APT's own tokenizer needs."""
-PortableTokenizer = DynamicTagTokenizer | CommonTokenizer
+PortableTokenizer = DynamicTagTokenizer | TokenizerFiles
 OF_TRANSFORMERS = frozenset(
     {
         "architectures",
@@ -89,7 +89,7 @@ def _write_files(directory: Path, model: APT, tokenizer: PortableTokenizer) -> N
     mode = (directory / CONFIG).stat().st_mode
     save_file(_weights(model), directory / WEIGHTS, metadata={"format": "pt"})
     (directory / WEIGHTS).chmod(mode)  # safetensors lets in the user alone, whatever the umask
-    if isinstance(tokenizer, CommonTokenizer):
+    if isinstance(tokenizer, TokenizerFiles):
         tokenizer.save(directory)
     else:
         tokenizer.save(directory / TOKENIZER)
@@ -100,7 +100,7 @@ def _write_files(directory: Path, model: APT, tokenizer: PortableTokenizer) -> N
 
 def model_code(tokenizer: PortableTokenizer) -> dict[str, str]:
     """Return the text of the code files by name with which transformers opens the model and this tokenizer."""
-    left_out = OF_OWN_TOKENIZER if isinstance(tokenizer, CommonTokenizer) else frozenset()
+    left_out = OF_OWN_TOKENIZER if isinstance(tokenizer, TokenizerFiles) else frozenset()
     return {name: text for name, text in code_files().items() if name not in left_out}
 
 
@@ -110,7 +110,7 @@ def transformers_settings(model: APT, tokenizer: PortableTokenizer) -> dict[str,
     Raises:
         ModelError: the tokenizer is damaged.
     """
-    if isinstance(tokenizer, CommonTokenizer):
+    if isinstance(tokenizer, TokenizerFiles):
         found = tokenizer.control_ids()
         # APTConfig's defaults are the ids of APT's own tokenizer: a role that this one lacks is said to be empty.
         roles = {f"{role}_token_id": found.get(role) for role in ("pad", "bos", "eos")}
@@ -199,7 +199,7 @@ def _load_tokenizer(directory: Path) -> PortableTokenizer:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{directory / TOKENIZER}: the tokenizer cannot be read ({error})") from error
     if isinstance(document, dict) and "model" in document and not DynamicTagTokenizer.wrote(document):
-        return CommonTokenizer.load(directory, document)
+        return TokenizerFiles.load(directory, document)
     return DynamicTagTokenizer.from_dict(document, str(directory / TOKENIZER))
 
 

@@ -136,8 +136,8 @@ class APTFamily(BaseFamily):
 
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`."""
-        from apt_model.common_tokenizer import CommonTokenizer
         from apt_model.portable import CONFIG, load_portable
+        from apt_model.tokenizer_files import TokenizerFiles
 
         if not (directory / CONFIG).is_file():
             return super().load(directory)
@@ -146,7 +146,7 @@ class APTFamily(BaseFamily):
         except ModelError as error:
             raise CheckpointError(str(error)) from error
         options = APTOptions(**model.config.model_dump())
-        if isinstance(tokenizer, CommonTokenizer):
+        if isinstance(tokenizer, TokenizerFiles):
             artefacts: Artefacts = {DOCUMENT: tokenizer.document, FILES: tokenizer.files}
         else:
             artefacts = {DOCUMENT: tokenizer.to_dict()}
@@ -197,11 +197,11 @@ class APTFamily(BaseFamily):
 
 def _portable_tokenizer(artefacts: Artefacts) -> PortableTokenizer:
     """Return the tokenizer in artefacts that `opens_with_transformers` accepts."""
-    from apt_model.common_tokenizer import CommonTokenizer
     from apt_model.tokenizer import DynamicTagTokenizer
+    from apt_model.tokenizer_files import TokenizerFiles
 
     if FILES in artefacts:
-        return CommonTokenizer(artefacts[DOCUMENT], artefacts[FILES])
+        return TokenizerFiles(artefacts[DOCUMENT], artefacts[FILES])
     return DynamicTagTokenizer.from_dict(artefacts[DOCUMENT])
 
 

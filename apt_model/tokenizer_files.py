@@ -23,7 +23,7 @@ end an answer."""
 
 
 @dataclass(frozen=True)
-class CommonTokenizer:
+class TokenizerFiles:
     """A tokenizer of the library `tokenizers` as plain data."""
 
     document: Mapping[str, Any]
@@ -85,7 +85,7 @@ class CommonTokenizer:
         return {DOCUMENT_NAME: json.dumps(self.document, ensure_ascii=False, indent=1) + "\n", **self.files}
 
     @classmethod
-    def load(cls, directory: Path, document: Mapping[str, Any]) -> CommonTokenizer:
+    def load(cls, directory: Path, document: Mapping[str, Any]) -> TokenizerFiles:
         """Read the files that `save` or transformers wrote.
 
         Args:
