@@ -7,13 +7,13 @@ data: `tokenizer` is the document of `tokenizer.json`, `tokenizer_files` holds t
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.errors import CheckpointError, ConfigError, printable
-from training.machine.environment import variables_set
 from training.models.protocol import Artefacts
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def needs_transformers(what: str) -> None:
     Raises:
         ConfigError: it is not installed; says how to install it.
     """
+    # Where nobody has set it, the library tokenizers warns at each process that is started after it used its threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -119,8 +121,7 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    with variables_set(TOKENIZERS_PARALLELISM="false"):  # threads count pairs in no fixed order
-        tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return _wrapped(tokenizer)
 
 

@@ -193,6 +193,9 @@ class LanguageTask(BaseTask):
         family = family_of(config)
         artefacts = family.starting_artefacts(config.model)
         tokenizer = self._tokenizer(config, sources, artefacts)
+        # A tokenizer.json may hold the settings of whoever saved it: they would cut texts without a word.
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
         before = len(tokenizer), tokenizer.chat_template
         tokenizer = self.prepare_tokenizer(tokenizer, options)
         is_unchanged = before == (len(tokenizer), tokenizer.chat_template)

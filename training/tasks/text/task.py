@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
 IDS, LABELS, IGNORED = "input_ids", "labels", -100
 """Columns of data that is tokenized already, and the label of a token without a loss."""
-AT_ONCE = 512
-"""Rows that the tokenizer gets at once."""
+AT_ONCE = 4_000_000
+"""Characters that the tokenizer gets at once, from which it makes some hundred megabytes."""
 PROMPT, CONTINUATION = 16, 48
 """Tokens of a text that the finished model reads, and that it then writes."""
 
@@ -78,12 +77,12 @@ class TextTask(LanguageTask):
                     pieces.add_ids(*_ids_of(row, source, data.vocabulary), at=source.place(row.number))
                 continue
             column = find_text_column(first, cast(TextOptions, data.options).text_column, source)
-            rows = source.rows()
-            while batch := list(itertools.islice(rows, AT_ONCE)):
-                texts = [text_of(row, column, source) for row in batch]
-                encoded = data.tokenizer(texts, add_special_tokens=False)["input_ids"]
-                for row, text, ids in zip(batch, texts, encoded, strict=True):
-                    pieces.add_text(text, ids, continues=row.continues)
+            for batch in _batches(source, column):
+                encoded = data.tokenizer.backend_tokenizer.encode_batch_fast(
+                    [text for _, text in batch], add_special_tokens=False
+                )
+                for (continues, text), encoding in zip(batch, encoded, strict=True):
+                    pieces.add_text(text, encoding.ids, continues=continues)
         pieces.end()
         writer.facts.update(pieces.facts())
 
@@ -136,6 +135,21 @@ class TextTask(LanguageTask):
         return text_card(facts)
 
 
+def _batches(source: Source, column: str) -> Iterator[list[tuple[bool, str]]]:
+    """Yield (whether it goes on with the row before, text) of some rows at a time."""
+    batch: list[tuple[bool, str]] = []
+    size = 0
+    for row in source.rows():
+        text = text_of(row, column, source)
+        batch.append((row.continues, text))
+        size += len(text)
+        if size >= AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 class _Pieces:
     """Cuts documents into pieces and counts what it sees."""
 
@@ -144,8 +158,9 @@ class _Pieces:
         self._writer, self._longest = writer, data.longest
         self._end, self._unknown = int(cast(int, tokenizer.eos_token_id)), tokenizer.unk_token_id
         # Many tokenizers put a first token before a text and nothing behind it; the model was trained so.
-        self._begin = [i for i in tokenizer("")["input_ids"] if i != self._end or i == tokenizer.bos_token_id][:1]
-        self._open: list[int] = []
+        begin = [i for i in tokenizer("")["input_ids"] if i != self._end or i == tokenizer.bos_token_id][:1]
+        self._begin = np.array(begin, dtype=np.int32)
+        self._open = self._begin[:0]
         self._is_open = self._has_text = False
         self._first_pieces: list[int] = []
         self._count = dict.fromkeys(("documents", "empty", "tokens", "unknown", "bytes"), 0)
@@ -155,14 +170,15 @@ class _Pieces:
         """Add the tokens of a text, which goes on with the one before or begins a document."""
         if not continues:
             self.end()
-            self._open, self._is_open = list(self._begin), True
+            self._open, self._is_open = self._begin, True
             self._first_pieces.append(self._written)
         self._has_text = self._has_text or bool(ids)
         self._count["bytes"] += len(text.encode("utf-8", "surrogatepass"))
         self._count["tokens"] += len(ids)
+        added = np.array(ids, dtype=np.int32)
         if self._unknown is not None:
-            self._count["unknown"] += sum(i == self._unknown for i in ids)
-        self._open += ids
+            self._count["unknown"] += int((added == self._unknown).sum())
+        self._open = np.concatenate([self._open, added])
         self._cut()
 
     def add_ids(self, ids: list[int], trained: NDArray[np.bool_] | None, at: str) -> None:
@@ -177,12 +193,12 @@ class _Pieces:
         self._first_pieces.append(self._written)
         self._count["documents"] += 1
         self._count["tokens"] += len(ids)
-        self._write(ids, trained)
+        self._write(np.array(ids, dtype=np.int32), trained)
 
     def end(self) -> None:
         """End the document."""
         if self._is_open and self._has_text:
-            self._open.append(self._end)
+            self._open = np.append(self._open, np.int32(self._end))
             self._cut()
             if len(self._open) > 1:
                 self._write(self._open)
@@ -190,19 +206,21 @@ class _Pieces:
         elif self._is_open:
             self._first_pieces.pop()
             self._count["empty"] += 1
-        self._open, self._is_open, self._has_text = [], False, False
+        self._open, self._is_open, self._has_text = self._begin[:0], False, False
 
     def facts(self) -> dict[str, Any]:
         """Return the counts, and the number of each document's first piece."""
         return {**self._count, "first_pieces": self._first_pieces}
 
     def _cut(self) -> None:
-        while len(self._open) > self._longest:
-            self._write(self._open[: self._longest])
-            self._open = self._open[self._longest - 1 :]
+        start = 0
+        while len(self._open) - start > self._longest:
+            self._write(self._open[start : start + self._longest])
+            start += self._longest - 1
+        self._open = self._open[start:]
 
-    def _write(self, ids: Sequence[int], trained: NDArray[np.bool_] | None = None) -> None:
-        self._writer.add(np.array(ids, dtype=np.int32), trained)
+    def _write(self, ids: NDArray[np.int32], trained: NDArray[np.bool_] | None = None) -> None:
+        self._writer.add(ids, trained)
         self._written += 1
 
 

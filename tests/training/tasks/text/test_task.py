@@ -98,6 +98,18 @@ def test_a_trained_tokenizer_has_the_size_that_was_asked_for_and_is_the_same_eve
     assert one.fingerprint == other.fingerprint
 
 
+def test_a_tokenizer_that_was_saved_to_cut_texts_cuts_none(tmp_path: Path) -> None:
+    tokenizer = from_artefacts(prepare(topics_file()).artefacts, "here")
+    tokenizer.backend_tokenizer.enable_truncation(8)
+    tokenizer.backend_tokenizer.enable_padding(length=8)
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": END_OF_TEXT, "bos_token": END_OF_TEXT}))
+    prepared = prepare(topics_file(), data={"tokenizer": str(tmp_path)})
+    assert len("".join(documents(prepared))) == sum(
+        len(json.loads(line)["text"]) for line in topics_file().read_text(encoding="utf-8").splitlines()
+    )
+
+
 def test_texts_of_several_files_and_columns(tmp_path: Path) -> None:
     one = lines(tmp_path / "one.jsonl", [{"text": "aaa"}])
     other = tmp_path / "other.csv"
