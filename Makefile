@@ -76,6 +76,7 @@ benchmark: setup  ## print speed ratios against peers measured in the same run (
 	$(PY) benchmarks/monitor.py
 	$(PY) benchmarks/estimate.py
 	$(PY) benchmarks/chat_against_trl.py
+	$(PY) benchmarks/text_against_trainer.py
 
 data: setup  ## write the data files anew (they come out byte for byte the same)
 	$(PY) tools/generate_hlbd_hardcore.py --version 1

@@ -53,6 +53,15 @@ LINES = {
         *(f"  {arm} {RATIO}" for arm in ("spikes, clipping", "spikes, no clipping", "clean, DBC-DAC rank 8")),
         f"time of an update with DBC-DAC / without (miniature): {RATIO}",
     ],
+    "text_against_trainer": [
+        "english: {} bytes trained on, {} held out, {} tokens in the vocabulary; APT {} parameters, GPT-2 {}",
+        *(
+            f"english, {who} at learning rate {{}}: {{}} bits per byte at best, {{}} at the end, {{}} updates in {{}} s"
+            for who in ("transformers' Trainer", "ours")
+        ),
+        "english: Trainer's best {} bits per byte after {} s; ours in as long {}",
+        "english: ours in half of the time {} bits per byte after {} s",
+    ],
     "throughput": [
         "round 1: ours {} tokens/s, bare loop {}, ours in fp32 {}, transformers' Trainer {} ({} parameters)",
         "ours / bare loop, step by step: {} ({} to {}, the middle half)   goal",
