@@ -316,7 +316,7 @@ def best_of(name: str, who: str, train: Train, options: argparse.Namespace) -> C
         curves.append(curve)
         print(
             f"{name}, {who} at learning rate {learning_rate:g}: {curve.best:.4f} bits per byte at best, "
-            f"{curve.points[-1][1]:.4f} at the end, {updates} updates in {curve.seconds:.1f} s, "
+            f"{curve.points[-1][1]:.4f} at the end, {updates} updates in {curve.seconds:.2f} s, "
             f"{curve.tokens / curve.seconds:,.0f} tokens/s",
             flush=True,
         )
@@ -339,15 +339,15 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
     target = theirs.best
     their_time = theirs.seconds_to(target) or theirs.seconds
     print(
-        f"{name}: Trainer's best {target:.4f} bits per byte after {their_time:.1f} s; ours in as long {ours.best:.4f}"
+        f"{name}: Trainer's best {target:.4f} bits per byte after {their_time:.2f} s; ours in as long {ours.best:.4f}"
     )
-    print(f"{name}: ours in half of the time {half.best:.4f} bits per byte after {half.seconds:.1f} s")
+    print(f"{name}: ours in half of the time {half.best:.4f} bits per byte after {half.seconds:.2f} s")
     reached = min((t for t in (ours.seconds_to(target), half.seconds_to(target)) if t is not None), default=None)
     if reached is None:
         print(f"{name}: ours does not reach Trainer's best   goal 0.5 of its time")
     else:
         print(
-            f"{name}: ours reaches Trainer's best after {reached:.1f} s, {reached / their_time:.3f} of its time   "
+            f"{name}: ours reaches Trainer's best after {reached:.2f} s, {reached / their_time:.3f} of its time   "
             "goal 0.5"
         )
 
@@ -375,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="pieces of an update")
     parser.add_argument("--characters", type=int, default=None, help="train on so much of each text only")
     small = {
-        "minutes": 0.005, "texts": ["english"], "learning_rates": [3e-3], "width": 32, "layers": 2, "heads": 2,
+        "minutes": 0.01, "texts": ["english"], "learning_rates": [3e-3], "width": 32, "layers": 2, "heads": 2,
         "vocabulary": 300, "length": 64, "characters": 20_000,
     }  # fmt: skip
     options = parse(parser, small, argv)
