@@ -4,10 +4,14 @@
     python tools/check_training_backends.py                                # every backend that is available here
     python tools/check_training_backends.py --backends deepspeed:zero_stage=3,num_processes=2 playground
     python tools/check_training_backends.py --config my.yaml --steps 50 --json parity.json --figure parity.png
+    python tools/check_training_backends.py --task chat --model DIR --lora --datasets chats.jsonl
 
 The reference (playground, one process) writes a seed checkpoint; it and each variant then run on from it, through
 train.py, in a directory of its own. If a run leaves the reference's curve, the first step that differs is named, and
 what differs there: data, loss, gradient, schedule or update. See docs/TRAINING_BACKENDS.md.
+
+Any flag of train.py that says what is learned is taken too, over --config; how many processes there are, where and
+how they train is said by the variants.
 
 The name of a backend stands for all the ways in which it is usually run; `backend:setting=value,setting=value` is one.
 
@@ -43,7 +47,7 @@ def _parser() -> CommandLine:
     add = parser.add_argument
     add("--steps", metavar="N", default="30", help="updates to compare (default: 30)")
     add("--backends", metavar="VARIANT", nargs="+", default=[], help="what to compare (default: every backend)")
-    add("--config", metavar="FILE", help="what to train, a YAML file or preset (default: a tiny model on HLBD)")
+    add("--config", metavar="FILE", help="what to train, a YAML file or preset (default: a tiny model on HLBD, or what the flags say)")
     add("--json", metavar="FILE", type=path_given, help="write the certificate as JSON")
     add("--figure", metavar="FILE", type=path_given, help="draw the differences as a PNG")
     add("--runs", metavar="DIR", type=path_given, help="keep the runs and their logs here (default: they are deleted)")
@@ -72,7 +76,7 @@ def run(arguments: list[str]) -> int:
     Raises:
         UserError: the input cannot be used.
     """
-    args = _parser().parse_args(arguments)
+    args, flags = _parser().parse_known(arguments)
     steps = whole_number("--steps", args.steps, 1, MOST_STEPS)
     timeout = whole_number("--timeout", args.timeout, 1, 24 * 3600)
 
@@ -89,8 +93,8 @@ def run(arguments: list[str]) -> int:
     for line in availability_lines([variant.backend for variant in variants]):
         say(line)
     print(flush=True)
-    reference = resolved(Variant(REFERENCE), args.config, steps)
-    candidates = [candidate(v, args.config, steps, is_asked_for=bool(args.backends)) for v in variants]
+    reference = resolved(Variant(REFERENCE), args.config, steps, flags)
+    candidates = [candidate(v, args.config, steps, is_asked_for=bool(args.backends), flags=flags) for v in variants]
     refuse_other_curves(reference, candidates)
     with nullcontext(args.runs) if args.runs else tempfile.TemporaryDirectory(prefix="parity-") as folder:
         examination = Examination(reference, candidates, steps, Path(folder).resolve(), timeout, _print_now)

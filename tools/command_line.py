@@ -50,12 +50,26 @@ class CommandLine(argparse.ArgumentParser):
         Raises:
             UserError: a flag is unknown or wrong.
         """
-        for word in args:
-            if word.startswith("--") and word.endswith("=--"):  # argparse would make an empty list of it
-                self.error(f"argument {word.removesuffix('=--')}: expected one argument, got '--'")
+        self._refuse_two_dashes(args)
         found = super().parse_args(args)
         choose_language(language_named(found.lang) if found.lang is not None else None)
         return found
+
+    def parse_known(self, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Return the flags, and the words that are not this tool's, for a tool that passes them on.
+
+        Raises:
+            UserError: a flag is wrong.
+        """
+        self._refuse_two_dashes(args)
+        found, others = super().parse_known_args(args)
+        choose_language(language_named(found.lang) if found.lang is not None else None)
+        return found, others
+
+    def _refuse_two_dashes(self, args: Sequence[str]) -> None:
+        for word in args:
+            if word.startswith("--") and word.endswith("=--"):  # argparse would make an empty list of it
+                self.error(f"argument {word.removesuffix('=--')}: expected one argument, got '--'")
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError."""

@@ -163,7 +163,9 @@ def _other_ranks(candidate: Candidate, curve: Curve) -> str:
     return f"it ran as {ran} process{'es' if ran > 1 else ''}, and {asked} were asked for"
 
 
-def candidate(variant: Variant, config_file: str | None, steps: int, is_asked_for: bool) -> Candidate:
+def candidate(
+    variant: Variant, config_file: str | None, steps: int, is_asked_for: bool, flags: Sequence[str] = ()
+) -> Candidate:
     """Return the facts about a variant that are known before anything runs.
 
     Args:
@@ -171,6 +173,7 @@ def candidate(variant: Variant, config_file: str | None, steps: int, is_asked_fo
         config_file: as in `resolved`.
         steps: updates to compare.
         is_asked_for: True if the user named it, so that it must run; otherwise the reason why it cannot is shown.
+        flags: as in `resolved`.
 
     Raises:
         ConfigError: it cannot run, and was asked for.
@@ -182,7 +185,7 @@ def candidate(variant: Variant, config_file: str | None, steps: int, is_asked_fo
             raise ConfigError(f"--backends {variant.name}: {available.reason}{fix}")
         return Candidate(variant, available, None)
     try:
-        return Candidate(variant, available, resolved(variant, config_file, steps))
+        return Candidate(variant, available, resolved(variant, config_file, steps, flags))
     except ConfigError as error:
         if is_asked_for:
             raise

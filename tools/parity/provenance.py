@@ -13,7 +13,7 @@ from typing import Any
 from training.machine.limits import memory, usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "numpy", "deepspeed", "transformers", "accelerate")
+PACKAGES = ("torch", "numpy", "deepspeed", "transformers", "accelerate", "tokenizers", "peft")
 
 
 def versions() -> dict[str, str | None]:

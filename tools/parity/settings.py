@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
 from tools.parity.difference import BY_PRECISION
 from tools.parity.variant import Variant
-from training.backends.prepare import Choice, choose, prepare_config
+from training.backends.prepare import Choice, choose, prepare_config, with_the_model
 from training.errors import ConfigError
 from training.settings.declarations import leaf_names, leaves, suggestion
-from training.settings.layers import Layer, resolve
-from training.settings.tree import TrainingConfig
+from training.settings.flags import build_parser, launcher_parser, parse_flags
+from training.settings.layers import FLAGS, Layer, resolve
+from training.settings.tree import BATCH_SIZES, DEFAULT_MODEL, DEFAULT_TASK, TrainingConfig
 from training.settings.yaml_files import Settings, find_config, flatten, read_settings
 
 SEED_STEPS = 3
@@ -33,19 +34,33 @@ Each update has several micro-batches of unequal weight. 575 samples make seven 
 sample, of which a second rank has none. The rate changes at every step, gradients are clipped, and weights decay.
 """
 
+OF_OTHER_TASKS: Mapping[str, Any] = MappingProxyType({"global_batch_size": 10, "batch_size": 3})
+"""In place of those, for the user's own data and model, of which a sample may be a thousand times as long."""
 
-def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingConfig:
+
+def resolved(variant: Variant, config_file: str | None, steps: int, flags: Sequence[str] = ()) -> TrainingConfig:
     """Return the whole config of a variant's run of `steps` updates behind the seed checkpoint.
 
     Args:
-        variant: the variant; its settings override those of the config file.
-        config_file: the user's YAML file or preset; None: `DEFAULT`.
+        variant: the variant; its settings override those of the flags and the config file.
+        config_file: the user's YAML file or preset; None: `DEFAULT`, as far as task and model family have its settings.
         steps: updates to compare.
+        flags: flags of train.py that say what to train.
 
     Raises:
         ConfigError: a setting is unknown, wrong, or not for a comparison; or the backend cannot do what is asked.
     """
-    choice = choose(backend=variant.backend, config_file=find_config(config_file) if config_file else None)
+    first, _ = launcher_parser().parse_known_args(flags)
+    for name, given in vars(first).items():
+        if name not in ("task", "model") and given not in (None, False):
+            word = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{word} is decided by the comparison itself; leave it out, or see --backends")
+    choice = choose(
+        backend=variant.backend,
+        task=first.task,
+        model=first.model,
+        config_file=find_config(config_file) if config_file else None,
+    )
     tree = choice.config_class
     names = leaf_names(tree)
     own: Settings = {}
@@ -54,10 +69,19 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
             hint = suggestion(name, tree)
             raise ConfigError(f"--backends {variant.name}: --backend {variant.backend} has no setting {name!r}{hint}")
         own[names[name]] = value
+    given, _ = parse_flags(build_parser(tree, "", "", {}), flags, tree)
+    for key in given:
+        if key.startswith("launch."):
+            raise ConfigError(
+                f"--{key.rpartition('.')[2].replace('_', '-')}: how many processes there are is said by each variant, "
+                "as in --backends playground:num_processes=2; leave it out"
+            )
+    own_layer = Layer(f"--backends {variant.name}", own)
     layers = [
         Layer("preset", _options_in_preset(choice)),
-        _shared(choice),
-        Layer(f"--backends {variant.name}", {"backend": variant.backend, **own}),
+        *([] if choice.config_file else [_default(tree, given)]),
+        *with_the_model(choice, [*_of_the_file(choice), Layer(FLAGS, given), own_layer]),
+        Layer("the variant", {"backend": variant.backend}),
     ]
     asked = resolve(tree, layers).config
     config = _for_comparison(asked, SEED_STEPS + steps)
@@ -66,16 +90,30 @@ def resolved(variant: Variant, config_file: str | None, steps: int) -> TrainingC
     return prepare_config(config, resume=True).request.config
 
 
-def _shared(choice: Choice) -> Layer:
-    """Return what all variants have in common.
+def _of_the_file(choice: Choice) -> list[Layer]:
+    """Return what the user's file says, if there is one.
 
     How many processes there are is decided by each variant; the reference has one.
     """
-    tree, file = choice.config_class, choice.config_file
-    if file is None:
-        return Layer("default", flatten(DEFAULT, tree, "the default settings"))
-    settings = read_settings(file, tree)
-    return Layer(str(file), {key: value for key, value in settings.items() if not key.startswith("launch.")})
+    if choice.config_file is None:
+        return []
+    settings = read_settings(choice.config_file, choice.config_class)
+    kept = {key: value for key, value in settings.items() if not key.startswith("launch.")}
+    return [Layer(str(choice.config_file), kept)]
+
+
+def _default(tree: type[TrainingConfig], given: Settings) -> Layer:
+    """Return what is trained where no file says it, without what given flags replace."""
+    chosen, names = tree(), leaf_names(tree)
+    is_default = (chosen.task, chosen.model.model) == (DEFAULT_TASK, DEFAULT_MODEL)
+    replaced = set(BATCH_SIZES) if any(f"run.{name}" in given for name in BATCH_SIZES) else set()
+    if "optimizer.learning_rate" in given:
+        replaced.add("min_lr")
+    values = DEFAULT if is_default else {**DEFAULT, **OF_OTHER_TASKS}
+    if not is_default:
+        replaced |= {"datasets", *(type(chosen.model).model_fields.keys() - type(chosen.model).draws_at_random)}
+    kept = {name: value for name, value in values.items() if name in names and name not in replaced}
+    return Layer("default", flatten(kept, tree, "the default settings"), gives_way=True)
 
 
 def _options_in_preset(choice: Choice) -> Settings:

@@ -13,14 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from training.backends.placement import placement_of
 from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remote, requested_features
 from training.backends.registry import BACKENDS
 from training.checkpoints.manifest import existing_form
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run
-from training.errors import ConfigError, did_you_mean
+from training.errors import ConfigError, did_you_mean, printable
 from training.models.named_model import named_model, with_named_model
 from training.models.registry import MODELS
 from training.settings.declarations import aliases, all_names
@@ -333,12 +333,10 @@ def layers_of(
     preset = choice.preset()
     below = [*([preset] if preset else []), *defaults]
     above = [Layer(str(choice.config_file), read_settings(choice.config_file, tree))] if choice.config_file else []
-    above += settings
-    above = [replace(layer, settings=with_named_model(layer.settings)) for layer in above]
+    above = with_the_model(choice, [*above, *settings])
     named = next((layer.settings["backend"] for layer in reversed(above) if "backend" in layer.settings), None)
     if named != choice.backend.name:
         above.append(Layer("the chosen backend", {"backend": choice.backend.name}))
-    below += _of_the_base(choice, above)
     if not isinstance(resume, str):
         return [*below, *above]
     name, backend = f"the resumed run ({resume})", choice.backend
@@ -351,15 +349,41 @@ def layers_of(
     return [*below, Layer(name, saved, gives_way=True), *above]
 
 
-def _of_the_base(choice: Choice, above: Sequence[Layer]) -> list[Layer]:
-    """Return the settings of the network that training starts from: its shape cannot be another one."""
+def with_the_model(choice: Choice, layers: Sequence[Layer]) -> list[Layer]:
+    """Return layers in which `--model DIR` is a family and a place, over one with the shape of the network there.
+
+    Raises:
+        UserError: there is no such model, it is damaged, or a setting of the network contradicts its shape.
+    """
+    layers = [replace(layer, settings=with_named_model(layer.settings)) for layer in layers]
     base = next(
-        (layer.settings["model.base_model"] for layer in reversed(above) if "model.base_model" in layer.settings), None
+        (layer.settings["model.base_model"] for layer in reversed(layers) if "model.base_model" in layer.settings), None
     )
     if not isinstance(base, str):
-        return []
-    shape = MODELS.load(choice.model)().shape_of(base)
-    return [Layer(f"the model in {base}", {f"model.{name}": value for name, value in shape.items()})] if shape else []
+        return layers
+    family = MODELS.load(choice.model)
+    shape = family().shape_of(base)
+    _refuse_another_shape(family.Options, shape, layers, base)
+    return [Layer(f"the model in {base}", {f"model.{name}": value for name, value in shape.items()}), *layers]
+
+
+def _refuse_another_shape(
+    options: type[ModelOptions], shape: Mapping[str, Any], layers: Sequence[Layer], base: str
+) -> None:
+    """Refuse a setting of the network that is not that of the model which training starts from."""
+    for layer in layers:
+        for name, has in shape.items():
+            if (key := f"model.{name}") not in layer.settings:
+                continue
+            try:
+                wanted = TypeAdapter(options.model_fields[name].annotation).validate_python(layer.settings[key])
+            except ValidationError:
+                continue  # refused where all values are checked
+            if wanted != has:
+                raise ConfigError(
+                    f"{layer.origin(key)}: {name} is {printable(str(has))} in the model that training starts from "
+                    f"({printable(base)}), and {printable(str(wanted))} here; leave it out"
+                )
 
 
 def resolve_for(backend: Backend, tree: type[TrainingConfig], layers: Sequence[Layer]) -> Resolved:
