@@ -47,7 +47,11 @@ def _parser() -> CommandLine:
     add = parser.add_argument
     add("--steps", metavar="N", default="30", help="updates to compare (default: 30)")
     add("--backends", metavar="VARIANT", nargs="+", default=[], help="what to compare (default: every backend)")
-    add("--config", metavar="FILE", help="what to train, a YAML file or preset (default: a tiny model on HLBD, or what the flags say)")
+    add(
+        "--config",
+        metavar="FILE",
+        help="what to train, a YAML file or preset (default: a tiny model on HLBD)",
+    )
     add("--json", metavar="FILE", type=path_given, help="write the certificate as JSON")
     add("--figure", metavar="FILE", type=path_given, help="draw the differences as a PNG")
     add("--runs", metavar="DIR", type=path_given, help="keep the runs and their logs here (default: they are deleted)")

@@ -22,7 +22,7 @@ class Update:
 
     step: int
     loss: float
-    """Mean over the answer tokens of the global batch, before the update."""
+    """Mean over the trained tokens of the global batch, before the update."""
     grad_norm: float
     """Norm of the whole gradient, before clipping."""
     learning_rate: float | None

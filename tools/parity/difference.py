@@ -21,7 +21,7 @@ class Difference:
     step: int
     same_batch: bool | None
     same_tokens: bool | None
-    """True if both counted the same number of answer tokens, by which the loss is divided."""
+    """True if both counted the same number of trained tokens, by which the loss is divided."""
     loss: float
     """|run - reference| / |reference|; infinite where one of the two is not finite."""
     grad_norm: float

@@ -159,7 +159,7 @@ def _data(run: Curve, reference: Curve, step: int) -> str:
     ours, theirs = run.at(step), reference.at(step)
     text = f"another global batch (hash {ours.batch_hash}, reference {theirs.batch_hash})"
     if ours.loss_tokens != theirs.loss_tokens:
-        text += f" with {ours.loss_tokens} answer tokens (reference {theirs.loss_tokens})"
+        text += f" with {ours.loss_tokens} trained tokens (reference {theirs.loss_tokens})"
     elsewhere = [u.step for u in reference.updates if u.batch_hash == ours.batch_hash]
     if elsewhere:
         return f"{text}: it is the reference's batch of step {elsewhere[0]}, so the order of the batches differs"
@@ -169,7 +169,7 @@ def _data(run: Curve, reference: Curve, step: int) -> str:
 def _loss(ours: Update, theirs: Update) -> str:
     if ours.loss_tokens != theirs.loss_tokens:
         return (
-            f"the same samples count as {ours.loss_tokens} answer tokens, in the reference as {theirs.loss_tokens}: "
+            f"the same samples count as {ours.loss_tokens} trained tokens, in the reference as {theirs.loss_tokens}: "
             "the loss is divided by another number"
         )
     text = f"same samples, same weights, but the loss is {ours.loss:.9g} (reference {theirs.loss:.9g})"

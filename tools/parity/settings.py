@@ -11,6 +11,7 @@ from tools.parity.difference import BY_PRECISION
 from tools.parity.variant import Variant
 from training.backends.prepare import Choice, choose, prepare_config, with_the_model
 from training.errors import ConfigError
+from training.models.registry import MODELS
 from training.settings.declarations import leaf_names, leaves, suggestion
 from training.settings.flags import build_parser, launcher_parser, parse_flags
 from training.settings.layers import FLAGS, Layer, resolve
@@ -80,7 +81,7 @@ def resolved(variant: Variant, config_file: str | None, steps: int, flags: Seque
     layers = [
         Layer("preset", _options_in_preset(choice)),
         *([] if choice.config_file else [_default(tree, given)]),
-        *with_the_model(choice, [*_of_the_file(choice), Layer(FLAGS, given), own_layer]),
+        *with_the_model(choice.model, [*_of_the_file(choice), Layer(FLAGS, given), own_layer]),
         Layer("the variant", {"backend": variant.backend}),
     ]
     asked = resolve(tree, layers).config
@@ -158,17 +159,23 @@ def flat(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _refuse_what_cannot_be_compared(config: TrainingConfig) -> None:
-    for name in config.model.draws_at_random:
-        if value := getattr(config.model, name):
-            raise ConfigError(
-                f"{name}={value:g}: its random draws depend on how a batch is cut, so only runs without {name} can be "
-                f"compared; set {name}: 0"
-            )
+    for name, value in MODELS.load(config.model.model)().random_draws(config.model).items():
+        place = "" if name in type(config.model).model_fields else " in the config.json of a copy of the model"
+        raise ConfigError(
+            f"{name}={value:g}: its random draws depend on how a batch is cut, so only runs without {name} can be "
+            f"compared; set {name}: {'none' if _is_open(config, name) else 0}{place}"
+        )
     if config.run.precision not in BY_PRECISION:
         raise ConfigError(
             f"precision={config.run.precision}: a tolerance is declared for {' and '.join(BY_PRECISION)} only; "
             "choose one of them"
         )
+
+
+def _is_open(config: TrainingConfig, name: str) -> bool:
+    """Return whether a setting of the model is None where nothing is drawn."""
+    declared = type(config.model).model_fields.get(name)
+    return declared is not None and declared.default is None
 
 
 def curve_hash(config: TrainingConfig) -> str:

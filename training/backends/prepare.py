@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
@@ -20,7 +20,7 @@ from training.backends.protocol import Backend, LaunchPlan, RunRequest, is_remot
 from training.backends.registry import BACKENDS
 from training.checkpoints.manifest import existing_form
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run
-from training.errors import ConfigError, did_you_mean, printable
+from training.errors import CheckpointError, ConfigError, did_you_mean, printable
 from training.models.named_model import named_model, with_named_model
 from training.models.registry import MODELS
 from training.settings.declarations import aliases, all_names
@@ -37,7 +37,7 @@ from training.settings.tree import (
     TaskOptions,
     TrainingConfig,
 )
-from training.settings.yaml_files import find_config, flatten, read_settings, read_yaml
+from training.settings.yaml_files import Settings, find_config, flatten, read_settings, read_yaml
 from training.storage.user_paths import path_of
 from training.tasks.registry import TASKS
 
@@ -62,10 +62,34 @@ def config_class(
         ConfigError: there is no such task or family, they do not fit together, its options cannot be used, or an option
             has the name of another setting.
     """
-    _refuse_other_inputs(task, model)
+    family, base = named_model(model)
+    _refuse_other_inputs(task, family)
     task_options = _options_of(TASKS.load(task), TaskOptions, f"--task {task}")
-    model_options = _named(_options_of(MODELS.load(model), ModelOptions, f"--model {model}"), model)
-    return _make_config_class(backends, task, task_options, model, model_options)
+    model_options = _named(_options_of(MODELS.load(family), ModelOptions, f"--model {family}"), family)
+    return _make_config_class(backends, task, task_options, family, model_options, base)
+
+
+class _ChosenConfig(TrainingConfig):
+    """A config of a chosen task and model family."""
+
+    base: ClassVar[str | None] = None
+    """Model to start from where the settings name none."""
+
+    @classmethod
+    def _with_the_model(cls, settings: Settings, where: str) -> Settings:
+        named = dict(with_named_model(settings))
+        family = cls.model_fields["model"].annotation.model_fields["model"].default  # type: ignore[union-attr]
+        if named.get("model.model", family) != family:
+            raise ConfigError(
+                f"{where}: these are settings of the model family {family}, and {named['model.model']} is named; make "
+                f"the class by config_class(model={named['model.model']!r})"
+            )
+        if cls.base is not None:
+            named.setdefault("model.base_model", cls.base)
+        merged: Settings = {}
+        for layer in with_the_model(family, [Layer(where, named)]):
+            merged |= layer.settings
+        return merged
 
 
 def config_class_of(settings: Mapping[str, Any]) -> type[TrainingConfig]:
@@ -115,16 +139,19 @@ def _make_config_class(
     task_options: type[TaskOptions],
     model: str,
     model_options: type[ModelOptions],
+    base: str | None,
 ) -> type[TrainingConfig]:
+    of_base: dict[str, Any] = {} if base is None else {"base_model": base}
     fields: dict[str, Any] = {
         "task": (str, Field(task, description=TrainingConfig.model_fields["task"].description)),
-        "model": (model_options, Field(default_factory=model_options)),
+        "model": (model_options, Field(default_factory=partial(model_options, **of_base))),
         "data": (task_options, Field(default_factory=task_options)),
     }
     for backend in backends:
         described = Field(default_factory=backend.Options, description=f"Options of --backend {backend.name}.")
         fields[backend.name] = (backend.Options, described)
-    made: type[TrainingConfig] = create_model("TrainingConfig", __base__=TrainingConfig, **fields)
+    made: type[_ChosenConfig] = create_model("TrainingConfig", __base__=_ChosenConfig, **fields)
+    made.base = base
     chosen = {*(backend.name for backend in backends), task, model}
     own = frozenset(all_names(made))  # the alias of a setting is no key of a file, and yet nobody else's
     made.elsewhere = Elsewhere(BACKENDS, lambda name: None if name in own else _owner_of(name, chosen))
@@ -333,7 +360,7 @@ def layers_of(
     preset = choice.preset()
     below = [*([preset] if preset else []), *defaults]
     above = [Layer(str(choice.config_file), read_settings(choice.config_file, tree))] if choice.config_file else []
-    above = with_the_model(choice, [*above, *settings])
+    above = with_the_model(choice.model, [*above, *settings])
     named = next((layer.settings["backend"] for layer in reversed(above) if "backend" in layer.settings), None)
     if named != choice.backend.name:
         above.append(Layer("the chosen backend", {"backend": choice.backend.name}))
@@ -349,21 +376,29 @@ def layers_of(
     return [*below, Layer(name, saved, gives_way=True), *above]
 
 
-def with_the_model(choice: Choice, layers: Sequence[Layer]) -> list[Layer]:
+def with_the_model(family: str, layers: Sequence[Layer]) -> list[Layer]:
     """Return layers in which `--model DIR` is a family and a place, over one with the shape of the network there.
+
+    Args:
+        family: name of the family of that model.
+        layers: settings, the lowest first; where one of them is complete, as in a run's config.yaml, the model is not
+            looked at.
 
     Raises:
         UserError: there is no such model, it is damaged, or a setting of the network contradicts its shape.
     """
     layers = [replace(layer, settings=with_named_model(layer.settings)) for layer in layers]
-    base = next(
-        (layer.settings["model.base_model"] for layer in reversed(layers) if "model.base_model" in layer.settings), None
-    )
-    if not isinstance(base, str):
+    of_base = next((layer for layer in reversed(layers) if "model.base_model" in layer.settings), None)
+    base = of_base.settings["model.base_model"] if of_base is not None else None
+    options: type[ModelOptions] = MODELS.load(family).Options
+    every = {f"model.{name}" for name in options.model_fields}
+    if of_base is None or not isinstance(base, str) or any(every <= layer.settings.keys() for layer in layers):
         return layers
-    family = MODELS.load(choice.model)
-    shape = family().shape_of(base)
-    _refuse_another_shape(family.Options, shape, layers, base)
+    try:
+        shape = MODELS.load(family)().shape_of(str(path_of("base_model", base)))
+    except CheckpointError as error:
+        raise ConfigError(f"{of_base.origin('model.base_model')}: no model in {printable(base)} ({error})") from error
+    _refuse_another_shape(options, shape, layers, base)
     return [Layer(f"the model in {base}", {f"model.{name}": value for name, value in shape.items()}), *layers]
 
 
@@ -376,7 +411,9 @@ def _refuse_another_shape(
             if (key := f"model.{name}") not in layer.settings:
                 continue
             try:
-                wanted = TypeAdapter(options.model_fields[name].annotation).validate_python(layer.settings[key])
+                wanted = TypeAdapter(cast(Any, options.model_fields[name].annotation)).validate_python(
+                    layer.settings[key]
+                )
             except ValidationError:
                 continue  # refused where all values are checked
             if wanted != has:

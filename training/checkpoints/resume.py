@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,11 @@ def find_checkpoint(
 
 
 def what_does_not_carry_over(
-    checkpoint: Checkpoint, config: TrainingConfig, ranks: Ranks, layout: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    config: TrainingConfig,
+    ranks: Ranks,
+    layout: Mapping[str, Any],
+    draws: Collection[str] = (),
 ) -> list[str]:
     """Return why the resumed run will not be bit for bit the one that was interrupted; empty where it will.
 
@@ -91,6 +95,7 @@ def what_does_not_carry_over(
         config: settings of the resumed run.
         ranks: its processes.
         layout: of its engine's state.
+        draws: settings by which its model draws random numbers, such as dropout.
     """
     origin = checkpoint.origin
     was = {"backend": origin.backend, "world_size": origin.world_size, "device": origin.device}
@@ -104,8 +109,8 @@ def what_does_not_carry_over(
     reasons = []
     if changed:
         reasons.append(f"{', '.join(changed)} sums in another order: the curve goes on within the parity tolerance")
-        if getattr(config.model, "dropout", 0.0) > 0.0:
-            reasons.append("dropout may draw other masks")
+        if draws:
+            reasons.append(f"{' and '.join(draws)} may draw other numbers")
     if config.run.precision == "fp16" and "scaler" not in checkpoint.engine:
         reasons.append("the loss scale starts again")
     if config.optimizer.stabilizer != "none" and "stabilizer" not in checkpoint.engine:

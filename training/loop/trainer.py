@@ -361,7 +361,8 @@ class Trainer:
                     ) from error
         self.resumed_from = path
         self._saved_step = self.step if path.parent.resolve() == self.directory.path.resolve() else -1
-        return what_does_not_carry_over(checkpoint, self.config, self.ranks, self.engine.layout)
+        draws = self.family.random_draws(self.config.model)
+        return what_does_not_carry_over(checkpoint, self.config, self.ranks, self.engine.layout, draws)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 

@@ -139,6 +139,14 @@ class ModelFamily(Protocol):
         """
         ...
 
+    def random_draws(self, options: ModelOptions) -> Mapping[str, float]:
+        """Return the settings by which a forward pass in training draws random numbers, such as dropout.
+
+        Raises:
+            ConfigError: the model that training starts from cannot be read.
+        """
+        ...
+
     def starting_artefacts(self, options: ModelOptions) -> Artefacts:
         """Return the artefacts of the model that training starts from, such as its tokenizer; empty: none."""
         ...
@@ -284,6 +292,11 @@ class BaseFamily:
     def shape_of(self, base: str) -> Mapping[str, Any]:
         """See `ModelFamily.shape_of`: the options hold no shape."""
         return {}
+
+    def random_draws(self, options: ModelOptions) -> Mapping[str, float]:
+        """See `ModelFamily.random_draws`: the options say."""
+        found = {name: getattr(options, name) for name in sorted(options.draws_at_random)}
+        return {name: value for name, value in found.items() if value}
 
     def starting_artefacts(self, options: ModelOptions) -> Artefacts:
         """See `ModelFamily.starting_artefacts`: training starts from nothing."""

@@ -20,7 +20,7 @@ from training.settings.error_messages import describe_fault
 from training.settings.hub import HubConfig
 from training.settings.section import Section
 from training.settings.tracking import TrackConfig
-from training.settings.yaml_files import flatten, nest, read_settings, yaml_text
+from training.settings.yaml_files import Settings, flatten, nest, read_settings, yaml_text
 from training.storage.user_paths import path_of, user_path
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -447,9 +447,14 @@ class TrainingConfig(Section):
             for name, value in values.items()
         }
         try:
-            return cls.model_validate(nest(flatten(sections, cls, where)))
+            return cls.model_validate(nest(cls._with_the_model(flatten(sections, cls, where), where)))
         except ValidationError as error:
             raise ConfigError(f"{where}: {describe_fault(error, cls)}") from None
+
+    @classmethod
+    def _with_the_model(cls, settings: Settings, where: str) -> Settings:
+        """Return settings completed with those of the model that they name; only `config_class` knows models."""
+        return settings
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:

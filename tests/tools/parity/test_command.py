@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.language_data import chats_file, tiny_model
 from tools import check_training_backends
 from tools.parity.front_door import train
 from tools.parity.settings import DEFAULT, curve_hash, resolved
@@ -122,6 +125,38 @@ def test_a_config_that_cannot_be_compared_is_refused(lines: str, parts: tuple[st
         assert part in str(refusal.value)
 
 
+def test_flags_of_a_run_say_what_is_trained_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("task: text\ndatasets: [mine.txt]\nlearning_rate: 0.01\n", encoding="utf-8")
+    flags = ["--learning-rate", "0.02", "--datasets", "a.jsonl", "b.jsonl", "--d-model", "32"]
+    for variant in (Variant(REFERENCE), Variant("deepspeed", (("zero_stage", 2), ("num_processes", 2)))):
+        config = resolved(variant, str(path), 30, flags)
+        assert (config.task, config.data.datasets) == ("text", ("a.jsonl", "b.jsonl"))
+        assert (config.optimizer.learning_rate, config.model.d_model) == (0.02, 32)
+
+
+def test_flags_alone_are_completed_by_what_shows_faults() -> None:
+    config = resolved(Variant(REFERENCE), None, 30, ["--task", "text", "--datasets", "a.txt"])
+    assert (config.run.samples_per_update, config.run.batch_size) == (10, 3)
+    assert config.model.d_model == config_class(task="text").from_dict({}).model.d_model, "HLBD's is for HLBD"
+    config = resolved(Variant(REFERENCE), None, 30, ["--batch-size", "8", "--learning-rate", "1e-5"])
+    assert (config.run.samples_per_update, config.model.d_model) == (8, DEFAULT["d_model"])
+
+
+@pytest.mark.slow
+def test_a_model_of_transformers_is_compared_unless_its_own_config_draws_at_random(tmp_path: Path) -> None:
+    flags = ["--task", "chat", "--datasets", str(chats_file())]
+    config = resolved(Variant(REFERENCE), None, 30, [*flags, "--model", str(tiny_model("gpt2")), "--lora"])
+    assert (config.model.model, config.model.base_model) == ("huggingface", str(tiny_model("gpt2")))
+    shutil.copytree(tiny_model("gpt2"), tmp_path / "gpt2")
+    described = json.loads((tmp_path / "gpt2" / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "gpt2" / "config.json").write_text(json.dumps({**described, "resid_pdrop": 0.1}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"resid_pdrop=0\.1: .* set resid_pdrop: 0 in the config\.json of a copy"):
+        resolved(Variant(REFERENCE), None, 30, [*flags, "--model", str(tmp_path / "gpt2")])
+    with pytest.raises(ConfigError, match=r"neftune_alpha=5: .* set neftune_alpha: none$"):
+        resolved(Variant(REFERENCE), None, 30, [*flags, "--model", str(tiny_model("gpt2")), "--neftune-alpha", "5"])
+
+
 # -- the command ---------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +166,14 @@ def test_a_config_that_cannot_be_compared_is_refused(lines: str, parts: tuple[st
         (["--steps", "0"], ("--steps", "'0'")),
         (["--steps", "many"], ("--steps", "'many'")),
         (["--timeout", "-1"], ("--timeout", "'-1'")),
-        (["--step", "3"], ("unrecognized arguments: --step",)),
+        (["--step", "3"], ("unknown flag --step",)),
+        (["--task", "chart"], ("--task chart: unknown task", "did you mean 'chat'?")),
+        (["--model", "no_such_model"], ("--model no_such_model: unknown model family",)),
+        (["--task", "chat", "--num-processes", "2"], ("--num-processes", "--backends playground:num_processes=2")),
+        (["--backend", "deepspeed"], ("--backend is decided by the comparison itself", "--backends")),
+        (["--resume"], ("--resume is decided by the comparison itself",)),
+        (["--zero-stage", "2"], ("--zero-stage belongs to --backend deepspeed",)),
+        (["--dropout", "0.1"], ("dropout=0.1: its random draws depend on how a batch is cut", "set dropout: 0")),
         (["--figure", "a.jpg"], ("a.jpg", "ends in .png")),
         (["--json", "no_such_folder/a.json"], ("--json", "no folder no_such_folder")),
         (["--config", "no_such.yaml"], ("--config no_such.yaml", "no such file")),

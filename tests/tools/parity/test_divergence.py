@@ -183,7 +183,7 @@ def test_another_count_of_tokens_is_a_matter_of_the_loss() -> None:
     divergence = find_divergence(replace(run, updates=fewer), run, FP32)
     assert divergence is not None
     assert (divergence.step, divergence.link) == (12, Link.LOSS)
-    assert "count as 90 answer tokens, in the reference as 100" in divergence.message
+    assert "count as 90 trained tokens, in the reference as 100" in divergence.message
 
 
 def test_a_loss_that_is_not_finite_on_one_side_only_is_a_divergence() -> None:

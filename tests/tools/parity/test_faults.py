@@ -37,7 +37,7 @@ class Planted:
 PLANTED = (
     Planted("other_order", FIRST, Link.DATA, "it is the reference's batch of step 5, so the order"),
     Planted("reshuffled", FIRST, Link.DATA, "none of the reference's batches holds these samples"),
-    Planted("padded_last_batch", 8, Link.DATA, "answer tokens"),
+    Planted("padded_last_batch", 8, Link.DATA, "trained tokens"),
     Planted("mean_of_means", FIRST, Link.LOSS, "a mean of means"),
     Planted("half_precision", FIRST, Link.LOSS, "precision"),
     Planted("mean_of_means_unseen", FIRST, Link.GRADIENT, "a mean of means"),

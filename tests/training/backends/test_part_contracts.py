@@ -13,6 +13,18 @@ class TestHLBD(TaskSettingsContract):
     name: ClassVar[str] = "hlbd"
 
 
+class TestText(TaskSettingsContract):
+    name: ClassVar[str] = "text"
+
+
+class TestChat(TaskSettingsContract):
+    name: ClassVar[str] = "chat"
+
+
+class TestHuggingFace(ModelSettingsContract):
+    name: ClassVar[str] = "huggingface"
+
+
 class TestAPT(ModelSettingsContract):
     name: ClassVar[str] = "apt"
 

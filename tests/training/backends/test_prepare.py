@@ -25,6 +25,7 @@ from training.backends.prepare import (
 )
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
+from training.models.apt.family import APTFamily
 from training.models.apt.options import APTOptions
 from training.settings.declarations import leaf_names
 from training.settings.layers import FLAGS, Layer
@@ -446,3 +447,67 @@ def test_the_networks_shape_is_apt_s_options_without_the_family() -> None:
     assert (shape.d_model, shape.dropout, shape.vocab_size) == (64, 0.5, 30)
     assert APTOptions(vocab_size=40).network(30).vocab_size == 40, "a larger vocabulary may be asked for"
     assert "model" not in shape.model_dump()
+
+
+# -- a model by its place --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a finished APT."""
+    directory = tmp_path_factory.mktemp("run") / "final_model"
+    family = APTFamily()
+    options = APTOptions(d_model=32, num_layers=1, num_heads=2, d_ff=48, vocab_size=50)
+    family.save(directory, family.build(options, 50), options, 50, {})
+    return directory
+
+
+def test_a_config_in_python_takes_what_the_command_line_takes_for_a_model(small_model: Path) -> None:
+    tree = config_class(task="text")
+    for config in (
+        tree.from_dict({"model": str(small_model)}),
+        tree.from_dict({"model": {"model": str(small_model.parent)}}),
+        tree.from_dict({"base_model": str(small_model)}),
+        config_class(task="text", model=str(small_model)).from_dict({}),
+    ):
+        assert (config.model.model, config.model.base_model) == ("apt", str(small_model))
+        assert (config.model.d_model, config.model.vocab_size) == (32, 50), "the shape is the model's"
+        assert type(config).from_dict(config.to_dict()) == config
+
+
+def test_a_model_of_another_family_than_the_class_s_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"settings of the model family apt.* config_class\(model='huggingface'\)"):
+        config_class().from_dict({"model": str(tmp_path)})
+    assert config_class(task="chat", model=str(tmp_path)).from_dict({}).model.base_model == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--d-model", "64"], "--d-model: d_model is 32 in the model that training starts from ("),
+        (["--attention", "standard"], "--attention: attention is autopoietic in the model"),
+        (["--base-model", "{base}", "--d-model", "64"], "--d-model: d_model is 32"),
+        (["--model", "apt", "--base-model", "no_such"], "--base-model: no model in no_such ("),
+    ],
+)
+def test_a_setting_that_the_model_cannot_have_is_one_line(
+    flags: list[str], told: str, small_model: Path, front_door: FrontDoor
+) -> None:
+    words = [word.format(base=small_model) for word in flags]
+    refusal = front_door(["--task", "text", "--model", str(small_model), *words, "--dry-run"])
+    assert refusal.exit_code == 2
+    assert refusal.stderr.startswith(f"error: {told}")
+    assert refusal.stderr.count("\n") == 1
+
+
+def test_settings_that_do_not_change_the_network_s_shape_may_be_others(
+    small_model: Path, front_door: FrontDoor, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("A text.", encoding="utf-8")
+    words = ["--task", "text", "--model", str(small_model), "--dropout", "0.1", "--d-model", "32"]
+    words += ["--datasets", str(tmp_path / "mine.txt")]
+    shown = front_door([*words, "--dry-run"])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    model = yaml.safe_load(shown.stdout)["model"]
+    assert (model["dropout"], model["d_model"], model["num_layers"]) == (0.1, 32, 1)

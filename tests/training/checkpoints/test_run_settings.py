@@ -124,9 +124,10 @@ def test_a_checkpoint_of_before_there_were_names_is_of_the_same_run() -> None:
     }  # fmt: skip
     checkpoint = Checkpoint.from_payload(Path("c"), payload)
     refuse_another_run(Path("c"), checkpoint, now, 3, "f")
+    other = now.model.model_copy(update={"model": "other"})
     for changed, told in (
         (now.model_copy(update={"task": "other"}), "the run's task was 'hlbd' and is 'other' now"),
-        (TrainingConfig.from_dict({"model": {"model": "other"}}), "model was 'apt' in the run and is 'other' now"),
+        (now.model_copy(update={"model": other}), "model was 'apt' in the run and is 'other' now"),
     ):
         with pytest.raises(CheckpointError, match=told):
             refuse_another_run(Path("c"), checkpoint, changed, 3, "f")

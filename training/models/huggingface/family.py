@@ -56,6 +56,13 @@ class HuggingFaceFamily(BaseFamily):
         named = [Path(place) for place in (options.base_model, options.architecture) if place is not None]
         return [place for place in named if place.exists()]
 
+    def random_draws(self, options: ModelOptions) -> Mapping[str, float]:
+        """See `ModelFamily.random_draws`: also the dropout of the model's own config.json, such as GPT-2's."""
+        needs_transformers("--model huggingface")
+        from training.models.huggingface.network import dropout_of, read_config
+
+        return {**super().random_draws(options), **dropout_of(read_config(cast(HuggingFaceOptions, options)))}
+
     def starting_artefacts(self, options: ModelOptions) -> Artefacts:
         """See `ModelFamily.starting_artefacts`: the tokenizer that lies beside the model, if there is one."""
         options = cast(HuggingFaceOptions, options)

@@ -107,6 +107,16 @@ def longest_context(config: Any) -> int | None:
     return None
 
 
+def dropout_of(config: Any) -> dict[str, float]:
+    """Return the entries of a config by which a language model drops activations while training."""
+    found: dict[str, float] = {}
+    for name, value in sorted(config.to_dict().items()):
+        is_of_another_head = name.startswith(("classifier", "summary"))
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, float) and value and not is_of_another_head:
+            found[name] = value
+    return found
+
+
 def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return printable((lines[0] if lines else type(error).__name__)[:300])
