@@ -457,8 +457,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a finished APT."""
     directory = tmp_path_factory.mktemp("run") / "final_model"
     family = APTFamily()
-    options = APTOptions(d_model=32, num_layers=1, num_heads=2, d_ff=48, vocab_size=50)
-    family.save(directory, family.build(options, 50), options, 50, {})
+    options = APTOptions(d_model=32, num_layers=1, num_heads=2, d_ff=48, vocab_size=300)
+    family.save(directory, family.build(options, 300), options, 300, {})
     return directory
 
 
@@ -471,7 +471,7 @@ def test_a_config_in_python_takes_what_the_command_line_takes_for_a_model(small_
         config_class(task="text", model=str(small_model)).from_dict({}),
     ):
         assert (config.model.model, config.model.base_model) == ("apt", str(small_model))
-        assert (config.model.d_model, config.model.vocab_size) == (32, 50), "the shape is the model's"
+        assert (config.model.d_model, config.model.vocab_size) == (32, 300), "the shape is the model's"
         assert type(config).from_dict(config.to_dict()) == config
 
 
