@@ -38,7 +38,7 @@ from benchmarks.workload import UpdateTimes, config_of, parse, spread, trainer_o
 from training.engines.results import UpdateResult
 from training.loop.callbacks import RunView
 from training.machine.environment import variables_set
-from training.models.huggingface.network import quiet_transformers
+from training.models.transformers_library import quiet_transformers
 from training.tasks.chat.built_in_templates import BUILT_IN
 from training.tasks.protocol import Prepared, task_of
 

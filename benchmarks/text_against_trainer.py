@@ -41,7 +41,7 @@ from benchmarks.workload import config_of, parse, trainer_of
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback, RunView
 from training.machine.environment import variables_set
-from training.models.huggingface.network import quiet_transformers
+from training.models.transformers_library import quiet_transformers
 from training.tasks.protocol import Prepared, task_of
 
 TEXTS: dict[str, Callable[[], str]] = {"english": english, "chinese": chinese}

@@ -54,17 +54,29 @@ def chats_file(count: int = 24) -> Path:
     return path
 
 
+_OTHERS = {
+    "gpt_neox": "GPTNeoXConfig", "opt": "OPTConfig", "bloom": "BloomConfig", "mamba": "MambaConfig",
+    "bert": "BertConfig",
+}  # fmt: skip
+_HEADS = {"num_attention_heads": 4, "max_position_embeddings": 256}
+_SHAPES = {
+    "gpt_neox": {"intermediate_size": 48, **_HEADS}, "bert": {"intermediate_size": 48, **_HEADS},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, **_HEADS}, "bloom": {"n_head": 4}, "mamba": {"state_size": 4},
+}  # fmt: skip
+
+
 @cache
 def tiny_model(kind: str = "llama") -> Path:
     """Return the directory of a model of transformers with random weights and a tokenizer of 400 tokens.
 
     Args:
-        kind: llama (tied head), qwen2, gpt2 or gemma2 (eager attention with a sliding window of 8 tokens).
+        kind: llama (tied head), qwen2, gpt2, gemma2 (eager attention with a sliding window of 8 tokens), gpt_neox;
+            opt, bloom and mamba, in which packed samples see each other; bert, in which tokens see the next one.
     """
     import transformers
 
     from training.machine.environment import variables_set
-    from training.models.huggingface.network import quiet_transformers
+    from training.models.transformers_library import quiet_transformers
 
     directory = _folder() / f"tiny_{kind}"
     texts = [json.loads(line)["text"] for line in topics_file().read_text(encoding="utf-8").splitlines()]
@@ -80,6 +92,10 @@ def tiny_model(kind: str = "llama") -> Path:
                 vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=256, resid_pdrop=0.0,
                 embd_pdrop=0.0, attn_pdrop=0.0, **ids,
             )  # fmt: skip
+        elif kind in _OTHERS:
+            config = getattr(transformers, _OTHERS[kind])(
+                vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, **_SHAPES.get(kind, {}), **ids
+            )
         elif kind == "gemma2":
             config = transformers.Gemma2Config(vocab_size=len(tokenizer), head_dim=8, sliding_window=8, **shape, **ids)
         else:

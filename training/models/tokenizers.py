@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.errors import CheckpointError, ConfigError, printable
 from training.models.protocol import Artefacts
+from training.models.transformers_library import quiet_transformers, reason_of, refuse_missing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -58,23 +59,18 @@ def load_tokenizer(place: str, trust_remote_code: bool = False, flag: str = "--t
     needs_transformers(f"{flag} {place}")
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    refuse_missing(place, flag)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
     except Exception as error:  # of the library: whatever its parsers raise on files that are not a tokenizer's
-        raise ConfigError(
-            f"{flag} {printable(place)}: no tokenizer can be read there ({_first_line(error)})"
-        ) from error
+        raise ConfigError(f"{flag} {printable(place)}: no tokenizer can be read there ({reason_of(error)})") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ConfigError(
             f"{flag} {printable(place)}: its tokenizer ({type(tokenizer).__name__}) has no form that says which "
             "characters a token stands for; give one with a tokenizer.json (--tokenizer DIR)"
         )
     return tokenizer
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return printable((lines[0] if lines else type(error).__name__)[:300])
 
 
 def end_token(tokenizer: PreTrainedTokenizerFast, where: str) -> int:
@@ -250,7 +246,7 @@ def from_artefacts(artefacts: Artefacts, where: str) -> PreTrainedTokenizerFast:
                 (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
             tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # of the library, whose parsers raise anything on damaged files
-        raise CheckpointError(f"{where}: its tokenizer is damaged ({_first_line(error)})") from error
+        raise CheckpointError(f"{where}: its tokenizer is damaged ({reason_of(error)})") from error
     return tokenizer
 
 

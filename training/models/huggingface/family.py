@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 NETWORK = "network"
 """Name of the artefact with the content of the model's config.json."""
-ADAPTER_CONFIG, MERGED = "adapter_config.json", "merged"
+MERGED = "merged"
 LONGEST_BY_DEFAULT = 1024
 """Tokens of a sample where nobody says how long it may be and the model can read more."""
 
@@ -59,7 +59,7 @@ class HuggingFaceFamily(BaseFamily):
     def random_draws(self, options: ModelOptions) -> Mapping[str, float]:
         """See `ModelFamily.random_draws`: also the dropout of the model's own config.json, such as GPT-2's."""
         needs_transformers("--model huggingface")
-        from training.models.huggingface.network import dropout_of, read_config
+        from training.models.huggingface.place import dropout_of, read_config
 
         return {**super().random_draws(options), **dropout_of(read_config(cast(HuggingFaceOptions, options)))}
 
@@ -67,20 +67,23 @@ class HuggingFaceFamily(BaseFamily):
         """See `ModelFamily.starting_artefacts`: the tokenizer that lies beside the model, if there is one."""
         options = cast(HuggingFaceOptions, options)
         needs_transformers("--model huggingface")
-        place = options.base_model or options.architecture
-        if place is None:
-            return {}
-        has_none = Path(place).is_file() or (Path(place).is_dir() and not _tokenizer_files(Path(place)))
-        if has_none and (Path(place) / ADAPTER_CONFIG).is_file():
-            from training.models.huggingface.network import base_of_adapter
+        from training.models.huggingface.place import base_of_adapter, is_adapter, read_config
+        from training.models.huggingface.quantization import needs_bitsandbytes
 
-            place, has_none = base_of_adapter(Path(place) / ADAPTER_CONFIG), False
-        return {} if has_none else to_artefacts(load_tokenizer(place, options.trust_remote_code, "--model"))
+        if options.qlora:
+            needs_bitsandbytes()
+        read_config(options)  # a fault of the model is said before its data is read, and not as one of its tokenizer
+        place = options.base_model or options.architecture
+        while place is not None and is_adapter(place) and not _tokenizer_files(Path(place)):
+            place = base_of_adapter(place)
+        if place is None or (Path(place).exists() and not _tokenizer_files(Path(place))):
+            return {}
+        return to_artefacts(load_tokenizer(place, options.trust_remote_code, "--model"))
 
     def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
         """See `ModelFamily.completed`: the embedding's rows, and how long a sample may be."""
         needs_transformers("--model huggingface")
-        from training.models.huggingface.network import longest_context, read_config
+        from training.models.huggingface.place import longest_context, read_config
 
         options = cast(HuggingFaceOptions, options)
         config = read_config(options)
@@ -114,7 +117,7 @@ class HuggingFaceFamily(BaseFamily):
         """See `ModelFamily.build`."""
         from training.models.huggingface.network import build_network
 
-        return build_network(cast(HuggingFaceOptions, options), vocabulary)
+        return build_network(cast(HuggingFaceOptions, options))
 
     def rebuild(self, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts) -> nn.Module:
         """See `ModelFamily.rebuild`: adapters need their base, a whole model only its config."""
@@ -122,7 +125,7 @@ class HuggingFaceFamily(BaseFamily):
 
         options = cast(HuggingFaceOptions, options)
         if options.has_lora or options.trust_remote_code or NETWORK not in artefacts:
-            return build_network(options, vocabulary)
+            return build_network(options)
         return build_described(artefacts[NETWORK])
 
     def artefacts_of(self, model: nn.Module) -> Artefacts:
@@ -137,7 +140,7 @@ class HuggingFaceFamily(BaseFamily):
 
     def logits(self, model: Callable[..., Any], tensors: Mapping[str, Tensor]) -> Tensor:
         """See `ModelFamily.logits`."""
-        from training.models.huggingface.network import logits_at
+        from training.models.huggingface.head import logits_at
 
         return logits_at(model, tensors["tokens"], tensors["positions"], tensors.get("position_ids"))
 
@@ -157,7 +160,7 @@ class HuggingFaceFamily(BaseFamily):
 
         temporary = make_temporary(directory)
         try:
-            save_network(temporary, model, cast(HuggingFaceOptions, options), artefacts)
+            save_network(temporary, model, cast(HuggingFaceOptions, options))
             if FILES in artefacts:
                 write_tokenizer(artefacts, temporary)
                 if (temporary / MERGED).is_dir():

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from training.errors import CheckpointError, printable
+from training.errors import CheckpointError
 from training.machine.environment import variables_set
-from training.models.huggingface.network import (
-    ADAPTER_CONFIG,
-    base_of_adapter,
-    build_network,
-    quiet_transformers,
-)
+from training.models.huggingface.lora import merged, needs_peft, with_adapter
+from training.models.huggingface.network import bare_network, prepared
 from training.models.huggingface.options import HuggingFaceOptions
-from training.models.protocol import Artefacts
+from training.models.huggingface.place import base_of_adapter, is_adapter
+from training.models.transformers_library import quiet_transformers, reason_of
 
 MERGED = "merged"
+"""Directory in that of an adapter with the merged model."""
 
 
-def save_network(directory: Path, model: nn.Module, options: HuggingFaceOptions, artefacts: Artefacts) -> None:
+def save_network(directory: Path, model: nn.Module, options: HuggingFaceOptions) -> None:
     """Write a model as transformers does, or its adapters as PEFT does; with `options.merge` also the merged model.
 
     Raises:
         OSError: the disk is full or refuses.
+        UserError: the base of the adapters is gone.
     """
     network: Any = model
     # transformers looks whether DeepSpeed holds the weights, whose import would guess at a device and say so.
@@ -38,7 +36,10 @@ def save_network(directory: Path, model: nn.Module, options: HuggingFaceOptions,
         network.save_pretrained(directory, save_embedding_layers=False)
         (directory / "README.md").unlink(missing_ok=True)  # PEFT's template of a card, with nothing filled in
         if options.merge:
-            _save_whole(merged(network), directory / MERGED)
+            # From what was written, on the CPU: whoever merges the adapters later gets the same, and weights that were
+            # trained in 4 bits are merged in fp32.
+            adapted, _ = _adapted(directory, options.trust_remote_code)
+            _save_whole(merged(adapted), directory / MERGED)
 
 
 def _save_whole(network: Any, directory: Path) -> None:
@@ -50,9 +51,11 @@ def _save_whole(network: Any, directory: Path) -> None:
         network.config.use_cache = uses_cache
 
 
-def merged(network: Any) -> Any:
-    """Return a copy of the network with its adapters added to the weights."""
-    return copy.deepcopy(network).merge_and_unload()
+def _adapted(directory: Path, trust_remote_code: bool) -> tuple[Any, str]:
+    """Return the network of an adapter's directory with its adapter, and the name of its base."""
+    base = base_of_adapter(directory)
+    described = HuggingFaceOptions(model="huggingface", base_model=base, trust_remote_code=trust_remote_code)
+    return with_adapter(bare_network(described), str(directory)), base
 
 
 def load_network(directory: Path) -> tuple[Any, HuggingFaceOptions]:
@@ -64,29 +67,36 @@ def load_network(directory: Path) -> tuple[Any, HuggingFaceOptions]:
     Raises:
         ConfigError, CheckpointError: it is damaged, or an adapter's base is not there.
     """
-    adapter = directory / ADAPTER_CONFIG
-    if not adapter.is_file():
+    if not is_adapter(directory):
         options = HuggingFaceOptions(model="huggingface", base_model=str(directory))
-        network = build_network(options, None)
+        network = bare_network(options)
     else:
-        from peft import PeftConfig, PeftModel
-
-        base = base_of_adapter(adapter)
-        whole: Any = build_network(HuggingFaceOptions(model="huggingface", base_model=base), None)
-        with quiet_transformers():
-            try:
-                network = PeftModel.from_pretrained(whole, str(directory))
-                described: Any = PeftConfig.from_pretrained(str(directory))
-            except Exception as error:  # of the library
-                reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
-                raise CheckpointError(f"{directory}: the adapter does not fit its base {base} ({reason})") from error
-        options = HuggingFaceOptions(
-            model="huggingface",
-            base_model=base,
-            lora=True,
-            lora_rank=described.r,
-            lora_alpha=float(described.lora_alpha),
-            merge=(directory / MERGED).is_dir(),  # written again with the adapter
-        )
-    rows: int = cast(Any, network).get_input_embeddings().num_embeddings
+        network, base = _adapted(directory, trust_remote_code=False)
+        options = _described(directory, base)
+    prepared(network, str(directory))
+    rows: int = cast(Any, network).get_input_embeddings().weight.shape[0]
     return network, options.model_copy(update={"vocab_size": rows})
+
+
+def _described(directory: Path, base: str) -> HuggingFaceOptions:
+    """Return the options by which such adapters are made."""
+    needs_peft(str(directory))
+    from peft import PeftConfig
+
+    try:
+        found: Any = PeftConfig.from_pretrained(str(directory))
+    except Exception as error:  # of the library
+        raise CheckpointError(f"{directory}: damaged description of an adapter ({reason_of(error)})") from error
+    return HuggingFaceOptions(
+        model="huggingface",
+        base_model=base,
+        lora=True,
+        lora_rank=found.r,
+        lora_alpha=float(found.lora_alpha),
+        lora_dropout=float(found.lora_dropout),
+        lora_targets=tuple(sorted(found.target_modules)),
+        lora_rslora=found.use_rslora,
+        lora_dora=found.use_dora,
+        lora_modules_to_save=tuple(found.modules_to_save or ()),
+        merge=(directory / MERGED).is_dir(),  # written again with the adapter
+    )

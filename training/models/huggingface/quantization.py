@@ -1,0 +1,34 @@
+"""Weights in 4 bits by bitsandbytes, under LoRA (QLoRA, arXiv 2305.14314)."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from training.errors import ConfigError
+from training.models.huggingface.options import HuggingFaceOptions
+
+
+def needs_bitsandbytes() -> None:
+    """Refuse to go on without bitsandbytes.
+
+    Raises:
+        ConfigError: it is not installed; says how to install it.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("--qlora needs bitsandbytes, which is not installed; pip install 'apt-trainer[qlora]'")
+
+
+def quantization(options: HuggingFaceOptions) -> dict[str, Any]:
+    """Return the arguments by which transformers reads weights in 4 bits; empty: in fp32."""
+    if not options.qlora:
+        return {}
+    needs_bitsandbytes()
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )  # fmt: skip
+    return {"quantization_config": settings}
