@@ -108,7 +108,7 @@ def make_llama(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from training.models.huggingface.network import quiet_transformers
+    from training.models.transformers_library import quiet_transformers
 
     tokenizer = _tokenizer(vocabulary)
     tokenizer.chat_template = template
