@@ -108,7 +108,7 @@ def _refuse_strangers(flag: str, given: Iterable[str], layers: set[str]) -> None
 
 
 def _refuse_untrained_rows(ends: tuple[list[str], list[str]], whole: tuple[str, ...], tied: bool) -> None:
-    """Refuse new rows that stay as they are made: all alike, so that no new token could be told from another."""
+    """Refuse new rows that stay as they are made: all alike, so that no new token would differ from another."""
     needed = [names[0] for names in (ends[:1] if tied else ends) if names]
     missing = [name for name in needed if not (_matches(name, whole) or (tied and _matches_any(ends, whole)))]
     if missing:
