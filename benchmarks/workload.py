@@ -90,9 +90,9 @@ def config_of(settings: Mapping[str, Any], folder: str) -> TrainingConfig:
     return config_class_of(values).from_dict(values, "benchmark")
 
 
-def trainer_of(prepared: Prepared, *callbacks: Callback) -> Trainer:
-    """Make our loop as `--backend playground` has it, on the CPU, for what a task prepared."""
-    return Trainer.of(prepared, device="cpu", callbacks=[RunForecast(prepared), *callbacks], progress=False)
+def trainer_of(prepared: Prepared, *callbacks: Callback, device: str = "cpu") -> Trainer:
+    """Make our loop as `--backend playground` has it for what a task prepared."""
+    return Trainer.of(prepared, device=device, callbacks=[RunForecast(prepared), *callbacks], progress=False)
 
 
 class UpdateTimes(Callback):

@@ -6,14 +6,15 @@ import argparse
 import importlib
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from benchmarks.workload import parse
+from tests.benchmarks.language_lines import LANGUAGE_LINES, RATIO
 
 ROOT = Path(__file__).resolve().parents[2]
-RATIO = "{} ({} to {})"
 LINES = {
     "attention": [
         "round 1: autopoietic {} ms, standard {} ms per update",
@@ -21,16 +22,6 @@ LINES = {
         f"autopoietic / standard: {RATIO}   goal",
     ],
     "backends": ["playground {} {} ({})", "huggingface {} {} ({})"],
-    "chat_against_trl": [
-        "first loss, messages with generation tags: ours {}, TRL {}, difference",
-        "first loss, prompt and completion: ours {}, TRL {}, difference",
-        "round 1, tokens/s: ours, same batches {}, TRL, same batches {}, ours, length windows {}, ours, packed {}, "
-        "TRL, by default {}, TRL, packed {}",
-        f"ours, same batches / TRL, same batches: {RATIO}   goal",
-        f"ours, length windows / TRL, by default: {RATIO}   goal",
-        f"ours, packed / TRL, by default: {RATIO}   goal",
-        f"ours, packed / TRL, packed: {RATIO}",
-    ],
     "estimate": [
         # Errors are signed shares of the fact, and may be 0.
         "default {} +-% {} +-% {} {} +-% {} {} +-% {} +-% to +-%",
@@ -53,15 +44,6 @@ LINES = {
         *(f"  {arm} {RATIO}" for arm in ("spikes, clipping", "spikes, no clipping", "clean, DBC-DAC rank 8")),
         f"time of an update with DBC-DAC / without (miniature): {RATIO}",
     ],
-    "text_against_trainer": [
-        "english: {} bytes trained on, {} held out, {} tokens in the vocabulary; APT {} parameters, GPT-2 {}",
-        *(
-            f"english, {who} at learning rate {{}}: {{}} bits per byte at best, {{}} at the end, {{}} updates in {{}} s"
-            for who in ("transformers' Trainer", "ours")
-        ),
-        "english: Trainer's best {} bits per byte after {} s; ours in as long {}",
-        "english: ours in half of the time {} bits per byte after {} s",
-    ],
     "throughput": [
         "round 1: ours {} tokens/s, bare loop {}, ours in fp32 {}, transformers' Trainer {} ({} parameters)",
         "ours / bare loop, step by step: {} ({} to {}, the middle half)   goal",
@@ -83,23 +65,32 @@ def pattern_of(line: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LINES)
 def test_a_benchmark_s_figures_come_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check_miniature(name, LINES[name], capsys)
+
+
+def check_miniature(name: str, lines: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a benchmark's miniature, look for the lines, and return what it printed."""
     importlib.import_module(f"benchmarks.{name}").main(["--miniature"])
     shown = capsys.readouterr().out
-    for line in LINES[name]:
+    for line in lines:
         found = re.search(pattern_of(line), shown, flags=re.MULTILINE)
         assert found, f"no line {line!r} in:\n{shown}"
         for figure in found.groups():
             value = float(figure.rstrip(",").replace(",", ""))
             assert math.isfinite(value), found[0]
             assert value > 0, found[0]
+    return shown
 
 
-def test_every_benchmark_is_run_by_this_file_and_by_make() -> None:
+def test_every_benchmark_is_tested_and_run_by_make() -> None:
     benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"workload", "language_data"}
-    assert benchmarks == set(LINES)
-    recipe = re.search(r"^benchmark:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert benchmarks == {*LINES, *LANGUAGE_LINES}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^benchmark:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert recipe
-    assert benchmarks == set(re.findall(r"benchmarks/(\w+)\.py", recipe[1]))
+    with_targets_of_their_own = {"gpu_language", "real_model"}
+    assert benchmarks - with_targets_of_their_own == set(re.findall(r"benchmarks/(\w+)\.py", recipe[1]))
+    assert with_targets_of_their_own < set(re.findall(r"benchmarks/(\w+)\.py", makefile))
 
 
 def test_a_flag_that_is_given_wins_over_the_miniature() -> None:
