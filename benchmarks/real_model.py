@@ -96,7 +96,7 @@ def convert(file: Path, directory: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from training.models.huggingface.network import quiet_transformers
+    from training.models.transformers_library import quiet_transformers
 
     with quiet_transformers(), variables_set(DS_ACCELERATOR="cpu"):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
