@@ -114,14 +114,14 @@ def whole_number(flag: str, text: str, low: int, high: int) -> int:
     return number
 
 
-def number_between(flag: str, text: str, low: float, high: float, unit: str) -> float:
+def number_between(flag: str, text: str, low: float, high: float, unit: str = "") -> float:
     """Return the number that a flag was given.
 
     Args:
         flag: the flag, for the message.
         text: what the user wrote.
         low, high: limits, both allowed.
-        unit: what the number counts, in the plural: `seconds`.
+        unit: what the number counts, in the plural: `seconds`; empty: nothing.
 
     Raises:
         UserError: it is not a number from `low` to `high`.
@@ -131,7 +131,8 @@ def number_between(flag: str, text: str, low: float, high: float, unit: str) -> 
         with contextlib.suppress(ValueError):
             number = float(text)
     if not low <= number <= high:
-        raise UserError(f"{flag} must be a number of {unit} from {low:g} to {high:g}, got {text!r}")
+        counted = f" of {unit}" if unit else ""
+        raise UserError(f"{flag} must be a number{counted} from {low:g} to {high:g}, got {text!r}")
     return number
 
 

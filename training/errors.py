@@ -43,6 +43,18 @@ def printable(text: object) -> str:
     return without_middle(shown, LONGEST_LINE)
 
 
+def printable_text(text: str) -> str:
+    r"""Return a text of several lines, or a piece of one, that a terminal shows and does not obey: nothing is cut.
+
+    Line feeds and tabs stay.
+
+    Example:
+        >>> printable_text("two\nlines, \x1b[31mred")
+        'two\nlines, \\x1b[31mred'
+    """
+    return text if text.isprintable() else "".join(c if c in "\n\t" else _escaped(c) for c in text)
+
+
 def _escaped(character: str) -> str:
     if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
         return character

@@ -62,6 +62,27 @@ CHINESE = {
     "mask    read by two methods, which agree in every row:": "掩码    用两种方法读出，每一行都一致：",
     "mask    every token is trained:": "掩码    每个 token 都参与训练：",
     "{count:,} rows without a trained token are left out": "{count:,} 行没有参与训练的 token，已略去",
+    # -- talk with a finished model: tools/chat.py, training/tasks/answers/ --
+    "stop    {ended} of {asked} answers end by themselves within {longest} tokens": (
+        "结束    {asked} 个回答中有 {ended} 个在 {longest} 个 token 之内自己结束"
+    ),
+    "model   {model}": "模型    {model}",
+    "chat    it holds a conversation; {new} begins another": "对话    它记得对话内容；{new} 开始新的对话",
+    "chat    it continues the text that you type": "续写    它接着你输入的文字往下写",
+    "chat    it answers each question on its own": "问答    每个问题单独回答",
+    "keys    Ctrl-C ends an answer; an empty line or Ctrl-D ends the program": (
+        "按键    Ctrl-C 结束当前回答；空行或 Ctrl-D 结束程序"
+    ),
+    "a new conversation": "新的对话",
+    "the {count} oldest turns are left out from here on: the model reads {limit:,} tokens": (
+        "从这里起略去最早的 {count} 次问答：模型只读得下 {limit:,} 个 token"
+    ),
+    "(cut after {count:,} tokens; --max-new-tokens sets how many)": (
+        "（在 {count:,} 个 token 处截断；用 --max-new-tokens 设定上限）"
+    ),
+    "(cut: the model reads {limit:,} tokens, the conversation and its answer)": (
+        "（截断：对话连同回答，模型只读得下 {limit:,} 个 token）"
+    ),
     "sample  number {number}:": "样本    第 {number} 个：",
     "{bits:.4f} bits per byte over {size:,} bytes": "每字节 {bits:.4f} 比特，共 {size:,} 字节",
     "held back: {measured} ({share:.0%} of the data)": "留出的数据：{measured}（测了其中 {share:.0%}）",

@@ -7,7 +7,7 @@ torch at import: `--help` and `--list-models` read this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -117,6 +117,14 @@ class ModelFamily(Protocol):
         Raises:
             UserError: the prompt is longer than the network reads, or the network generates no tokens.
         """
+        ...
+
+    def context_length(self, model: nn.Module, options: ModelOptions) -> int | None:
+        """Return how many tokens the network reads, a prompt and its answer together; None: it names no limit."""
+        ...
+
+    def stop_tokens(self, model: nn.Module) -> Collection[int]:
+        """Return the tokens that end an answer according to the network's own files, beside those of its tokenizer."""
         ...
 
     def parameter_groups(self, model: nn.Module) -> ParameterGroups:
@@ -280,6 +288,15 @@ class BaseFamily:
                 yield read[-1]
         finally:
             model.train(was_training)
+
+    def context_length(self, model: nn.Module, options: ModelOptions) -> int | None:
+        """See `ModelFamily.context_length`: the option `max_seq_len`, if the family has it."""
+        limit: int | None = getattr(options, "max_seq_len", None)
+        return limit
+
+    def stop_tokens(self, model: nn.Module) -> Collection[int]:
+        """See `ModelFamily.stop_tokens`: none."""
+        return ()
 
     def saved_names(self, model: nn.Module) -> frozenset[str] | None:
         """See `ModelFamily.saved_names`: all."""

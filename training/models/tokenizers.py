@@ -87,6 +87,18 @@ def end_token(tokenizer: PreTrainedTokenizerFast, where: str) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def first_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Return the token that the tokenizer puts before every text, in a list; an empty list where it puts none."""
+    ids: list[int] = tokenizer("")["input_ids"]
+    return [i for i in ids if i != tokenizer.eos_token_id or i == tokenizer.bos_token_id][:1]
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Return the ids of the tokens that stand for no text, such as the end token; the unknown one is none of them."""
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(added | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id}
+
+
 # -- made from the data ------------------------------------------------------------------------------------------------
 
 

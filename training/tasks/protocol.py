@@ -19,6 +19,7 @@ from training.tasks.metrics import Metric
 if TYPE_CHECKING:
     from torch import nn
 
+    from training.tasks.answers.prompt_format import PromptFormat
     from training.tasks.objective import Objective
 
 
@@ -131,6 +132,19 @@ class Task(Protocol):
         """
         ...
 
+    def prompt_format(self, family: ModelFamily, artefacts: Artefacts, where: str) -> PromptFormat:
+        """Return the form in which the finished model is asked.
+
+        Args:
+            family: the model's family.
+            artefacts: plain data that was saved with it, such as the tokenizer.
+            where: file or directory, for errors.
+
+        Raises:
+            UserError: it has no tokenizer, so it cannot be asked in words.
+        """
+        ...
+
     def card(self, facts: CardFacts) -> TaskCard:
         """Return the task's part of the card of a model that is published: data, figures, limits."""
         ...
@@ -162,6 +176,12 @@ class BaseTask:
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """See `Task.conclude`: nothing to show."""
         return Conclusion()
+
+    def prompt_format(self, family: ModelFamily, artefacts: Artefacts, where: str) -> PromptFormat:
+        """See `Task.prompt_format`: the model continues a text."""
+        from training.tasks.answers.prompt_format import ContinuationFormat
+
+        return ContinuationFormat(family.tokenizer(artefacts, where))
 
     def card(self, facts: CardFacts) -> TaskCard:
         """See `Task.card`: the settings of the data, and the validation's figures."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -152,6 +152,20 @@ class HuggingFaceFamily(BaseFamily):
 
         return stream(model, tokens, max_new_tokens, choose)
 
+    def context_length(self, model: nn.Module, options: ModelOptions) -> int | None:
+        """See `ModelFamily.context_length`: what config.json says, however long the samples of a training are."""
+        from training.models.huggingface.place import longest_context
+
+        return longest_context(text_config(model))
+
+    def stop_tokens(self, model: nn.Module) -> Collection[int]:
+        """See `ModelFamily.stop_tokens`: those of generation_config.json and config.json."""
+        found: set[int] = set()
+        for config in (getattr(model, "generation_config", None), text_config(model)):
+            ids = getattr(config, "eos_token_id", None)
+            found.update(i for i in (ids if isinstance(ids, list | tuple) else [ids]) if isinstance(i, int))
+        return found
+
     def save(
         self, directory: Path, model: nn.Module, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts
     ) -> None:
@@ -207,6 +221,12 @@ class HuggingFaceFamily(BaseFamily):
         return (
             {"config.json": json.dumps(artefacts[NETWORK], indent=2) + "\n", **texts} if NETWORK in artefacts else texts
         )
+
+
+def text_config(model: nn.Module) -> Any:
+    """Return transformers' config of a network's language model."""
+    config = cast(Any, model).config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _others(artefacts: Artefacts) -> dict[str, Any]:

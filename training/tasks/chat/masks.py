@@ -508,6 +508,24 @@ class _Pieces:
         return self.text[max(0, int(self.begins[token]) - 30) : self.begins[token]]
 
 
+def token_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Return the tokens of a rendered text, as `encode` reads it: what the template writes, and nothing around it."""
+    ids: list[int] = _vocabulary(tokenizer).backend.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerFast, template: ChatTemplate) -> int | None:
+    """Return the token by which the template ends an answer; None: it writes none there."""
+    vocabulary, answer = _vocabulary(tokenizer), "Answer"
+    messages = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": answer}]
+    try:
+        following = template.render(messages, None, "").rpartition(answer)[2].lstrip()
+    except DataError:
+        return None
+    stop = next((stop for stop in vocabulary.stops if following.startswith(stop)), None)
+    return None if stop is None else tokenizer.get_added_vocab()[stop]
+
+
 def _pieces(tokenizer: PreTrainedTokenizerFast, text: str, where: str) -> _Pieces:
     vocabulary = _vocabulary(tokenizer)
     try:

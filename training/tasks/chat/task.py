@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from training.errors import DataError, printable
 from training.language.messages import Message
+from training.models.protocol import Artefacts, ModelFamily
 from training.models.tokenizers import TURNS
 from training.settings.tree import TaskOptions
 from training.tasks.chat.built_in_templates import BUILT_IN
@@ -23,6 +24,8 @@ from training.tasks.token_store import TokenStore, TokenStoreWriter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from training.tasks.answers.prompt_format import PromptFormat
 
 FIRST_ROWS = 100
 """Rows whose keys decide the form of a source."""
@@ -58,6 +61,12 @@ class ChatTask(LanguageTask):
     def _column_settings(self, options: LanguageOptions) -> Iterable[Any]:
         options = cast(ChatOptions, options)
         return options.chat_format, source_of(options.chat_template or CHATML)
+
+    def prompt_format(self, family: ModelFamily, artefacts: Artefacts, where: str) -> PromptFormat:
+        """See `Task.prompt_format`: its chat template, which lies in the tokenizer."""
+        from training.tasks.chat.prompt import ChatPrompt
+
+        return ChatPrompt(family.tokenizer(artefacts, where))
 
     def settings_of_encoding(self, data: LanguageData) -> Mapping[str, Any]:
         """See `LanguageTask.settings_of_encoding`; the template is in the tokenizer."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from apt_model.errors import ModelError
 from apt_model.tokenizer import DynamicTagTokenizer
-from training.errors import DataError
+from training.errors import CheckpointError, DataError
 from training.language.messages import Message
-from training.models.protocol import ModelFamily
+from training.models.protocol import Artefacts, ModelFamily
 from training.settings.tree import TaskOptions, TrainingConfig
 from training.tasks.card import CardFacts, TaskCard
 from training.tasks.hlbd.card import hlbd_card
@@ -25,6 +25,7 @@ from training.tasks.protocol import BaseTask, Conclusion, DataPreview, Prepared,
 if TYPE_CHECKING:
     from torch import nn
 
+    from training.tasks.answers.prompt_format import PromptFormat
     from training.tasks.hlbd.dataset import HLBDDataset
 
 MOST_ANSWERS = 1000
@@ -92,6 +93,15 @@ class HLBDTask(BaseTask):
             )
             lines.append(budget)
         return Conclusion({"recitation": figures}, [*lines, *table(answered)])
+
+    def prompt_format(self, family: ModelFamily, artefacts: Artefacts, where: str) -> PromptFormat:
+        """See `Task.prompt_format`."""
+        from training.tasks.hlbd.prompt import QuestionPrompt
+
+        try:
+            return QuestionPrompt(DynamicTagTokenizer.from_dict(artefacts.get("tokenizer"), where))
+        except ModelError as error:
+            raise CheckpointError(str(error)) from error
 
     def card(self, facts: CardFacts) -> TaskCard:
         """See `Task.card`: what the verifier found, else what the model recites."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.errors import DataError
 from training.language.messages import Message
+from training.models.tokenizers import first_tokens
 from training.settings.tree import TaskOptions
 from training.tasks.card import CardFacts, TaskCard
 from training.tasks.language.options import LanguageOptions
@@ -158,8 +159,7 @@ class _Pieces:
         self._writer, self._longest = writer, data.longest
         self._end, self._unknown = int(cast(int, tokenizer.eos_token_id)), tokenizer.unk_token_id
         # Many tokenizers put a first token before a text and nothing behind it; the model was trained so.
-        begin = [i for i in tokenizer("")["input_ids"] if i != self._end or i == tokenizer.bos_token_id][:1]
-        self._begin = np.array(begin, dtype=np.int32)
+        self._begin = np.array(first_tokens(tokenizer), dtype=np.int32)
         self._open = self._begin[:0]
         self._is_open = self._has_text = False
         self._first_pieces: list[int] = []
