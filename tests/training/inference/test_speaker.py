@@ -86,7 +86,7 @@ def test_a_model_without_a_tokenizer_or_with_broken_weights_is_one_line(tmp_path
     weights = load_file(tmp_path / "broken/model.safetensors")
     weights["model.norm.weight"][0] = torch.nan
     save_file(weights, tmp_path / "broken/model.safetensors", {"format": "pt"})
-    with pytest.raises(CheckpointError, match="not finite numbers"):
+    with pytest.raises(CheckpointError, match="not finite"):
         load_speaker(tmp_path / "broken", torch.device("cpu"))
 
 
