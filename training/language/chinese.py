@@ -54,6 +54,17 @@ CHINESE = {
     "proved  packing: the loss of {count} samples in one row is that of the samples alone ({difference:.0e})": (
         "证明    打包：{count} 个样本同在一行的损失等于各自单独的损失（相差 {difference:.0e}）"
     ),
+    "merge   {where} ({kind}) against the adapter: logits differ by {largest:.1e} at most, the same greedy token at "
+    "{same:,} of {positions:,} positions": (
+        "合并    {where}（{kind}）与适配器比较：logit 最多相差 {largest:.1e}，{positions:,} 个位置中有 {same:,} 个"
+        "的贪心 token 相同"
+    ),
+    "{where} is not the model that was trained: its logits differ by {largest:.1e} (tolerance {tolerance:.1e}), "
+    "and its greedy token at {others:,} of {positions:,} positions; use the adapter with its base": (
+        "{where} 不是训练出来的那个模型：logit 相差 {largest:.1e}（容许 {tolerance:.1e}），{positions:,} 个位置中有 "
+        "{others:,} 个的贪心 token 不同；请使用适配器加基座模型"
+    ),
+    "{where} cannot be read back: {reason}": "{where} 无法读回：{reason}",
     "data    {source}: {form}": "数据    {source}：{form}",
     "chat    {template}, loss on {loss_on}": "对话    {template}，损失算在 {loss_on} 上",
     "note    the template writes the day's date; it is always {date} here": (

@@ -91,6 +91,8 @@ from training.tracking.choice import trackers_for
 _CALLBACK = 1 << 16  # the value that ranks agree on when a callback requests a stop; above every signal's number
 LEAST_SECONDS_TO_CONCLUDE, SHARE_TO_CONCLUDE = 2.0, 0.1
 """Time that a task's look at the finished model gets: a share of the training time, and at least so many seconds."""
+SAMPLES_FOR_PROOF = 4
+"""Training samples by which the files of a finished model are compared with it."""
 _EVALUATION = 1 << 40  # used instead of an epoch: no training batch has these draws
 
 MakeEngine = Callable[[torch.nn.Module, TrainingConfig, ModelFamily], Engine]
@@ -640,6 +642,11 @@ class Trainer:
         if self.family.writes_single_file:
             saved = Message("saved   {file} and {folder}/", file=directory.final_model, folder=directory.portable_model)
         reporter.said([saved])
+        proof = self.family.prove_saved(directory.portable_model, model, options, self._samples_for_proof)
+        if proof.figures or proof.lines:
+            reporter.conclusion(proof.figures, proof.lines)
+        for line in proof.warnings:
+            reporter.warning(line, step=step)
         if self._prepared is not None:
             seconds = max(LEAST_SECONDS_TO_CONCLUDE, SHARE_TO_CONCLUDE * self.reporter.report.seconds)
             prepared = replace(self._prepared, config=self.config, seconds_to_conclude=seconds)
@@ -652,6 +659,11 @@ class Trainer:
             reporter.warning(failure, step=result.step)
             reporter.flush(durable=True)
         return result
+
+    def _samples_for_proof(self) -> list[Mapping[str, torch.Tensor]]:
+        """Return the tensors of the first training samples, each as a batch of its own."""
+        samples = range(min(SAMPLES_FOR_PROOF, len(self.train_dataset)))
+        return [self.objective.collate([self.train_dataset[number]]).tensors for number in samples]
 
     def _take_best(self, model: torch.nn.Module) -> int:
         """Give the model the best weights and return their step; without them the last ones stay, which is said."""

@@ -57,6 +57,17 @@ class LoadedModel:
     artefacts: Artefacts = field(default_factory=dict)
 
 
+class SavedProof(NamedTuple):
+    """Result of comparing a finished model's files with the model that was trained."""
+
+    figures: Mapping[str, Any] = {}
+    """Plain data by group, for the report."""
+    lines: Sequence[str] = ()
+    """Lines for the user."""
+    warnings: Sequence[str] = ()
+    """Lines about differences that matter."""
+
+
 class ModelFamily(Protocol):
     """Protocol of a kind of network. Third parties register theirs as an `apt_trainer.models` entry point."""
 
@@ -190,6 +201,23 @@ class ModelFamily(Protocol):
 
         Raises:
             OSError: the disk is full or cannot be written.
+        """
+        ...
+
+    def prove_saved(
+        self,
+        directory: Path,
+        model: nn.Module,
+        options: ModelOptions,
+        batches: Callable[[], Sequence[Mapping[str, Tensor]]],
+    ) -> SavedProof:
+        """Compare what `save` wrote in another form, such as merged adapters, with the model that was trained.
+
+        Args:
+            directory: finished model.
+            model: bare network with the final weights, on the device of the run.
+            options: its options.
+            batches: makes the tensors of a few training samples, each a batch of its own.
         """
         ...
 
@@ -370,6 +398,16 @@ class BaseFamily:
             delete(temporary)
             raise
         put_in_place(temporary, directory)
+
+    def prove_saved(
+        self,
+        directory: Path,
+        model: nn.Module,
+        options: ModelOptions,
+        batches: Callable[[], Sequence[Mapping[str, Tensor]]],
+    ) -> SavedProof:
+        """See `ModelFamily.prove_saved`: there is one form only, and its checksums are checked where it is read."""
+        return SavedProof()
 
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`."""

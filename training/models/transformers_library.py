@@ -63,6 +63,8 @@ def refuse_missing(place: str, flag: str) -> None:
     if Path(place).exists():
         return
     where = f"{flag} {printable(place)}"
+    if place.startswith(("/", ".", "~")) or place.count("/") > 1:
+        raise ConfigError(f"{where}: there is no such directory{_near(place)}")
     if (fault := fault_of_repo(place)) is not None:
         raise ConfigError(f"{where}: no such directory, and no model of the Hub, whose name {fault}{_near(place)}")
     from huggingface_hub import is_offline_mode

@@ -12,7 +12,7 @@ from training.language.messages import Message
 from training.models.card import FamilyCard, PublishedModel
 from training.models.huggingface.card import huggingface_card
 from training.models.huggingface.options import HuggingFaceOptions
-from training.models.protocol import ARTEFACTS_NAME, Artefacts, BaseFamily, LoadedModel
+from training.models.protocol import ARTEFACTS_NAME, Artefacts, BaseFamily, LoadedModel, SavedProof
 from training.models.tokenizers import (
     DOCUMENT,
     FILES,
@@ -100,8 +100,8 @@ class HuggingFaceFamily(BaseFamily):
             rows = max(rows or 0, needed, options.vocab_size or 0)
         if rows is not None and needed > rows:
             raise ConfigError(
-                f"the tokenizer has {needed} tokens and the model's embedding only {rows} rows; give the model's own "
-                "tokenizer, or add --resize-embeddings for new rows"
+                f"--model {printable(options.base_model)}: the tokenizer has {needed} tokens and the embedding only "
+                f"{rows} rows; give the model's own tokenizer, or add --resize-embeddings for new rows"
                 + (" and --lora-modules-to-save with its embedding and head, to train them" if options.has_lora else "")
             )
         limit = longest_context(config)
@@ -186,6 +186,21 @@ class HuggingFaceFamily(BaseFamily):
             delete(temporary)
             raise
         put_in_place(temporary, directory)
+
+    def prove_saved(
+        self,
+        directory: Path,
+        model: nn.Module,
+        options: ModelOptions,
+        batches: Callable[[], Sequence[Mapping[str, Tensor]]],
+    ) -> SavedProof:
+        """See `ModelFamily.prove_saved`: the merged model gives the logits of the adapter."""
+        options = cast(HuggingFaceOptions, options)
+        if not options.merge:
+            return SavedProof()
+        from training.models.huggingface.merge_proof import compare_merged
+
+        return compare_merged(directory / MERGED, model, options, batches())
 
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`: also any directory that transformers or PEFT saved."""

@@ -76,7 +76,10 @@ def add_adapters(network: Any, options: HuggingFaceOptions, new_rows: bool) -> A
         try:
             return get_peft_model(network, config, autocast_adapter_dtype=True)
         except (ValueError, TypeError, NotImplementedError, ImportError) as error:
-            raise ConfigError(f"--lora: PEFT refuses ({reason_of(error)})") from error
+            layers = " ".join(_ends(adaptable)[:MOST_NAMES])
+            raise ConfigError(
+                f"--lora: PEFT refuses ({reason_of(error)}); --lora-targets chooses of {layers}"
+            ) from error
 
 
 def _takes_adapter(module: nn.Module) -> bool:
@@ -100,11 +103,15 @@ def _is_tied(network: Any) -> bool:
 def _refuse_strangers(flag: str, given: Iterable[str], layers: set[str]) -> None:
     for name in given:
         if not any(_matches(layer, (name,)) for layer in layers):
-            ends = sorted({end for layer in layers if not (end := layer.rpartition(".")[2]).isdigit()})
+            ends = _ends(layers)
             shown = ", ".join(ends[:MOST_NAMES]) + (", …" if len(ends) > MOST_NAMES else "")
             raise ConfigError(
                 f"{flag} {printable(name)}: no layer has such a name{did_you_mean(name, ends)}; there are {shown}"
             )
+
+
+def _ends(layers: set[str]) -> list[str]:
+    return sorted({end for layer in layers if not (end := layer.rpartition(".")[2]).isdigit()})
 
 
 def _refuse_untrained_rows(ends: tuple[list[str], list[str]], whole: tuple[str, ...], tied: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from training.errors import ConfigError
 from training.models.huggingface.options import HuggingFaceOptions
 
+PACKAGE = "bitsandbytes"
+
 
 def needs_bitsandbytes() -> None:
     """Refuse to go on without bitsandbytes.
@@ -15,7 +17,7 @@ def needs_bitsandbytes() -> None:
     Raises:
         ConfigError: it is not installed; says how to install it.
     """
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if importlib.util.find_spec(PACKAGE) is None:
         raise ConfigError("--qlora needs bitsandbytes, which is not installed; pip install 'apt-trainer[qlora]'")
 
 

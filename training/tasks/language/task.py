@@ -204,7 +204,8 @@ class LanguageTask(BaseTask):
         before = len(tokenizer), tokenizer.chat_template
         tokenizer = self.prepare_tokenizer(tokenizer, options)
         is_unchanged = before == (len(tokenizer), tokenizer.chat_template)
-        end_token(tokenizer, f"--task {self.name}")
+        kind, base = options.tokenizer, getattr(config.model, "base_model", None)
+        end_token(tokenizer, f"--tokenizer {kind}" if kind else f"--model {base}" if base else f"--task {self.name}")
         if options.tokenizer is not None or DOCUMENT not in artefacts or not is_unchanged:
             artefacts = {**artefacts, **to_artefacts(tokenizer)}
         model = family.completed(config.model, len(tokenizer))
