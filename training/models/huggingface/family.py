@@ -83,11 +83,16 @@ class HuggingFaceFamily(BaseFamily):
     def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
         """See `ModelFamily.completed`: the embedding's rows, and how long a sample may be."""
         needs_transformers("--model huggingface")
-        from training.models.huggingface.place import longest_context, read_config
+        from training.models.huggingface.place import foundation_of, longest_context, named_place, read_config
 
         options = cast(HuggingFaceOptions, options)
         config = read_config(options)
         rows: int | None = getattr(config, "vocab_size", None)
+        flag, place = named_place(options)
+        if (adapters := foundation_of(place)[1]) and rows is not None:
+            from training.models.huggingface.lora import rows_with_adapters
+
+            rows = max(rows, rows_with_adapters(config, adapters))
         needed = vocabulary or 0
         if options.base_model is None:
             rows = options.vocab_size or max(needed, 1)
@@ -100,7 +105,7 @@ class HuggingFaceFamily(BaseFamily):
             rows = max(rows or 0, needed, options.vocab_size or 0)
         if rows is not None and needed > rows:
             raise ConfigError(
-                f"--model {printable(options.base_model)}: the tokenizer has {needed} tokens and the embedding only "
+                f"{flag} {printable(place)}: the tokenizer has {needed} tokens and the embedding only "
                 f"{rows} rows; give the model's own tokenizer, or add --resize-embeddings for new rows"
                 + (" and --lora-modules-to-save with its embedding and head, to train them" if options.has_lora else "")
             )

@@ -140,14 +140,10 @@ def with_adapter(network: Any, directory: str) -> Any:
     """
     needs_peft(f"the adapter in {directory}")
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
 
+    path = Path(directory) / ADAPTER_WEIGHTS
     try:
-        path = Path(directory) / ADAPTER_WEIGHTS
-        shapes: dict[str, list[int]] = {}
-        if path.is_file():
-            with safe_open(path, framework="pt") as file:
-                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        shapes = _shapes_in(path)
         with quiet_transformers():
             resize(network, _rows_in(shapes, network))
             adapted = PeftModel.from_pretrained(network, directory)
@@ -161,6 +157,31 @@ def with_adapter(network: Any, directory: str) -> Any:
             f"{path}: {len(missing)} tensors of this adapter are not in its file, the first is {missing[0]!r}"
         )
     return adapted
+
+
+def rows_with_adapters(config: Any, adapters: Iterable[str]) -> int:
+    """Return how many rows an embedding has after adapters that were trained with new ones; 0: theirs are not known.
+
+    Raises:
+        CheckpointError: an adapter is damaged.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers(), torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config)
+    try:
+        return max((_rows_in(_shapes_in(Path(place) / ADAPTER_WEIGHTS), network) for place in adapters), default=0)
+    except Exception as error:  # of the library, on a damaged file
+        raise CheckpointError(f"{' '.join(adapters)}: the adapter is damaged ({reason_of(error)})") from error
+
+
+def _shapes_in(path: Path) -> dict[str, list[int]]:
+    from safetensors import safe_open
+
+    if not path.is_file():  # PEFT's older form, which says nothing before it is read
+        return {}
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
 
 
 def _rows_in(shapes: dict[str, list[int]], network: Any) -> int:

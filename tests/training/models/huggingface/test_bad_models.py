@@ -67,6 +67,11 @@ def with_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
     return write
 
 
+def without_tokenizer(model: Path) -> None:
+    for path in model.glob("token*"):
+        path.unlink()
+
+
 def sharded(model: Path) -> None:
     replaced("model.safetensors", None)(model)
     index = {"metadata": {}, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
@@ -118,7 +123,7 @@ DAMAGED: dict[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "a shard missing": (sharded, ("model-00001-of-00002.safetensors",)),
     "no tokenizer": (
-        lambda model: [path.unlink() for path in model.glob("token*")], ("no tokenizer beside", "--tokenizer DIR"),
+        without_tokenizer, ("no tokenizer beside", "--tokenizer DIR"),
     ),
     "tokenizer cut": (cut("tokenizer.json"), ("no tokenizer can be read there",)),
     "no end token": (changed("tokenizer_config.json", eos_token=None), ("no end token (eos_token)",)),
