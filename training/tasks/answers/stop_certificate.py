@@ -32,8 +32,15 @@ class StopCertificate:
     """Number of answers that a stop token ended."""
     longest: int
     """Tokens that an answer may have."""
-    lengths: tuple[int, ...]
+    prompts: tuple[tuple[int, ...], ...] = ()
+    """Tokens of each prompt that was asked."""
+    answers: tuple[tuple[int, ...], ...] = ()
     """Tokens of each answer, without its stop token."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Return the number of tokens of each answer."""
+        return tuple(map(len, self.answers))
 
     def facts(self) -> dict[str, Any]:
         """Return the counts as plain data, for the report."""
@@ -84,19 +91,22 @@ def certify_stops(
     from training.tasks.answers.sampling import Chooser, Sampling
 
     choose, started = Chooser(Sampling()), clock()
-    lengths: list[int] = []
+    asked: list[tuple[int, ...]] = []
+    answers: list[tuple[int, ...]] = []
     ended = 0
     for prompt in prompts:
         room = longest if context_length is None else min(longest, context_length - len(prompt))
         if not prompt or room < 1:
             continue
-        if lengths and seconds is not None and clock() - started > seconds:
+        if answers and seconds is not None and clock() - started > seconds:
             break
-        length, has_ended = 0, False
+        answer: list[int] = []
+        has_ended = False
         for token in family.stream(model, prompt, room, choose):
             if has_ended := token in stops:
                 break
-            length += 1
-        lengths.append(length)
+            answer.append(token)
+        asked.append(tuple(prompt))
+        answers.append(tuple(answer))
         ended += has_ended
-    return StopCertificate(len(lengths), ended, longest, tuple(lengths))
+    return StopCertificate(len(answers), ended, longest, tuple(asked), tuple(answers))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from training.errors import DataError, printable
 from training.language.messages import Message
 from training.models.protocol import Artefacts, ModelFamily
-from training.models.tokenizers import TURNS
+from training.models.tokenizers import TURNS, end_token, stop_tokens
 from training.settings.tree import TaskOptions
+from training.tasks.answers.stop_certificate import certify_stops, prompt_of
+from training.tasks.batch_plan import mix, shuffled
 from training.tasks.chat.built_in_templates import BUILT_IN
 from training.tasks.chat.certificate import MaskCertificate
 from training.tasks.chat.formats import ChatFormat, Conversation, conversation_of, find_format
@@ -19,10 +21,12 @@ from training.tasks.chat.options import ChatOptions
 from training.tasks.chat.template import DATE, ChatTemplate, find_template, source_of
 from training.tasks.language.options import LanguageOptions
 from training.tasks.language.task import LanguageData, LanguageTask
+from training.tasks.protocol import Conclusion, Prepared
 from training.tasks.rows.source import Source
 from training.tasks.token_store import TokenStore, TokenStoreWriter
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerFast
 
     from training.tasks.answers.prompt_format import PromptFormat
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 FIRST_ROWS = 100
 """Rows whose keys decide the form of a source."""
 CHATML = "chatml"
+MOST_ANSWERS, SHOWN_ANSWERS, SHOWN_CHARACTERS = 20, 3, 300
+"""Questions that the finished model is asked, answers of them that are shown, and how much of each."""
 
 
 class ChatTask(LanguageTask):
@@ -108,6 +114,30 @@ class ChatTask(LanguageTask):
             )
         certificate.check()
         writer.facts.update(certificate=certificate.facts(), formats=formats, left_out=left_out)
+
+    def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
+        """See `Task.conclude`: how many answers to questions of the data end by themselves, and some of them."""
+        tokenizer = prepared.family.tokenizer(prepared.artefacts, "the run")
+        count = prepared.config.report.answer_samples
+        samples = getattr(prepared.train, "base", prepared.train)  # one by one, where rows are packed
+        chosen = shuffled(len(samples), mix(prepared.config.run.seed))[: MOST_ANSWERS if count is None else count]
+        prompts = [prompt_of(sample.tokens, sample.trained) for sample in (samples[n] for n in chosen.tolist())]
+        certificate = certify_stops(
+            prepared.family,
+            model,
+            prompts,
+            stops=frozenset(stop_tokens(prepared.artefacts)) or frozenset({end_token(tokenizer, "the run")}),
+            context_length=prepared.family.context_length(model, prepared.config.model),
+            seconds=prepared.seconds_to_conclude if count is None else None,
+        )
+        lines = [*certificate.lines()]
+        for prompt, answer in list(zip(certificate.prompts, certificate.answers, strict=True))[:SHOWN_ANSWERS]:
+            question, said = (
+                " ".join(tokenizer.decode(list(ids), skip_special_tokens=True).split())[-SHOWN_CHARACTERS:]
+                for ids in (prompt, answer)
+            )
+            lines.append(Message("  {begun} → {goes_on}", begun=question, goes_on=said))
+        return Conclusion({"stop": certificate.facts()} if certificate.asked else {}, lines)
 
     def stop_tokens(self, data: LanguageData, store: TokenStore) -> list[int]:
         """See `LanguageTask.stop_tokens`: those that end the trained turns, and the tokenizer's end token."""

@@ -165,3 +165,14 @@ def test_a_bad_row_is_one_line_and_exit_code_2(tmp_path: Path, front_door: Front
     assert "bad.jsonl, line 2" in line
     assert "'wizard'" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_the_finished_model_is_asked_and_must_stop_by_itself() -> None:
+    prepared = prepare(chats_file(), data={"packing": True})
+    model = prepared.objective.build_model()
+    figures, lines = ChatTask().conclude(model, prepared)
+    assert figures["stop"]["asked"] == len(figures["stop"]["lengths"]) == 20
+    assert figures["stop"]["ended"] < 20, "an untrained model stops by chance only"
+    assert lines[0].startswith("stop    ")
+    assert len(lines) == 4
+    assert "What is the capital of" in lines[1]
