@@ -54,6 +54,13 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag for the whole matrix of language models, of which the suite trains a sample."""
+    parser.addoption(
+        "--every-pair", action="store_true", help="test_resume_matrix_language.py: all pairs of backends (an hour)"
+    )
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out of `-m "not slow"`, without importing it, a file whose `pytestmark` makes all of its tests slow.
 

@@ -58,7 +58,7 @@ class ModelSettingsContract(PartContract):
     def test_the_settings_that_it_lists_are_its_own(self) -> None:
         options = self.options
         assert issubclass(options, ModelOptions)
-        listed = options.from_data | options.decides_loss | options.in_training_loss | options.draws_at_random
+        listed = options.decides_loss | options.in_training_loss | options.draws_at_random | options.fits_any_weights
         assert listed <= set(options.model_fields)
 
     def test_its_resolved_settings_survive_the_file_that_workers_read(self, tmp_path: Path) -> None:

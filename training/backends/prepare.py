@@ -408,7 +408,7 @@ def _refuse_another_shape(
     """Refuse a setting of the network that is not that of the model which training starts from."""
     for layer in layers:
         for name, has in shape.items():
-            if (key := f"model.{name}") not in layer.settings:
+            if (key := f"model.{name}") not in layer.settings or name in options.fits_any_weights:
                 continue
             try:
                 wanted = TypeAdapter(cast(Any, options.model_fields[name].annotation)).validate_python(

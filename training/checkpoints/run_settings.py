@@ -73,7 +73,7 @@ def settings_of_run(path: Path, tree: type[TrainingConfig]) -> Settings:
 def carried_over(saved: Mapping[str, Any], tree: type[TrainingConfig], where: str) -> Settings:
     """Return those of a run's saved settings that hold for the run that resumes it.
 
-    The backend may be another one, and what the run filled in from its data is filled in again.
+    The backend may be another one.
 
     Args:
         saved: the content of its config.yaml.
@@ -94,5 +94,4 @@ def carried_over(saved: Mapping[str, Any], tree: type[TrainingConfig], where: st
     ):
         if was != now:
             raise ConfigError(f"{where}: the run was trained with --{word} {was}, not {now}; leave --{word} out")
-    dropped = {"backend", *(f"model.{name}" for name in options.from_data)}
-    return {key: value for key, value in flatten(saved, tree, where).items() if key not in dropped}
+    return {key: value for key, value in flatten(saved, tree, where).items() if key != "backend"}

@@ -133,6 +133,7 @@ class Trainer:
         facts: plain data about the run for the report (backend, data).
         artefacts: plain data that is kept in every checkpoint (the tokenizer).
         vocabulary: number of tokens, kept in every checkpoint; None: there are none, or the model's settings say.
+        asked: options of the network for config.yaml, where the data has completed those of `config`.
         check_model: function that proves something on the new model, on every rank, and returns lines for the user.
         checked: the front door has checked the settings, and its backend honours those of backend and launch.
 
@@ -167,6 +168,7 @@ class Trainer:
         facts: Mapping[str, Any] | None = None,
         artefacts: Mapping[str, Any] | None = None,
         vocabulary: int | None = None,
+        asked: ModelOptions | None = None,
         check_model: Callable[[torch.nn.Module], Sequence[str]] | None = None,
         checked: bool = False,
     ) -> None:
@@ -229,6 +231,7 @@ class Trainer:
             if is_main
             else ProgressReporter(None, config.report.report_batches)
         )
+        self._asked = asked or config.model
         self.step = 0
         self.batch = 0
         self._facts = {"backend": config.backend, "world_size": self.ranks.world_size, **(facts or {})}
@@ -272,6 +275,7 @@ class Trainer:
             facts={"task": prepared.config.task, **fingerprint, **prepared.facts, **(facts or {})},
             artefacts=prepared.artefacts,
             vocabulary=prepared.vocabulary,
+            asked=prepared.asked,
             check_model=lambda model: task.check_model(model, prepared),
             **options,
         )
@@ -318,7 +322,8 @@ class Trainer:
         else:
             self.reporter.run_started(**facts)
         if self.ranks.is_main:
-            write_atomically(self.directory.config, self.config.to_yaml().encode(), durable=True)
+            asked = self.config.model_copy(update={"model": self._asked})
+            write_atomically(self.directory.config, asked.to_yaml().encode(), durable=True)
 
     def _set_aside_later(self) -> list[str]:
         """Set aside what the run directory has of later updates; return what is to be said about it."""

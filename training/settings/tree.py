@@ -68,14 +68,15 @@ class TaskOptions(Section):
 class ModelOptions(Section):
     """Settings that every model family has; a family's own `Options` inherit them."""
 
-    from_data: ClassVar[frozenset[str]] = frozenset()
-    """Settings that the run fills in from its data where the user leaves them open, such as a vocabulary's size."""
     decides_loss: ClassVar[frozenset[str]] = frozenset()
     """As for `TaskOptions`: such as the length at which samples are cut."""
     in_training_loss: ClassVar[frozenset[str]] = frozenset()
     """As for `TaskOptions`: such as dropout."""
     draws_at_random: ClassVar[frozenset[str]] = frozenset()
     """Settings that, above zero, make a forward pass in training draw random numbers, such as dropout."""
+
+    fits_any_weights: ClassVar[frozenset[str]] = frozenset()
+    """Settings of a network that training may go on with otherwise than before: no weight's shape depends on them."""
 
     model: str = Field(
         DEFAULT_MODEL, description="Model family: see --list-models; package.module:Class takes your own."

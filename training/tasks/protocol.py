@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from training.models.protocol import Artefacts, ModelFamily
-from training.settings.tree import TaskOptions, TrainingConfig
+from training.settings.tree import ModelOptions, TaskOptions, TrainingConfig
 from training.tasks.card import CardFacts, TaskCard, task_card
 from training.tasks.metrics import Metric
 
@@ -44,6 +44,9 @@ class Prepared:
     """Number of tokens; None: the task has no tokens."""
     introduction: Sequence[str] = ()
     """Lines about the data and the model for the user, before the first update."""
+    asked: ModelOptions | None = None
+    """Options of the network as the user gave them, for the run's config.yaml: it asks for the same again, also from a
+    task that trains a tokenizer of vocab_size tokens and then adds some. None: those of `config`."""
     seconds_to_conclude: float | None = None
     """Time that `Task.conclude` should keep to, where the user did not say how much to examine; None: any time."""
 

@@ -1,17 +1,19 @@
 """Whole runs, and runs that go on elsewhere, all in this process or these ranks.
 
-Run by tests/end_to_end/test_resume_matrix.py:
+Run by tests/end_to_end/test_resume_matrix.py and test_resume_matrix_language.py:
 
-[… torch.distributed.run --nproc-per-node 2] tests/support/programs/resume_matrix.py FOLDER WHAT [WHAT] KIND [KIND …]
+[… torch.distributed.run --nproc-per-node 2] tests/support/programs/resume_matrix.py FOLDER JOB [JOB …]
 
-WHAT is `whole` or `rest`, in this order if both: the rest goes on from the checkpoints of all kinds' whole runs.
+JOB is `CASE/KIND`, a whole run, or `CASE/SOURCE-KIND`: KIND goes on from the checkpoint of SOURCE's whole run. What a
+case of a language model starts from lies in FOLDER: a model and data, by the names in `CASES`.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,33 +31,75 @@ from training.settings.tree import TrainingConfig
 
 KINDS = ("playground", "ddp", "zero1", "zero2", "zero3", "hf", "hf_zero2")
 ON_ONE_RANK = ("playground", "hf")
-HALF, END_OF_EPOCH, WHOLE = 20, 22, 32
 
 
-def config_of(kind: str, run_dir: Path) -> TrainingConfig:
+@dataclass(frozen=True)
+class Case:
+    """What is learned. The first checkpoint is written at `half`, an epoch ends behind it, and the run at `whole`."""
+
+    half: int
+    end_of_epoch: int
+    whole: int
+    settings: Mapping[str, Any]
+    task: str = "hlbd"
+    model: str = "apt"
+    """A family, or the name of a model's directory in the folder."""
+    starts_from: tuple[str, ...] = field(default=())
+    """Names of files in the folder that are the data."""
+
+
+SMALL = {"batch_size": 9, "global_batch_size": 26}
+CASES: Mapping[str, Case] = {
+    # Three micro-batches of unequal size an update, two on each of two ranks. An epoch ends in the second half, with a
+    # smaller update, validation and a restart of the rate; the run ends in the next, and validates again.
+    "hlbd": Case(20, 22, 32, {
+        "d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64, "datasets": ["HLBD_Hardcore_Full.json"],
+        "validation_split": 0.04, **SMALL,
+    }),
+    "text_whole_packed": Case(3, 5, 7, {
+        "max_seq_len": 64, "packing": True, "validation_split": 0.1, **SMALL,
+    }, "text", "llama", ("topics.jsonl",)),
+    "chat_lora": Case(4, 5, 8, {
+        "lora": True, "lora_rank": 4, "lora_modules_to_save": ["lm_head"], "validation_split": 0.1, "batch_size": 3,
+        "global_batch_size": 8,
+    }, "chat", "qwen2", ("chats.jsonl",)),
+    "text_lora": Case(4, 7, 8, {
+        "max_seq_len": 48, "lora": True, "lora_rank": 4, "gradient_checkpointing": True, "validation_split": 0.1,
+        **SMALL,
+    }, "text", "gpt2", ("topics.jsonl",)),
+    "chat_whole_packed": Case(3, 5, 7, {
+        "max_seq_len": 96, "packing": True, "validation_split": 0.1, "label_smoothing": 0.1, "freeze": ["*embed*"],
+        "batch_size": 1, "global_batch_size": 4,
+    }, "chat", "qwen2", ("chats.jsonl",)),
+    "chat_lora_noisy": Case(4, 5, 8, {
+        "lora": True, "lora_dropout": 0.2, "neftune_alpha": 5.0, "validation_split": 0.1, "batch_size": 3,
+        "global_batch_size": 8,
+    }, "chat", "llama", ("chats.jsonl",)),
+}  # fmt: skip
+
+
+def config_of(case: str, kind: str, folder: Path, run_dir: Path) -> TrainingConfig:
     """The same run whatever the kind; only where and how differ."""
-    backend = {"zero": "deepspeed", "hf": "huggingface", "hf_zero": "huggingface"}.get(kind.rstrip("123"), "playground")
+    by_kind = {"zero": "deepspeed", "hf": "huggingface", "hf_zero": "huggingface"}
+    backend = by_kind.get(kind.rstrip("0123"), "playground")
     options: dict[str, Any] = {"zero_stage": int(kind[-1])} if backend == "deepspeed" else {}
     if kind == "hf_zero2":
         options = {"deepspeed": "ds_config.json"}
-    return config_class(BACKENDS.load(backend)).from_dict({
-        "backend": backend,
-        "model": {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64},
-        "data": {"datasets": ["HLBD_Hardcore_Full.json"], "length_window": 4, "validation_split": 0.04},
-        "optimizer": {"learning_rate": 3e-3},
-        # Three micro-batches of unequal size an update, two on each of two ranks. An epoch ends in the second half,
-        # with a smaller update, validation and a restart of the rate; the run ends in the next, and validates again.
-        "run": {"run_dir": str(run_dir), "batch_size": 9, "global_batch_size": 26, "max_steps": WHOLE},
-        "schedule": {"restart_epochs": 1.0},
-        "checkpoint": {"save_steps": HALF, "save_interval": None, "snapshots": 0},
-        "report": {"answer_samples": 0, "fingerprints": True},
+    learned = CASES[case]
+    model = str(folder / learned.model) if (folder / learned.model).is_dir() else learned.model
+    data = {"datasets": [str(folder / name) for name in learned.starts_from]} if learned.starts_from else {}
+    return config_class(BACKENDS.load(backend), task=learned.task, model=model).from_dict({
+        **learned.settings, **data, "backend": backend, "length_window": 4, "learning_rate": 3e-3,
+        "run_dir": str(run_dir), "max_steps": learned.whole, "restart_epochs": 1.0, "save_steps": learned.half,
+        "save_interval": None, "snapshots": 0, "answer_samples": 0, "fingerprints": True,
         backend: {"device": "cpu", **options},
     })  # fmt: skip
 
 
-def checkpoint_of(kind: str, folder: Path) -> Path:
+def checkpoint_of(case: str, kind: str, folder: Path) -> Path:
     """Where the whole run of a kind left its state after half of its steps."""
-    return folder / kind / (f"checkpoint-{HALF}" if kind.startswith("hf") else f"checkpoint_step_{HALF}")
+    half = CASES[case].half
+    return folder / case / kind / (f"checkpoint-{half}" if kind.startswith("hf") else f"checkpoint_step_{half}")
 
 
 def train(request: RunRequest, ranks: Ranks) -> None:
@@ -74,18 +118,15 @@ def train(request: RunRequest, ranks: Ranks) -> None:
 
 
 def main() -> None:
-    folder, words = Path(sys.argv[1]), sys.argv[2:]
-    kinds = [word for word in words if word in KINDS]
+    folder, jobs = Path(sys.argv[1]), sys.argv[2:]
     torch.set_num_threads(1)
     ranks = Ranks.join(torch.device("cpu"))
-
-    if "whole" in words:
-        for kind in kinds:
-            train(RunRequest(config_of(kind, folder / kind)), ranks)
-    if "rest" in words:
-        for kind, source in itertools.product(kinds, KINDS):
-            config = config_of(kind, folder / f"{source}-{kind}")
-            train(RunRequest(config, resume=True, resume_from=checkpoint_of(source, folder)), ranks)
+    for job in jobs:
+        case, _, name = job.partition("/")
+        source, is_rest, kind = name.rpartition("-")
+        config = config_of(case, kind, folder, folder / case / name)
+        from_there = checkpoint_of(case, source, folder) if is_rest else None
+        train(RunRequest(config, resume=bool(is_rest), resume_from=from_there), ranks)
     ranks.barrier()
     sys.stdout.flush()
     os._exit(0)  # as DeepSpeed's own backend does: its threads abort the interpreter's way out now and then

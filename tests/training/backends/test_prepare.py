@@ -243,7 +243,7 @@ def test_layers_are_a_list_from_the_preset_to_the_flags(tmp_path: Path) -> None:
     layers = layers_of(choice, [Layer(FLAGS, {"run.epochs": 9})], defaults=[Layer("--early-stopping")])
     names = ["preset playground", "--early-stopping", f"the resumed run ({run})", str(file), FLAGS]
     assert [layer.name for layer in layers] == [*names, "the chosen backend"]
-    assert layers[2].settings == {"run.epochs": 7, "run.run_dir": run}, "not its backend, nor what the data decided"
+    assert layers[2].settings == {"run.epochs": 7, "run.run_dir": run, "model.vocab_size": 40}, "not its backend"
 
 
 def test_the_chosen_backend_is_in_the_config_and_known_by_who_chose_it(tmp_path: Path) -> None:
@@ -505,9 +505,20 @@ def test_settings_that_do_not_change_the_network_s_shape_may_be_others(
     small_model: Path, front_door: FrontDoor, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("A text.", encoding="utf-8")
-    words = ["--task", "text", "--model", str(small_model), "--dropout", "0.1", "--d-model", "32"]
+    words = [
+        "--task",
+        "text",
+        "--model",
+        str(small_model),
+        "--dropout",
+        "0.1",
+        "--d-model",
+        "32",
+        "--max-seq-len",
+        "64",
+    ]
     words += ["--datasets", str(tmp_path / "mine.txt")]
     shown = front_door([*words, "--dry-run"])
     assert (shown.exit_code, shown.stderr) == (0, "")
     model = yaml.safe_load(shown.stdout)["model"]
-    assert (model["dropout"], model["d_model"], model["num_layers"]) == (0.1, 32, 1)
+    assert (model["dropout"], model["max_seq_len"], model["d_model"], model["num_layers"]) == (0.1, 64, 32, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from apt_model.errors import ModelError
-from training.errors import CheckpointError, ConfigError, UserError
+from training.errors import CheckpointError, ConfigError, UserError, printable
 from training.language.messages import Message
 from training.models.apt.card import apt_card, opens_with_transformers
 from training.models.apt.cost import APTCost
@@ -41,7 +41,12 @@ class APTFamily(BaseFamily):
 
     def completed(self, options: ModelOptions, vocabulary: int | None) -> ModelOptions:
         """See `ModelFamily.completed`: the vocabulary's size, which a larger given one may exceed."""
-        given = cast(APTOptions, options).vocab_size
+        given, base = cast(APTOptions, options).vocab_size, cast(APTOptions, options).base_model
+        if base is not None and given is not None and vocabulary is not None and given < vocabulary:
+            raise ConfigError(
+                f"the model in {printable(base)} has {given} tokens, and this data needs {vocabulary}: leave "
+                "--tokenizer out, or choose a chat template without new tokens (--chat-template plain)"
+            )
         if given is not None and vocabulary is not None and given < vocabulary:
             raise ConfigError(
                 f"vocab_size={given} is too small: the data has {vocabulary} tokens; leave vocab_size out"

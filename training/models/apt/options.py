@@ -13,10 +13,10 @@ from training.settings.tree import ModelOptions
 class APTOptions(ModelConfig, ModelOptions):
     """Options of the network: APT, a causal decoder (RMSNorm, rotary positions, SwiGLU, no biases)."""
 
-    from_data: ClassVar[frozenset[str]] = frozenset({"vocab_size"})
     decides_loss: ClassVar[frozenset[str]] = frozenset({"max_seq_len"})
     in_training_loss: ClassVar[frozenset[str]] = frozenset({"dropout"})
     draws_at_random: ClassVar[frozenset[str]] = frozenset({"dropout"})
+    fits_any_weights: ClassVar[frozenset[str]] = frozenset({"dropout", "max_seq_len"})
 
     base_model: str | None = Field(
         None,

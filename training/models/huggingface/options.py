@@ -14,7 +14,6 @@ DEFAULT_RANK = 16
 class HuggingFaceOptions(ModelOptions):
     """A causal language model of transformers: any AutoModelForCausalLM, whole or with LoRA."""
 
-    from_data: ClassVar[frozenset[str]] = frozenset({"vocab_size", "max_seq_len"})
     decides_loss: ClassVar[frozenset[str]] = frozenset({"max_seq_len"})
     in_training_loss: ClassVar[frozenset[str]] = frozenset({"lora_dropout", "neftune_alpha"})
     draws_at_random: ClassVar[frozenset[str]] = frozenset({"lora_dropout", "neftune_alpha"})

@@ -165,7 +165,7 @@ def prepared_from_datasets(
 
     family: ModelFamily = family_of(config)
     vocabulary = train.tokenizer.vocab_size
-    model = family.completed(config.model, vocabulary)
+    asked, model = config.model, family.completed(config.model, vocabulary)
     config = config.model_copy(update={"model": model})
     return Prepared(
         config=config,
@@ -176,6 +176,7 @@ def prepared_from_datasets(
         facts={"vocab_size": vocabulary},
         artefacts={"tokenizer": train.tokenizer.to_dict()},
         vocabulary=vocabulary,
+        asked=asked,
     )
 
 

@@ -148,7 +148,7 @@ class LanguageTask(BaseTask):
 
         data = self.read(config)
         options = data.options
-        config = config.model_copy(update={"model": data.model})
+        asked, config = config.model, config.model_copy(update={"model": data.model})
         store = cached(self._key(data), data.vocabulary, lambda writer: self.encode(data, writer))
         lines = [*self.report(data, store)]
         train, validation = self._split(store, options.validation_split, config.run.seed)
@@ -173,6 +173,7 @@ class LanguageTask(BaseTask):
             facts=facts,
             artefacts=with_stop_tokens(data.artefacts, data.tokenizer, self.stop_tokens(data, store)),
             vocabulary=data.vocabulary,
+            asked=asked,
             introduction=[*lines, *self._shown(data, train, options.show_batch)],
         )
 
