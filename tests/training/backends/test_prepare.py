@@ -501,24 +501,7 @@ def test_a_setting_that_the_model_cannot_have_is_one_line(
     assert refusal.stderr.count("\n") == 1
 
 
-def test_settings_that_do_not_change_the_network_s_shape_may_be_others(
-    small_model: Path, front_door: FrontDoor, tmp_path: Path
-) -> None:
-    (tmp_path / "mine.txt").write_text("A text.", encoding="utf-8")
-    words = [
-        "--task",
-        "text",
-        "--model",
-        str(small_model),
-        "--dropout",
-        "0.1",
-        "--d-model",
-        "32",
-        "--max-seq-len",
-        "64",
-    ]
-    words += ["--datasets", str(tmp_path / "mine.txt")]
-    shown = front_door([*words, "--dry-run"])
-    assert (shown.exit_code, shown.stderr) == (0, "")
-    model = yaml.safe_load(shown.stdout)["model"]
-    assert (model["dropout"], model["max_seq_len"], model["d_model"], model["num_layers"]) == (0.1, 64, 32, 1)
+def test_settings_that_do_not_change_the_network_s_shape_may_be_others(small_model: Path) -> None:
+    given = {"model.model": str(small_model), "model.dropout": 0.1, "model.d_model": 32, "model.max_seq_len": 64}
+    model = prepare(choose(task="text", model=str(small_model)), [Layer(FLAGS, given)]).request.config.model
+    assert (model.dropout, model.max_seq_len, model.d_model, model.num_layers) == (0.1, 64, 32, 1)
