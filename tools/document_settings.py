@@ -47,13 +47,13 @@ means, its value and which layer set it; `--dry-run` prints them all.
 Every name is unique, so `d_model: 256` may stand at the top of a YAML file or in its section (`model: {d_model: 256}`),
 and its flag is `--d-model`. On the command line `none` means None (in YAML: `null`), and a bool is switched off with
 `--no-…`. `--backend playground` brings `configs/playground.yaml`, which sets `run_dir: hlbd_playground`. An
-unknown key or flag is refused with the nearest name; names of transformers, accelerate, Axolotl, LLaMA-Factory,
-DeepSpeed and others are answered with ours. YAML may repeat itself by anchors and merge keys
+unknown key or flag is refused with the nearest name; names of transformers, TRL, accelerate, Axolotl, LLaMA-Factory,
+Unsloth, DeepSpeed and others are answered with ours. YAML may repeat itself by anchors and merge keys
 (`base: &base {…}`, `run: {<<: *base}`); a date is a text. The JSON schema is `TrainingConfig.model_json_schema()`.
 
 The section `data` has the settings of the task (`--task`, see `--list-tasks`), the section `model` those of the model
-family (`--model`, see `--list-models`); a file that names neither means HLBD and APT. A task, a family or a backend of
-a third party adds its own; `--help` with its name shows them.
+family (`--model`, see `--list-models`); a file that names neither means HLBD and APT. `--model DIR_OR_NAME` means the
+family huggingface. A task, a family or a backend of a third party adds its own; `--help` with its name shows them.
 """
 
 

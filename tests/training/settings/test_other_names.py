@@ -40,7 +40,15 @@ FLAGS = our_flags()
 
 
 def test_five_programs_and_more_are_answered() -> None:
-    assert {"transformers", "accelerate", "Axolotl", "LLaMA-Factory", "DeepSpeed"} <= OTHER_NAMES.keys()
+    assert {
+        "transformers",
+        "TRL",
+        "accelerate",
+        "Axolotl",
+        "LLaMA-Factory",
+        "Unsloth",
+        "DeepSpeed",
+    } <= OTHER_NAMES.keys()
     assert len(NAMES) >= 60
 
 
@@ -75,6 +83,14 @@ def test_no_name_of_ours_is_called_another_programs() -> None:
         ("--gradient-clip", "here it is --max-grad-norm"),
         ("--micro-batch-size", "a name of Axolotl, here it is --batch-size"),
         ("--cutoff-len", "a name of LLaMA-Factory, here it is --max-seq-len"),
+        ("--dataset_text_field", "a name of TRL, here it is --text-column, with --task text"),
+        ("--assistant_only_loss", "a name of TRL, here it is --loss-on assistant, with --task chat"),
+        ("--max_length", "a name of TRL, here it is --max-seq-len"),
+        ("--lora_r", "a name of TRL, here it is --lora-rank"),
+        ("--load-in-4bit", "a name of TRL, here it is --qlora"),
+        ("--peft_use_dora", "a name of Axolotl, here it is --lora-dora"),
+        ("--mask-history", "a name of LLaMA-Factory, here it is --loss-on last"),
+        ("--full-finetuning", "a name of Unsloth, for which there is nothing here: without --lora"),
         ("--mixed_precision", "a name of accelerate, here it is --precision bf16 or --precision fp16"),
         ("--train_micro_batch_size_per_gpu", "a name of DeepSpeed, here it is --batch-size"),
         ("--checkpoint_dir", "here it is --run-dir"),
