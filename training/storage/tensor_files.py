@@ -29,6 +29,20 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     path.chmod(mode)
 
 
+def let_the_umask_decide(directory: Path) -> None:
+    """Give tensor files that a library has written, at any depth, the mode of a new file, as `save_tensors` does.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    probe = directory / ".mode"
+    with probe.open("xb"):
+        mode = probe.stat().st_mode
+    probe.unlink()
+    for path in directory.rglob("*.safetensors"):
+        path.chmod(mode)
+
+
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a file of tensors onto the CPU.
 

@@ -12,11 +12,14 @@ import pytest
 from tests.conftest import FrontDoor
 from tests.support.another_user import as_another_user, let_in
 from tests.support.findings import do
+from tests.support.language_data import tiny_model
 from tools.diagnosis import runs
 from tools.diagnosis.findings import Status
 from training.checkpoints.checkpoint import newest_good
 from training.checkpoints.finished_model import load_trained_model
 from training.errors import UserError
+from training.models.huggingface.family import HuggingFaceFamily
+from training.models.huggingface.options import HuggingFaceOptions
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
 WEIGHTS = ("final_model.pt", "final_model/model.safetensors", "checkpoint_epoch_2/model.safetensors")
@@ -47,6 +50,19 @@ def test_every_file_of_a_run_has_the_mode_that_the_umask_gives(
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in written} == {
         path.name: oct(0o666 & ~mask) for path in written
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_model_of_transformers_and_an_adapter_have_it_too(mask: int, tmp_path: Path) -> None:
+    family = HuggingFaceFamily()
+    for name, settings in {"whole": {}, "adapter": {"lora": True, "merge": True}}.items():
+        options = HuggingFaceOptions(model="huggingface", base_model=str(tiny_model()), **settings)
+        with umask(mask):
+            family.save(tmp_path / name, family.build(options, None), options, None, {})
+    weights = sorted(tmp_path.rglob("*.safetensors"))
+    assert [path.parent.name for path in weights] == ["adapter", "merged", "whole"]
+    assert {oct(path.stat().st_mode & 0o777) for path in weights} == {oct(0o666 & ~mask)}
 
 
 def refusal_of(path: Path) -> str:

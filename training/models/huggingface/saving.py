@@ -14,6 +14,7 @@ from training.models.huggingface.network import bare_network, prepared
 from training.models.huggingface.options import HuggingFaceOptions
 from training.models.huggingface.place import base_of_adapter, is_adapter
 from training.models.transformers_library import quiet_transformers, reason_of
+from training.storage.tensor_files import let_the_umask_decide
 
 MERGED = "merged"
 """Directory in that of an adapter with the merged model."""
@@ -32,14 +33,15 @@ def save_network(directory: Path, model: nn.Module, options: HuggingFaceOptions)
     with quiet_transformers(), variables_set(DS_ACCELERATOR=device):
         if not hasattr(network, "peft_config"):
             _save_whole(network, directory)
-            return
-        network.save_pretrained(directory, save_embedding_layers=False)
-        (directory / "README.md").unlink(missing_ok=True)  # PEFT's template of a card, with nothing filled in
-        if options.merge:
+        else:
+            network.save_pretrained(directory, save_embedding_layers=False)
+            (directory / "README.md").unlink(missing_ok=True)  # PEFT's template of a card, with nothing filled in
+        if hasattr(network, "peft_config") and options.merge:
             # From what was written, on the CPU: whoever merges the adapters later gets the same, and weights that were
             # trained in 4 bits are merged in fp32.
             adapted, _ = _adapted(directory, options.trust_remote_code)
             _save_whole(merged(adapted), directory / MERGED)
+    let_the_umask_decide(directory)
 
 
 def _save_whole(network: Any, directory: Path) -> None:
