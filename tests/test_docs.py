@@ -10,14 +10,16 @@ import pytest
 from tools.document_settings import PAGE, page
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
+from training.models.registry import MODELS
 from training.settings.declarations import leaf_names
+from training.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
 def twin(path: Path) -> Path:
-    return path.parent / "zh-CN" / path.name if path.parent.name == "docs" else path.with_name("README.zh-CN.md")
+    return path.parent / "zh-CN" / path.name if path.parent == ROOT / "docs" else path.with_name("README.zh-CN.md")
 
 
 def test_the_settings_page_is_what_the_declarations_say() -> None:
@@ -26,9 +28,17 @@ def test_the_settings_page_is_what_the_declarations_say() -> None:
 
 def test_the_chinese_settings_page_explains_every_setting() -> None:
     text = (ROOT / "docs" / "zh-CN" / "CONFIGURATION.md").read_text(encoding="utf-8")
-    built = [BACKENDS.load(name) for name in BACKENDS.built_in]
-    names = {name for backend in built for name in leaf_names(config_class(backend))}
+    trees = [config_class(BACKENDS.load(name)) for name in BACKENDS.built_in]
+    trees += [config_class(task=name) for name in TASKS.built_in]
+    trees += [config_class(model=name) for name in MODELS.built_in]
+    names = {name for tree in trees for name in leaf_names(tree)}
     assert sorted(name for name in names if f"| `{name}` |" not in text) == []
+    english = PAGE.read_text(encoding="utf-8")
+    assert headings(text) == headings(english)
+
+
+def headings(text: str) -> list[str]:
+    return sorted(re.findall(r"^## .*", text, flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
