@@ -246,6 +246,14 @@ class ModelFamily(Protocol):
         """Return the family's part of the card of a model that is published: the network, and how it is loaded."""
         ...
 
+    def whole_text_form(self, model: nn.Module) -> nn.Module:
+        """Return the module for an exporter: called with tokens (B, T), it returns logits (B, T, V)."""
+        ...
+
+    def longest_text(self, model: nn.Module, options: ModelOptions) -> int | None:
+        """Return how many tokens a network can read at once; None: it does not say."""
+        ...
+
     # The following methods serve transformers' Trainer.
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
@@ -439,6 +447,15 @@ class BaseFamily:
     def card(self, published: PublishedModel) -> FamilyCard:
         """See `ModelFamily.card`: the name, and the code that loads the directory with this project."""
         return family_card(self.name, published)
+
+    def whole_text_form(self, model: nn.Module) -> nn.Module:
+        """See `ModelFamily.whole_text_form`: the network itself."""
+        return model
+
+    def longest_text(self, model: nn.Module, options: ModelOptions) -> int | None:
+        """See `ModelFamily.longest_text`: as its options say."""
+        longest: int | None = getattr(options, "max_seq_len", None)
+        return longest
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
         """See `ModelFamily.transformers_form`."""

@@ -24,6 +24,7 @@ from training.models.huggingface.card import license_of
 from training.models.protocol import BaseFamily
 from training.publish.model_card import model_card
 from training.publish.model_facts import facts_of
+from training.publish.onnx_export import ONNX_NAME
 
 pytestmark = pytest.mark.slow
 
@@ -162,3 +163,20 @@ def test_a_directory_of_the_older_form_is_still_read(runs: Path, tmp_path: Path)
     assert older.artefacts == trained.artefacts
     for name, tensor in trained.model.state_dict().items():
         assert torch.equal(tensor, older.model.state_dict()[name])
+
+
+# -- ONNX -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["apt_bpe", "whole", "adapter/checkpoint_step_1"])
+def test_onnx_runtime_computes_what_the_model_computes(source: str, runs: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    assert export(runs / source, "--output", tmp_path / "out", "--format", "onnx") == 0
+    trained = load_trained_model(runs / source)
+    tokens_BT = torch.randint(trained.vocabulary or 0, (2, 19), generator=torch.Generator().manual_seed(1))
+    tensors = {"tokens": tokens_BT, "positions": torch.arange(38)}
+    expected_NV = trained.family.logits(trained.model, tensors)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / ONNX_NAME, providers=["CPUExecutionProvider"])
+    [found_BTV] = session.run(None, {"input_ids": tokens_BT.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found_BTV).flatten(0, 1), expected_NV.detach(), rtol=1e-4, atol=1e-4)

@@ -231,6 +231,19 @@ class HuggingFaceFamily(BaseFamily):
         """See `ModelFamily.card`."""
         return huggingface_card(published)
 
+    def whole_text_form(self, model: nn.Module) -> nn.Module:
+        """See `ModelFamily.whole_text_form`: adapters are added to a copy of the weights."""
+        from training.models.huggingface.head import WholeText
+        from training.models.huggingface.lora import merged
+
+        return WholeText(merged(model) if hasattr(model, "peft_config") else model)
+
+    def longest_text(self, model: nn.Module, options: ModelOptions) -> int | None:
+        """See `ModelFamily.longest_text`: as its config says."""
+        from training.models.huggingface.place import longest_context
+
+        return longest_context(text_config(model)) or super().longest_text(model, options)
+
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
         """See `ModelFamily.transformers_files`."""
         from training.models.tokenizers import tokenizer_texts

@@ -51,3 +51,16 @@ def logits_at(network: Any, tokens_BT: Tensor, positions_N: Tensor, position_ids
     if logits.ndim == 3 and logits.shape[0] == 1 and logits.shape[1] == len(positions_N) != tokens_BT.numel():
         return logits[0]
     return logits.reshape(-1, logits.shape[-1]).index_select(0, positions_N)  # a network without a head of its own
+
+
+class WholeText(nn.Module):
+    """Network whose only input is tokens (B, T), and whose only output is logits (B, T, V)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Return the logits at every position."""
+        logits_BTV: Tensor = self.network(input_ids=tokens_BT, use_cache=False).logits
+        return logits_BTV
