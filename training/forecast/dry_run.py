@@ -99,7 +99,7 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
     if cost is None:
         yield from unknown
         return
-    yield f"parameters: {count(cost):,}"
+    yield f"parameters: {count(cost):,}" + (f", {count(cost, cost.frozen):,} of them trained" if cost.frozen else "")
     batch = largest_batch(config, placement, data)
     if batch is None:
         yield "memory of each rank: the samples' lengths are not known; --estimate reads the data"

@@ -20,7 +20,7 @@ from training.forecast.update_time import Mix, Pace, extra_seconds, fit_pace, la
 from training.machine.free_memory import host_memory
 from training.machine.units import as_duration, as_size
 from training.machine.usage import OtherLoad
-from training.models.cost import FP32, BatchShape, ModelCost, count, work_of
+from training.models.cost import BatchShape, ModelCost, count, work_of
 from training.settings.tree import TrainingConfig
 from training.tasks.batch_plan import BatchPlan
 
@@ -67,6 +67,8 @@ class Estimate:
     """Time to write the finished model."""
     checkpoint_bytes: int
     """Size of one checkpoint."""
+    final_bytes: int
+    """Size of the finished model, in one form or two."""
     computed: RankMemory
     peak_bytes: int
     """Peak memory of each rank: the measured peak, plus computed parts that the calibrated process did not have."""
@@ -160,6 +162,7 @@ def estimate(config: TrainingConfig) -> Estimate:
         checkpoint_seconds=measured.checkpoint_seconds,
         final_seconds=measured.final_seconds,
         checkpoint_bytes=measured.checkpoint_bytes if is_measured else checkpoint_bytes(config, cost, placement),
+        final_bytes=measured.final_bytes,
         computed=computed,
         peak_bytes=max(0, measured.peak_bytes + computed.peak - instead.peak),
         batch=largest,
@@ -204,7 +207,8 @@ def lines(found: Estimate) -> Iterator[str]:
         f"steps       {found.steps_per_epoch:,} per epoch, {found.total_steps:,} in all, "
         f"{config.run.samples_per_update} samples each{ranks}"
     )
-    yield f"model       {count(found.cost):,} parameters, {config.run.precision}"
+    trained = f", {count(found.cost, found.cost.frozen):,} of them trained" if found.cost.frozen else ""
+    yield f"model       {count(found.cost):,} parameters{trained}, {config.run.precision}"
     kind = "tensors on the GPU" if found.device == "cuda" else "resident set"
     yield (
         f"memory      {as_size(found.peak_bytes)} for each rank at its peak ({kind}), measured with a checkpoint and "
@@ -229,10 +233,10 @@ def lines(found: Estimate) -> Iterator[str]:
             f"            other programs took {found.other_load:.0%} of the processors meanwhile; alone the run is "
             "faster by an unknown amount"
         )
-    kept, model = found.num_kept * found.checkpoint_bytes, 2 * FP32 * count(found.cost)
+    kept = found.num_kept * found.checkpoint_bytes
     yield (
-        f"disk        {as_size(found.checkpoint_bytes)} per checkpoint, {as_size(kept)} in all, and {as_size(model)} "
-        "of the final model in its two forms"
+        f"disk        {as_size(found.checkpoint_bytes)} per checkpoint, {as_size(kept)} in all, and "
+        f"{as_size(found.final_bytes)} of the final model"
     )
     missing = _not_counted(found)
     if missing:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,6 +52,9 @@ class MeasuredCost:
         with self._tensors() as mode:
             model = self._build(mode, checkpointing=False)
             names = {id(parameter): name for name, parameter in model.named_parameters()}
+            self.frozen = frozenset(name for name, p in model.named_parameters() if not p.requires_grad)
+            saved = family.saved_names(model)
+            self.unsaved = frozenset(names.values()) - saved if saved is not None else frozenset()
             self.shapes: Mapping[str, Shape] = {name: tuple(p.shape) for name, p in model.named_parameters()}
             self.matrices = frozenset(names[id(p)] for p in family.parameter_groups(model).matrices)
             self.buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
@@ -81,7 +84,7 @@ class MeasuredCost:
                 yield FakeTensorMode(allow_non_fake_inputs=True)
 
     def _build(self, mode: FakeTensorMode | None, checkpointing: bool) -> nn.Module:
-        with mode or contextlib.nullcontext():
+        with mode or contextlib.nullcontext(), _moved_and_copied(mode):
             model = self._objective.build_model()
         if checkpointing:
             self._family.recompute_activations(model)
@@ -178,6 +181,42 @@ def _own_draws() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def _moved_and_copied(mode: FakeTensorMode | None) -> Iterator[None]:
+    """Let modules of fake tensors be moved and copied while they are built: PEFT does both.
+
+    `module.to(…)` that changes nothing fails in torch, which puts the same tensors in again ("Couldn't swap").
+    `copy.deepcopy` copies the mode too, and memory that is not there: the process would crash at its end.
+    """
+    if mode is None:
+        yield
+        return
+    apply = nn.Module._apply
+
+    def apply_where_it_changes(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        tensors = [*module.parameters(recurse), *module.buffers(recurse)]
+        if all(function(tensor) is tensor for tensor in tensors):
+            return module
+        return apply(module, function, recurse)  # type: ignore[no-untyped-call]
+
+    def copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+        if id(tensor) not in memo:
+            with torch.no_grad(), mode:
+                made = tensor.detach().clone()
+                is_parameter = isinstance(tensor, nn.Parameter)
+                memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if is_parameter else made
+        found: Tensor = memo[id(tensor)]
+        return found
+
+    nn.Module._apply = apply_where_it_changes  # type: ignore[method-assign]
+    FakeTensor.__deepcopy__ = copied  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module._apply = apply  # type: ignore[method-assign]
+        del FakeTensor.__deepcopy__  # Tensor's own shows again
 
 
 @contextlib.contextmanager

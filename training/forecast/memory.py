@@ -64,7 +64,7 @@ class RankMemory:
 
 def optimizer_bytes(config: TrainingConfig, cost: ModelCost) -> int:
     """Compute the bytes of the whole state of optimizers and stabilizer, which is also their size in a checkpoint."""
-    total = count(cost)
+    total = count(cost, cost.frozen)
     momentum_only = _matrix_elements(cost) if config.optimizer.optimizer == "muon" else 0
     size = FP32 * (2 * (total - momentum_only) + momentum_only)
     if config.optimizer.stabilizer == "dbc_dac":
@@ -79,7 +79,9 @@ def _matrix_elements(cost: ModelCost) -> int:
 def stabilizer_bytes(config: TrainingConfig, cost: ModelCost) -> int:
     """Compute the bytes of DBC-DAC: a norm per row, and for a matrix above its rank a basis and the remainder."""
     size, rank = 0, config.optimizer.dbc_rank
-    for shape in cost.shapes.values():
+    for name, shape in cost.shapes.items():
+        if name in cost.frozen:
+            continue
         rows, columns = (shape[0], elements(shape[1:])) if len(shape) >= 2 else (1, elements(shape))
         size += rows
         if min(rows, columns) > rank:
@@ -89,7 +91,7 @@ def stabilizer_bytes(config: TrainingConfig, cost: ModelCost) -> int:
 
 def checkpoint_bytes(config: TrainingConfig, cost: ModelCost, placement: Placement) -> int:
     """Compute the size of a checkpoint: weights, the optimizer's state, and DeepSpeed's own shards next to them."""
-    weights = FP32 * count(cost)
+    weights = FP32 * count(cost, cost.unsaved)
     size = weights + optimizer_bytes(config, cost)
     if placement.zero_stage is not None:
         size += size + (weights if placement.zero_stage in (1, 2) else 0)  # and the master copy of the weights
@@ -155,23 +157,25 @@ class _State(NamedTuple):
 def _state_bytes(config: TrainingConfig, cost: ModelCost, placement: Placement) -> _State:
     """Compute the memory held from update to update, by ZeRO stage (arXiv 1910.02054, for fp32 weights)."""
     weights, optimizer = FP32 * count(cost), optimizer_bytes(config, cost)
+    trained = FP32 * count(cost, cost.frozen)
     stage, ranks = placement.zero_stage, placement.ranks
-    bucket = min(weights, BUCKET_ELEMENTS * FP32)
+    bucket = min(trained, BUCKET_ELEMENTS * FP32)
     if not stage:
         largest = max((elements(cost.shapes[name]) for name in cost.matrices), default=0) * FP32
         muon = 3 * largest // 2 if config.optimizer.optimizer == "muon" else 0  # Newton-Schulz, in bf16
         # DDP sums gradients in its own buckets; DeepSpeed without ZeRO in smaller ones.
-        buckets = 0 if ranks == 1 else weights if stage is None else bucket
-        return _State(weights, weights + muon, optimizer, buckets, gradients_stay=False)
-    share = math.ceil(weights / ranks)
+        buckets = 0 if ranks == 1 else trained if stage is None else bucket
+        return _State(weights, trained + muon, optimizer, buckets, gradients_stay=False)
+    share = math.ceil(trained / ranks)
     state = math.ceil(optimizer / ranks) + share  # the master copy, which ZeRO keeps even for fp32 weights
     on_host = 0
     if placement.cpu_offload:
         state, on_host = 0, state + share  # gradients go to the host too
     if stage < 3:
-        return _State(weights, weights if stage == 1 else share, state, bucket, True, on_host)
-    held = 0 if placement.param_offload else share
+        return _State(weights, trained if stage == 1 else share, state, bucket, True, on_host)
+    sharded = math.ceil(weights / ranks)
+    held = 0 if placement.param_offload else sharded
     # Gathered weights are freed after use only beyond DeepSpeed's `stage3_max_live_parameters` (10^9); they exist as
     # they arrive and as they are used.
     gathered = 2 * min(weights, 4_000_000_000)
-    return _State(held + gathered, share + bucket, state, bucket, True, on_host + share - held)
+    return _State(held + gathered, share + bucket, state, bucket, True, on_host + sharded - held)

@@ -61,7 +61,9 @@ class Calibration:
     evaluation_seconds: float
     """Seconds of one pass over the validation data; 0 without it."""
     final_seconds: float
-    """Seconds of writing the finished model in its two forms."""
+    """Seconds of writing the finished model."""
+    final_bytes: int
+    """Size of what was written then."""
     peak_bytes: int
     """Peak memory of this process, at the end of a checkpoint."""
     was_stopped: int
@@ -165,7 +167,7 @@ class Rehearsal:
                 result = trainer.make_updates()
             evaluation_seconds = self._evaluate(trainer)
             peak = peak_memory(self.device.type)
-            final_seconds = self._write_final_model(trainer)
+            final_seconds, final_bytes = self._write_final_model(trainer)
         timed = watch.seconds[WARMUP_UPDATES:] or watch.seconds
         first = len(watch.seconds) - len(timed)
         return trainer, Calibration(
@@ -177,6 +179,7 @@ class Rehearsal:
             checkpoint_bytes=watch.checkpoint_bytes,
             evaluation_seconds=evaluation_seconds,
             final_seconds=final_seconds,
+            final_bytes=final_bytes,
             peak_bytes=peak,
             was_stopped=result.exit_code,
         )
@@ -184,16 +187,19 @@ class Rehearsal:
     def _engine(self, model: nn.Module, config: TrainingConfig, family: ModelFamily, ranks: Ranks) -> Engine:
         return TorchEngine(model, config, ranks, family, self._placement.compiled)
 
-    def _write_final_model(self, trainer: Trainer) -> float:
-        """Write the finished model into the temporary directory; return the seconds that this takes."""
+    def _write_final_model(self, trainer: Trainer) -> tuple[float, int]:
+        """Write the finished model into the temporary directory; return the seconds that this takes, and its bytes."""
         prepared = self.prepared
         trained = TrainedModel(
             trainer.engine.model(), prepared.family, self.config.model, prepared.vocabulary,
             trainer.directory.portable_model, prepared.artefacts,
         )  # fmt: skip
         started = time.perf_counter()
-        save_final_model(trainer.directory, trained, trainer.config, trainer.step)
-        return time.perf_counter() - started
+        directory = trainer.directory
+        save_final_model(directory, trained, trainer.config, trainer.step)
+        seconds = time.perf_counter() - started
+        written = [directory.final_model, *directory.portable_model.rglob("*")]
+        return seconds, sum(path.stat().st_size for path in written if path.is_file())
 
     def _evaluate(self, trainer: Trainer) -> float:
         """Return the seconds of a pass over a rank's validation data, extrapolated from evenly chosen samples."""

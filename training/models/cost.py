@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 FP32, INT64 = 4, 8
@@ -43,6 +43,10 @@ class ModelCost(Protocol):
     """Parameter name -> shape; a tied parameter once."""
     matrices: frozenset[str]
     """Names of the parameters that Muon trains."""
+    frozen: frozenset[str]
+    """Names of the parameters that are not trained."""
+    unsaved: frozenset[str]
+    """Names of the parameters that no checkpoint holds, such as those of the model that adapters belong to."""
     buffers: int
     """Bytes of permanent tensors that are not parameters, such as tables of rotary positions."""
 
@@ -70,9 +74,9 @@ def elements(shape: Shape) -> int:
     return product
 
 
-def count(cost: ModelCost) -> int:
-    """Return the number of trained parameters of a model."""
-    return sum(map(elements, cost.shapes.values()))
+def count(cost: ModelCost, without: Collection[str] = ()) -> int:
+    """Return the number of parameters of a model, less those of these names."""
+    return sum(elements(shape) for name, shape in cost.shapes.items() if name not in without)
 
 
 def work_of(cost: ModelCost, batches: Iterable[BatchShape]) -> float:

@@ -11,15 +11,20 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from apt_model.config import ModelConfig
+from tests.conftest import Train
+from tests.support.language_data import tiny_model, topics_file
 from tests.support.small_apts import language_modeling
+from training.backends.placement import Placement
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.forecast.dry_run import dry_run_lines
 from training.forecast.estimate import estimate
-from training.forecast.measured_cost import MeasuredCost
+from training.forecast.measured_cost import MeasuredCost, cost_of
+from training.forecast.memory import checkpoint_bytes, optimizer_bytes
 from training.models.apt.cost import APTCost
 from training.models.apt.family import APTFamily
 from training.models.cost import BatchShape, count
@@ -27,6 +32,7 @@ from training.models.protocol import BaseFamily
 from training.settings.tree import TrainingConfig
 from training.tasks.objective import Batch, ModuleObjective
 from training.tasks.protocol import BaseTask, Prepared
+from training.tasks.text.task import TextTask
 from training.tasks.token_dataset import TokenDataset
 
 # -- against the closed form ---------------------------------------------------------------------------------------
@@ -219,3 +225,40 @@ def test_an_estimate_measures_what_a_dry_run_cannot(tmp_path: Path) -> None:
     assert found.peak_bytes > 0
     assert found.update_seconds > 0.0
     assert found.computed.activations > 4 * 64 * 4
+
+
+# -- a transformers model ----------------------------------------------------------------------------------------------
+
+LORA: list[tuple[dict[str, Any], int]] = [({}, 14_848), ({"lora_modules_to_save": ["embed_tokens"]}, 14_848 + 400 * 32)]
+"""(options of LoRA on the tiny model, parameters that are trained)."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "trained"), LORA, ids=["adapters", "a module that is copied"])
+def test_an_adapter_is_counted_apart_from_its_base(options: dict[str, Any], trained: int) -> None:
+    made = config_class(BACKENDS.load("playground"), task="text", model="huggingface")
+    config = made.from_dict({
+        "model": {"base_model": str(tiny_model()), "lora": True, "max_seq_len": 32, **options},
+        "data": {"datasets": [str(topics_file())]},
+        "run": {"batch_size": 2},
+        "playground": {"device": "cpu"},
+    })  # fmt: skip
+    prepared = TextTask().prepare(config)
+    cost = cost_of(prepared)
+    real = prepared.objective.build_model()
+    assert cost.shapes == {name: tuple(parameter.shape) for name, parameter in real.named_parameters()}
+    assert cost.frozen == cost.unsaved
+    assert count(cost, cost.frozen) == trained == sum(p.numel() for p in real.parameters() if p.requires_grad)
+    assert optimizer_bytes(config, cost) == 8 * trained
+    assert checkpoint_bytes(config, cost, Placement()) == 12 * trained
+    assert cost.pass_bytes(BatchShape(2, 31, 62), half=False, on_cuda=False, checkpointing=False).peak > 0
+    assert "__deepcopy__" not in vars(FakeTensor), "torch is as it was"
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_an_adapter_ends_well(train: Train) -> None:
+    """The process has to end by itself: copies of fake tensors once damaged its memory."""
+    words: list[str | Path] = ["--task", "text", "--datasets", topics_file(), "--model", tiny_model(), "--lora"]
+    done = train([*words, "--max-seq-len", "32", "--lora-modules-to-save", "embed_tokens", "--dry-run"])
+    assert done.returncode == 0, done.stderr
+    assert "# parameters: 55,968, 27,648 of them trained\n" in done.stdout

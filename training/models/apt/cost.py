@@ -31,6 +31,7 @@ class APTCost:
             for name, shape in self.shapes.items()
             if name.startswith("blocks.") and len(shape) == 2 and not name.endswith(CONTROLS)
         )
+        self.frozen = self.unsaved = frozenset[str]()
         self.buffers = 2 * config.max_seq_len * config.head_dim * FP32  # rotary cosines and sines
 
     def pass_bytes(self, batch: BatchShape, *, half: bool, on_cuda: bool, checkpointing: bool) -> PassBytes:
