@@ -128,13 +128,18 @@ def _data_lines(config: TrainingConfig, data: DataPreview) -> Iterator[str]:
 def _preview(task: Task, config: TrainingConfig) -> tuple[DataPreview | None, str]:
     """Return what is known about the data, or why nothing is; (None, ""): the data can be prepared quickly."""
     try:
-        size = sum(path.stat().st_size for path in task.data_files(config.data))
+        size = sum(map(_bytes_of, task.data_files(config.data)))
         found = task.preview(config)
     except (DataError, OSError) as error:
         return None, str(error)
     if found is not None or size <= CHEAP_BYTES:
         return found, ""
     return None, f"{as_size(size)}, not read in a dry run; --estimate reads it"
+
+
+def _bytes_of(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)
 
 
 def describe(need: RankMemory, batch: BatchShape) -> str:

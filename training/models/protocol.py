@@ -147,7 +147,11 @@ class ModelFamily(Protocol):
         ...
 
     def local_files(self, options: ModelOptions) -> Sequence[Path]:
-        """Return the files and directories on this machine that the network starts from."""
+        """Return the files and directories on this machine that the network starts from.
+
+        Options that name one are marked `"goes_along"` in their `json_schema_extra`: a job that is trained elsewhere
+        takes it along.
+        """
         ...
 
     def shape_of(self, base: str) -> Mapping[str, Any]:

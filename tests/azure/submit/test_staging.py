@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from tests.azure.configs import azure_config
+from tests.support.language_data import tiny_model, topics_file
 from training.azure.settings.inner_run import CHECKOUT, CODE, inner_config
 from training.azure.submit.staging import Staging
 from training.errors import ConfigError, DataError, UserError
@@ -244,3 +246,75 @@ def test_the_checkout_has_all_that_is_named_as_code() -> None:
     staging = Staging.make(azure_config())
     assert "training/tracking/secrets.py" in names(staging)
     assert staging.left_out == []
+
+
+# -- a model of this machine -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model in a directory, as a clone of its repository leaves it."""
+    directory = tmp_path / "mine" / "llama"
+    shutil.copytree(tiny_model(), directory)
+    (directory / ".git").mkdir()
+    (directory / ".git" / "objects").write_bytes(b"the weights once more")
+    return directory
+
+
+def text_config(model: Path, **data: object) -> TrainingConfig:
+    settings = {"datasets": [str(topics_file())], **data}
+    return azure_config(task="text", family="huggingface", model={"base_model": str(model)}, data=settings)
+
+
+@pytest.mark.slow
+def test_a_model_of_this_machine_goes_along_and_the_job_finds_it(
+    model: Path, front_door: FrontDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = text_config(model)
+    assert inner_config(config).model.model_dump()["base_model"] == "job/model/llama"
+    with Staging.make(config) as staging:
+        staged = staging.path / "job" / "model" / "llama"
+        assert {p.name for p in staged.iterdir()} == {p.name for p in model.iterdir()} - {".git"}
+        assert ("job/model/llama/.git/objects", "hidden") in staging.left_out
+        monkeypatch.chdir(staging.path)
+        words = ["--config", "job/config.yaml", "--device", "cpu", "--max-steps", "1", "--answer-samples", "0"]
+        done = front_door([*words, "--max-seq-len", "32", "--run-dir", model.parent / "run"])
+    assert done.exit_code == 0, done
+    assert (model.parent / "run" / "final_model" / "config.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_tokenizer_and_a_saved_dataset_go_along_as_directories(model: Path, tmp_path: Path) -> None:
+    import datasets
+
+    saved = tmp_path / "saved"
+    datasets.Dataset.from_dict({"text": ["one", "two"]}).save_to_disk(saved)
+    config = text_config(model, tokenizer=str(tiny_model("gpt2")), datasets=[str(saved), str(topics_file())])
+    inside = inner_config(config).data.model_dump()
+    assert inside["tokenizer"] == f"job/model/{tiny_model('gpt2').name}"
+    assert inside["datasets"] == ("job/data/saved", f"job/data/{topics_file().name}")
+    assert {"job/data/saved/state.json", "job/model/tiny_gpt2/tokenizer.json"} < set(names(Staging.make(config)))
+
+
+@pytest.mark.slow
+def test_an_adapter_whose_base_stays_here_is_refused_in_one_line(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    described = {"base_model_name_or_path": str(tiny_model())}
+    (adapter / "adapter_config.json").write_text(json.dumps(described), encoding="utf-8")
+    with pytest.raises(ConfigError, match="which no job finds; give a model that is whole") as refused:
+        inner_config(text_config(adapter))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_name_on_the_hub_stays_as_it_is() -> None:
+    family = {"base_model": "meta/llama-9"}
+    config = azure_config(task="text", family="huggingface", data={"datasets": [str(topics_file())]}, model=family)
+    assert inner_config(config).model.model_dump()["base_model"] == "meta/llama-9"
+
+
+def test_an_apt_that_a_run_goes_on_from_goes_along(finished_run: Path) -> None:
+    model = {"base_model": str(finished_run / "final_model")}
+    config = azure_config(model=model)
+    assert inner_config(config).model.model_dump()["base_model"] == "job/model/final_model"
+    assert "job/model/final_model/model.safetensors" in names(Staging.make(config))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training.azure.settings.options import options_of
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
+from training.errors import ConfigError
 from training.launch.torchrun import ranks_here
 from training.settings.section import Section
-from training.settings.tree import LaunchConfig, TaskOptions, TrainingConfig
-from training.tasks.protocol import task_of
+from training.settings.tree import LaunchConfig, ModelOptions, TaskOptions, TrainingConfig
+from training.tasks.protocol import family_of, task_of
 from training.tracking.choice import wandb_mode
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -25,6 +26,8 @@ CONFIG_PATH = f"{JOB_DIRECTORY}/config.yaml"
 DATA_DIRECTORY = f"{JOB_DIRECTORY}/data"
 FILES_DIRECTORY = f"{JOB_DIRECTORY}/files"
 """Files that the inner backend's options name, such as DeepSpeed's JSON."""
+MODEL_DIRECTORY = f"{JOB_DIRECTORY}/model"
+"""Files and directories that options of the task and the model name, such as the model to start from."""
 START_DIRECTORY = f"{JOB_DIRECTORY}/start"
 """A run of this machine to continue from."""
 
@@ -45,11 +48,14 @@ def inner_config(config: TrainingConfig) -> TrainingConfig:
     files = {name: Path(here[getattr(section, name)]) for name in _path_options(section)}
     task = task_of(config)
     data = task.with_data_files(config.data, [here[path] for path in task.data_files(config.data)])
+    data = data.model_copy(update={name: here[path] for name, path in places_here(config.data).items()})
+    model = config.model.model_copy(update={name: here[path] for name, path in places_here(config.model).items()})
     launch = {"nnodes": 1, "rdzv_endpoint": None, "rdzv_id": "apt"}
     return _inside(
         config,
         section.model_copy(update=files),
         data=data,
+        model=model,
         launch=config.launch.model_copy(update=launch),
     )
 
@@ -64,7 +70,7 @@ def inner_config_here(config: TrainingConfig) -> TrainingConfig:
         ranks = ranks_here(launch) * launch.nnodes
         alone = {"nnodes": 1, "rdzv_endpoint": None, "num_processes": ranks, "num_gpus": None}
         launch = launch.model_copy(update=alone)
-    return _inside(config, _section(config), data=config.data, launch=launch)
+    return _inside(config, _section(config), data=config.data, model=config.model, launch=launch)
 
 
 def _section(config: TrainingConfig) -> Section:
@@ -74,33 +80,63 @@ def _section(config: TrainingConfig) -> Section:
     return given if isinstance(given, inner.Options) else inner.Options()
 
 
-def _inside(config: TrainingConfig, section: Section, *, data: TaskOptions, launch: LaunchConfig) -> TrainingConfig:
+def _inside(
+    config: TrainingConfig, section: Section, *, data: TaskOptions, model: ModelOptions, launch: LaunchConfig
+) -> TrainingConfig:
     inner = BACKENDS.load(options_of(config).inner_backend)
     values: dict[str, Any] = {name: getattr(config, name) for name in TrainingConfig.model_fields}
-    values |= {"backend": inner.name, inner.name: section, "data": data, "launch": launch}
+    values |= {"backend": inner.name, inner.name: section, "data": data, "model": model, "launch": launch}
     values["track"] = config.track.model_copy(update=_tracking(config))
     return config_class(inner, task=config.task, model=config.model.model)(**values)
 
 
 def job_files(config: TrainingConfig) -> Iterator[tuple[str, Path]]:
-    """Yield (path in the uploaded directory, file of this machine) of the data and of files that inner options name.
+    """Yield (path in the uploaded directory, file or directory of this machine) of all that options name.
 
     A file comes once. Where names collide, the later ones lie in numbered directories.
 
     Raises:
         DataError: there is no such data file.
+        ConfigError: the model needs a directory of this machine that no option names.
     """
     section = _section(config)
     named = [getattr(section, name) for name in _path_options(section)]
-    for directory, paths in ((DATA_DIRECTORY, task_of(config).data_files(config.data)), (FILES_DIRECTORY, named)):
+    places = [*places_here(config.model).values(), *places_here(config.data).values()]
+    _refuse_hidden_bases(config, places)
+    for directory, paths in (
+        (DATA_DIRECTORY, task_of(config).data_files(config.data)),
+        (MODEL_DIRECTORY, places),
+        (FILES_DIRECTORY, named),
+    ):
         taken: set[str] = set()
         for path in dict.fromkeys(paths):
-            number, place = 1, path.name
+            name = path.name if path.name not in ("", "..") else path.resolve().name
+            number, place = 1, name
             while place.casefold() in taken:
                 number += 1
-                place = f"{number}/{path.name}"
+                place = f"{number}/{name}"
             taken.add(place.casefold())
             yield str(PurePosixPath(directory, place)), path
+
+
+def places_here(section: Section) -> dict[str, Path]:
+    """Return the options of a task or a model that name a file or directory of this machine (`"goes_along"`)."""
+    found: dict[str, Path] = {}
+    for name, field in type(section).model_fields.items():
+        extra, value = field.json_schema_extra, getattr(section, name)
+        marked = isinstance(extra, dict) and extra.get("goes_along")
+        if marked and isinstance(value, str) and Path(value).exists():
+            found[name] = Path(value)
+    return found
+
+
+def _refuse_hidden_bases(config: TrainingConfig, places: Sequence[Path]) -> None:
+    for path in family_of(config).local_files(config.model):
+        if not any(path.resolve().is_relative_to(place.resolve()) for place in places):
+            raise ConfigError(
+                f"--model: it is made of {path} too, which no job finds; give a model that is whole, such as merged/ "
+                "of a run with --merge, or one whose base is on the Hugging Face Hub"
+            )
 
 
 def _path_options(section: Section) -> list[str]:

@@ -88,7 +88,7 @@ class Staging:
         text = inner_config(config).to_yaml().encode()
         made.staged.append(StagedFile(CONFIG_PATH, text, len(text)))
         for name, path in job_files(config):
-            made._add(name, path)
+            made._add_whole(name, path)
         for part in parts_to_go_on_from(start) if start is not None else ():
             for path in _files_of(part):
                 made._add(f"{START_DIRECTORY}/{path.relative_to(part.parent).as_posix()}", path)
@@ -164,6 +164,18 @@ class Staging:
             self.staged.append(StagedFile(name, path, path.stat().st_size))
         except OSError as error:
             raise UserError(f"{path}: it cannot be read ({error.strerror})") from error
+
+    def _add_whole(self, name: str, path: Path) -> None:
+        """Add a file, or all of a directory that an option names, such as a model; hidden parts (`.git`) stay here."""
+        if not path.is_dir():
+            self._add(name, path)
+            return
+        for file in _files_of(path):
+            within = file.relative_to(path)
+            if any(part.startswith(".") for part in within.parts):
+                self.left_out.append((f"{name}/{within.as_posix()}", "hidden"))
+            else:
+                self._add(f"{name}/{within.as_posix()}", file)
 
     def _add_tree(self, checkout: Path, path: Path) -> None:
         """Add a file or a directory of the checkout, without what is not code."""

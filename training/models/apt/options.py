@@ -23,7 +23,7 @@ class APTOptions(ModelConfig, ModelOptions):
         min_length=1,
         description="Finished model to go on from with new data (final_model/); --model RUN sets it. None: new "
         "weights.",
-        json_schema_extra={"metavar": "DIR"},
+        json_schema_extra={"metavar": "DIR", "goes_along": True},
     )
 
     def network(self, vocab_size: int | None = None) -> ModelConfig:

@@ -54,6 +54,10 @@ class HuggingFaceFamily(BaseFamily):
         """See `ModelFamily.local_files`."""
         options = cast(HuggingFaceOptions, options)
         named = [Path(place) for place in (options.base_model, options.architecture) if place is not None]
+        if named and (adapter := named[0] / ADAPTER_CONFIG).is_file():
+            from training.models.huggingface.network import base_of_adapter
+
+            named.append(Path(base_of_adapter(adapter)))
         return [place for place in named if place.exists()]
 
     def random_draws(self, options: ModelOptions) -> Mapping[str, float]:

@@ -23,14 +23,14 @@ class HuggingFaceOptions(ModelOptions):
         min_length=1,
         description="Directory or OWNER/NAME on the Hugging Face Hub of the model to start from; --model DIR sets it. "
         "None: the one of architecture.",
-        json_schema_extra={"metavar": "DIR_OR_NAME"},
+        json_schema_extra={"metavar": "DIR_OR_NAME", "goes_along": True},
     )
     architecture: str | None = Field(
         None,
         min_length=1,
         description="config.json of a model, or its directory or name: that network with new weights, in place of "
         "base_model. None: base_model says which.",
-        json_schema_extra={"aliases": ["model_config"], "metavar": "FILE"},
+        json_schema_extra={"aliases": ["model_config"], "metavar": "FILE", "goes_along": True},
     )
     vocab_size: int | None = Field(
         None,

@@ -25,7 +25,7 @@ class ChatOptions(LanguageOptions):
         min_length=1,
         description="chatml, llama3, gemma, zephyr, plain, or a file with a Jinja template. None: the tokenizer's own, "
         "and chatml where it has none but the tokens for it.",
-        json_schema_extra={"metavar": "NAME_OR_FILE"},
+        json_schema_extra={"metavar": "NAME_OR_FILE", "goes_along": True},
     )
     loss_on: Literal["assistant", "last", "completion", "all"] = Field(
         "assistant",

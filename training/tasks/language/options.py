@@ -27,7 +27,7 @@ class LanguageOptions(TaskOptions):
         min_length=1,
         description="bpe: byte-level, trained on the data with vocab_size tokens; characters: one token each; or a "
         "directory or Hub name. None: the model's own, and bpe where it has none.",
-        json_schema_extra={"metavar": "KIND_OR_DIR"},
+        json_schema_extra={"metavar": "KIND_OR_DIR", "goes_along": True},
     )
     packing: bool = Field(
         False,

@@ -34,6 +34,7 @@ from training.tasks.language.options import LanguageOptions
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 from training.tasks.packing import PackedDataset
 from training.tasks.protocol import BaseTask, Prepared, family_of
+from training.tasks.rows.datasets_rows import is_saved_dataset
 from training.tasks.rows.find import find_source
 from training.tasks.rows.source import Source
 from training.tasks.token_dataset import EncodedSample
@@ -131,13 +132,13 @@ class LanguageTask(BaseTask):
     def data_files(self, options: TaskOptions) -> Sequence[Path]:
         """See `Task.data_files`."""
         options = cast(LanguageOptions, options)
-        return [path for name in options.datasets for path in find_source(name).files()]
+        return [path for name in options.datasets for path in _own_files(name)]
 
     def with_data_files(self, options: TaskOptions, files: Sequence[str]) -> TaskOptions:
         """See `Task.with_data_files`."""
         left, names = list(files), []
         for name in cast(LanguageOptions, options).datasets:
-            own = find_source(name).files()
+            own = _own_files(name)
             names += left[: len(own)] or [name]
             left = left[len(own) :]
         return options.model_copy(update={"datasets": tuple(names)})
@@ -284,6 +285,12 @@ class LanguageTask(BaseTask):
 
 
 LEAST_UNITS = 20
+
+
+def _own_files(name: str) -> Sequence[Path]:
+    """Return the files of a dataset; of one that the library datasets saved the directory, which is read as a whole."""
+    files = find_source(name).files()
+    return [Path(name)] if files and is_saved_dataset(Path(name)) else files
 
 
 def _content(sources: Sequence[Source]) -> list[str]:
