@@ -254,10 +254,6 @@ class ModelFamily(Protocol):
         """Return the module for an exporter: called with tokens (B, T), it returns logits (B, T, V)."""
         ...
 
-    def longest_text(self, model: nn.Module, options: ModelOptions) -> int | None:
-        """Return how many tokens a network can read at once; None: it does not say."""
-        ...
-
     # The following methods serve transformers' Trainer.
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
@@ -455,11 +451,6 @@ class BaseFamily:
     def whole_text_form(self, model: nn.Module) -> nn.Module:
         """See `ModelFamily.whole_text_form`: the network itself."""
         return model
-
-    def longest_text(self, model: nn.Module, options: ModelOptions) -> int | None:
-        """See `ModelFamily.longest_text`: as its options say."""
-        longest: int | None = getattr(options, "max_seq_len", None)
-        return longest
 
     def transformers_form(self, model: nn.Module) -> nn.Module:
         """See `ModelFamily.transformers_form`."""

@@ -43,7 +43,7 @@ def write_onnx(trained: TrainedModel, path: Path) -> float:
             something else than PyTorch; nothing is kept.
     """
     family = trained.options.model
-    longest, vocabulary = trained.family.longest_text(trained.model, trained.options), trained.vocabulary
+    longest, vocabulary = trained.family.context_length(trained.model, trained.options), trained.vocabulary
     if longest is None or vocabulary is None:
         raise UserError(f"--format onnx: a model of the family {family} has no max_seq_len or no vocabulary")
     batch = torch.export.Dim("batch", min=1)

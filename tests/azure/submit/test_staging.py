@@ -301,6 +301,7 @@ def test_an_adapter_whose_base_stays_here_is_refused_in_one_line(tmp_path: Path)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     described = {"base_model_name_or_path": str(tiny_model())}
+    (adapter / "adapter_model.safetensors").touch()
     (adapter / "adapter_config.json").write_text(json.dumps(described), encoding="utf-8")
     with pytest.raises(ConfigError, match="which no job finds; give a model that is whole") as refused:
         inner_config(text_config(adapter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,12 +54,13 @@ class HuggingFaceFamily(BaseFamily):
     def local_files(self, options: ModelOptions) -> Sequence[Path]:
         """See `ModelFamily.local_files`."""
         options = cast(HuggingFaceOptions, options)
-        named = [Path(place) for place in (options.base_model, options.architecture) if place is not None]
-        if named and (adapter := named[0] / ADAPTER_CONFIG).is_file():
-            from training.models.huggingface.network import base_of_adapter
+        from training.models.huggingface.place import foundation_of
 
-            named.append(Path(base_of_adapter(adapter)))
-        return [place for place in named if place.exists()]
+        named = [place for place in (options.base_model, options.architecture) if place is not None]
+        if options.base_model is not None and Path(options.base_model).exists():
+            foundation, adapters = foundation_of(options.base_model)
+            named += [foundation, *adapters]
+        return [Path(place) for place in dict.fromkeys(named) if Path(place).exists()]
 
     def random_draws(self, options: ModelOptions) -> Mapping[str, float]:
         """See `ModelFamily.random_draws`: also the dropout of the model's own config.json, such as GPT-2's."""
@@ -240,13 +242,7 @@ class HuggingFaceFamily(BaseFamily):
         from training.models.huggingface.head import WholeText
         from training.models.huggingface.lora import merged
 
-        return WholeText(merged(model) if hasattr(model, "peft_config") else model)
-
-    def longest_text(self, model: nn.Module, options: ModelOptions) -> int | None:
-        """See `ModelFamily.longest_text`: as its config says."""
-        from training.models.huggingface.place import longest_context
-
-        return longest_context(text_config(model)) or super().longest_text(model, options)
+        return WholeText(merged(copy.deepcopy(model)) if hasattr(model, "peft_config") else model)
 
     def transformers_files(self, model: nn.Module, artefacts: Artefacts) -> Mapping[str, str]:
         """See `ModelFamily.transformers_files`."""
