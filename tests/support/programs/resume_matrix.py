@@ -67,7 +67,7 @@ CASES: Mapping[str, Case] = {
         "max_seq_len": 48, "lora": True, "lora_rank": 4, "gradient_checkpointing": True, "validation_split": 0.1,
         **SMALL,
     }, "text", "gpt2", ("topics.jsonl",)),
-    "chat_whole_packed": Case(3, 5, 7, {
+    "chat_whole_packed": Case(3, 6, 7, {
         "max_seq_len": 96, "packing": True, "validation_split": 0.1, "label_smoothing": 0.1, "freeze": ["*embed*"],
         "batch_size": 1, "global_batch_size": 4,
     }, "chat", "qwen2", ("chats.jsonl",)),
