@@ -51,10 +51,11 @@ class Case:
 SMALL = {"batch_size": 9, "global_batch_size": 26}
 CASES: Mapping[str, Case] = {
     # Three micro-batches of unequal size an update, two on each of two ranks. An epoch ends in the second half, with a
-    # smaller update, validation and a restart of the rate; the run ends in the next, and validates again.
+    # smaller update, validation (without the smoothing) and a restart of the rate; the run ends in the next, and
+    # validates again.
     "hlbd": Case(20, 22, 32, {
         "d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64, "datasets": ["HLBD_Hardcore_Full.json"],
-        "validation_split": 0.04, **SMALL,
+        "validation_split": 0.04, "label_smoothing": 0.1, **SMALL,
     }),
     "text_whole_packed": Case(3, 5, 7, {
         "max_seq_len": 64, "packing": True, "validation_split": 0.1, **SMALL,

@@ -21,7 +21,7 @@ from torch import nn
 
 from training.engines.deepspeed.config import CONFIG_NAME, deepspeed_json, options_of
 from training.engines.deepspeed.environment import prepare_deepspeed
-from training.engines.deepspeed.state import PartitionedState, emptied, whole_copy
+from training.engines.deepspeed.state import PartitionedState, emptied, set_mode, whole_copy
 from training.engines.evaluation import evaluate_with
 from training.engines.optimizers import OptimizerSet, build_optimizers
 from training.engines.results import EvaluationResult, FigureSums, UpdateResult
@@ -136,7 +136,7 @@ class DeepSpeedEngine:
     ) -> UpdateResult:
         """See `UpdatingEngine.update`."""
         self._write_config()
-        self._engine.train()
+        set_mode(self._engine, training=True)
         if self._scale and self._stage:
             self._engine.optimizer.override_loss_scale(self._scale.scale)
         # DeepSpeed divides by the number of ranks, which is undone here. ZeRO 0 does not support a loss scale.
@@ -203,7 +203,7 @@ class DeepSpeedEngine:
 
     def evaluate(self, batches: Iterable[Batch], loss: LossFunction) -> EvaluationResult:
         """See `Engine.evaluate`."""
-        self._engine.eval()
+        set_mode(self._engine, training=False)
 
         def forward(batch: Batch) -> LossSum:
             with self._autocast():

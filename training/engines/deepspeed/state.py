@@ -144,6 +144,16 @@ class PartitionedState:
         return GatheredParameters([parameter] if partitioned else [], modifier_rank=0 if writing else None)
 
 
+def set_mode(engine: Any, training: bool) -> None:
+    """Switch a DeepSpeed engine and its module to training or evaluation.
+
+    DeepSpeed's own `train` and `eval` leave the flag of the engine itself alone, which a loss reads: labels would be
+    smoothed in validation too.
+    """
+    engine.train(training)
+    engine.training = training
+
+
 def whole_copy(skeleton: nn.Module, weights: Mapping[str, Tensor], device: torch.device) -> nn.Module:
     """Return a module like `skeleton`, whose parameters may be empty, with the weights of a `state_dict`."""
     made = copy.deepcopy(skeleton)

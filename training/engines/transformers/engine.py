@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import TrainerState
 
 from training.engines.deepspeed.engine import LossScale
-from training.engines.deepspeed.state import PartitionedState, emptied, whole_copy
+from training.engines.deepspeed.state import PartitionedState, emptied, set_mode, whole_copy
 from training.engines.evaluation import evaluate_with
 from training.engines.joint_optimizer import joined
 from training.engines.results import EvaluationResult, FigureSums, UpdateResult
@@ -202,6 +202,7 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
     def begin_update(self, learning_rate: float) -> None:
         """Prepare an update, before its first micro-batch."""
         super().begin_update(learning_rate)
+        set_mode(self._wrapped, training=True)
         if self._scale:
             self._wrapped.optimizer.override_loss_scale(self._scale.scale)
 
@@ -244,7 +245,7 @@ class HuggingFaceDeepSpeedEngine(HuggingFaceEngine):
         """See `Engine.evaluate`."""
         if self._wrapped is None:  # the run was already at its end when it was resumed
             return super().evaluate(batches, loss)
-        self._wrapped.eval()
+        set_mode(self._wrapped, training=False)
         return evaluate_with(lambda batch: self._forward(self._wrapped, batch, loss), batches, self.ranks)
 
     def model(self) -> nn.Module:
