@@ -150,10 +150,11 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
 
         comparison = parse_comparison(first.compare, first.compare_seeds or LEAST_SEEDS, type(config), config.run.seed)
         return compare(comparison, prepared)
+    if not is_worker() and not is_remote(backend):
+        _refuse_taken_directory(request)  # before data is read for minutes, and before processes start
     if prepared.plan is not None and not is_worker():
         from training.launch.launcher import launch
 
-        _refuse_taken_directory(request)  # before processes start, of which one would find out
         return launch(prepared.plan, request)
     return backend.run(request).exit_code
 

@@ -387,7 +387,7 @@ def with_the_model(family: str, layers: Sequence[Layer]) -> list[Layer]:
     Raises:
         UserError: there is no such model, it is damaged, or a setting of the network contradicts its shape.
     """
-    layers = [replace(layer, settings=with_named_model(layer.settings)) for layer in layers]
+    layers = _with_named_models(layers)
     of_base = next((layer for layer in reversed(layers) if "model.base_model" in layer.settings), None)
     base = of_base.settings["model.base_model"] if of_base is not None else None
     options: type[ModelOptions] = MODELS.load(family).Options
@@ -421,6 +421,22 @@ def _refuse_another_shape(
                     f"{layer.origin(key)}: {name} is {printable(str(has))} in the model that training starts from "
                     f"({printable(base)}), and {printable(str(wanted))} here; leave it out"
                 )
+
+
+def _with_named_models(layers: Sequence[Layer]) -> list[Layer]:
+    """Return layers in which `model` names a family; a layer that names another model takes away a place below it."""
+    found: list[Layer] = []
+    for layer in layers:
+        settings = with_named_model(layer.settings)
+        if "model.model" in settings and "model.base_model" not in settings:
+            found = [
+                replace(low, settings={key: value for key, value in low.settings.items() if key != "model.base_model"})
+                if "model.base_model" not in was.settings
+                else low
+                for low, was in zip(found, layers, strict=False)
+            ]
+        found.append(replace(layer, settings=settings))
+    return found
 
 
 def resolve_for(backend: Backend, tree: type[TrainingConfig], layers: Sequence[Layer]) -> Resolved:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +140,6 @@ def refuse_another_run(
     Raises:
         CheckpointError: names what differs.
     """
-    if checkpoint.data != DataIdentity(num_samples, fingerprint):
-        raise CheckpointError(
-            f"--resume {path}: the training data is not what it was ({checkpoint.data.num_samples} samples then, "
-            f"{num_samples} now, or other content); give the same --datasets"
-        )
     try:
         samples_then = RunConfig.model_validate(checkpoint.config["run"]).samples_per_update
     except ValidationError as error:
@@ -161,10 +156,29 @@ def refuse_another_run(
             f"--resume {path}: the run's task was {was['task']!r} and is {config.task!r} now; set it back, or start a "
             "new run in another --run-dir"
         )
+    # A setting first, for it changes the samples; then the samples, for the network's size may depend on them.
+    of_data = type(config.model).from_data
+    _refuse_another_setting(path, was, now, config, lambda section, name: section != "model" or name not in of_data)
+    if checkpoint.data != DataIdentity(num_samples, fingerprint):
+        raise CheckpointError(
+            f"--resume {path}: the training data is not what it was ({checkpoint.data.num_samples} samples then, "
+            f"{num_samples} now, or other content); give the same --datasets (and tokenizer or template, if a file of "
+            "those has changed)"
+        )
+    _refuse_another_setting(path, was, now, config, lambda section, name: section == "model" and name in of_data)
+
+
+def _refuse_another_setting(
+    path: Path,
+    was: Mapping[str, Any],
+    now: Mapping[str, Any],
+    config: TrainingConfig,
+    is_compared: Callable[[str, str], bool],
+) -> None:
     free = {**FREE_TO_CHANGE, "data": type(config.data).free_to_change}
     for section in ("model", "data", "optimizer", "schedule", "run"):
         for name, value in now[section].items():
-            if name in free.get(section, ()):
+            if name in free.get(section, ()) or not is_compared(section, name):
                 continue
             # A setting that the run did not know yet had what is now its default.
             declared = type(getattr(config, section)).model_fields[name].get_default(call_default_factory=True)

@@ -107,6 +107,11 @@ def with_named_model(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(text, str):
         return settings
     family, base = named_model(text)
+    given = settings.get("model.base_model")
+    if base is not None and given not in (None, text, base):
+        raise ConfigError(
+            f"model {printable(text)} and base_model {printable(given)} name two models to start from; leave one out"
+        )
     return {**settings, "model.model": family, **({"model.base_model": base} if base is not None else {})}
 
 

@@ -51,7 +51,11 @@ def describe_fault(error: ValidationError, tree: type[BaseModel], origins: Mappi
     else:
         fault = first["msg"][0].lower() + first["msg"][1:]
     source = (origins or {}).get(key)
-    value = "" if isinstance(first["input"], dict | BaseModel) else f" = {shown(first['input'])}"
+    # What goes wrong between the settings of a section has the whole section for its input.
+    is_of_section = isinstance(first["input"], BaseModel) or (
+        isinstance(first["input"], dict) and kind == "value_error"
+    )
+    value = "" if is_of_section else f" = {shown(first['input'])}"
     subject = f"{names[-1]}{value}{f' (from {source})' if source else ''}: " if value else ""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{subject}{fault}{more}"

@@ -325,8 +325,10 @@ def _read_manifest(directory: Path) -> _Manifest:
         if directory.exists():
             raise DamagedStoreError(f"{path} is missing") from error
         raise FileNotFoundError(errno.ENOENT, "no token store", str(directory)) from error
-    except OSError as error:
+    except PermissionError as error:
         raise unreadable(path, error) from error
+    except OSError as error:
+        raise DamagedStoreError(f"{path}: damaged, it cannot be read ({error.strerror})") from error
     except DamagedFileError as error:
         raise DamagedStoreError(str(error)) from error
     except ValueError as error:

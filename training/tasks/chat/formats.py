@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, get_args
 
@@ -90,25 +90,32 @@ def find_format(rows: Sequence[Mapping[str, Any]]) -> ChatFormat:
     """
     if not rows:
         raise DataError("there are no rows, so there is no chat format to find; check --datasets")
-    found = [_formats_of(row) for row in rows]
-    decided = [formats for formats in found if formats is not None]  # an empty conversation says nothing of its form
-    if not decided:
-        decided = [{"messages"} if "messages" in row else {"sharegpt"} for row in rows]
-    common = [name for name in CHAT_FORMATS if all(name in formats for formats in decided)]
+    # A row that fits no form is refused when its turn comes, with its place, if others say what it should be.
+    decided = {number: formats for number, row in enumerate(rows, 1) if (formats := _formats_of(row))}
+    if not decided and any(column in row for row in rows for column in CONVERSATION_COLUMNS):
+        decided = {1: {"messages"} if any("messages" in row for row in rows) else {"sharegpt"}}
     keys = ", ".join(dict.fromkeys(str(key) for row in rows for key in row)) or "none"
-    if len(common) == 1:
-        return common[0]
-    if common:
+    if not decided:
+        raise DataError(f"no chat format has these keys: {keys}; rename columns to one of {SHAPES}")
+    common = set(CHAT_FORMATS)
+    for number, formats in decided.items():
+        if not common & formats:
+            raise DataError(
+                f"the rows have different chat formats: {_first_of(common)} and, in row {number}, "
+                f"{_first_of(formats)}; give each its own file of one format"
+            )
+        common &= formats
+    if len(common) > 1:
+        names = [name for name in CHAT_FORMATS if name in common]
         raise DataError(
-            f"the rows have the keys of more than one chat format: {' and '.join(common)} (keys: {keys}); "
-            f"choose one with --chat-format {'|'.join(common)}"
+            f"the rows have the keys of more than one chat format: {' and '.join(names)} (keys: {keys}); "
+            f"choose one with --chat-format {'|'.join(names)}"
         )
-    if all(decided):
-        forms = " and ".join(dict.fromkeys(sorted(formats)[0] for formats in decided))
-        raise DataError(
-            f"the first {len(rows)} rows have different chat formats: {forms}; give each its own file of one format"
-        )
-    raise DataError(f"no chat format has these keys: {keys}; rename columns to one of {SHAPES}")
+    return common.pop()
+
+
+def _first_of(formats: Set[str]) -> str:
+    return next(name for name in CHAT_FORMATS if name in formats)
 
 
 def conversation_of(row: Mapping[str, Any], format: ChatFormat, where: str) -> Conversation:
@@ -153,32 +160,31 @@ def conversation_of(row: Mapping[str, Any], format: ChatFormat, where: str) -> C
 # -- the keys ------------------------------------------------------------------------------------------------------
 
 
-def _formats_of(row: Mapping[str, Any]) -> set[str] | None:
-    """Return the forms whose keys a row has; None: its conversation is empty, and no other form fits."""
+def _formats_of(row: Mapping[str, Any]) -> set[str]:
+    """Return the forms whose keys a row has; an empty conversation says nothing of its form."""
     formats: set[str] = {
         name for name, columns in COLUMNS.items() if all(row.get(column) is not None for column in columns)
     }
-    is_empty = False
     for column in CONVERSATION_COLUMNS:
         turns = _parsed(row.get(column))
         if not isinstance(turns, Sequence) or isinstance(turns, str):
             continue
         first = turns[0] if turns else None
-        is_empty = is_empty or not turns
         formats |= {name for name, keys in TURN_KEYS.items() if isinstance(first, Mapping) and keys[0] in first}
-    return None if is_empty and not formats else formats
+    return formats
 
 
 def _conversation_column(row: Mapping[str, Any], format: str, where: str) -> str:
     there = [column for column in CONVERSATION_COLUMNS if row.get(column) is not None]
     if len(there) > 1:
-        fitting = [column for column in there if format in (_formats_of({column: row[column]}) or ())]
+        fitting = [column for column in there if format in _formats_of({column: row[column]})]
         if len(fitting) > 1:
             raise DataError(f"{where}: {' and '.join(fitting)} both hold a conversation; remove one of the columns")
         there = fitting or there[:1]
     if not there:
         wanted = "messages" if format == "messages" else "conversations"
-        raise DataError(f"{where}: {wanted!r} is missing (the row has {_keys(row)}); every row needs its conversation")
+        what = "null" if wanted in row else f"missing (the row has {_keys(row)})"
+        raise DataError(f"{where}: {wanted!r} is {what}; every row needs its conversation")
     return there[0]
 
 

@@ -185,8 +185,9 @@ def _conversations(
     for source in sources:
         form = options.chat_format
         if form is None:
+            first = [row.values for row in itertools.islice(source.rows(), FIRST_ROWS)]  # an error in it names the file
             try:
-                form = find_format([row.values for row in itertools.islice(source.rows(), FIRST_ROWS)])
+                form = find_format(first)
             except DataError as error:
                 raise DataError(f"{printable(source.name)}: {error}") from error
         for row in source.rows():

@@ -15,14 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.errors import ConfigError, DataError, UserError, did_you_mean
+from training.errors import ConfigError, DataError, UserError, did_you_mean, kind_of
 from training.tasks.chat.built_in_templates import BUILT_IN
+from training.tasks.chat.time_limit import EndlessError, time_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 LARGEST_FILE = 1_000_000
 """Bytes of a template's file; the longest that models ship has 20,000."""
+LONGEST_TEXT = 100 * 2**20
+"""Characters of a rendered conversation; a file's row has at most 64 MiB."""
+SECONDS = 30.0
+"""Longest time for the conversation of three messages by which a template is tried; milliseconds are usual."""
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _CONTROL_TOKEN = re.compile(r"<\|\w[\w./-]*\|>|<(?:start|end)_of_turn>")
 """Texts in a template's file that can only be meant as single tokens."""
@@ -88,6 +93,21 @@ class ChatTemplate:
             return ""
         return text.partition("TheAnswerZq")[2].partition("FurtherZq")[0]
 
+    def check_it_ends(self) -> None:
+        """Refuse a template that never ends, before it renders any row; another fault of it is said of a row.
+
+        Raises:
+            UserError: a short conversation took longer than `SECONDS`.
+        """
+        try:
+            with time_limit(SECONDS):
+                self.after_answer  # noqa: B018
+        except EndlessError as error:
+            raise UserError(
+                f"{self.name} does not end: a conversation of three messages took more than {SECONDS:g} s; mend the "
+                "loops in it, or choose another template with --chat-template"
+            ) from error
+
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -140,6 +160,10 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 **self.tokens,
             )
+            if len(texts[0]) > LONGEST_TEXT:
+                raise ValueError(f"it writes {len(texts[0]):,} characters, and may write {LONGEST_TEXT:,}")
+        except EndlessError:
+            raise
         except Exception as error:  # a template is a program: it can fail in any way
             line = _line_of(error, first.count("\n"))
             at = "" if line is None else f" (its line {line})"
@@ -163,8 +187,8 @@ def find_template(asked: str | None, tokenizer: PreTrainedTokenizerFast) -> Chat
 
     Raises:
         ConfigError: no such name or file; the file cannot be read.
-        UserError: the tokenizer has no template, the template is broken, or it ends turns by an end-of-sequence token
-            that the tokenizer lacks.
+        UserError: the tokenizer has no template, the template is broken or never ends, or it ends turns by an
+            end-of-sequence token that the tokenizer lacks.
     """
     tokens = dict(tokenizer.special_tokens_map)
     vocabulary = tokenizer.get_vocab()
@@ -185,6 +209,7 @@ def find_template(asked: str | None, tokenizer: PreTrainedTokenizerFast) -> Chat
                 f"{template.name} ends turns by the tokenizer's end-of-sequence token, and this tokenizer has none, so "
                 "no answer would end; choose one with a token of its own: --chat-template chatml"
             )
+    template.check_it_ends()
     return template
 
 
@@ -195,6 +220,8 @@ def _own(tokenizer: PreTrainedTokenizerFast, tokens: Mapping[str, Any]) -> ChatT
         raise UserError(f"the tokenizer has no chat template; {offer}")
     if isinstance(own, str):
         return ChatTemplate(name, own, tokens=tokens)
+    if not isinstance(own, Mapping) or not all(isinstance(source, str) for source in own.values()):
+        raise UserError(f"the tokenizer's chat template is {kind_of(own)} and no text; {offer}")
     if "default" not in own:
         raise UserError(f"the tokenizer has chat templates {', '.join(map(repr, own))} and no 'default' one; {offer}")
     return ChatTemplate(name, own["default"], tool_source=own.get("tool_use"), tokens=tokens)

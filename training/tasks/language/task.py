@@ -56,7 +56,7 @@ have the same shape, so that almost nothing is rounded otherwise."""
 MOST_PACKED_TOKENS = 4096
 """Tokens of the row by which packing is proved, where there is one that is no longer."""
 _VALIDATION = 3  # beside the draws of `BatchPlan`
-FORM = 2
+FORM = 3
 """Version of the encoding: a store of another one is not read."""
 
 
@@ -150,7 +150,13 @@ class LanguageTask(BaseTask):
         data = self.read(config)
         options = data.options
         asked, config = config.model, config.model_copy(update={"model": data.model})
-        store = cached(self._key(data), data.vocabulary, lambda writer: self.encode(data, writer))
+        content = _content(data.sources)
+
+        def make(writer: TokenStoreWriter) -> None:
+            self.encode(data, writer)
+            _refuse_changed(data.sources, content)
+
+        store = cached(self._key(data, content), data.vocabulary, make)
         lines = [*self.report(data, store)]
         train, validation = self._split(store, options.validation_split, config.run.seed)
         facts: dict[str, Any] = {"vocab_size": data.vocabulary, "data": _files(data.sources), **_counts(store)}
@@ -230,13 +236,13 @@ class LanguageTask(BaseTask):
             )
         vocabulary = getattr(config.model, "vocab_size", None) or DEFAULT_VOCABULARY
         # Training takes a minute per gigabyte, and each rank and each resumed run needs the same one.
-        key = key_of(
-            "tokenizer", FORM, kind, vocabulary, self.name, *self._column_settings(options), *_content(sources)
-        )
+        content = _content(sources)
+        key = key_of("tokenizer", FORM, kind, vocabulary, self.name, *self._column_settings(options), *content)
 
         def make(writer: TokenStoreWriter) -> None:
             texts = self.texts(sources, options)
             made = by_character(texts) if kind == "characters" else train_bpe(texts, vocabulary)
+            _refuse_changed(sources, content)
             writer.facts.update(to_artefacts(made))
 
         return from_artefacts(cached(key, 1, make).facts, "the cached tokenizer")
@@ -245,9 +251,9 @@ class LanguageTask(BaseTask):
         """Return the settings that decide which texts `texts` yields."""
         return ()
 
-    def _key(self, data: LanguageData) -> str:
+    def _key(self, data: LanguageData, content: Sequence[str]) -> str:
         return key_of(
-            "samples", FORM, self.name, *_content(data.sources), to_artefacts(data.tokenizer),
+            "samples", FORM, self.name, *content, to_artefacts(data.tokenizer),
             dict(self.settings_of_encoding(data)),
         )  # fmt: skip
 
@@ -295,6 +301,17 @@ def _own_files(name: str) -> Sequence[Path]:
 
 def _content(sources: Sequence[Source]) -> list[str]:
     return [source.fingerprint() for source in sources]
+
+
+def _refuse_changed(sources: Sequence[Source], content: Sequence[str]) -> None:
+    """Refuse data that somebody wrote to while it was read: it would be kept under the name of what it was before.
+
+    Raises:
+        DataError: names the source.
+    """
+    for source, before, now in zip(sources, content, _content(sources), strict=True):
+        if before != now:
+            raise DataError(f"{source.name}: the data changed while it was read; start again when it is written")
 
 
 def _files(sources: Sequence[Source]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -143,8 +144,8 @@ def digest_of(path: Path) -> bytes:
         DataError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).digest()
+        with open_regular(path) as file:
+            return hashlib.file_digest(cast(io.BufferedReader, file), lambda: hashlib.blake2b(digest_size=32)).digest()
     except OSError as error:
         raise unreadable(path, error) from error
 

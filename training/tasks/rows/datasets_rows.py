@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.errors import ConfigError, DataError
 from training.settings.hub import fault_of_repo
-from training.storage.json_files import DamagedFileError, read_json
+from training.storage.json_files import DamagedFileError, open_regular, read_json
 from training.tasks.rows.data_file import digest_of, unreadable
 from training.tasks.rows.source import Row, Source
 from training.tasks.rows.tables import BATCH_BYTES, BATCH_ROWS, one_line
@@ -253,7 +253,7 @@ def _tables(dataset: Dataset) -> list[Path]:
 def _refuse_cut(path: Path) -> None:
     """Refuse a table without the mark that ends it: a reader takes what is before the cut for the whole."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - len(_END_OF_TABLE)))
             ending = file.read()

@@ -125,6 +125,9 @@ def _directory_of_files(name: str, directory: Path) -> FileSource:
     if not files:
         raise DataError(f"{name}: no data files in this directory; put there files that end with {_ENDINGS}")
     for path in files:
+        if not path.is_file():
+            what = "a link that leads nowhere" if path.is_symlink() and not path.exists() else "a pipe or a device"
+            raise DataError(f"{path}: this is no regular file ({what}); take it out of {name}")
         if _suffix(path)[0] not in FORMATS:
             raise DataError(
                 f"{path}: beside the data of {name}, but no data itself; give a directory of files that end "
@@ -156,7 +159,7 @@ def _missing(path: Path, flag: str) -> DataError:
 def _nearest(path: Path) -> str:
     """Return the name in the same directory that is nearest, as a question; empty: none is near."""
     try:
-        names = sorted(one.name for one in path.parent.iterdir())
+        names = sorted(one.name for one in path.parent.iterdir() if one.exists())
     except OSError:
         return ""
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)

@@ -95,6 +95,11 @@ class TextTask(LanguageTask):
     def report(self, data: LanguageData, store: TokenStore) -> Iterator[str]:
         """See `LanguageTask.report`."""
         facts = store.facts
+        if not len(store) and facts["untrained"]:
+            raise DataError(
+                f"{data.sources[0].name}: no token of its {facts['untrained']:,} rows is trained (every label is "
+                f"{IGNORED}), so there is nothing to learn; give the trained ones their token as label"
+            )
         if not len(store):
             raise DataError(f"{data.sources[0].name}: every text in it is empty; there is nothing to learn")
         yield Message(
@@ -104,6 +109,9 @@ class TextTask(LanguageTask):
         if facts["empty"]:
             empty = Message("{count:,} documents are empty and left out", count=facts["empty"])
             yield Message("warning: {message}", message=empty)
+        if facts["untrained"]:
+            untrained = Message("{count:,} rows without a trained token are left out", count=facts["untrained"])
+            yield Message("warning: {message}", message=untrained)
         if facts["unknown"]:
             unknown = Message(
                 "{count:,} tokens are unknown to the tokenizer ({share:.2%}): the model cannot read or write what they "
@@ -163,7 +171,7 @@ class _Pieces:
         self._open = self._begin[:0]
         self._is_open = self._has_text = False
         self._first_pieces: list[int] = []
-        self._count = dict.fromkeys(("documents", "empty", "tokens", "unknown", "bytes"), 0)
+        self._count = dict.fromkeys(("documents", "empty", "tokens", "unknown", "bytes", "untrained"), 0)
         self._written = 0
 
     def add_text(self, text: str, ids: Sequence[int], *, continues: bool) -> None:
@@ -190,6 +198,9 @@ class _Pieces:
         self.end()
         if len(ids) > self._longest:
             raise DataError(f"{at}: {len(ids)} tokens, more than max_seq_len={self._longest}; raise --max-seq-len")
+        if trained is not None and not trained.any():
+            self._count["untrained"] += 1
+            return
         self._first_pieces.append(self._written)
         self._count["documents"] += 1
         self._count["tokens"] += len(ids)

@@ -81,7 +81,7 @@ def test_no_format_lists_the_keys_and_the_formats() -> None:
 
 
 def test_rows_of_different_formats_are_refused() -> None:
-    with pytest.raises(DataError, match="different chat formats: messages and alpaca"):
+    with pytest.raises(DataError, match="different chat formats: messages and, in row 2, alpaca"):
         find_format([ROWS["messages"], ROWS["alpaca"]])
 
 
@@ -247,7 +247,7 @@ def test_sharegpt_with_an_unknown_role_lists_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "expected"),
     [
-        ("messages", {"messages": None}, "'messages' is missing (the row has messages); every row needs"),
+        ("messages", {"messages": None}, "'messages' is null; every row needs"),
         ("messages", {"conversations": [QUESTION, ANSWER]}, "messages and conversations both hold a conversation"),
         (
             "messages",
