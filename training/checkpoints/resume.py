@@ -17,7 +17,7 @@ from training.errors import CheckpointError, UnreadableError
 from training.language.messages import Message, say
 from training.machine.ranks import Ranks
 from training.settings.error_messages import describe_fault
-from training.settings.tree import RunConfig, TrainingConfig
+from training.settings.tree import ModelOptions, RunConfig, TrainingConfig
 
 FREE_TO_CHANGE: Mapping[str, frozenset[str]] = {
     "run": frozenset(
@@ -133,9 +133,16 @@ def another_length(checkpoint: Checkpoint, config: TrainingConfig, total_steps: 
 
 
 def refuse_another_run(
-    path: Path, checkpoint: Checkpoint, config: TrainingConfig, num_samples: int, fingerprint: str | None
+    path: Path, checkpoint: Checkpoint, config: TrainingConfig, asked: ModelOptions, data: DataIdentity
 ) -> None:
     """Refuse a checkpoint of a run with other data or other settings that decide the curve.
+
+    Args:
+        path: the checkpoint, for the error.
+        checkpoint: its content.
+        config: settings of the resumed run.
+        asked: options of its network, before the data completed them.
+        data: its samples.
 
     Raises:
         CheckpointError: names what differs.
@@ -156,16 +163,16 @@ def refuse_another_run(
             f"--resume {path}: the run's task was {was['task']!r} and is {config.task!r} now; set it back, or start a "
             "new run in another --run-dir"
         )
-    # A setting first, for it changes the samples; then the samples, for the network's size may depend on them.
-    of_data = type(config.model).from_data
-    _refuse_another_setting(path, was, now, config, lambda section, name: section != "model" or name not in of_data)
-    if checkpoint.data != DataIdentity(num_samples, fingerprint):
+    # A setting first, for it changes the samples; then the samples, for they complete those of the network.
+    completed = {name for name in type(asked).model_fields if getattr(asked, name) != getattr(config.model, name)}
+    _refuse_another_setting(path, was, now, config, lambda section, name: section != "model" or name not in completed)
+    if checkpoint.data != data:
         raise CheckpointError(
             f"--resume {path}: the training data is not what it was ({checkpoint.data.num_samples} samples then, "
-            f"{num_samples} now, or other content); give the same --datasets (and tokenizer or template, if a file of "
+            f"{data.num_samples} now, or other content); give the same --datasets (and tokenizer or template, if a file of "
             "those has changed)"
         )
-    _refuse_another_setting(path, was, now, config, lambda section, name: section == "model" and name in of_data)
+    _refuse_another_setting(path, was, now, config, lambda section, name: section == "model" and name in completed)
 
 
 def _refuse_another_setting(

@@ -338,7 +338,8 @@ class Trainer:
 
     def _load(self, path: Path, checkpoint: Checkpoint) -> list[str]:
         """Load the state of a checkpoint; return the reasons why the run will not continue bit for bit, if any."""
-        refuse_another_run(path, checkpoint, self.config, len(self.train_dataset), self._facts.get("data_fingerprint"))
+        data = DataIdentity(len(self.train_dataset), self._facts.get("data_fingerprint"))
+        refuse_another_run(path, checkpoint, self.config, self._asked, data)
         refuse_past_end(path, checkpoint, self.total_steps)
         refuse_two_runs_in_one(self.directory.path, path, checkpoint)
         refuse_not_finite(checkpoint.engine["model"], self._parameters, f"--resume {path}")

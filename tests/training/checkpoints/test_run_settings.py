@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from training import TrainingConfig
-from training.checkpoints.checkpoint import Checkpoint
+from training.checkpoints.checkpoint import Checkpoint, DataIdentity
 from training.checkpoints.resume import refuse_another_run
 from training.checkpoints.run_settings import carried_over, saved_config, settings_of_run, with_names
 from training.errors import CheckpointError, ConfigError
@@ -124,14 +124,14 @@ def test_a_checkpoint_of_before_there_were_names_is_of_the_same_run() -> None:
         "num_samples": 3, "data_fingerprint": "f",
     }  # fmt: skip
     checkpoint = Checkpoint.from_payload(Path("c"), payload)
-    refuse_another_run(Path("c"), checkpoint, now, 3, "f")
+    refuse_another_run(Path("c"), checkpoint, now, now.model, DataIdentity(3, "f"))
     other = now.model.model_copy(update={"model": "other"})
     for changed, told in (
         (now.model_copy(update={"task": "other"}), "the run's task was 'hlbd' and is 'other' now"),
         (now.model_copy(update={"model": other}), "model was 'apt' in the run and is 'other' now"),
     ):
         with pytest.raises(CheckpointError, match=told):
-            refuse_another_run(Path("c"), checkpoint, changed, 3, "f")
+            refuse_another_run(Path("c"), checkpoint, changed, changed.model, DataIdentity(3, "f"))
 
 
 def test_a_run_of_before_there_were_names_is_of_hlbd_and_apt() -> None:
