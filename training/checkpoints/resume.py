@@ -169,8 +169,8 @@ def refuse_another_run(
     if checkpoint.data != data:
         raise CheckpointError(
             f"--resume {path}: the training data is not what it was ({checkpoint.data.num_samples} samples then, "
-            f"{data.num_samples} now, or other content); give the same --datasets (and tokenizer or template, if a file of "
-            "those has changed)"
+            f"{data.num_samples} now, or other content); give the same --datasets (and "
+            "tokenizer or template, if a file of those has changed)"
         )
     _refuse_another_setting(path, was, now, config, lambda section, name: section == "model" and name in completed)
 
