@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from training.models.card import FamilyCard, PublishedModel, generating_code
 from training.models.huggingface.options import HuggingFaceOptions
+from training.settings.plain_yaml import parse_yaml
+from training.storage.json_files import DamagedFileError, read_bytes
 
 NETWORK = "network"
 """Name of the artefact with the content of the model's config.json."""
@@ -80,9 +80,9 @@ def _metadata(options: HuggingFaceOptions, base: str | None) -> dict[str, Any]:
 def license_of(base: str) -> dict[str, str]:
     """Return the license that the card in a model's directory names, as entries of a card's head; empty: none."""
     try:
-        text = (Path(base) / "README.md").read_text(encoding="utf-8")
-        head = yaml.safe_load(text.split("---\n")[1]) if text.startswith("---\n") else None
-    except (OSError, ValueError, IndexError, yaml.YAMLError):
+        text = read_bytes(Path(base) / "README.md").decode("utf-8")
+        head = parse_yaml(text.split("---\n")[1]) if text.startswith("---\n") else None
+    except (OSError, ValueError, IndexError, DamagedFileError):
         return {}  # no card, or one that the Hub could not read either
     found = head if isinstance(head, dict) else {}
     return {name: found[name] for name in LICENSE if isinstance(found.get(name), str)}
