@@ -311,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=6, help="layers of the model")
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--gradient-checkpointing", action="store_true", help="both recompute activations")
-    small = {"rounds": 1, "rows": 20, "batch_size": 4, "width": 64, "layers": 2, "vocabulary": 1024}
+    small = {"rounds": 1, "rows": 20, "batch_size": 4, "width": 64, "layers": 2, "vocabulary": 1024, "threads": 1}
     options = parse(parser, small, argv)
     logging.getLogger("trl").setLevel(logging.ERROR)
     threads = torch.get_num_threads()

@@ -376,7 +376,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--characters", type=int, default=None, help="train on so much of each text only")
     small = {
         "minutes": 0.01, "texts": ["english"], "learning_rates": [3e-3], "width": 32, "layers": 2, "heads": 2,
-        "vocabulary": 300, "length": 64, "characters": 20_000,
+        "vocabulary": 300, "length": 64, "characters": 20_000, "threads": 1,
     }  # fmt: skip
     options = parse(parser, small, argv)
     threads = torch.get_num_threads()
