@@ -101,6 +101,9 @@ def run(arguments: list[str]) -> int:
     from training.machine.device import pick_device
     from training.tasks.answers.sampling import Chooser, Sampling
 
+    is_typed = args.prompt is None and sys.stdin.isatty()
+    if is_typed:
+        say(Message("model   reading {path}", path=args.model), sys.stderr)
     speaker = load_speaker(args.model, pick_device(args.device))
     choose = Chooser(Sampling(temperature, top_p, seed))
     print_any_character(as_json=False)
@@ -109,7 +112,7 @@ def run(arguments: list[str]) -> int:
     talk = _Talk(speaker, Conversation(speaker, args.system), choose, longest)
     if args.prompt is not None:
         talk.ask(args.prompt)
-    elif sys.stdin.isatty():
+    elif is_typed:
         talk.converse()
     else:
         talk.answer_lines()
@@ -141,7 +144,12 @@ class _Talk:
         Raises:
             UserError: it cannot be asked.
         """
-        self._print(self._begin(question))
+        answer = self._begin(question)
+        try:
+            self._print(answer)
+        except KeyboardInterrupt:
+            print(flush=True)
+            raise
 
     def answer_lines(self) -> None:
         """Answer each line of the standard input on its own, in one line."""
@@ -184,6 +192,8 @@ class _Talk:
             self._print(self._begin(question), signals)
         if signals.received is not None:
             print(flush=True)
+            if not sys.stdout.isatty():  # the key was echoed into the line of the next prompt
+                print(file=sys.stderr, flush=True)
             if signals.received != signal.SIGINT:
                 signal.raise_signal(signals.received)
 
@@ -195,7 +205,7 @@ class _Talk:
         answer = self._conversation.ask(question, self._choose, self._longest)
         if count := self._conversation.num_left_out:
             left_out = Message(
-                "the {count} oldest turns are left out from here on: the model reads {limit:,} tokens",
+                "the oldest turns ({count}) are left out from here on: the model reads {limit:,} tokens",
                 count=count, limit=self._speaker.context_length,
             )  # fmt: skip
             say(left_out, sys.stderr)

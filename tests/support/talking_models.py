@@ -13,7 +13,7 @@ from training.tasks.chat.built_in_templates import BUILT_IN
 
 @cache
 def chat_directory(positions: int = 256) -> Path:
-    """Return a directory of transformers with a Llama that never stops by itself.
+    """Return a directory of transformers with a Llama whose greedy answers repeat themselves for ever.
 
     Args:
         positions: tokens that it reads.

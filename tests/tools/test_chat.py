@@ -196,11 +196,13 @@ def test_piped_questions_know_nothing_of_one_another(
 class Terminal:
     """The command in a terminal of its own, whose keys are pressed."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, stdout: Path | None = None) -> None:
         self._process, self._terminal = pty.fork()
         if self._process == 0:
+            if stdout is not None:
+                os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT), 1)
             script = Path(chat.__file__)
-            env = {**os.environ, "TERM": "xterm", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
+            env = {**os.environ, "TERM": "dumb", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
             os.execve(sys.executable, [sys.executable, str(script), "--device", "cpu", *map(str, arguments)], env)
         self.output, self._is_over = b"", False
 
@@ -218,11 +220,19 @@ class Terminal:
         """Press keys; `\\x03` is Ctrl-C, `\\x04` Ctrl-D."""
         os.write(self._terminal, keys.encode())
 
-    def end(self) -> int:
-        """Wait for the end; return the exit code."""
+    def end(self, keys: str) -> int:
+        """Press keys that end the command; return the exit code.
+
+        They are pressed again if nothing follows: Python loses a Ctrl-C between a prompt and its wait for a key.
+        """
+        for _ in range(20):
+            self.press(keys)
+            if select.select([self._terminal], [], [], 5.0)[0]:
+                break
         with contextlib.suppress(OSError):  # the other end is closed
-            while chunk := os.read(self._terminal, 65536):
-                self.output += chunk
+            while select.select([self._terminal], [], [], 60.0)[0]:
+                self.output += os.read(self._terminal, 65536)
+            raise AssertionError(f"it hangs: {self.output.decode(errors='replace')}")
         self._is_over = True
         return os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
 
@@ -238,8 +248,8 @@ class Terminal:
 def terminal() -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def make(*arguments: str | Path) -> Terminal:
-        opened.append(Terminal(*arguments))
+    def make(*arguments: str | Path, stdout: Path | None = None) -> Terminal:
+        opened.append(Terminal(*arguments, stdout=stdout))
         return opened[-1]
 
     yield make
@@ -253,20 +263,31 @@ ANSWERS_FOR_EVER = 200_000
 
 @pytest.mark.slow
 def test_ctrl_c_ends_an_answer_and_at_the_prompt_the_program(terminal: Callable[..., Terminal]) -> None:
-    longest = ("--max-new-tokens", str(ANSWERS_FOR_EVER), "--temperature", "1")
-    screen = terminal("--model", chat_directory(ANSWERS_FOR_EVER), *longest)
+    screen = terminal("--model", chat_directory(ANSWERS_FOR_EVER), "--max-new-tokens", str(ANSWERS_FOR_EVER))
     assert "/new begins another" in screen.shows("> ")
     for _ in range(2):
         screen.press("Hello\r")
         screen.shows(r"(?s)Hello\r\n.{40}")  # the answer is being written
         screen.press("\x03")
         screen.shows(r"\r\n> ")
-    screen.press("/new\r")
-    assert "a new conversation" in screen.shows("> ")
-    screen.press("\x03")
-    assert screen.end() == 130
+        screen.press("/new\r")  # the same answer for ever again
+        assert "a new conversation" in screen.shows("> ")
+    assert screen.end("\x03") == 130
     assert b"chat: stopped" in screen.output
     assert b"Traceback" not in screen.output
+
+
+@pytest.mark.slow
+def test_answers_into_a_file_leave_the_prompts_on_the_terminal(
+    finished_run: Path, terminal: Callable[..., Terminal], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = answer_to("tiny 3 + 1", finished_run, capsys)
+    screen = terminal("--model", finished_run, stdout=tmp_path / "answers.txt")
+    screen.shows("> ")
+    screen.press("tiny 3 + 1\r")
+    screen.shows("> ")
+    assert screen.end("\x04") == 0
+    assert (tmp_path / "answers.txt").read_text(encoding="utf-8") == answer
 
 
 @pytest.mark.slow
@@ -281,5 +302,4 @@ def test_ctrl_d_and_an_empty_line_end_the_program(
     screen.press("3" * 300 + "\r")
     assert "chat: the prompt has 302 tokens" in screen.shows("shorten it")
     screen.shows("> ")
-    screen.press(keys)
-    assert screen.end() == 0
+    assert screen.end(keys) == 0

@@ -78,6 +78,7 @@ CHINESE = {
         "结束    {asked} 个回答中有 {ended} 个在 {longest} 个 token 之内自己结束"
     ),
     "model   {model}": "模型    {model}",
+    "model   reading {path}": "模型    正在读取 {path}",
     "chat    it holds a conversation; {new} begins another": "对话    它记得对话内容；{new} 开始新的对话",
     "chat    it continues the text that you type": "续写    它接着你输入的文字往下写",
     "chat    it answers each question on its own": "问答    每个问题单独回答",
@@ -85,7 +86,7 @@ CHINESE = {
         "按键    Ctrl-C 结束当前回答；空行或 Ctrl-D 结束程序"
     ),
     "a new conversation": "新的对话",
-    "the {count} oldest turns are left out from here on: the model reads {limit:,} tokens": (
+    "the oldest turns ({count}) are left out from here on: the model reads {limit:,} tokens": (
         "从这里起略去最早的 {count} 次问答：模型只读得下 {limit:,} 个 token"
     ),
     "(cut after {count:,} tokens; --max-new-tokens sets how many)": (
