@@ -233,7 +233,8 @@ def tokenizer_texts(artefacts: Artefacts) -> dict[str, str]:
     if FILES not in artefacts:
         return {}
     document = json.dumps(artefacts[DOCUMENT], ensure_ascii=False, indent=1) + "\n"
-    return {TOKENIZER_JSON: document, **artefacts[FILES]}
+    # Artefacts may come from a stranger's checkpoint: no name of a file leads out of the directory.
+    return {TOKENIZER_JSON: document, **{Path(name).name: text for name, text in artefacts[FILES].items()}}
 
 
 def from_artefacts(artefacts: Artefacts, where: str) -> PreTrainedTokenizerFast:

@@ -20,6 +20,8 @@ MOST_TOKENS = 256
 TOLERANCE = 1e-3
 """Largest difference of a logit that is no warning, as a share of the largest logit: rounding in fp32 makes a hundredth
 of it, and weights that are merged in half precision or wrongly make more."""
+TOLERANCE_IN_4_BITS = 1e-2
+"""Such a share where the adapter was trained on weights in 4 bits, with which bitsandbytes computes in bf16."""
 
 
 def compare_merged(
@@ -63,9 +65,10 @@ def compare_merged(
                 positions += tokens_BT.numel()
     finally:
         adapted.train(was_training)
+    tolerance = TOLERANCE_IN_4_BITS if options.qlora else TOLERANCE
     kind = str(plain.dtype).removeprefix("torch.")
     figures = {
-        "largest_logit_difference": largest, "largest_logit": scale, "tolerance": TOLERANCE,
+        "largest_logit_difference": largest, "largest_logit": scale, "tolerance": tolerance,
         "greedy_agreement": same / positions, "positions": positions, "dtype": kind,
     }  # fmt: skip
     facts = {"where": where, "kind": printable(kind), "largest": largest, "same": same, "positions": positions}
@@ -74,11 +77,11 @@ def compare_merged(
         "at {same:,} of {positions:,} positions",
         **facts,
     )  # fmt: skip
-    if largest <= TOLERANCE * scale and same == positions:
+    if largest <= tolerance * scale and same == positions:
         return SavedProof({"merge": figures}, (line,))
     warning = Message(
         "{where} is not the model that was trained: its logits differ by {largest:.1e} (tolerance {tolerance:.1e}), "
         "and its greedy token at {others:,} of {positions:,} positions; use the adapter with its base",
-        where=where, largest=largest, tolerance=TOLERANCE * scale, others=positions - same, positions=positions,
+        where=where, largest=largest, tolerance=tolerance * scale, others=positions - same, positions=positions,
     )  # fmt: skip
     return SavedProof({"merge": figures}, (line,), (warning,))

@@ -17,7 +17,7 @@ from training.models.huggingface.noise import add_noise
 from training.models.huggingface.options import HuggingFaceOptions
 from training.models.huggingface.place import foundation_of, named_place, needs_own_code, read_config
 from training.models.huggingface.proof import prove_causal
-from training.models.huggingface.quantization import quantization
+from training.models.huggingface.quantization import keep_one_form, quantization
 from training.models.huggingface.resizing import resize
 from training.models.transformers_library import quiet_transformers, reason_of
 
@@ -121,6 +121,7 @@ def _pretrained(place: str, config: Any, options: HuggingFaceOptions, how: Mappi
         place, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True,
         **quantization(options), **how,
     )  # fmt: skip
+    keep_one_form(network)
     if missing := sorted(found["missing_keys"]):
         raise ConfigError(
             f"{where}: {len(missing)} tensors of this network are not in its files, the first is {missing[0]!r}; "

@@ -62,7 +62,9 @@ class HuggingFaceOptions(ModelOptions):
         False, description="Train low-rank adapters (LoRA, arXiv 2106.09685, by PEFT); the model's weights stay."
     )
     qlora: bool = Field(
-        False, description="LoRA on weights in 4 bits (arXiv 2305.14314, by bitsandbytes); needs a GPU."
+        False,
+        description="LoRA on weights in 4 bits (arXiv 2305.14314); needs the package bitsandbytes, and a GPU for "
+        "speed.",
     )
     lora_rank: int = Field(
         DEFAULT_RANK,

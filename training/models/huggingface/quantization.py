@@ -34,3 +34,21 @@ def quantization(options: HuggingFaceOptions) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )  # fmt: skip
     return {"quantization_config": settings}
+
+
+def keep_one_form(network: Any) -> None:
+    """Keep weights in 4 bits as they were read.
+
+    On a CPU with bf16, bitsandbytes packs them anew at the first pass in eval mode and rounds their scales: a run that
+    was evaluated would go on with other weights than one that was not.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def written_out(network: Any) -> Any:
+    """Return a network in fp32 whose weights have the values that they have in 4 bits."""
+    import torch
+
+    return network.dequantize(dtype=torch.float32).float()

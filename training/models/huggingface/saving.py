@@ -13,6 +13,7 @@ from training.models.huggingface.lora import merged, needs_peft, with_adapter
 from training.models.huggingface.network import bare_network, prepared
 from training.models.huggingface.options import HuggingFaceOptions
 from training.models.huggingface.place import base_of_adapter, is_adapter
+from training.models.huggingface.quantization import written_out
 from training.models.transformers_library import quiet_transformers, reason_of
 from training.storage.tensor_files import let_the_umask_decide
 
@@ -37,9 +38,8 @@ def save_network(directory: Path, model: nn.Module, options: HuggingFaceOptions)
             network.save_pretrained(directory, save_embedding_layers=False)
             (directory / "README.md").unlink(missing_ok=True)  # PEFT's template of a card, with nothing filled in
         if hasattr(network, "peft_config") and options.merge:
-            # From what was written, on the CPU: whoever merges the adapters later gets the same, and weights that were
-            # trained in 4 bits are merged in fp32.
-            adapted, _ = _adapted(directory, options.trust_remote_code)
+            # From what was written, on the CPU: whoever merges the adapters later gets the same.
+            adapted, _ = _adapted(directory, options.trust_remote_code, qlora=options.qlora)
             _save_whole(merged(adapted), directory / MERGED)
     let_the_umask_decide(directory)
 
@@ -53,11 +53,20 @@ def _save_whole(network: Any, directory: Path) -> None:
         network.config.use_cache = uses_cache
 
 
-def _adapted(directory: Path, trust_remote_code: bool) -> tuple[Any, str]:
-    """Return the network of an adapter's directory with its adapter, and the name of its base."""
+def _adapted(directory: Path, trust_remote_code: bool, qlora: bool = False) -> tuple[Any, str]:
+    """Return the network of an adapter's directory with its adapter, and the name of its base.
+
+    Args:
+        directory: of the adapter.
+        trust_remote_code: whether code beside the base may run.
+        qlora: give the base the weights that it has in 4 bits, written out in fp32: the adapter was trained on them.
+    """
     base = base_of_adapter(directory)
-    described = HuggingFaceOptions(model="huggingface", base_model=base, trust_remote_code=trust_remote_code)
-    return with_adapter(bare_network(described), str(directory)), base
+    described = HuggingFaceOptions(
+        model="huggingface", base_model=base, trust_remote_code=trust_remote_code, qlora=qlora
+    )
+    network = bare_network(described)
+    return with_adapter(written_out(network) if qlora else network, str(directory)), base
 
 
 def load_network(directory: Path) -> tuple[Any, HuggingFaceOptions]:

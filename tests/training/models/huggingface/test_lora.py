@@ -143,6 +143,14 @@ def test_adapters_in_a_directory_go_on_as_a_base_of_their_own(run: Run, tmp_path
     assert torch.allclose(logits(family.load(tmp_path / "second").module), logits(again), atol=1e-5)
 
 
+def test_a_resumed_run_goes_on_bit_for_bit_with_the_length_that_was_asked_for(run: Run, tmp_path: Path) -> None:
+    again = shutil.copytree(run.path, tmp_path / "run")
+    resumed = enter_front_door(["--resume", again / "checkpoint_step_2"])
+    assert resumed.exit_code == 0, resumed
+    files = [path / "final_model" / "adapter_model.safetensors" for path in (run.path, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 # -- what is adapted ---------------------------------------------------------------------------------------------------
 
 

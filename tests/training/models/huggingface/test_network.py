@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import enter_front_door
 from tests.support.language_data import tiny_model, topics_file
 from training.backends.prepare import config_class
 from training.errors import ConfigError
@@ -195,6 +197,25 @@ def test_noise_on_embeddings_is_a_function_of_the_seed_and_only_while_training()
         assert not torch.allclose(after(1), after(2), atol=1e-3)
         noise = [after(n).sub(logits(plain, tokens_BT, positions_N)).abs().max() for n in range(3)]
         assert max(noise) < 10.0
+
+
+@pytest.mark.parametrize(
+    "settings", [("--neftune-alpha", 5), ("--label-smoothing", 0.1, "--freeze", "*.mlp.*")], ids=str
+)
+def test_noise_smoothing_and_frozen_parts_have_one_curve_on_two_loops(
+    settings: tuple[object, ...], tmp_path: Path
+) -> None:
+    losses = []
+    for backend in ("playground", "huggingface"):
+        done = enter_front_door([
+            "--backend", backend, "--task", "text", "--datasets", topics_file(), "--model", tiny_model(), "--run-dir",
+            tmp_path / backend, "--device", "cpu", "--max-steps", "3", "--max-seq-len", "64", "--batch-size", "4",
+            "--warmup-steps", "0", "--learning-rate", "0.01", *map(str, settings),
+        ])  # fmt: skip
+        assert done.exit_code == 0, done
+        events = map(json.loads, (tmp_path / backend / "progress.jsonl").read_text().splitlines())
+        losses.append([event["loss"] for event in events if event["event"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_kernels_that_a_model_or_a_machine_lacks_are_refused() -> None:
