@@ -131,7 +131,7 @@ def _pretrained(place: str, config: Any, options: HuggingFaceOptions, how: Mappi
         name, in_file, in_config = wrong[0]
         raise ConfigError(
             f"{where}: {name!r} has the shape {tuple(in_file)} in its files and {tuple(in_config)} by its config.json; "
-            "copy the model anew"
+            "copy the model again"
         )
     return network
 

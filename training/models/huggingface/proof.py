@@ -50,7 +50,7 @@ def prove_causal(network: Any, where: str) -> None:
         network.train(was_training)
     if not torch.isfinite(full_TV).all():
         raise ConfigError(
-            f"{where}: the network's output is not finite: its weights hold NaN or infinity; copy it anew"
+            f"{where}: the network's output is not finite: its weights hold NaN or infinity; copy it again"
         )
     if seen > TOLERANCE * scale:
         kind = printable(getattr(network.config, "model_type", type(network).__name__))

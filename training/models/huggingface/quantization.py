@@ -39,7 +39,7 @@ def quantization(options: HuggingFaceOptions) -> dict[str, Any]:
 def keep_one_form(network: Any) -> None:
     """Keep weights in 4 bits as they were read.
 
-    On a CPU with bf16, bitsandbytes packs them anew at the first pass in eval mode and rounds their scales: a run that
+    On a CPU with bf16, bitsandbytes packs them again at the first pass in eval mode and rounds their scales: a run that
     was evaluated would go on with other weights than one that was not.
     """
     for module in network.modules():

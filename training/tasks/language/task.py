@@ -188,6 +188,11 @@ class LanguageTask(BaseTask):
         """See `Task.check_model`: packed samples do not see each other in this model, or packing is refused."""
         if not isinstance(prepared.train, PackedDataset):
             return ()
+        if getattr(prepared.config.model, "attn_implementation", None) == "flash_attention_2":
+            raise ConfigError(
+                "--packing is proved before the first step, in fp32, which flash_attention_2 does not compute; take "
+                "--attn-implementation sdpa, or leave --packing out"
+            )
         return prove_packing(model, prepared)
 
     # -- the data ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,14 @@ def test_packing_is_refused_for_a_model_that_does_not(kind: str, packed: Callabl
     """OPT and BLOOM place tokens by the row, whatever their position ids say; a Mamba's state runs on."""
     with pytest.raises(ConfigError, match="in this model packed samples see each other"):
         prove_packing(network(kind), packed(kind))
+
+
+def test_packing_is_refused_with_kernels_on_which_it_cannot_be_proved(packed: Callable[[str], Prepared]) -> None:
+    prepared = packed("llama")
+    settings = prepared.config.model.model_copy(update={"attn_implementation": "flash_attention_2"})
+    flash = replace(prepared, config=prepared.config.model_copy(update={"model": settings}))
+    with pytest.raises(ConfigError, match="--packing is proved before the first step"):
+        task_of(flash.config).check_model(network(), flash)
 
 
 # -- what is trained ---------------------------------------------------------------------------------------------------
