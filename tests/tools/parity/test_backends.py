@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.language_data import chats_file, tiny_model
 from tools.parity.difference import BY_PRECISION
 from tools.parity.divergence import Link
 from tools.parity.variant import availability
@@ -45,6 +46,28 @@ def test_every_backend_that_is_available_here_follows_the_reference_s_curve(tmp_
             assert variant["fingerprints"], variant["name"]
             assert variant["differences"]["step"] == [4, 5, 6, 7, 8, 9]
             assert variant["world_size"] == variant["settings"].get("num_processes", 1)
+
+
+@pytest.mark.slow
+def test_a_user_s_own_model_and_chats_are_compared_by_the_flags_of_train_py(tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.json"
+    words = ["--task", "chat", "--model", tiny_model(), "--lora", "--datasets", chats_file(), "--json", certificate]
+    compared = ["--steps", "3", "--backends", "playground:batch_size=2", "huggingface"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "support" / "programs" / "warm_parity.py"), *map(str, words), *compared],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-4000:]
+    read = json.loads(certificate.read_text(encoding="utf-8"))
+    assert read["config"]["model"]["base_model"] == str(tiny_model())
+    assert {v["backend"] for v in read["variants"] if v["state"] == "pass"} == {"playground", "huggingface"}
+    for variant in read["variants"]:
+        assert variant["fingerprints"]
+        assert variant["largest"]["loss"] < 1e-6
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
