@@ -52,7 +52,7 @@ def test_every_backend_that_is_available_here_follows_the_reference_s_curve(tmp_
 def test_a_user_s_own_model_and_chats_are_compared_by_the_flags_of_train_py(tmp_path: Path) -> None:
     certificate = tmp_path / "certificate.json"
     words = ["--task", "chat", "--model", tiny_model(), "--lora", "--datasets", chats_file(), "--json", certificate]
-    compared = ["--steps", "3", "--backends", "playground:batch_size=2", "huggingface"]
+    compared = ["--steps", "3", "--backends", "playground:batch_size=2", "huggingface:batch_size=4"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "support" / "programs" / "warm_parity.py"), *map(str, words), *compared],
         env={**os.environ, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"},
