@@ -17,6 +17,7 @@ from training.models.protocol import ARTEFACTS_NAME, Artefacts, BaseFamily, Load
 from training.models.tokenizers import (
     DOCUMENT,
     FILES,
+    GENERATION_CONFIG,
     load_tokenizer,
     needs_transformers,
     to_artefacts,
@@ -224,6 +225,9 @@ class HuggingFaceFamily(BaseFamily):
             artefacts: dict[str, Any] = dict(self.artefacts_of(model))
             if _tokenizer_files(directory):
                 artefacts |= to_artefacts(load_tokenizer(str(directory), flag="--model"))
+                if GENERATION_CONFIG in documents:  # the tokens that end an answer; PEFT itself keeps none
+                    ends = json.dumps(documents[GENERATION_CONFIG], indent=1) + "\n"
+                    artefacts[FILES] = {**artefacts[FILES], GENERATION_CONFIG: ends}
             elif options.base_model is not None:
                 artefacts |= self.starting_artefacts(options)
             artefacts |= documents.get(ARTEFACTS_NAME, {})

@@ -133,10 +133,11 @@ class ChatTask(LanguageTask):
         lines = [*certificate.lines()]
         for prompt, answer in list(zip(certificate.prompts, certificate.answers, strict=True))[:SHOWN_ANSWERS]:
             question, said = (
-                " ".join(tokenizer.decode(list(ids), skip_special_tokens=True).split())[-SHOWN_CHARACTERS:]
-                for ids in (prompt, answer)
+                " ".join(tokenizer.decode(list(ids), skip_special_tokens=True).split()) for ids in (prompt, answer)
             )
-            lines.append(Message("  {begun} → {goes_on}", begun=question, goes_on=said))
+            begun = question if len(question) <= SHOWN_CHARACTERS else f"…{question[-SHOWN_CHARACTERS:]}"
+            goes_on = said if len(said) <= SHOWN_CHARACTERS else f"{said[:SHOWN_CHARACTERS]}…"
+            lines.append(Message("  {begun} → {goes_on}", begun=begun, goes_on=goes_on))
         return Conclusion({"stop": certificate.facts()} if certificate.asked else {}, lines)
 
     def stop_tokens(self, data: LanguageData, store: TokenStore) -> list[int]:

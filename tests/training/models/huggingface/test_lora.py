@@ -21,6 +21,7 @@ from training.models.huggingface.family import HuggingFaceFamily
 from training.models.huggingface.merge_proof import compare_merged
 from training.models.huggingface.network import build_network
 from training.models.huggingface.options import HuggingFaceOptions
+from training.models.tokenizers import load_tokenizer, stop_tokens, to_artefacts, with_stop_tokens
 from training.storage.tensor_files import load_tensors
 
 pytestmark = pytest.mark.slow
@@ -293,3 +294,16 @@ def test_a_run_whose_base_is_gone_is_not_resumed(run: Run, tmp_path: Path) -> No
     assert refused.exit_code == 2
     assert refused.stderr.startswith(f"error: --model {base}: there is no such directory")
     assert refused.stderr.count("\n") == 1
+
+
+def test_an_adapter_that_is_read_and_written_again_says_where_its_answers_end(tmp_path: Path) -> None:
+    family, place = HuggingFaceFamily(), str(tiny_model())
+    described = HuggingFaceOptions(model="huggingface", base_model=place, lora=True)
+    tokenizer = load_tokenizer(place)
+    artefacts = with_stop_tokens(to_artefacts(tokenizer), tokenizer, [7, 5])
+    family.save(tmp_path / "one", family.build(described, None), described, None, artefacts)
+    read = family.load(tmp_path / "one")
+    family.save(tmp_path / "other", read.module, read.options, read.vocabulary, read.artefacts)
+    assert stop_tokens(read.artefacts) == [7, 5]
+    one, other = ((tmp_path / name / "generation_config.json").read_text(encoding="utf-8") for name in ("one", "other"))
+    assert json.loads(one) == json.loads(other)
