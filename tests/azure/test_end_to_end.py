@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from tests.azure.stand_in.world import GROUP, SUBSCRIPTION, WORKSPACE
 from tests.conftest import write_tiny_dataset
+from tests.support.language_data import tiny_model, topics_file
 from tools import azure_jobs
 from training.azure.service.job_file import JOB_NAME
 from training.checkpoints.branches import checkpoints_after
@@ -133,6 +134,26 @@ def test_one_word_moves_the_run_to_azure_and_the_model_comes_home(
     assert inside["backend"] == "playground"
     assert "azure" not in inside
     assert json.loads((tmp_path / "run" / JOB_NAME).read_text())["job"] == azure.job().name
+
+
+def test_an_adapter_is_trained_there_on_a_model_of_this_machine(
+    azure: AzureStandIn, front_door: FrontDoor, tmp_path: Path
+) -> None:
+    azure.add_compute("cpu", "Standard_DS3_v2", nodes=2)
+    where = ["--azure-subscription-id", SUBSCRIPTION, "--azure-resource-group", GROUP]
+    where += ["--azure-workspace-name", WORKSPACE, "--compute-name", "cpu"]
+    words: list[str | Path] = ["--task", "text", "--datasets", topics_file(), "--model", tiny_model(), "--lora"]
+    words += ["--merge", "--max-steps", "3", "--max-seq-len", "64", "--answer-samples", "0", "--device", "cpu"]
+    done = front_door(["--backend", "azure", *where, *words, "--run-dir", tmp_path / "run"])
+    assert done.exit_code == 0, story(azure, done)
+    inside = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
+    assert inside["model"]["base_model"] == f"job/model/{tiny_model().name}"
+    here = front_door([*words, "--run-dir", tmp_path / "here"])
+    assert here.exit_code == 0, here.stderr
+    names = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here" / "final_model").rglob("*.safetensors")]
+    assert len(names) == 2, "the adapter, and the merged model"
+    for name in names:
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
 STAYS_AT_STEP_50 = """\

@@ -13,7 +13,9 @@ from training.models.tokenizers import TURNS, end_token, stop_tokens
 from training.settings.tree import TaskOptions
 from training.tasks.answers.stop_certificate import certify_stops, prompt_of
 from training.tasks.batch_plan import mix, shuffled
+from training.tasks.card import CardFacts, TaskCard
 from training.tasks.chat.built_in_templates import BUILT_IN
+from training.tasks.chat.card import chat_card
 from training.tasks.chat.certificate import MaskCertificate
 from training.tasks.chat.formats import ChatFormat, Conversation, conversation_of, find_format
 from training.tasks.chat.masks import encode
@@ -166,6 +168,10 @@ class ChatTask(LanguageTask):
         if left_out := store.facts["left_out"]:
             message = Message("{count:,} rows without a trained token are left out", count=left_out)
             yield Message("warning: {message}", message=message)
+
+    def card(self, facts: CardFacts) -> TaskCard:
+        """See `Task.card`."""
+        return chat_card(facts)
 
 
 def _template(tokenizer: PreTrainedTokenizerFast, options: ChatOptions) -> ChatTemplate:
