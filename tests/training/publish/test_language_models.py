@@ -54,8 +54,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, front_door: FrontDoor, base: 
     """A directory with a finished run of each kind, two updates long."""
     folder = tmp_path_factory.mktemp("runs")
     for kind, words in KINDS.items():
-        text = [] if "--task" in words else ["--task", "text", "--datasets", topics_file(), "--max-seq-len", "64"]
-        model = [] if "--model" in words else ["--model", base]
+        text: list[str | Path] = ["--task", "text", "--datasets", topics_file(), "--max-seq-len", "64"]
+        text = [] if "--task" in words else text
+        model: list[str | Path] = [] if "--model" in words else ["--model", base]
         done = front_door([
             *text, *model, *words, "--max-steps", "2", "--save-steps", "1", "--batch-size", "4",
             "--validation-split", "0.2", "--answer-samples", "2", "--device", "cpu", "--run-dir", folder / kind,
