@@ -42,7 +42,7 @@ def needs_transformers(what: str) -> None:
     try:
         import transformers  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f"{what} needs transformers ({error}); pip install 'apt-trainer[huggingface]'") from error
+        raise ConfigError(f"{what} needs transformers ({error}); run: pip install -e '.[huggingface]'") from error
 
 
 def load_tokenizer(place: str, trust_remote_code: bool = False, flag: str = "--tokenizer") -> PreTrainedTokenizerFast:

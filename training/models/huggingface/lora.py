@@ -29,7 +29,7 @@ def needs_peft(what: str) -> None:
     try:
         import peft  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f"{what} needs PEFT ({error}); pip install 'apt-trainer[huggingface]'") from error
+        raise ConfigError(f"{what} needs PEFT ({error}); run: pip install -e '.[huggingface]'") from error
 
 
 def add_adapters(network: Any, options: HuggingFaceOptions, new_rows: bool) -> Any:

@@ -18,7 +18,7 @@ def needs_bitsandbytes() -> None:
         ConfigError: it is not installed; says how to install it.
     """
     if importlib.util.find_spec(PACKAGE) is None:
-        raise ConfigError("--qlora needs bitsandbytes, which is not installed; pip install 'apt-trainer[qlora]'")
+        raise ConfigError("--qlora needs bitsandbytes, which is not installed; run: pip install -e '.[qlora]'")
 
 
 def quantization(options: HuggingFaceOptions) -> dict[str, Any]:

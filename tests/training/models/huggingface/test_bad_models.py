@@ -177,7 +177,7 @@ FLAGS: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {
     "longer than the model": (("--max-seq-len", 1000), ("max_seq_len=1000", "(256 tokens)")),
     "another vocabulary": (("--vocab-size", 500), ("vocab_size=500", "400 rows", "--resize-embeddings")),
     "kernels without their package": (("--attn-implementation", "flash_attention_2"), ("cannot be built", "lash")),
-    "4 bits without their package": (("--qlora",), ("--qlora needs bitsandbytes", "apt-trainer[qlora]")),
+    "4 bits without their package": (("--qlora",), ("--qlora needs bitsandbytes", ".[qlora]")),
     "settings of no adapter": (("--lora-rank", 4), ("lora_rank needs lora",)),
     "frozen under adapters": (("--lora", "--freeze", "*"), ("freeze has no effect with lora",)),
     "nothing left to train": (("--freeze", "*"), ("--freeze *: nothing is left to train",)),
