@@ -9,8 +9,8 @@ its end token: the certificate of the loss mask, printed before the first step, 
 
 200 chats about Python, whose answers are sentences of Python's own manual, are learned with LoRA, twice: in one go, and
 by a run that gets SIGKILL on the way and is resumed. Both adapters must be the same, bit for bit. The resumed run also
-merges its adapter into the model, and says how the two compare. All that is printed also goes into transcript.txt. Not in CI: it takes 5 to 15 minutes on
-two cores, and 0.7 GB in the output's directory.
+merges its adapter into the model, and says how the two compare. All that is printed also goes into transcript.txt. Not
+in CI: it takes 5 to 15 minutes on two cores, and 0.7 GB in the output's directory.
 """
 
 from __future__ import annotations
