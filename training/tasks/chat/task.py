@@ -14,6 +14,8 @@ from training.settings.tree import TaskOptions
 from training.tasks.answers.stop_certificate import certify_stops, prompt_of
 from training.tasks.batch_plan import mix, shuffled
 from training.tasks.card import CardFacts, TaskCard
+from training.tasks.causal_lm.options import LanguageOptions
+from training.tasks.causal_lm.task import LanguageData, LanguageTask
 from training.tasks.chat.built_in_templates import BUILT_IN
 from training.tasks.chat.card import chat_card
 from training.tasks.chat.certificate import MaskCertificate
@@ -21,8 +23,6 @@ from training.tasks.chat.formats import ChatFormat, Conversation, conversation_o
 from training.tasks.chat.masks import encode
 from training.tasks.chat.options import ChatOptions
 from training.tasks.chat.template import DATE, ChatTemplate, find_template, source_of
-from training.tasks.language.options import LanguageOptions
-from training.tasks.language.task import LanguageData, LanguageTask
 from training.tasks.protocol import Conclusion, Prepared
 from training.tasks.rows.source import Source
 from training.tasks.token_store import TokenStore, TokenStoreWriter

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from training.tasks.language.options import LanguageOptions
+from training.tasks.causal_lm.options import LanguageOptions
 
 
 class TextOptions(LanguageOptions):

@@ -15,8 +15,8 @@ from training.language.messages import Message
 from training.models.tokenizers import first_tokens
 from training.settings.tree import TaskOptions
 from training.tasks.card import CardFacts, TaskCard
-from training.tasks.language.options import LanguageOptions
-from training.tasks.language.task import LanguageData, LanguageTask
+from training.tasks.causal_lm.options import LanguageOptions
+from training.tasks.causal_lm.task import LanguageData, LanguageTask
 from training.tasks.protocol import Conclusion, Prepared
 from training.tasks.rows.columns import find_text_column, text_of
 from training.tasks.rows.source import Row, Source

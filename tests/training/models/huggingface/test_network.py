@@ -20,7 +20,7 @@ from training.machine.seeding import seed_everything
 from training.models.huggingface.family import HuggingFaceFamily
 from training.models.huggingface.network import build_network
 from training.models.huggingface.options import HuggingFaceOptions
-from training.tasks.language.task import prove_packing
+from training.tasks.causal_lm.task import prove_packing
 from training.tasks.protocol import Prepared, task_of
 
 pytestmark = pytest.mark.slow

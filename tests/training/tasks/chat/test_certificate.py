@@ -12,11 +12,11 @@ import pytest
 
 from tests.training.tasks.chat.known_templates import LLAMA3, QWEN3, SMOLLM2, small_tokenizer
 from training.errors import DataError
+from training.tasks.causal_lm.shown_samples import show
 from training.tasks.chat.certificate import MaskCertificate
 from training.tasks.chat.formats import Conversation
 from training.tasks.chat.masks import EncodedConversation, LossOn, encode
 from training.tasks.chat.template import find_template
-from training.tasks.language.shown_samples import show
 from training.tasks.token_dataset import EncodedSample
 
 pytestmark = pytest.mark.slow  # imports transformers

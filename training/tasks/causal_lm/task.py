@@ -30,7 +30,7 @@ from training.models.tokenizers import (
 )
 from training.settings.tree import ModelOptions, TaskOptions, TrainingConfig
 from training.tasks.batch_plan import mix, shuffled
-from training.tasks.language.options import LanguageOptions
+from training.tasks.causal_lm.options import LanguageOptions
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 from training.tasks.packing import PackedDataset
 from training.tasks.protocol import BaseTask, Prepared, family_of
@@ -287,7 +287,7 @@ class LanguageTask(BaseTask):
         return np.arange(len(store), dtype=np.int64)
 
     def _shown(self, data: LanguageData, train: Any, count: int) -> Iterator[str]:
-        from training.tasks.language.shown_samples import show
+        from training.tasks.causal_lm.shown_samples import show
 
         for number in shuffled(len(train), mix(0, len(train)))[:count].tolist():
             yield Message("sample  number {number}:", number=number)
