@@ -7,8 +7,10 @@ a name in that directory. No value leads out of it to a place that can be writte
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,7 @@ USERS_FILE, USERS_DIRECTORY, FIFO, ENDLESS, DANGLING, LOOP = (
     "loop",
 )
 RUN, DATA, NEW_RUN = "run", "data.json", "new"
+TEXTS_FILE, CHATS_FILE, MODEL, TEMPLATE = "texts.jsonl", "chats.jsonl", "llama", "template.jinja"
 
 DEEP = 100_000
 LONG_NUMBER = "1" * 5000
@@ -97,6 +100,18 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "generate": ("tools/generate_hlbd_full.py", "--size", "16", "--output", "generated.json"),
     "generate hardcore": ("tools/generate_hlbd_hardcore.py", "--output", "hardcore.json"),
 }
+FEW_STEPS = ("--batch-size", "4", "--answer-samples", "0", "--device", "cpu", "--run-dir", NEW_RUN, "--max-steps", "2")
+LANGUAGE: Mapping[str, tuple[str, ...]] = {
+    "text": ("train.py", "--task", "text", "--datasets", TEXTS_FILE, *TINY, "--run-dir", NEW_RUN, "--max-steps", "2"),
+    "chat": ("train.py", "--task", "chat", "--datasets", CHATS_FILE, *TINY, "--run-dir", NEW_RUN, "--max-steps", "2"),
+    "text of a model": ("train.py", "--task", "text", "--datasets", TEXTS_FILE, "--model", MODEL, *FEW_STEPS),
+    "chat with LoRA": ("train.py", "--task", "chat", "--datasets", CHATS_FILE, "--model", MODEL, "--lora", *FEW_STEPS),
+    "chat, packed": (
+        *("train.py", "--task", "chat", "--datasets", CHATS_FILE, "--model", MODEL, "--packing"),
+        *FEW_STEPS,
+    ),
+}
+"""Runs of language models; `Draw.flags` has the flags of each under its name."""
 # Tools that end with 1 for what they found, as their help says.
 FINDINGS = ("tools/diagnose_issues.py",)
 
@@ -459,6 +474,122 @@ def _streams(draw: Draw) -> Case:
     return draw.case(draw.command(), streams=draw.random.choice(("full", "closed")))
 
 
+def _language_flags(draw: Draw) -> Case:
+    name = draw.random.choice(tuple(LANGUAGE))
+    given = []
+    for _ in range(draw.random.choice((1, 1, 2))):
+        value = draw.random.choice(draw.random.choice((NUMBERS, TEXTS, PATHS, WORDS_OF_LANGUAGE)))
+        given.append(f"{draw.random.choice(draw.flags[name])}={value}")
+    return draw.case((*LANGUAGE[name], *given))
+
+
+WORDS_OF_LANGUAGE = (
+    *("chatml", "llama3", "gemma", "plain", "bpe", "characters", "assistant", "last", "completion", "all", "messages"),
+    *(
+        "alpaca",
+        "all-linear",
+        "q_proj",
+        "lm_head",
+        "embed_tokens",
+        "*",
+        "model.layers.0*",
+        MODEL,
+        f"{MODEL}/config.json",
+    ),
+    *(TEXTS_FILE, CHATS_FILE, "no/such", "a/b/c", "4", "8", "16", "300", "0.5"),
+)
+
+
+def _conversation(number: int) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": f"hi {number}"}, {"role": "assistant", "content": f"yo {number}"}]
+
+
+ROWS: Mapping[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
+    "text": ("text", lambda n: {"text": f"hello world {n} " * 9}),
+    "tokens": ("text of a model", lambda n: {"input_ids": [1, 5, 6, 7 + n], "labels": [-100, 5, 6, 7 + n]}),
+    "messages": ("chat", lambda n: {"messages": _conversation(n)}),
+    "tools": ("chat", lambda n: {"messages": _conversation(n), "tools": [{"type": "function", "name": "f"}]}),
+    "sharegpt": ("chat", lambda n: {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+    "alpaca": ("chat with LoRA", lambda n: {"instruction": "a", "input": "b", "output": "c", "history": [["d", "e"]]}),
+    "prompt": ("chat, packed", lambda n: {"prompt": f"a {n}", "completion": "b", "system": "s"}),
+    "question": ("chat", lambda n: {"question": "a", "answer": "b"}),
+}  # fmt: skip
+"""Form of rows -> (the command that reads them, a row)."""
+
+
+def _rows(draw: Draw) -> Case:
+    """A file of rows of which one is damaged, or the whole file."""
+    command, make = ROWS[draw.random.choice(tuple(ROWS))]
+    rows = [json.dumps(make(number), ensure_ascii=draw.random.random() < 0.5).encode() for number in range(8)]
+    form = draw.random.choice(("jsonl", "jsonl", "jsonl", "json", "csv", "txt", "parquet", "jsonl.gz"))
+    damaged = draw.random.randrange(len(rows))
+    rows[damaged] = _damaged_json(draw, rows[damaged])
+    content = b"\n".join(rows) + b"\n"
+    if form == "json":
+        content = b"[" + b",".join(rows) + b"]"
+    if form == "csv":
+        content = b"text,question,answer\n" + b"a,b,c\n" * 6 + rows[damaged] + b"\n"
+    if form == "jsonl.gz":
+        content = _damaged_bytes(draw, gzip.compress(content, mtime=0))
+    if draw.random.random() < 0.15:
+        content = _damaged_bytes(draw, content)
+    name = f"rows.{form}"
+    words = tuple(name if word in (TEXTS_FILE, CHATS_FILE) else word for word in LANGUAGE[command])
+    return draw.case(words, Change(name, "write", content))
+
+
+PIECES = (
+    *("{% for m in messages %}", "{% endfor %}", "{% if m.role == 'user' %}", "{% else %}", "{% endif %}"),
+    *(
+        "{{ m.role }}",
+        "{{ m.content }}",
+        "{{ m['content'] }}",
+        "{{ messages }}",
+        "{{ messages[0].content }}",
+        "{{ x.y }}",
+    ),
+    *("<|im_start|>", "<|im_end|>", "\n", "{{ eos_token }}", "{{ bos_token }}", "{{ ''.__class__ }}", "{{ 1 / 0 }}"),
+    *("{% generation %}", "{% endgeneration %}", "{{ raise_exception('no') }}", "{{ strftime_now('%Y') }}", "\x1b[31m"),
+    *("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "{{ tools }}", "{{ m.content|upper }}"),
+    *("{{ range(10**9) }}", "{{ 'a' * 10**12 }}", "{% set m = 3 %}", "{# ", "{{", "%}", "{% include 'a' %}", "\0"),
+)
+WHOLE_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _template(draw: Draw) -> Case:
+    """A chat template with pieces put in or taken out."""
+    parts = re.split(r"(?<=\})", WHOLE_TEMPLATE)
+    for _ in range(draw.random.randint(1, 4)):
+        place = draw.random.randint(0, len(parts) - 1)
+        if draw.random.random() < 0.3:
+            del parts[place]
+        else:
+            parts.insert(place, draw.random.choice(PIECES))
+        parts = parts or [""]
+    content = "".join(parts).encode()
+    if draw.random.random() < 0.1:
+        content = _damaged_bytes(draw, content)
+    words = LANGUAGE[draw.random.choice(("chat", "chat with LoRA", "chat, packed"))]
+    if words == LANGUAGE["chat"] or draw.random.random() < 0.5:
+        return draw.case((*words, "--chat-template", TEMPLATE), Change(TEMPLATE, "write", content))
+    return draw.case(words, Change(f"{MODEL}/chat_template.jinja", "write", content))
+
+
+MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors")
+
+
+def _model(draw: Draw) -> Case:
+    """A model's directory with a damaged file."""
+    path = f"{MODEL}/{draw.random.choice(MODEL_FILES)}"
+    kind = draw.random.choice(("edit",) * 12 + ("fifo", "endless", "directory", "remove"))
+    words = LANGUAGE[draw.random.choice(("text of a model", "chat with LoRA", "chat, packed"))]
+    content = str(draw.random.getrandbits(64)).encode() if kind == "edit" else b""
+    return draw.case(words, Change(path, kind, content))
+
+
 def _flipped(draw: Draw, content: bytes) -> bytes:
     if not content:
         return b"\x80"
@@ -525,4 +656,8 @@ KINDS: Mapping[str, Callable[[Draw], Case]] = {
     "own file": _own_file,
     "environment": _environment,
     "streams": _streams,
+    "flags of language models": _language_flags,
+    "rows": _rows,
+    "template": _template,
+    "model": _model,
 }

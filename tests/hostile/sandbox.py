@@ -17,6 +17,7 @@ import runpy
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -26,14 +27,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hostile.cases import (
+    CHATS_FILE,
     COMMANDS,
     DANGLING,
     DATA,
     ENDLESS,
     FIFO,
     FINDINGS,
+    LANGUAGE,
     LOOP,
+    MODEL,
     RUN,
+    TEMPLATE,
+    TEXTS_FILE,
     TINY,
     USERS_DIRECTORY,
     USERS_FILE,
@@ -47,6 +53,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SLOW_TO_IMPORT = (
     *("torch", "numpy", "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"),
     *("training.train", "training.run", "training.loop.trainer", "training.forecast.estimate"),
+    *("transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto", "peft", "tokenizers"),
 )
 ADDRESS_SPACE, CPU_SECONDS, FILE_SIZE = 12 << 30, 120, 256 << 20
 # A refusal is one line; a few more where argparse or a second stream adds its own.
@@ -76,6 +83,8 @@ class Outcome:
 
 def import_what_is_slow() -> None:
     """Import `SLOW_TO_IMPORT`, and check that a fork is safe afterwards."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's library reads it once
+    os.environ["DS_ACCELERATOR"] = "cpu"
     for module in SLOW_TO_IMPORT:
         importlib.import_module(module)
     assert threading.active_count() == 1, threading.enumerate()
@@ -101,11 +110,24 @@ def make_template(directory: Path) -> Path:
     words = ["--datasets", DATA, *TINY, "--run-dir", RUN, "--epochs", "2", "--save-interval", "1"]
     with contextlib.chdir(box), contextlib.redirect_stdout(io.StringIO()):
         assert main(words) == 0
+    # In a process of its own: the tokenizers' threads do not survive a fork.
+    subprocess.run([sys.executable, "-c", _LANGUAGE_FILES, str(box)], check=True, cwd=ROOT)
     return directory
 
 
+_LANGUAGE_FILES = f"""
+import shutil, sys
+from pathlib import Path
+from tests.support.language_data import chats_file, tiny_model, topics_file
+box = Path(sys.argv[1])
+shutil.copytree(tiny_model(), box / {MODEL!r})
+shutil.copy(chats_file(), box / {CHATS_FILE!r})
+shutil.copy(topics_file(12, 200), box / {TEXTS_FILE!r})
+"""
+
+
 def flags_of_scripts() -> Mapping[str, tuple[str, ...]]:
-    """Return for each script of `COMMANDS` the flags that take a value, read from its `--help`."""
+    """Return for each script of `COMMANDS`, and each of `LANGUAGE`, the flags that take a value, by its `--help`."""
     flags = {}
     for words in COMMANDS.values():
         if words[0] not in flags:
@@ -113,6 +135,10 @@ def flags_of_scripts() -> Mapping[str, tuple[str, ...]]:
             shown = _output_of_help((words[0], *azure, "--help"))
             flags[words[0]] = tuple(dict.fromkeys(re.findall(r"(--[a-z][a-z0-9-]+) (?=[A-Za-z{\[])", shown)))
             assert flags[words[0]], shown
+    for name, words in LANGUAGE.items():
+        shown = _output_of_help((*words[:3], *(("--model", "huggingface") if MODEL in words else ()), "--help"))
+        flags[name] = tuple(dict.fromkeys(re.findall(r"(--[a-z][a-z0-9-]+) (?=[A-Za-z{\[])", shown)))
+        assert flags[name], shown
     return flags
 
 
@@ -182,14 +208,16 @@ def run_case(case: Case, template: Path, directory: Path, deadline: float) -> Ou
     for change in case.changes:
         apply(change, directory / BOX)
     before = dict(_contents(directory))
+    cache = directory.with_name(f"{directory.name}.cache")  # beside the box: a refused run may leave tokens in it
     outputs = (directory / "stdout", directory / "stderr")
     began = time.monotonic()
     process = os.fork()
     if not process:
-        _enter(case, directory / BOX, outputs)
+        _enter(case, directory / BOX, cache, outputs)
         _be(case.words)
     exit_code = _wait(process, began + deadline)
     seconds = time.monotonic() - began
+    shutil.rmtree(cache, ignore_errors=True)
     shown = [file.read_bytes().decode("utf-8", "surrogateescape") if file.exists() else "" for file in outputs]
     for file in outputs:
         file.unlink(missing_ok=True)
@@ -198,7 +226,7 @@ def run_case(case: Case, template: Path, directory: Path, deadline: float) -> Ou
     return Outcome(exit_code, "".join(shown), shown[1], changed, seconds)
 
 
-def _enter(case: Case, box: Path, outputs: Sequence[Path]) -> None:
+def _enter(case: Case, box: Path, cache: Path, outputs: Sequence[Path]) -> None:
     """Set limits, directory, variables and streams of the forked process."""
     os.setsid()
     for limit, most in (
@@ -207,6 +235,7 @@ def _enter(case: Case, box: Path, outputs: Sequence[Path]) -> None:
         resource.setrlimit(limit, (most, most))
     os.chdir(box)
     home = {"HOME": str(box), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "PYTHONPATH": str(ROOT)}
+    home["APT_TRAINER_CACHE"] = str(cache)
     os.environ.update({**home, **case.environment})
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -273,7 +302,7 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
         found.append(f"traceback: {last[0][:300]!r}")
     if outcome.exit_code is None:
         found.append(f"hang: killed after {outcome.seconds:.0f} s; {last[0][:200]!r}")
-    users = (f"{BOX}/{USERS_DIRECTORY}", f"{BOX}/{DATA}")
+    users = tuple(f"{BOX}/{name}" for name in (USERS_DIRECTORY, DATA, TEXTS_FILE, CHATS_FILE, MODEL, TEMPLATE))
     harmed = [path for path in outcome.changed if path.startswith(users)]
     if outcome.exit_code == 2 and not harmed and case.streams == "files":  # else it may have done its work unheard
         harmed = list(outcome.changed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.cases import KINDS, hostile_case
+from tests.hostile.cases import KINDS, LANGUAGE, hostile_case
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -44,7 +44,8 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_case_is_a_function_of_seed_and_number() -> None:
     flags = dict.fromkeys(
-        ("train.py", *(f"tools/{name}.py" for name in _TOOLS)), ("--epochs", "--run-dir", "--output", "--json")
+        ("train.py", *(f"tools/{name}.py" for name in _TOOLS), *LANGUAGE),
+        ("--epochs", "--run-dir", "--output", "--json"),
     )
     first = [hostile_case(3, number, flags) for number in range(300)]
     assert first == [hostile_case(3, number, flags) for number in range(300)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.errors import CheckpointError, ConfigError, did_you_mean, printable, unreadable
+from training.errors import CheckpointError, ConfigError, did_you_mean, kind_of, printable, unreadable
 from training.models.protocol import DESCRIPTION_NAME, read_description
 from training.models.registry import MODELS
 from training.storage.json_files import DamagedFileError, read_json
@@ -39,6 +39,8 @@ def named_model(text: str, flag: str = "--model") -> NamedModel:
     Raises:
         ConfigError: it is none of these.
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"{flag} {text!r}: {kind_of(text)} and no model's name or directory")
     if text in MODELS or (":" in text and not Path(text).exists()):
         return NamedModel(text)
     path = path_of(flag, text)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Generic, TypeVar
 
-from training.errors import ConfigError, did_you_mean
+from training.errors import ConfigError, did_you_mean, kind_of
 
 Part = TypeVar("Part")
 
@@ -83,6 +83,8 @@ class Registry(Generic[Part]):
         Raises:
             ConfigError: the name is unknown; the message lists the choices.
         """
+        if not isinstance(name, str):
+            raise ConfigError(f"{self.flag} {name!r}: {kind_of(name)} and no {self.kind}'s name")
         if self._accepts_classes and ":" in name:
             return Entry(name, "a class of the user's own")
         found = self.built_in.get(name) or self.third_party.get(name)

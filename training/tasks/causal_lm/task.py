@@ -204,6 +204,11 @@ class LanguageTask(BaseTask):
             UserError: a source or the tokenizer cannot be used.
         """
         options = cast(LanguageOptions, config.data)
+        if not isinstance(options, self.Options):
+            raise ConfigError(
+                f"the task {self.name} got the settings of the task {config.task}; make them by "
+                f"config_class(task={self.name!r})"
+            )
         needs_transformers(f"--task {self.name}")
         if not options.datasets:
             raise ConfigError(f"--task {self.name} needs data: give --datasets FILE …")

@@ -231,3 +231,14 @@ def test_the_bytes_of_tokens_are_those_of_their_text(text: str) -> None:
     ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
     if "<|" not in text:
         assert bytes_of(tokenizer, ids) == len(text.encode("utf-8", "surrogatepass"))
+
+
+def test_settings_of_another_task_are_refused_in_python_too() -> None:
+    config = config_class(task="chat", model="huggingface").from_dict({})
+    with pytest.raises(ConfigError, match=r"the task text got the settings of the task chat; .*config_class\(task='te"):
+        TextTask().prepare(config)
+    for wrong in (3, None, ["chat"]):
+        with pytest.raises(ConfigError, match="and no task's name"):
+            config_class(task=wrong, model="apt")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="and no model's name or directory"):
+            config_class(task="chat", model=wrong)  # type: ignore[arg-type]
