@@ -299,6 +299,8 @@ MODELS = [
           "the tokenizer's chat template is a int", "--chat-template"),
     model("a broken template", lambda at: replace(at / "chat_template.jinja", "{% for %}"), "chat template, line 1"),
     model("a vocabulary of other rows", lambda at: edit(at / "config.json", vocab_size=10), "10"),
+    model("half a character in its tokenizer", lambda at: edit(at / "tokenizer_config.json", padding_note="\ud800"),
+          "hold half of a character", "tokenizer_config.json"),
     model("no JSON for a config", lambda at: replace(at / "config.json", "{"), "llama/config.json: damaged"),
     model("a list for a config", lambda at: replace(at / "config.json", "[]"), "llama"),
     model("an unknown architecture", lambda at: edit(at / "config.json", model_type=RED), r"\x1b[31m"),

@@ -73,6 +73,11 @@ def load_tokenizer(place: str, trust_remote_code: bool = False, flag: str = "--t
     return tokenizer
 
 
+def size_of(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the number above every token's id; a vocabulary may have holes, so there may be fewer tokens."""
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)
+
+
 def end_token(tokenizer: PreTrainedTokenizerFast, where: str) -> int:
     """Return the id of the token that ends a text.
 
@@ -181,9 +186,19 @@ def _wrapped(tokenizer: Any, **special: str) -> PreTrainedTokenizerFast:
 
 
 def to_artefacts(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Return a tokenizer as plain data for checkpoints."""
+    """Return a tokenizer as plain data for checkpoints.
+
+    Raises:
+        ConfigError: a setting of it is no text that a file can hold.
+    """
     with tempfile.TemporaryDirectory(prefix="apt-trainer-tokenizer-") as folder:
-        tokenizer.save_pretrained(folder)
+        try:
+            tokenizer.save_pretrained(folder)
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"the tokenizer's settings hold half of a character ({error.object[error.start]!r}), which no file can "
+                "keep; mend its tokenizer_config.json or chat template"
+            ) from error
         files = {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(folder).iterdir())}
     document = json.loads(files.pop(TOKENIZER_JSON))
     return {DOCUMENT: document, FILES: files}

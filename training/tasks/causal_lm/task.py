@@ -24,6 +24,7 @@ from training.models.tokenizers import (
     from_artefacts,
     load_tokenizer,
     needs_transformers,
+    size_of,
     to_artefacts,
     train_bpe,
     with_stop_tokens,
@@ -81,7 +82,7 @@ class LanguageData:
     @property
     def vocabulary(self) -> int:
         """Return the number of tokens."""
-        return len(self.tokenizer)
+        return size_of(self.tokenizer)
 
 
 class LanguageTask(BaseTask):
@@ -226,7 +227,7 @@ class LanguageTask(BaseTask):
         end_token(tokenizer, f"--tokenizer {kind}" if kind else f"--model {base}" if base else f"--task {self.name}")
         if options.tokenizer is not None or DOCUMENT not in artefacts or not is_unchanged:
             artefacts = {**artefacts, **to_artefacts(tokenizer)}
-        model = family.completed(config.model, len(tokenizer))
+        model = family.completed(config.model, size_of(tokenizer))
         return LanguageData(sources, tokenizer, artefacts, options, model, family)
 
     def _tokenizer(

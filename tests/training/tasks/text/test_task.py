@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,16 @@ def test_settings_of_another_task_are_refused_in_python_too() -> None:
             config_class(task=wrong, model="apt")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="and no model's name or directory"):
             config_class(task="chat", model=wrong)  # type: ignore[arg-type]
+
+
+def test_a_vocabulary_with_a_hole_has_room_for_its_last_token(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model(), model)
+    document = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    document["model"]["merges"].pop(100)
+    hole = sorted(document["model"]["vocab"], key=document["model"]["vocab"].get)[100 + 260]
+    document["model"]["vocab"].pop(hole)
+    document["model"]["merges"] = [pair for pair in document["model"]["merges"] if hole not in ("".join(pair), *pair)]
+    (model / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    made = prepare(topics_file(), model="huggingface", base_model=str(model))
+    assert made.vocabulary == 400
