@@ -41,12 +41,14 @@ def training_arguments(config: TrainingConfig, ranks: Ranks, num_parameters: int
             )
     run, optimizer = config.run, config.optimizer
     on_cpu = ranks.device.type == "cpu"
+    # As in DeepSpeed's file, with which transformers compares them: a share may be smaller than a micro-batch may be.
+    micro = min(run.batch_size, -(-run.samples_per_update // ranks.world_size))
     # DeepSpeed's integration would convert the weights to 16 bits; with it the engine casts, as everywhere.
     casts = options.deepspeed is None
     ours: dict[str, Any] = {
         "output_dir": str(run.run_dir),
-        "per_device_train_batch_size": run.batch_size,
-        "gradient_accumulation_steps": -(-run.samples_per_update // (run.batch_size * ranks.world_size)),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": -(-run.samples_per_update // (micro * ranks.world_size)),
         "num_train_epochs": float(run.epochs),
         "learning_rate": optimizer.learning_rate,
         "weight_decay": optimizer.weight_decay,

@@ -29,7 +29,7 @@ from training.tasks.objective import Batch, LossSum
 from training.train_hf_trainer import _callback
 
 if TYPE_CHECKING:
-    from tests.conftest import FrontDoor, Outcome
+    from tests.conftest import FrontDoor, Outcome, TinyDataset, Train
 
 pytestmark = pytest.mark.slow
 
@@ -304,6 +304,15 @@ def test_a_deepspeed_file_that_contradicts_the_settings_is_refused(
     assert refused.stderr.count("\n") == 1
     for part in parts:
         assert part in refused.stderr
+
+
+def test_a_share_may_be_smaller_than_a_micro_batch_may_be_with_a_deepspeed_file_too(
+    train: Train, tiny_dataset: TinyDataset
+) -> None:
+    words = [*FLAGS, "--deepspeed", "ds_config", "--batch-size", "16", "--max-steps", "2", "--run-dir", "run"]
+    done = train(["--backend", "huggingface", *words, "--datasets", tiny_dataset()])
+    assert done.returncode == 0, done.stderr
+    assert "finished at step 2" in done.stdout
 
 
 def test_a_checkpoint_of_another_model_or_of_another_program_is_refused(run: Run, tmp_path: Path) -> None:
