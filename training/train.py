@@ -91,8 +91,11 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         resume=False if first.resume is None else first.resume,
         run_dir=first.run_dir,
     )
-    tree, preset = choice.config_class, choice.preset()
-    parser = build_parser(tree, Path(sys.argv[0]).name, DESCRIPTION, preset.settings if preset else {})
+    tree, shown = (
+        choice.config_class,
+        {key: value for layer in choice.presets() for key, value in layer.settings.items()},
+    )
+    parser = build_parser(tree, Path(sys.argv[0]).name, DESCRIPTION, shown)
     add_launcher_flags(parser)
     if first.help:
         parser.print_help()

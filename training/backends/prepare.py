@@ -224,6 +224,15 @@ class Choice:
             return None
         return Layer(f"preset {name}", read_settings(find_config(name), self.config_class), gives_way=True)
 
+    def presets(self) -> list[Layer]:
+        """Return the layers that lie under the user's settings: the backend's preset, and what fits the task better."""
+        of_task = _defaults_of(self.task)
+        preset = self.preset()
+        return [
+            *([preset] if preset else []),
+            *([Layer(f"--task {self.task}", of_task, gives_way=True)] if of_task else []),
+        ]
+
 
 def choose(
     *,
@@ -263,7 +272,8 @@ def choose(
     chosen = BACKENDS.load(_first(backend, _name_in(document, "backend", config_file), DEFAULT_BACKEND))()
     inner = _inner_backend(chosen, inner_backend, document, config_file)
     if isinstance(resume, str) and len(Path(resume).parts) == 1 and not existing_form(Path(resume)).exists():
-        named = run_dir if run_dir is not None else _run_dir_in(document) or _run_dir_in(_preset_of(inner or chosen))
+        usual = _defaults_of(task or DEFAULT_TASK).get("run.run_dir") or _run_dir_in(_preset_of(inner or chosen))
+        named = run_dir if run_dir is not None else _run_dir_in(document) or usual
         there = existing_form(path_of("--run-dir", named or RunConfig().run_dir) / resume)
         resume = str(there) if there.exists() else resume
     saved = saved_config(Path(resume)) if isinstance(resume, str) else None
@@ -282,6 +292,12 @@ def choose(
 
 def _preset_of(backend: Backend | type[Backend]) -> Mapping[str, Any]:
     return read_yaml(find_config(backend.preset)) if backend.preset else {}
+
+
+def _defaults_of(task: str) -> Mapping[str, Any]:
+    """Return the settings, by dotted key, with which a task starts where nobody says otherwise."""
+    found: Mapping[str, Any] = getattr(TASKS.load(task), "defaults", {})
+    return found
 
 
 def _run_dir_in(document: Mapping[str, Any]) -> str | None:
@@ -357,8 +373,7 @@ def layers_of(
         UserError: a file or the resumed run cannot be read, or names an unknown setting.
     """
     tree, resume = choice.config_class, choice.resume
-    preset = choice.preset()
-    below = [*([preset] if preset else []), *defaults]
+    below = [*choice.presets(), *defaults]
     above = [Layer(str(choice.config_file), read_settings(choice.config_file, tree))] if choice.config_file else []
     above = with_the_model(choice.model, [*above, *settings])
     named = next((layer.settings["backend"] for layer in reversed(above) if "backend" in layer.settings), None)

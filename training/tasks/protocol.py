@@ -159,6 +159,8 @@ class BaseTask:
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     inputs: ClassVar[str] = "tokens"
     metrics: ClassVar[tuple[Metric, ...]] = ()
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Settings by dotted key, such as `run.epochs`, that fit the task better than the backend's preset."""
 
     def data_files(self, options: TaskOptions) -> Sequence[Path]:
         """See `Task.data_files`: the data comes from no file."""

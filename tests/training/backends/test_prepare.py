@@ -28,7 +28,7 @@ from training.errors import ConfigError
 from training.models.apt.family import APTFamily
 from training.models.apt.options import APTOptions
 from training.settings.declarations import leaf_names
-from training.settings.layers import FLAGS, Layer
+from training.settings.layers import FLAGS, Layer, resolve
 from training.settings.tree import BATCH_SIZES, ModelOptions, RunConfig, TaskOptions, TrainingConfig
 from training.settings.yaml_files import flatten
 from training.tasks.hlbd.options import HLBDOptions
@@ -505,3 +505,15 @@ def test_settings_that_do_not_change_the_network_s_shape_may_be_others(small_mod
     given = {"model.model": str(small_model), "model.dropout": 0.1, "model.d_model": 32, "model.max_seq_len": 64}
     model = prepare(choose(task="text", model=str(small_model)), [Layer(FLAGS, given)]).request.config.model
     assert (model.dropout, model.max_seq_len, model.d_model, model.num_layers) == (0.1, 64, 32, 1)
+
+
+def test_a_task_starts_with_settings_that_fit_it_under_those_of_the_user() -> None:
+    def run_of(**settings: Any) -> RunConfig:
+        layers = [Layer("mine", settings)] if settings else []
+        choice = choose(task="chat")
+        return resolve(choice.config_class, layers_of(choice, layers)).config.run
+
+    assert (run_of().epochs, str(run_of().run_dir)) == (3, "runs/chat")
+    assert run_of(**{"run.epochs": 7}).epochs == 7
+    hlbd = choose()
+    assert resolve(hlbd.config_class, layers_of(hlbd)).config.run.epochs == 100

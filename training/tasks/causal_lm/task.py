@@ -57,7 +57,7 @@ have the same shape, so that almost nothing is rounded otherwise."""
 MOST_PACKED_TOKENS = 4096
 """Tokens of the row by which packing is proved, where there is one that is no longer."""
 _VALIDATION = 3  # beside the draws of `BatchPlan`
-FORM = 3
+FORM = 4
 """Version of the encoding: a store of another one is not read."""
 
 
@@ -91,6 +91,11 @@ class LanguageTask(BaseTask):
     inputs: ClassVar[str] = "tokens"
     metrics: ClassVar[tuple[Metric, ...]] = LANGUAGE_METRICS
     name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" in vars(cls):  # a hundred epochs, and a directory of that name, are HLBD's
+            cls.defaults = {"run.run_dir": f"runs/{cls.name}", "run.epochs": 3, "schedule.schedule": "cosine"}
 
     # -- what a task of this kind says itself ----------------------------------------------------------------------
 
@@ -302,6 +307,8 @@ class LanguageTask(BaseTask):
 
 
 LEAST_UNITS = 20
+MOST_LISTED = 100
+"""Entries of a list that a report shows."""
 
 
 def _own_files(name: str) -> Sequence[Path]:
@@ -335,7 +342,8 @@ def _files(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
 def _counts(store: TokenStore) -> dict[str, Any]:
     """Return the facts of a store that a report shows: one number per document would make it longer than the data."""
-    return {name: fact for name, fact in store.facts.items() if not isinstance(fact, list)}
+    facts = store.facts.items()
+    return {name: fact for name, fact in facts if not (isinstance(fact, list) and len(fact) > MOST_LISTED)}
 
 
 def _packing_line(packed: PackedDataset) -> str:

@@ -91,10 +91,10 @@ class ChatTask(LanguageTask):
         certificate = MaskCertificate.of(data.tokenizer)
         too_long: list[tuple[int, str]] = []
         longest = 0
-        formats: dict[str, str] = {}
+        formats: list[str] = []
         left_out = 0
         for where, (source, form), conversation in _conversations(data.sources, options):
-            formats[source] = form
+            formats[source:] = [form]
             encoded = encode(data.tokenizer, template, conversation, options.loss_on, where)
             kept = min(len(encoded.tokens), data.longest)
             if len(encoded.tokens) > data.longest:
@@ -150,8 +150,8 @@ class ChatTask(LanguageTask):
     def report(self, data: LanguageData, store: TokenStore) -> Iterator[str]:
         """See `LanguageTask.report`: the form that was found, and the certificate of the loss mask."""
         options = cast(ChatOptions, data.options)
-        for source, form in store.facts["formats"].items():
-            yield Message("data    {source}: {form}", source=source, form=form)
+        for source, form in zip(data.sources, store.facts["formats"], strict=True):
+            yield Message("data    {source}: {form}", source=source.name, form=form)
         template = _template(data.tokenizer, options)
         name = CHATML if template.source == BUILT_IN[CHATML].source else template.name
         yield Message("chat    {template}, loss on {loss_on}", template=name, loss_on=options.loss_on)
@@ -183,13 +183,13 @@ def _template(tokenizer: PreTrainedTokenizerFast, options: ChatOptions) -> ChatT
 
 def _conversations(
     sources: Sequence[Source], options: ChatOptions
-) -> Iterator[tuple[str, tuple[str, ChatFormat], Conversation]]:
-    """Yield (place, (source, form), conversation) of each row.
+) -> Iterator[tuple[str, tuple[int, ChatFormat], Conversation]]:
+    """Yield (place, (number of its source, form), conversation) of each row.
 
     Raises:
         DataError: a row is no conversation, or the form cannot be found.
     """
-    for source in sources:
+    for number, source in enumerate(sources):
         form = options.chat_format
         if form is None:
             first = [row.values for row in itertools.islice(source.rows(), FIRST_ROWS)]  # an error in it names the file
@@ -199,4 +199,4 @@ def _conversations(
                 raise DataError(f"{printable(source.name)}: {error}") from error
         for row in source.rows():
             where = source.place(row.number)
-            yield where, (source.name, form), conversation_of(row.values, form, where)
+            yield where, (number, form), conversation_of(row.values, form, where)

@@ -84,7 +84,7 @@ def test_each_form_of_rows_is_found_and_said_and_learned_alike(name: str, row: d
     prepared = prepare(rows_file(tmp_path / "rows.jsonl", [row] * 3))
     assert trained(prepared) == "Hello there.<|im_end|>"
     assert any(line.endswith(f"rows.jsonl: {name}") for line in prepared.introduction)
-    assert list(prepared.facts["formats"].values()) == [name]
+    assert prepared.facts["formats"] == [name]
 
 
 def test_two_forms_in_one_row_are_asked_about_with_their_file(tmp_path: Path) -> None:
