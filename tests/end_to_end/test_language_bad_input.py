@@ -199,7 +199,7 @@ FILES = [
     text("a share of all", TEXTS, "validation_split = '1' (from", flags=["--validation-split", "1"]),
     text("no samples shown", TEXTS, "show_batch = '-1' (from --show-batch)", flags=["--show-batch", "-1"]),
     text("no tokenizer in a directory", TEXTS, "--tokenizer .: ", flags=["--tokenizer", "."]),
-    text("a data file for a tokenizer", TEXTS, "--tokenizer d.jsonl: ", flags=["--tokenizer", "d.jsonl"]),
+    text("a data file for a tokenizer", TEXTS, "--tokenizer d.jsonl: this is a file", flags=["--tokenizer", "d.jsonl"]),
     text("a flag of chats", TEXTS, "--chat-template belongs to --task chat", flags=["--chat-template", "chatml"]),
     text("a flag of LoRA", TEXTS, "--lora belongs to --model huggingface", flags=["--lora"]),
     text("a flag of APT", TEXTS, "--d-model belongs to --model apt", model=LLAMA, flags=["--d-model", "16"]),
@@ -307,6 +307,7 @@ MODELS = [
     model("another architecture", lambda at: edit(at / "config.json", model_type="gpt2"), "--model llama: ", "tensors"),
     model("another width", lambda at: edit(at / "config.json", hidden_size=64), "--model llama: "),
     model("one layer more", lambda at: edit(at / "config.json", num_hidden_layers=3), "9 tensors", "random numbers"),
+    model("an impossible dropout", lambda at: edit(at / "config.json", attention_dropout=2.0), "attention_dropout = 2.0"),
     model("no weights", lambda at: (at / "model.safetensors").unlink(), "--model llama: the model cannot be built"),
     model("cut weights", lambda at: cut(at / "model.safetensors"), "--model llama: the model cannot be built"),
     model("other weights", renamed_weights, "--model llama: 21 tensors", "random numbers"),
@@ -396,4 +397,35 @@ def test_bad_input_is_refused_in_one_line(
     before = contents(sandbox)
     outcome = front_door([*SMALL, "--run-dir", "new", *case.flags])
     check_refusal(outcome, case.told)
+    assert contents(sandbox) == before
+
+
+def test_weights_without_a_place_in_the_network_are_told(sandbox: Path, front_door: FrontDoor) -> None:
+    shutil.copytree(tiny_model(), "llama")
+    edit(sandbox / "llama" / "config.json", num_hidden_layers=1)
+    (sandbox / "d.jsonl").write_bytes(lines(CHATS))
+    outcome = front_door(["--task", "chat", "--datasets", "d.jsonl", *LLAMA, *SMALL, "--run-dir", "new"])
+    assert outcome.exit_code == 0, outcome
+    assert "warning: --model llama: 9 tensors in its files have no place" in outcome.stderr
+
+
+def test_what_a_resumed_run_cannot_change_is_named(sandbox: Path, front_door: FrontDoor) -> None:
+    (sandbox / "d.jsonl").write_bytes(lines(CHATS))
+    (sandbox / "e.jsonl").write_bytes(lines(CHATS[::-1]))
+    base = str(tiny_model())
+    flags = ["--task", "chat", "--datasets", "d.jsonl", "--model", base, "--lora", *SMALL, "--run-dir", "run"]
+    assert front_door(flags).exit_code == 0
+    before = contents(sandbox)
+    for changed, told in (
+        (["--loss-on", "all"], "loss_on was 'assistant' in the run and is 'all' now"),
+        (["--chat-template", "plain"], "chat_template was None in the run and is 'plain' now"),
+        (["--lora-rank", "4"], "lora_rank was 16 in the run and is 4 now"),
+        (["--packing"], "packing was False in the run and is True now"),
+        (["--max-seq-len", "64"], "max_seq_len was 256 in the run and is 64 now"),
+        (["--model", str(tiny_model("qwen2"))], "base_model was "),
+        (["--model", "apt"], "--model huggingface, not apt"),
+        (["--task", "text"], "--task chat, not text"),
+        (["--datasets", "e.jsonl"], "the training data is not what it was"),
+    ):
+        check_refusal(front_door(["--resume", "run", "--max-steps", "2", *changed]), [told])
     assert contents(sandbox) == before

@@ -60,6 +60,8 @@ def load_tokenizer(place: str, trust_remote_code: bool = False, flag: str = "--t
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     refuse_missing(place, flag)
+    if Path(place).is_file():  # the library would ask the Hub for it
+        raise ConfigError(f"{flag} {printable(place)}: this is a file; give the directory that holds tokenizer.json")
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)

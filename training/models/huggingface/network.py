@@ -11,15 +11,17 @@ from torch import nn
 from torch._guards import detect_fake_mode
 
 from training.errors import CheckpointError, ConfigError, UserError, did_you_mean, printable
+from training.machine.output import complain
 from training.models.huggingface.head import choose_in_head
 from training.models.huggingface.lora import add_adapters, merged, with_adapter
 from training.models.huggingface.noise import add_noise
 from training.models.huggingface.options import HuggingFaceOptions
-from training.models.huggingface.place import foundation_of, named_place, needs_own_code, read_config
+from training.models.huggingface.place import dropout_of, foundation_of, named_place, needs_own_code, read_config
 from training.models.huggingface.proof import prove_causal
 from training.models.huggingface.quantization import keep_one_form, quantization
 from training.models.huggingface.resizing import resize
 from training.models.transformers_library import quiet_transformers, reason_of
+from training.settings.rank_identity import RankIdentity
 
 
 def build_network(options: HuggingFaceOptions) -> nn.Module:
@@ -56,6 +58,9 @@ def bare_network(options: HuggingFaceOptions) -> Any:
     config = read_config(options)
     flag, place = named_place(options)
     where = f"{flag} {printable(place)}"
+    for name, share in dropout_of(config).items():
+        if not 0.0 <= share <= 1.0:
+            raise ConfigError(f"{where}: {name} = {share} in its config.json is no share from 0 to 1; mend it there")
     how: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
     if options.attn_implementation != "auto":
         how["attn_implementation"] = options.attn_implementation
@@ -132,6 +137,12 @@ def _pretrained(place: str, config: Any, options: HuggingFaceOptions, how: Mappi
         raise ConfigError(
             f"{where}: {name!r} has the shape {tuple(in_file)} in its files and {tuple(in_config)} by its config.json; "
             "copy the model again"
+        )
+    identity = RankIdentity.of_environment()
+    if (unused := sorted(found["unexpected_keys"])) and (identity is None or identity.rank == 0):
+        complain(
+            f"warning: {where}: {len(unused)} tensors in its files have no place in the network of its config.json and "
+            f"are not used, the first is {printable(unused[0])!r}"
         )
     return network
 

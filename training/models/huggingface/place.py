@@ -164,6 +164,11 @@ def dropout_of(config: Any) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in sorted(config.to_dict().items()):
         is_of_another_head = name.startswith(("classifier", "summary"))
-        if ("dropout" in name or "pdrop" in name) and isinstance(value, float) and value and not is_of_another_head:
+        if (
+            ("dropout" in name or "pdrop" in name)
+            and isinstance(value, int | float)
+            and value
+            and not is_of_another_head
+        ):
             found[name] = value
     return found
