@@ -148,7 +148,7 @@ def test_other_data_in_the_same_file_is_refused(folder: Path, tmp_path: Path, fr
     ("words", "told"),
     [
         (["--lora-rank", "4"], "lora_rank was 16 in the run and is 4 now"),
-        (["--loss-on", "all"], "the training data is not what it was"),
+        (["--loss-on", "all"], "loss_on was 'assistant' in the run and is 'all' now"),
         (["--global-batch-size", "12"], "the global batch had 6 samples and has 12 now"),
         (["--task", "text"], "the run was trained with --task chat, not text"),
         (["--model", "apt"], "the run was trained with --model huggingface, not apt"),
