@@ -111,7 +111,7 @@ def convert(file: Path, directory: Path) -> None:
 
 
 class Transcript:
-    """What is printed, kept in a file too."""
+    """Lines that are printed, kept in a file too."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

@@ -47,7 +47,7 @@ IMPORTED = {
     "playground": ("training.train", "training.run", "torch._dynamo", "transformers"),
     "huggingface": ("training.train", "training.loop.transformers_loop", "torch._dynamo", "deepspeed", "peft"),
 }
-"""What a run imports, and a forked one need not import anew."""
+"""Modules that a run imports and a forked one has already."""
 
 
 @pytest.fixture(scope="module", params=list(RUNS))

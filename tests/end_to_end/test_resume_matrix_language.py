@@ -22,7 +22,7 @@ from training.checkpoints.finished_model import load_trained_model
 
 SAMPLE = {"text_whole_packed": ("playground", "ddp", "zero3", "hf_zero2"), "chat_lora": KINDS}
 NOISY = "chat_lora_noisy"
-"""It has dropout and noise, which are drawn anew where a batch is cut otherwise: a kind goes on from its own only."""
+"""It has dropout and noise, which are drawn again where a batch is cut otherwise: a kind goes on from its own only."""
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ _ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class NamedModel(NamedTuple):
-    """What a user chose by `--model`."""
+    """Choice of a user by `--model`."""
 
     family: str
     base: str | None = None

@@ -35,7 +35,7 @@ ON_ONE_RANK = ("playground", "hf")
 
 @dataclass(frozen=True)
 class Case:
-    """What is learned. The first checkpoint is written at `half`, an epoch ends behind it, and the run at `whole`."""
+    """Data, settings. The first checkpoint is written at `half`, an epoch ends behind it, and the run at `whole`."""
 
     half: int
     end_of_epoch: int

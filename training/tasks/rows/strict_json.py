@@ -23,7 +23,7 @@ class _Fault(NamedTuple):
     """Stands in a parsed value for what is refused there."""
 
     words: str
-    """What is wrong, and what to do."""
+    """Fault, and what to do about it."""
 
 
 class StrictDecoder:
