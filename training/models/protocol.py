@@ -16,7 +16,7 @@ from training.errors import CheckpointError, ConfigError, unreadable
 from training.language.messages import Message
 from training.models.card import FamilyCard, PublishedModel, family_card
 from training.settings.tree import ModelOptions
-from training.storage.atomic import delete, make_temporary, put_in_place, write_atomically
+from training.storage.atomic import replacing_directory
 from training.storage.json_files import DamagedFileError, as_declared, read_json
 from training.storage.tensor_files import load_tensors, save_tensors
 
@@ -396,16 +396,10 @@ class BaseFamily:
             "format": FORMAT, "version": VERSION, "family": options.model, "vocabulary": vocabulary,
             "options": options.model_dump(mode="json"),
         }  # fmt: skip
-        temporary = make_temporary(directory)
-        try:
-            save_tensors(_weights(model), temporary / WEIGHTS_NAME, {"format": "pt"})
+        with replacing_directory(directory) as fresh:
+            save_tensors(_weights(model), fresh / WEIGHTS_NAME, {"format": "pt"})
             for name, content in ((DESCRIPTION_NAME, described), (ARTEFACTS_NAME, dict(artefacts))):
-                text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-                write_atomically(temporary / name, text.encode(), durable=True)
-        except BaseException:
-            delete(temporary)
-            raise
-        put_in_place(temporary, directory)
+                (fresh / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def prove_saved(
         self,

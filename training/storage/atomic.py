@@ -118,6 +118,28 @@ def replacing(path: Path, durable: bool) -> Iterator[BinaryIO]:
         sync_directory(path.parent)
 
 
+@contextlib.contextmanager
+def replacing_directory(path: Path) -> Iterator[Path]:
+    """Make an empty directory that takes the place of `path` when the block ends; an error leaves `path` as it was.
+
+    All files in it reach the disk before it gets the name, whichever library wrote them.
+
+    Args:
+        path: a directory that is replaced, or nothing yet.
+    """
+    temporary = make_temporary(path)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb+") as opened:  # Windows syncs only files that are open for writing
+                    os.fsync(opened.fileno())
+    except BaseException:
+        delete(temporary)
+        raise
+    put_in_place(temporary, path)
+
+
 def write_atomically(path: Path, data: bytes, durable: bool) -> None:
     """Replace `path` by `data`, or leave it as it was: see `replacing`."""
     with replacing(path, durable) as file:

@@ -24,7 +24,7 @@ from training.models.tokenizers import (
     write_tokenizer,
 )
 from training.settings.tree import ModelOptions
-from training.storage.atomic import delete, make_temporary, put_in_place, write_atomically
+from training.storage.atomic import replacing_directory
 from training.storage.json_files import DamagedFileError, read_json
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class HuggingFaceFamily(BaseFamily):
         return {**super().random_draws(options), **dropout_of(read_config(cast(HuggingFaceOptions, options)))}
 
     def starting_artefacts(self, options: ModelOptions) -> Artefacts:
-        """See `ModelFamily.starting_artefacts`: the tokenizer that lies beside the model, if there is one."""
+        """See `ModelFamily.starting_artefacts`: the tokenizer in the model's directory, if there is one."""
         options = cast(HuggingFaceOptions, options)
         needs_transformers("--model huggingface")
         from training.models.huggingface.place import base_of_adapter, is_adapter, read_config
@@ -184,20 +184,15 @@ class HuggingFaceFamily(BaseFamily):
         """See `ModelFamily.save`: as transformers or PEFT save it, with the tokenizer."""
         from training.models.huggingface.saving import save_network
 
-        temporary = make_temporary(directory)
-        try:
-            save_network(temporary, model, cast(HuggingFaceOptions, options))
+        with replacing_directory(directory) as fresh:
+            save_network(fresh, model, cast(HuggingFaceOptions, options))
             if FILES in artefacts:
-                write_tokenizer(artefacts, temporary)
-                if (temporary / MERGED).is_dir():
-                    write_tokenizer(artefacts, temporary / MERGED)
+                write_tokenizer(artefacts, fresh)
+                if (fresh / MERGED).is_dir():
+                    write_tokenizer(artefacts, fresh / MERGED)
             if others := _others(artefacts):
                 text = json.dumps(others, ensure_ascii=False, indent=1) + "\n"
-                write_atomically(temporary / ARTEFACTS_NAME, text.encode(), durable=True)
-        except BaseException:
-            delete(temporary)
-            raise
-        put_in_place(temporary, directory)
+                (fresh / ARTEFACTS_NAME).write_text(text, encoding="utf-8")
 
     def prove_saved(
         self,

@@ -51,7 +51,7 @@ class HuggingFaceOptions(ModelOptions):
         "the turn tokens of --chat-template; without it such a tokenizer is refused.",
     )
     trust_remote_code: bool = Field(
-        False, description="Run the Python code that lies beside the model: read it first, it can do anything."
+        False, description="Run the Python code in the model's directory: read it first, it can do anything."
     )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         "auto",

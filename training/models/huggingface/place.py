@@ -118,7 +118,7 @@ def needs_own_code(error: BaseException, where: str) -> UserError | None:
     if "trust_remote_code" not in str(error):
         return None
     return ConfigError(
-        f"{where}: this model is Python code that lies beside it, which can do anything; read it, then add "
+        f"{where}: this model is Python code in its own directory, which can do anything; read it, then add "
         "--trust-remote-code"
     )
 

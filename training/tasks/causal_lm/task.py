@@ -57,6 +57,8 @@ have the same shape, so that almost nothing is rounded otherwise."""
 MOST_PACKED_TOKENS = 4096
 """Tokens of the row by which packing is proved, where there is one that is no longer."""
 _VALIDATION = 3  # beside the draws of `BatchPlan`
+DEFAULTS: Mapping[str, Any] = {"run.epochs": 3, "schedule.schedule": "cosine"}
+"""Settings with which a task of this kind starts: the hundred epochs of the presets are HLBD's."""
 FORM = 4
 """Version of the encoding: a store of another one is not read."""
 
@@ -91,11 +93,6 @@ class LanguageTask(BaseTask):
     inputs: ClassVar[str] = "tokens"
     metrics: ClassVar[tuple[Metric, ...]] = LANGUAGE_METRICS
     name: ClassVar[str]
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "name" in vars(cls):  # a hundred epochs, and a directory of that name, are HLBD's
-            cls.defaults = {"run.run_dir": f"runs/{cls.name}", "run.epochs": 3, "schedule.schedule": "cosine"}
 
     # -- what a task of this kind says itself ----------------------------------------------------------------------
 

@@ -44,6 +44,6 @@ def _learned(facts: CardFacts) -> Iterator[str]:
 def _limits(facts: CardFacts) -> Iterator[str]:
     yield (
         "It answers in the manner of the chats that it was trained on, and what it says can be wrong. Give it messages "
-        "by its chat template, which lies beside it; in another form it answers worse."
+        "by its chat template, which is in its tokenizer; in another form it answers worse."
     )
     yield from task_limits(facts)

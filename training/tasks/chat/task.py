@@ -15,7 +15,7 @@ from training.tasks.answers.stop_certificate import certify_stops, prompt_of
 from training.tasks.batch_plan import mix, shuffled
 from training.tasks.card import CardFacts, TaskCard
 from training.tasks.causal_lm.options import LanguageOptions
-from training.tasks.causal_lm.task import LanguageData, LanguageTask
+from training.tasks.causal_lm.task import DEFAULTS, LanguageData, LanguageTask
 from training.tasks.chat.built_in_templates import BUILT_IN
 from training.tasks.chat.card import chat_card
 from training.tasks.chat.certificate import MaskCertificate
@@ -45,6 +45,7 @@ class ChatTask(LanguageTask):
 
     name: ClassVar[str] = "chat"
     Options: ClassVar[type[TaskOptions]] = ChatOptions
+    defaults: ClassVar[Mapping[str, Any]] = {**DEFAULTS, "run.run_dir": "runs/chat"}
 
     def texts(self, sources: Sequence[Source], options: LanguageOptions) -> Iterator[str]:
         """See `LanguageTask.texts`."""
@@ -77,11 +78,11 @@ class ChatTask(LanguageTask):
         return ChatPrompt(family.tokenizer(artefacts, where))
 
     def settings_of_encoding(self, data: LanguageData) -> Mapping[str, Any]:
-        """See `LanguageTask.settings_of_encoding`; the template is in the tokenizer."""
+        """See `LanguageTask.settings_of_encoding`; the template is in the tokenizer, the certificate names files."""
         options = cast(ChatOptions, data.options)
         return {
             "longest": data.longest, "chat_format": options.chat_format, "loss_on": options.loss_on,
-            "truncate": options.truncate,
+            "truncate": options.truncate, "names": [source.name for source in data.sources],
         }  # fmt: skip
 
     def encode(self, data: LanguageData, writer: TokenStoreWriter) -> None:

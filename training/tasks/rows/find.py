@@ -18,7 +18,7 @@ from training.tasks.rows.text_rows import read_text
 
 PACKED = ".gz"
 _NO_DATA = (".md", ".gitattributes", ".gitignore")
-"""Endings of files that lie beside data and are none."""
+"""Endings of files that are found among data and are none."""
 _SHOWN = 10
 """Number of names that an error lists."""
 
@@ -150,7 +150,7 @@ def _may_be_on_the_hub(name: str) -> bool:
 
 
 def _missing(path: Path, flag: str) -> DataError:
-    """Return the error about a file that is not there, with the nearest name beside it."""
+    """Return the error about a file that is not there, with the nearest name in its directory."""
     if not path.parent.is_dir():
         return DataError(f"{flag} {path}: no such file, for there is no directory {path.parent}; check the path")
     return DataError(f"{flag} {path}: no such file; {_nearest(path) or 'check the path'}")

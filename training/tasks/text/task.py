@@ -16,7 +16,7 @@ from training.models.tokenizers import first_tokens
 from training.settings.tree import TaskOptions
 from training.tasks.card import CardFacts, TaskCard
 from training.tasks.causal_lm.options import LanguageOptions
-from training.tasks.causal_lm.task import LanguageData, LanguageTask
+from training.tasks.causal_lm.task import DEFAULTS, LanguageData, LanguageTask
 from training.tasks.protocol import Conclusion, Prepared
 from training.tasks.rows.columns import find_text_column, text_of
 from training.tasks.rows.source import Row, Source
@@ -46,6 +46,7 @@ class TextTask(LanguageTask):
 
     name: ClassVar[str] = "text"
     Options: ClassVar[type[TaskOptions]] = TextOptions
+    defaults: ClassVar[Mapping[str, Any]] = {**DEFAULTS, "run.run_dir": "runs/text"}
 
     def texts(self, sources: Sequence[Source], options: LanguageOptions) -> Iterator[str]:
         """See `LanguageTask.texts`."""

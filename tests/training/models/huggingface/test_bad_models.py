@@ -127,7 +127,7 @@ DAMAGED: dict[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "tokenizer cut": (cut("tokenizer.json"), ("no tokenizer can be read there",)),
     "no end token": (changed("tokenizer_config.json", eos_token=None), ("no end token (eos_token)",)),
-    "code of its own": (own_code, ("Python code that lies beside it", "--trust-remote-code")),
+    "code of its own": (own_code, ("Python code in its own directory", "--trust-remote-code")),
     "adapter in bytes": (replaced("adapter_config.json", b"\xff"), ("adapter_config.json: damaged",)),
     "adapter without weights": (adapter(), ("an adapter without its weights",)),
     "adapter of nothing": (adapter(base_model_name_or_path=None), ("does not say which model",)),

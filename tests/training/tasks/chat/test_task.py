@@ -176,3 +176,12 @@ def test_the_finished_model_is_asked_and_must_stop_by_itself() -> None:
     assert lines[0].startswith("stop    ")
     assert len(lines) == 4
     assert "What is the capital of" in lines[1]
+
+
+def test_the_certificate_of_the_same_rows_names_the_file_of_today(tmp_path: Path) -> None:
+    long = {"messages": [*CHAT["messages"][:1], {"role": "assistant", "content": "word " * 80}]}
+    how: dict[str, Any] = {"max_seq_len": 64, "data": {"truncate": True}}
+    one, other = (prepare(rows_file(tmp_path / name, [CHAT, long]), **how) for name in ("then.jsonl", "now.jsonl"))
+    assert one.fingerprint == other.fingerprint, "the data is the same, and a run goes on with it"
+    assert "now.jsonl" in other.facts["certificate"]["first"]["cut_rows"]
+    assert not any("then.jsonl" in line for line in other.introduction)
