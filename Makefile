@@ -36,12 +36,12 @@ $(VENV)/.dev: $(VENV)/.core tests/azure/stand_in/package-lock.json
 	touch $@
 
 setup: $(VENV)/.dev  ## make .venv and install the pinned packages
-	@command -v Xvfb >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(MAKE) --no-print-directory display
+	@{ command -v Xvfb && command -v chromium; } >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(MAKE) --no-print-directory display
 
-display:  ## what the tests of windows need: a screen in memory, fonts with Chinese and emoji (Debian, as root)
-	@echo "installing xvfb, fonts-noto-cjk, fonts-symbola"
-	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends xvfb fonts-noto-cjk fonts-symbola >/dev/null \
-	  || echo "they could not be installed; the test that opens a window will say so"
+display:  ## what the tests of windows and pages need: a screen in memory, a browser, fonts with Chinese and emoji (Debian, as root)
+	@echo "installing xvfb, chromium, fonts-noto-cjk, fonts-symbola"
+	@apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends xvfb chromium fonts-noto-cjk fonts-symbola >/dev/null \
+	  || echo "they could not be installed; the tests that open a window or a page will say so"
 	@rm -f "$${XDG_CACHE_HOME:-$$HOME/.cache}"/matplotlib/fontlist-*.json
 
 train: $(VENV)/.core  ## train APT on HLBD on this machine and show what it learned (RUN_DIR=... for another run)
