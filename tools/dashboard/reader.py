@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.dashboard.panels.frame import Frame, RunView
 from tools.landscape.surface import Surface, read_surface
 from tools.runs.summary import WatchedRun
-from tools.runs.trace import Trace
+from training.record.trace import Trace
 
 FIRST_AZIMUTH = -58.0
 DEGREES_PER_SECOND = 1.5

@@ -12,7 +12,6 @@ from typing import Any
 
 from tools.diagnosis.findings import Finding, Status
 from tools.figures.wording import size_text
-from tools.runs.search import find_runs
 from training.checkpoints.branches import ahead_of_record
 from training.checkpoints.run_directory import (
     CONFIG_NAME,
@@ -22,6 +21,7 @@ from training.checkpoints.run_directory import (
     leftovers_of_kills,
 )
 from training.checkpoints.run_lock import is_locked
+from training.checkpoints.run_search import find_runs
 from training.errors import CheckpointError, UnreadableError
 from training.machine.commands import pip_command, python_command, shown
 from training.record.log import LOG_NAME, REPORT_NAME, DamagedLines, read_events, read_report

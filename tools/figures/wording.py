@@ -19,17 +19,6 @@ _JOINERS = {"\u200d", "\ufe0e", _EMOJI_STYLE}
 """Signs that join or vary emoji. A font without colours shows no difference, and terminals disagree on their width."""
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in a few columns: `8s`, `3m20s`, `5h12m`, `3d04h`."""
-    total = max(0, round(seconds))
-    days, hours, minutes = total // 86400, total // 3600 % 24, total // 60 % 60
-    if days:
-        return f"{days}d{hours:02d}h"
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{total % 60:02d}s" if minutes else f"{total}s"
-
-
 def rate(per_second: float) -> str:
     """Return a rate in a few columns: `85`, `1.2k`, `340k`, `2.1M`."""
     for unit, scale in (("M", 1e6), ("k", 1e3)):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tools.monitoring.leaderboard import Board
-from tools.runs.alerts import Alert
 from tools.runs.summary import RunSummary
+from training.record.alerts import Alert
 
 SCHEMA_VERSION = 1
 FORMAT = "apt-monitor"

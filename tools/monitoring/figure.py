@@ -23,7 +23,6 @@ from tools.figures.scales import in_decades
 from tools.figures.wording import (
     columns_of,
     cut,
-    duration,
     figure,
     in_lines,
     in_two_lines,
@@ -32,11 +31,12 @@ from tools.figures.wording import (
     told_apart,
 )
 from tools.monitoring.leaderboard import Board, Entry
-from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
-from tools.runs.trace import spans
 from training.language.messages import Message
+from training.machine.units import short_duration
 from training.record.curve_figure import rise_since_lowest
+from training.record.run_state import State
+from training.record.trace import spans
 from training.tasks.metrics import Metric
 
 GROUND, PANEL, TEXT, FAINT = "#0a0e17", "#101624", "#d8e2f0", "#8494ad"
@@ -50,6 +50,7 @@ STATE_COLOURS = {
     State.RUNNING: "#00e5ff",
     State.STARTING: "#00e5ff",
     State.STALLED: "#ffd166",
+    State.LOST: "#ff5c6c",
     State.FAILED: "#ff5c6c",
     State.STOPPED: "#d78bff",
     State.FINISHED: "#6ee7a0",
@@ -170,7 +171,7 @@ def _list(
         y = 1.0 - height * (row + 1.7)
         axes.add_patch(Rectangle((0.012, y - 0.3 * height), 0.009, 0.6 * height, color=colours[run.path], lw=0))
         state = STATE_COLOURS[run.state]
-        silent = f" {duration(run.silent_seconds)}" if run.state is State.STALLED else ""
+        silent = f" {short_duration(run.silent_seconds)}" if run.state is State.STALLED else ""
         axes.add_patch(Rectangle((0.435, y - 0.16 * height), 0.1, 0.32 * height, color="#26324a", lw=0))
         if run.progress is not None:
             axes.add_patch(Rectangle((0.435, y - 0.16 * height), 0.1 * run.progress, 0.32 * height, color=state, lw=0))
@@ -182,7 +183,7 @@ def _list(
             figure(run.best_loss) if run.best_loss is not None else "-",
             _metric(metric, run),
             rate(run.speed) if run.speed is not None else "-",
-            duration(run.eta_seconds) if run.eta_seconds is not None else "-",
+            short_duration(run.eta_seconds) if run.eta_seconds is not None else "-",
         )
         for (x, name, side), cell in zip(heads, cells, strict=True):
             colour = state if name == "state" else TEXT

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.runs.state import State
 from tools.runs.summary import RunSummary
+from training.record.run_state import State
 
 
 def _up(value: float | None) -> float:

@@ -11,19 +11,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tools.figures.wording import duration, figure, printable, rate, setting_text, told_apart
+from tools.figures.wording import figure, printable, rate, setting_text, told_apart
 from tools.monitoring.leaderboard import Board
 from tools.monitoring.sparkline import Glyphs, bar, sparkline
-from tools.runs.alerts import Alert, Kind
-from tools.runs.state import State
 from tools.runs.summary import RunSummary, metric_text
 from training.language.messages import Message, translated
+from training.machine.units import short_duration
+from training.record.alerts import Alert, Kind
+from training.record.run_state import State
 from training.tasks.metrics import Metric
 
 STATE_STYLES = {
     State.RUNNING: "bold cyan",
     State.STARTING: "cyan",
     State.STALLED: "bold yellow",
+    State.LOST: "bold red",
     State.FAILED: "bold red",
     State.STOPPED: "magenta",
     State.FINISHED: "green",
@@ -34,6 +36,7 @@ ALERT_STYLES = {
     Kind.NOT_FINITE: "red",
     Kind.UNREADABLE: "red",
     Kind.STALLED: "yellow",
+    Kind.LOST: "red",
     Kind.SPIKING: "yellow",
     Kind.OVERFITTING: "magenta",
 }
@@ -120,7 +123,7 @@ def _known(value: float | None, form: Callable[[float], str], glyphs: Glyphs) ->
 
 
 def _state(run: RunSummary, glyphs: Glyphs) -> Text:
-    silent = f" {duration(run.silent_seconds)}" if run.state is State.STALLED else ""
+    silent = f" {short_duration(run.silent_seconds)}" if run.state is State.STALLED else ""
     return Text(f"{translated(Message(run.state.value))}{silent}", STATE_STYLES[run.state])
 
 
@@ -188,8 +191,8 @@ _FIRST = (
     Column(Message("best"), 7, lambda run, glyphs: _known(run.best_loss, figure, glyphs), 2),
 )
 _LAST = (
-    Column(Message("ETA"), 6, lambda run, glyphs: _known(run.eta_seconds, duration, glyphs), 1),
-    Column(Message("age"), 6, lambda run, glyphs: _known(run.age_seconds, duration, glyphs), 7),
+    Column(Message("ETA"), 6, lambda run, glyphs: _known(run.eta_seconds, short_duration, glyphs), 1),
+    Column(Message("age"), 6, lambda run, glyphs: _known(run.age_seconds, short_duration, glyphs), 7),
 )
 
 

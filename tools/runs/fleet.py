@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.runs.alerts import Alert
-from tools.runs.search import find_runs
 from tools.runs.summary import RunSummary, WatchedRun
+from training.checkpoints.run_search import find_runs
+from training.record.alerts import Alert
 from training.record.log import LOG_NAME, REPORT_NAME
 
 SEARCH_EVERY = 10.0

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tools.figures.wording import figure
-from tools.runs.alerts import Alert, Kind, alerts_of
-from tools.runs.state import State, allowed_silence, read_settings, state_of
-from tools.runs.trace import Trace
+from training.checkpoints.run_search import read_settings
 from training.errors import UserError
+from training.record.alerts import Alert, Kind, alerts_of
 from training.record.follower import ProgressFollower, Reading
 from training.record.history import Row
 from training.record.log import Marks, scan_marks
+from training.record.run_state import State, allowed_silence, state_of
 from training.record.schema import number, text
+from training.record.trace import Trace
 from training.tasks.metrics import Metric
 
 MAX_FAULTS = 3
@@ -148,7 +149,7 @@ class WatchedRun:
         trace = self.trace
         silent = self._silent_seconds(trace, now)
         allowed = self._stalled_after if self._stalled_after is not None else allowed_silence(trace, self._settings)
-        state = state_of(trace, silent, allowed)
+        state = state_of(trace.state, trace.step, silent, allowed)
         alerts = tuple(alerts_of(trace, state, silent, self._settings.get("run.precision")))
         if self._problem:
             alerts = (Alert(Kind.UNREADABLE, self._problem), *alerts)

@@ -161,6 +161,7 @@ CHINESE = {
     "running": "运行中",
     "starting": "启动中",
     "stalled": "停滞",
+    "lost": "失联",
     "failed": "失败",
     "stopped": "已停止",
     "finished": "已完成",
@@ -265,6 +266,7 @@ CHINESE = {
     "failed at step {step:,}: {error}": "在第 {step:,} 步失败：{error}",
     "no reason recorded": "没有记录原因",
     "stalled at step {step:,}: no event for {time}": "停在第 {step:,} 步：{time} 没有动静",
+    "lost at step {step:,}: its process is gone": "在第 {step:,} 步失联：训练进程已不在",
     "{count} loss spikes, the last": "{count} 次损失尖峰，最近一次",
     "loss spiked": "损失尖峰",
     "{times} at step {step:,}: {loss:.4g} after a median of {median:.4g}": (

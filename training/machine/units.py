@@ -25,5 +25,16 @@ def as_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def short_duration(seconds: float) -> str:
+    """Return a duration in a few columns: `8s`, `3m20s`, `5h12m`, `3d04h`."""
+    total = max(0, round(seconds))
+    days, hours, minutes = total // 86400, total // 3600 % 24, total // 60 % 60
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{total % 60:02d}s" if minutes else f"{total}s"
+
+
 def _three_digits(number: float) -> str:
     return f"{number:.0f}" if number >= 99.5 else f"{number:.1f}" if number >= 9.95 else f"{number:.2f}"

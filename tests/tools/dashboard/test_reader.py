@@ -13,10 +13,10 @@ from tests.support.recorded_runs import RecordedRun
 from tools.dashboard.panels.frame import RunView
 from tools.dashboard.panels.learning_rate import warm_restarts
 from tools.dashboard.reader import FollowedRun
-from tools.runs.state import State
 from training.loop.schedules import learning_rate_at
 from training.record.history import EpochMean
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
+from training.record.run_state import State
 from training.settings.tree import ScheduleConfig
 
 START = 1000.0

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tests.support.recorded_runs import RecordedRun
 from tools.figures.fonts import Typeface
-from tools.figures.wording import columns_of, cut, duration, figure, in_two_lines, printable, rate, shortened
+from tools.figures.wording import columns_of, cut, figure, in_two_lines, printable, rate, shortened
 from tools.monitoring import figure as pictures
 from tools.monitoring.document import to_json
 from tools.monitoring.leaderboard import leaderboards
@@ -29,6 +29,7 @@ from tools.monitoring.table import Layout, columns_within, picture
 from tools.runs.fleet import Fleet
 from tools.runs.summary import RunSummary
 from training.language.messages import Language, choose_language
+from training.machine.units import short_duration
 from training.tasks.metrics import Metric
 
 NOW = 1_000_000.0
@@ -203,7 +204,7 @@ def test_only_a_finished_bar_is_full(share: float, width: int) -> None:
     [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (3599, "59m59s"), (3600, "1h00m"), (90000, "1d01h"), (-3, "0s")],
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert short_duration(seconds) == text
 
 
 @given(st.floats(0.0, 1e9))

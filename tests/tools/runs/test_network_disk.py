@@ -19,12 +19,12 @@ from tools.dashboard.panels.frame import RunView
 from tools.dashboard.reader import FollowedRun, Reader
 from tools.landscape.directory import LANDSCAPE_NAME
 from tools.landscape.surface import read_surface, surface_path, write_surface
-from tools.runs.alerts import Kind
 from tools.runs.fleet import SEARCH_EVERY, Fleet
-from tools.runs.state import State
 from tools.runs.summary import WatchedRun
+from training.record.alerts import Kind
 from training.record.follower import ProgressFollower
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_report
+from training.record.run_state import State
 
 START = 1000.0
 NO_DISK_TAKES_IT = "x" * 300

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from tests.support.recorded_runs import RecordedRun
 from tools.monitoring.leaderboard import leaderboards
 from tools.monitoring.order import ORDERS, in_order
-from tools.runs.alerts import Kind
 from tools.runs.fleet import SEARCH_EVERY, Fleet
-from tools.runs.state import State
 from tools.runs.summary import RunSummary, WatchedRun
-from tools.runs.trace import SpikeWatch, Trace, spans
+from training.record.alerts import Kind
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_events, read_report
+from training.record.run_state import State
+from training.record.trace import SpikeWatch, Trace, spans
 
 NOW = 1_000_000.0
 

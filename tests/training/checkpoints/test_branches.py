@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from tools.diagnosis.runs import diagnose_run
-from tools.runs.search import find_runs
 from training.checkpoints.branches import set_aside_later
 from training.checkpoints.checkpoint import list_checkpoints, save_checkpoint
 from training.checkpoints.run_directory import RunDirectory
+from training.checkpoints.run_search import find_runs
 from training.record.reporter import read_report
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tools.diagnosis.findings import Status
 from tools.parity.certificate import State as Outcome
-from tools.runs.state import State
 from tools.verification.shortcuts.trials import Verdict
 from training.language.chinese import CHINESE
+from training.record.run_state import State
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = [path for folder in ("training", "tools", "apt_model") for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -9,7 +9,7 @@ import numpy as np
 
 from tools.landscape.surface import Surface
 from tools.runs.summary import RunSummary
-from tools.runs.trace import Trace
+from training.record.trace import Trace
 
 
 @dataclass(frozen=True)

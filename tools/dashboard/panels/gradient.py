@@ -13,9 +13,9 @@ from tools.dashboard.panels.drawing_style import Pen
 from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
-from tools.runs.trace import Trace, curve_of
 from training.language.messages import Message
 from training.record.schema import number
+from training.record.trace import Trace, curve_of
 
 TITLE = Message("gradient norm")
 COLUMNS, ROWS = 150, 48

@@ -12,9 +12,9 @@ from tools.dashboard.panels.drawing_style import Pen
 from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
-from tools.runs.trace import curve_of
 from training.language.messages import Message
 from training.record.schema import integer, number
+from training.record.trace import curve_of
 
 TITLE = Message("learning rate")
 
@@ -57,7 +57,7 @@ def warm_restarts(settings: Mapping[str, Any], steps_per_epoch: int | None, unti
     Empty where the run has another schedule.
 
     Args:
-        settings: settings of the run, flat (`tools.runs.state.read_settings`).
+        settings: settings of the run, flat (`training.checkpoints.run_search.read_settings`).
         steps_per_epoch: updates an epoch.
         until: the last update that counts.
     """

@@ -16,9 +16,9 @@ from tools.dashboard.panels.frame import Frame, RunView
 from tools.dashboard.panels.steps import along_steps
 from tools.figures.scales import in_decades
 from tools.figures.wording import told_apart
-from tools.runs.trace import Trace, curve_of
 from training.language.messages import Message
 from training.record.curve_figure import rise_since_lowest
+from training.record.trace import Trace, curve_of
 
 TITLE = Message("loss curves")
 NAME_WIDTH = (10, 28)

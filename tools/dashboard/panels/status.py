@@ -11,13 +11,13 @@ from matplotlib.patches import Rectangle
 from tools.dashboard.panels.drawing_style import LARGE, SMALL, Pen
 from tools.dashboard.panels.frame import Frame, RunView
 from tools.dashboard.panels.theme import Theme
-from tools.figures.wording import cut, duration, figure, in_two_lines, rate, shortened
-from tools.runs.state import State
+from tools.figures.wording import cut, figure, in_two_lines, rate, shortened
 from tools.runs.summary import RunSummary, metric_text
-from tools.runs.trace import Trace
 from training.language.messages import Message
-from training.machine.units import as_size
+from training.machine.units import as_size, short_duration
+from training.record.run_state import State
 from training.record.schema import number
+from training.record.trace import Trace
 from training.tasks.metrics import Metric
 
 TITLE = Message("run")
@@ -83,7 +83,7 @@ def state_text(view: RunView) -> Message:
     if view.summary is None:
         return Message("deleted, waiting") if view.was_deleted else Message("waiting for a run")
     if view.summary.state is State.STALLED:
-        return Message("stalled for {time}", time=duration(view.summary.silent_seconds))
+        return Message("stalled for {time}", time=short_duration(view.summary.silent_seconds))
     return Message(view.summary.state.value)
 
 
@@ -167,13 +167,13 @@ def _timing(history: Trace) -> str:
 
 
 def _left(summary: RunSummary) -> str:
-    return duration(summary.eta_seconds) if summary.eta_seconds is not None else UNKNOWN
+    return short_duration(summary.eta_seconds) if summary.eta_seconds is not None else UNKNOWN
 
 
 def _taken(summary: RunSummary) -> str:
     if summary.started_at is None or summary.ended_at is None:
         return UNKNOWN
-    return duration(summary.ended_at - summary.started_at)
+    return short_duration(summary.ended_at - summary.started_at)
 
 
 def _count(number: int | None) -> str:

@@ -1,14 +1,21 @@
-"""Finding runs: directories that hold a run's record or its checkpoints."""
+"""Finding runs, which are directories that hold a run's record or its checkpoints, and reading their settings.
+
+Every viewer of runs begins here, so neither torch nor pydantic is imported: it starts fast.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from training.checkpoints.branches import is_branch_name
 from training.checkpoints.manifest import is_checkpoint_name
+from training.checkpoints.run_directory import CONFIG_NAME
+from training.errors import UserError
 from training.record.log import LOG_NAME, REPORT_NAME
+from training.settings.plain_yaml import read_yaml
 
 _NEVER_ENTERED = frozenset({"node_modules", "__pycache__"})
 _ENVIRONMENT_MARK = "pyvenv.cfg"
@@ -37,3 +44,22 @@ def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path
 def _is_entered(folder: str) -> bool:
     is_part_of_run = is_checkpoint_name(folder) or is_branch_name(folder)
     return not (folder.startswith(".") or folder in _NEVER_ENTERED or is_part_of_run)
+
+
+def read_settings(run_dir: Path) -> dict[str, Any]:
+    """Read a run's settings, flat: `{"data.loss_on": "answer", …}`.
+
+    Empty where there is no readable config, as in a run that is only starting.
+    """
+    try:
+        return dict(_flat(read_yaml(run_dir / CONFIG_NAME), ""))
+    except UserError:
+        return {}
+
+
+def _flat(section: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tools.figures.wording import duration
-from tools.runs.state import State
-from tools.runs.trace import Trace
 from training.language.messages import Message
+from training.machine.units import short_duration
 from training.record.history import Row
+from training.record.run_state import State
+from training.record.trace import Trace
 
 OVERFITTING_EPOCHS = 3
 """Smallest number of validations since the lowest one, all of them higher."""
@@ -25,6 +25,7 @@ class Kind(StrEnum):
     FAILED = "failed"
     NOT_FINITE = "not finite"
     UNREADABLE = "unreadable"
+    LOST = "lost"
     STALLED = "stalled"
     SPIKING = "spiking"
     OVERFITTING = "overfitting"
@@ -45,11 +46,7 @@ def alerts_of(trace: Trace, state: State, silent_seconds: float, precision: obje
         yield Alert(Kind.FAILED, Message("failed at step {step:,}: {error}", step=trace.step, error=error))
     if (found := _not_finite(trace, precision)) is not None:
         yield Alert(Kind.NOT_FINITE, found)
-    if state is State.STALLED:
-        silent = Message(
-            "stalled at step {step:,}: no event for {time}", step=trace.step, time=duration(silent_seconds)
-        )
-        yield Alert(Kind.STALLED, silent)
+    yield from alerts_of_silence(state, trace.step, silent_seconds)
     if (spike := trace.spikes.last) is not None:
         count = trace.spikes.count
         times = Message("{count} loss spikes, the last", count=count) if count > 1 else Message("loss spiked")
@@ -63,6 +60,15 @@ def alerts_of(trace: Trace, state: State, silent_seconds: float, precision: obje
         yield Alert(Kind.SPIKING, message)
     if (found := overfitting(trace)) is not None:
         yield Alert(Kind.OVERFITTING, found)
+
+
+def alerts_of_silence(state: State, step: int, silent_seconds: float) -> Iterator[Alert]:
+    """Yield the alert of a run that says no more, though its record does not say that it ended."""
+    if state is State.LOST:
+        yield Alert(Kind.LOST, Message("lost at step {step:,}: its process is gone", step=step))
+    if state is State.STALLED:
+        time = short_duration(silent_seconds)
+        yield Alert(Kind.STALLED, Message("stalled at step {step:,}: no event for {time}", step=step, time=time))
 
 
 def _not_finite(trace: Trace, precision: object) -> str | None:

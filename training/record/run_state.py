@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from tools.runs.trace import Trace
-from training.checkpoints.run_directory import CONFIG_NAME
-from training.errors import UserError
 from training.record.schema import integer
-from training.settings.plain_yaml import read_yaml
+from training.record.trace import Trace
 
 STALLED_AFTER = 60.0
 """Seconds of silence, at least, after which a run counts as stalled."""
@@ -30,6 +26,8 @@ class State(StrEnum):
     """It has begun and done no update yet."""
     STALLED = "stalled"
     """Its record says running, and it has been silent for too long."""
+    LOST = "lost"
+    """Its record says running, and the process that wrote it has ended without a word."""
     FAILED = "failed"
     STOPPED = "stopped"
     FINISHED = "finished"
@@ -46,29 +44,17 @@ def allowed_silence(trace: Trace, settings: Mapping[str, Any]) -> float:
     return max(STALLED_AFTER, USUAL_INTERVALS * batches * per_batch)
 
 
-def state_of(trace: Trace, silent_seconds: float, allowed_seconds: float) -> State:
-    """Return the state of a run whose record can be read."""
-    if trace.state in (State.FINISHED, State.STOPPED, State.FAILED):
-        return State(trace.state)
+def state_of(recorded: str, step: int, silent_seconds: float, allowed_seconds: float) -> State:
+    """Return the state of a run whose record can be read.
+
+    Args:
+        recorded: state in its record.
+        step: updates done.
+        silent_seconds: seconds since its last event.
+        allowed_seconds: see `allowed_silence`.
+    """
+    if recorded in (State.FINISHED, State.STOPPED, State.FAILED):
+        return State(recorded)
     if silent_seconds > allowed_seconds:
         return State.STALLED
-    return State.RUNNING if trace.step else State.STARTING
-
-
-def read_settings(run_dir: Path) -> dict[str, Any]:
-    """Read a run's settings, flat: `{"data.loss_on": "answer", …}`.
-
-    Empty where there is no readable config, as in a run that is only starting.
-    """
-    try:
-        return dict(_flat(read_yaml(run_dir / CONFIG_NAME), ""))
-    except UserError:
-        return {}
-
-
-def _flat(section: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return State.RUNNING if step else State.STARTING
