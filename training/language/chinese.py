@@ -494,4 +494,15 @@ CHINESE = {
     "note    {count:,} rows: the tags hold the prompt too; it is not trained": (
         "注意    {count:,} 行：模板的标记包含了提示部分，它不参与训练"
     ),
+    # -- tools/serve.py --
+    "runs    {root}": "训练    {root}",
+    "data    {directories}": "数据    {directories}",
+    "warning the server speaks plain HTTP: whoever is on the way can read the token and all data": (
+        "警告    服务使用明文 HTTP：途中的任何人都能读到令牌和全部数据"
+    ),
+    "open    {link}": "打开    {link}",
+    "stop    Ctrl-C ends the server; jobs that it started go on": "停止    按 Ctrl-C 结束服务；它启动的任务继续运行",
+    "ended   jobs that run go on by themselves; the next server on {root} shows them": (
+        "已结束  运行中的任务会自行继续；下一个使用 {root} 的服务会显示它们"
+    ),
 }

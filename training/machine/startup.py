@@ -24,6 +24,7 @@ EXTRAS = {
     "huggingface": "accelerate datasets huggingface_hub tokenizers transformers",
     "mlflow": "alembic mlflow sqlalchemy",
     "onnx": "onnx onnxruntime onnxscript",
+    "server": "fastapi httpx starlette uvicorn",
     "tensorboard": "tensorboard",
     "video": "imageio_ffmpeg",
     "wandb": "wandb",

@@ -1,0 +1,94 @@
+"""The application: routes behind the gate of `tools.server.access`, threads that live as long as it does."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import APIRouter, FastAPI
+
+from tools.server.access import Access
+from tools.server.problems import LOG, show_problems
+from tools.server.state import ServerState
+
+SECONDS_BETWEEN_TICKS = 0.5
+"""How often the queue of jobs looks what has ended and what may start."""
+SECONDS_TO_END = 5.0
+"""Time for a thread to end; all of them are daemons, so none keeps the process."""
+
+
+def make_app(state: ServerState) -> FastAPI:
+    """Return the application on a root of runs, with its gate.
+
+    Args:
+        state: everything that the routes share.
+    """
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        threads = [threading.Thread(target=work, daemon=True, name=name) for name, work in _works(state).items()]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            state.stopping.set()
+            for thread in threads:
+                thread.join(SECONDS_TO_END)
+
+    app = FastAPI(
+        title="APT trainer",
+        description="Runs started, watched and compared. Errors are problems of RFC 9457, with what to do about them.",
+        version="1",
+        docs_url=None,  # these pages of FastAPI load scripts from another server
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=life,
+    )
+    show_problems(app)
+    for router in _routers(state):
+        app.include_router(router)
+    app.add_middleware(Access, state=state)
+    return app
+
+
+def _routers(state: ServerState) -> list[APIRouter]:
+    """Return the routes, each file's own."""
+    return [_health_router(state)]
+
+
+def _works(state: ServerState) -> dict[str, Callable[[], None]]:
+    """Return name -> function of each thread that runs beside the routes, until `state.stopping` is set."""
+    works: dict[str, Callable[[], None]] = {}
+    if state.queue is not None:
+        works["scheduler"] = lambda: repeat(state.queue.tick, SECONDS_BETWEEN_TICKS, state.stopping)
+    return works
+
+
+def repeat(act: Callable[[], None], seconds: float, stopping: threading.Event) -> None:
+    """Call a function again and again until the server ends. An error is shown, once each, and ends nothing.
+
+    Args:
+        act: what is called.
+        seconds: time between two calls.
+        stopping: set when the server ends.
+    """
+    shown: set[str] = set()
+    while not stopping.wait(seconds):
+        try:
+            act()
+        except Exception as error:  # a full disk or a damaged file of one job must not stop the others
+            if (line := f"{type(error).__name__}: {error}") not in shown:
+                shown.add(line)
+                LOG.exception("an error in the thread %s", threading.current_thread().name)
+
+
+def _health_router(state: ServerState) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz", summary="Say that the server answers; needs no token")
+    def health() -> dict[str, str]:
+        return {"status": "stopping" if state.stopping.is_set() else "ok"}
+
+    return router
