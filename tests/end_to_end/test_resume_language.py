@@ -148,7 +148,7 @@ def test_other_data_in_the_same_file_is_refused(folder: Path, tmp_path: Path, fr
 def whole_run(chat_run: Path, front_door: FrontDoor) -> Path:
     """A run of `WHOLE` steps on the same chats in which the whole model is trained."""
     words: list[str | Path] = ["--task", "chat", "--model", chat_run / "base", "--max-steps", str(WHOLE)]
-    where = ["--datasets", chat_run / "chats.jsonl", "--run-dir", chat_run / "whole"]
+    where: list[str | Path] = ["--datasets", chat_run / "chats.jsonl", "--run-dir", chat_run / "whole"]
     done = front_door([*words, *where, *SAVED, *CURVE])
     assert (done.exit_code, done.stderr) == (0, "")
     return chat_run / "whole"

@@ -68,8 +68,8 @@ def digest_of_weights(model: nn.Module, left_out: Container[str] = ()) -> str:
         model: whole, in this process.
         left_out: names of parameters that do not count.
     """
-    named = [(name, tensor) for name, tensor in model.named_parameters() if name not in left_out]
-    named += list(model.named_buffers())
+    named: list[tuple[str, Tensor]] = [(n, tensor) for n, tensor in model.named_parameters() if n not in left_out]
+    named += model.named_buffers()
     named.sort(key=lambda one: one[0])
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # hashlib works without Python's lock
         digests = list(threads.map(lambda one: _digest(*one), named))
@@ -80,5 +80,5 @@ def _digest(name: str, tensor: Tensor) -> bytes:
     content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     head = f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
     state = hashlib.blake2b(head, digest_size=16)
-    state.update(content)
+    state.update(content.data)
     return state.digest()
