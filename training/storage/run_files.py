@@ -30,6 +30,7 @@ BUILT_IN = (
     "training.tracking.tensorboard_tracker:RUN_FILES",
     "training.tracking.wandb_tracker:RUN_FILES",
     "training.experiments.comparison:RUN_FILES",
+    "training.experiments.store.annotations:RUN_FILES",
     "training.azure.service.job_file:RUN_FILES",
     "training.loop.weight_snapshots:RUN_FILES",
     "tools.landscape.directory:RUN_FILES",
