@@ -144,63 +144,6 @@ def test_other_data_in_the_same_file_is_refused(folder: Path, tmp_path: Path, fr
     assert front_door(["--resume", tmp_path / "run", "--datasets", tmp_path / data.name]).exit_code == 0, "moved"
 
 
-@pytest.fixture(scope="module")
-def whole_run(chat_run: Path, front_door: FrontDoor) -> Path:
-    """A run of `WHOLE` steps on the same chats in which the whole model is trained."""
-    words: list[str | Path] = ["--task", "chat", "--model", chat_run / "base", "--max-steps", str(WHOLE)]
-    where: list[str | Path] = ["--datasets", chat_run / "chats.jsonl", "--run-dir", chat_run / "whole"]
-    done = front_door([*words, *where, *SAVED, *CURVE])
-    assert (done.exit_code, done.stderr) == (0, "")
-    return chat_run / "whole"
-
-
-@pytest.mark.parametrize("kind", ["adapter", "whole"])
-def test_a_run_goes_on_exactly_after_its_base_was_moved(
-    kind: str, chat_run: Path, whole_run: Path, tmp_path: Path, front_door: FrontDoor
-) -> None:
-    run = chat_run / "run" if kind == "adapter" else whole_run
-    stopped_after_half(run, tmp_path / "run")
-    shutil.copytree(chat_run / "base", tmp_path / "moved")
-    done = front_door(["--resume", tmp_path / "run", "--model", tmp_path / "moved"])
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert weights(tmp_path / "run") == weights(run)
-
-
-def test_an_adapter_does_not_go_on_above_other_weights(
-    chat_run: Path, whole_run: Path, tmp_path: Path, front_door: FrontDoor
-) -> None:
-    stopped_after_half(chat_run / "run", tmp_path / "run")
-    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
-    refusal = front_door(["--resume", tmp_path / "run", "--model", whole_run / "final_model"])
-    assert refusal.exit_code == 2
-    assert "are not those that its adapter was trained on; give that model as it was" in refusal.stderr
-    assert refusal.stderr.count("\n") == 1
-    assert {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()} == before
-
-
-def test_a_whole_model_does_not_take_another_base_for_its_own(
-    whole_run: Path, tmp_path: Path, front_door: FrontDoor
-) -> None:
-    stopped_after_half(whole_run, tmp_path / "run")
-    refusal = front_door(["--resume", tmp_path / "run", "--model", whole_run / "final_model"])
-    assert refusal.exit_code == 2
-    assert "base_model was" in refusal.stderr
-    assert refusal.stderr.count("\n") == 1
-
-
-def test_adapters_above_4_bits_learn_and_go_on_exactly(chat_run: Path, tmp_path: Path, front_door: FrontDoor) -> None:
-    words: list[str | Path] = ["--task", "chat", "--model", chat_run / "base", "--qlora", "--max-steps", str(WHOLE)]
-    where: list[str | Path] = ["--datasets", chat_run / "chats.jsonl", "--run-dir", tmp_path / "whole"]
-    done = front_door([*words, *where, *SAVED, *CURVE, "--learning-rate", "0.01", "--merge"])
-    assert (done.exit_code, done.stderr) == (0, "")
-    losses = [event["loss"] for event in steps(tmp_path / "whole", 0)]
-    assert losses[-1] < losses[0] - 0.1
-    assert "logits differ by" in done.stdout, "the merged model was read back and compared"
-    stopped_after_half(tmp_path / "whole", tmp_path / "run")
-    assert front_door(["--resume", tmp_path / "run"]).exit_code == 0
-    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [

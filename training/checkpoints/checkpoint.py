@@ -83,8 +83,6 @@ class Checkpoint:
     origin: Origin
     vocabulary: int | None = None
     """Number of tokens, with which the model is built again; None: there are none, or the model's settings say."""
-    base_digest: str | None = None
-    """Digest of the weights that the run took from another model; None: it took none, or the checkpoint is older."""
 
     def to_payload(self) -> dict[str, Any]:
         """Return nested plain data and tensors, as the checkpoint's files hold them."""
@@ -108,7 +106,6 @@ class Checkpoint:
             "device": origin.device,
             "layout": origin.layout,
             "vocabulary": self.vocabulary,
-            "base_digest": self.base_digest,
             "engine": dict(self.engine),
         }
 
@@ -140,7 +137,6 @@ class Checkpoint:
             data=DataIdentity(saved.num_samples, saved.data_fingerprint),
             origin=Origin(saved.run_id, saved.backend, saved.world_size, saved.device, saved.config_hash, saved.layout),
             vocabulary=saved.vocabulary,
-            base_digest=saved.base_digest,
         )
 
 
@@ -177,7 +173,6 @@ class SavedState:
     config_hash: str | None = None
     layout: Mapping[str, Any] | None = None
     vocabulary: int | None = None
-    base_digest: str | None = None
 
 
 @dataclass(frozen=True)

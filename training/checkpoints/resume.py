@@ -13,7 +13,7 @@ from training.checkpoints.checkpoint import Checkpoint, DataIdentity, list_check
 from training.checkpoints.manifest import checkpoint_directories, is_checkpoint, read_manifest
 from training.checkpoints.run_settings import path_to_go_on_from, with_names
 from training.checkpoints.start_from import parts_to_go_on_from
-from training.errors import CheckpointError, UnreadableError, printable
+from training.errors import CheckpointError, UnreadableError
 from training.language.messages import Message, say
 from training.machine.ranks import Ranks
 from training.settings.error_messages import describe_fault
@@ -133,16 +133,9 @@ def another_length(checkpoint: Checkpoint, config: TrainingConfig, total_steps: 
 
 
 def refuse_another_run(
-    path: Path,
-    checkpoint: Checkpoint,
-    config: TrainingConfig,
-    asked: ModelOptions,
-    data: DataIdentity,
-    base_digest: str | None = None,
+    path: Path, checkpoint: Checkpoint, config: TrainingConfig, asked: ModelOptions, data: DataIdentity
 ) -> None:
     """Refuse a checkpoint of a run with other data or other settings that decide the curve.
-
-    A model to start from that lies elsewhere now is the same model where its weights are the same.
 
     Args:
         path: the checkpoint, for the error.
@@ -150,12 +143,10 @@ def refuse_another_run(
         config: settings of the resumed run.
         asked: options of its network, before the data completed them.
         data: its samples.
-        base_digest: digest of the weights that it takes from another model; None: it takes none.
 
     Raises:
         CheckpointError: names what differs.
     """
-    is_same_base = base_digest is not None and checkpoint.base_digest == base_digest
     try:
         samples_then = RunConfig.model_validate(checkpoint.config["run"]).samples_per_update
     except ValidationError as error:
@@ -174,8 +165,6 @@ def refuse_another_run(
         )
     # A setting first, for it changes the samples; then the samples, for they complete those of the network.
     completed = {name for name in type(asked).model_fields if getattr(asked, name) != getattr(config.model, name)}
-    if is_same_base:
-        now["model"] = {**now["model"], "base_model": was["model"].get("base_model")}
     _refuse_another_setting(path, was, now, config, lambda section, name: section != "model" or name not in completed)
     if checkpoint.data != data:
         raise CheckpointError(
@@ -206,25 +195,6 @@ def _refuse_another_setting(
                     f"--resume {path}: {name} was {before!r} in the run and is {value!r} now; set it back, or start a "
                     "new run in another --run-dir"
                 )
-
-
-def refuse_another_base(path: Path, checkpoint: Checkpoint, base: str | None, base_digest: str | None) -> None:
-    """Refuse a base whose weights are not those that the checkpoint's adapter was trained on.
-
-    Args:
-        path: the checkpoint, for the error.
-        checkpoint: its content; an older one does not know the weights and is let through.
-        base: where the adapter's base lies now.
-        base_digest: digest of its weights.
-
-    Raises:
-        CheckpointError: they differ.
-    """
-    if checkpoint.base_digest is not None and checkpoint.base_digest != base_digest:
-        raise CheckpointError(
-            f"--resume {path}: the weights in {printable(base)} are not those that its adapter was trained on; give "
-            "that model as it was (--model DIR), or start a new run in another --run-dir"
-        )
 
 
 def refuse_past_end(path: Path, checkpoint: Checkpoint, total_steps: int) -> None:

@@ -44,7 +44,6 @@ from training.checkpoints.finite_weights import refuse_not_finite
 from training.checkpoints.resume import (
     another_length,
     find_checkpoint,
-    refuse_another_base,
     refuse_another_run,
     refuse_past_end,
     refuse_two_runs_in_one,
@@ -83,7 +82,7 @@ from training.settings.tree import ModelOptions, TrainingConfig
 from training.storage.atomic import write_atomically
 from training.storage.user_paths import path_of
 from training.tasks.batch_plan import BatchPlan, mix
-from training.tasks.fingerprints import digest_of_weights, weights_fingerprint
+from training.tasks.fingerprints import weights_fingerprint
 from training.tasks.objective import Objective, seeded_model
 from training.tasks.protocol import Prepared, task_of
 from training.tasks.rank_batches import Feed, GlobalBatch
@@ -212,8 +211,6 @@ class Trainer:
         self._proved = check_model(model) if check_model is not None else ()
         self._num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._parameters = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
-        self._is_adapter = self.family.saved_names(model) is not None
-        self._base_digest = self._digest_of_base(model)
         self.engine: Engine = (
             make_engine(model, config, self.family)
             if make_engine
@@ -287,13 +284,6 @@ class Trainer:
 
     # -- start and resume ------------------------------------------------------------------------------------------
 
-    def _digest_of_base(self, model: torch.nn.Module) -> str | None:
-        """Return the digest of the weights that came from another model; None: none did."""
-        if getattr(self.config.model, "base_model", None) is None:
-            return None
-        new = self.family.saved_names(model) or ()  # of an adapter: drawn, not read
-        return cast(str, self.ranks.broadcast(digest_of_weights(model, new) if self.ranks.is_main else None))
-
     def _start(self, resume: bool, resume_from: Path | None, start_from: Path | None) -> None:
         run_dir = self.directory.path
         checkpoint = self.ranks.broadcast(
@@ -349,9 +339,7 @@ class Trainer:
     def _load(self, path: Path, checkpoint: Checkpoint) -> list[str]:
         """Load the state of a checkpoint; return the reasons why the run will not continue bit for bit, if any."""
         data = DataIdentity(len(self.train_dataset), self._facts.get("data_fingerprint"))
-        if self._is_adapter:  # the checkpoint of a whole model holds all weights itself
-            refuse_another_base(path, checkpoint, getattr(self.config.model, "base_model", None), self._base_digest)
-        refuse_another_run(path, checkpoint, self.config, self._asked, data, self._base_digest)
+        refuse_another_run(path, checkpoint, self.config, self._asked, data)
         refuse_past_end(path, checkpoint, self.total_steps)
         refuse_two_runs_in_one(self.directory.path, path, checkpoint)
         refuse_not_finite(checkpoint.engine["model"], self._parameters, f"--resume {path}")
@@ -757,7 +745,6 @@ class Trainer:
                 layout=dict(self.engine.layout),
             ),
             vocabulary=self.vocabulary,
-            base_digest=self._base_digest,
         )
 
     def _call(self, name: str, *arguments: Any) -> None:

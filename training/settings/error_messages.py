@@ -43,8 +43,7 @@ def describe_fault(error: ValidationError, tree: type[BaseModel], origins: Mappi
     elif kind == "finite_number":
         fault = "should be a finite number"
     elif kind in ("tuple_type", "list_type"):
-        one = first["input"]
-        fault = f"should be a list: [{shown(one)}]" if isinstance(one, str) else "should be a list"
+        fault = "should be a list"
     elif kind == "too_short":
         fault = f"should have at least {context['min_length']}"
     elif kind == "extra_forbidden":

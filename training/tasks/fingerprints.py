@@ -1,15 +1,13 @@
-"""Fingerprints of a model's weights and of an update's samples, by which two runs are compared step by step."""
+"""Fingerprints of an update's samples and of the resulting weights, by which two runs are compared step by step."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
-from collections.abc import Container, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 _HALF = (1 << 32) - 1
 
@@ -56,29 +54,3 @@ def weights_fingerprint(model: nn.Module) -> list[float]:
             phase = hash_of_row(name.encode(), bytes([number])) / 2**64 * 2 * math.pi
             projections[number] += float(flat @ torch.cos(places * (1.0 + 0.1 * number) + phase))
     return [math.sqrt(squares), *projections]
-
-
-def digest_of_weights(model: nn.Module, left_out: Container[str] = ()) -> str:
-    """Return 32 hex digits of BLAKE2b over the names, types, shapes and bytes of a model's parameters and buffers.
-
-    Tensors are hashed side by side, a gigabyte per second and core. Two models have one digest only where they are
-    equal bit for bit.
-
-    Args:
-        model: whole, in this process.
-        left_out: names of parameters that do not count.
-    """
-    named: list[tuple[str, Tensor]] = [(n, tensor) for n, tensor in model.named_parameters() if n not in left_out]
-    named += model.named_buffers()
-    named.sort(key=lambda one: one[0])
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # hashlib works without Python's lock
-        digests = list(threads.map(lambda one: _digest(*one), named))
-    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
-
-
-def _digest(name: str, tensor: Tensor) -> bytes:
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    head = f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
-    state = hashlib.blake2b(head, digest_size=16)
-    state.update(content.data)
-    return state.digest()

@@ -94,9 +94,8 @@ def _shape(
     network: Mapping[str, Any] = published.artefacts.get(NETWORK, {})
     yield from ((name, network[name]) for name in SHAPE if isinstance(network.get(name), bool | int | str))
     if options.has_lora:
-        shown = {**settings, "lora_alpha": settings.get("lora_alpha") or 2 * options.lora_rank}
         for name in LORA:
-            value = shown.get(name)
+            value = settings.get(name)
             if value not in (None, False, (), []):
                 yield name, " ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
