@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import APIRouter, FastAPI
 
-from tools.server import page_routes
+from tools.server import configs, machine, page_routes
 from tools.server.access import Access
 from tools.server.problems import LOG, show_problems
 from tools.server.state import ServerState
@@ -56,7 +56,12 @@ def make_app(state: ServerState) -> FastAPI:
 
 def _routers(state: ServerState) -> list[APIRouter]:
     """Return the routes, each file's own."""
-    return [_health_router(state), page_routes.make_router()]
+    return [
+        _health_router(state),
+        configs.make_router(state),
+        machine.make_router(state),
+        page_routes.make_router(),
+    ]
 
 
 def _works(state: ServerState) -> dict[str, Callable[[], None]]:

@@ -129,6 +129,8 @@ def _of_validation(error: RequestValidationError) -> Problem:
     """Return the problem of a request whose fields do not fit: each with its place, and no value echoed whole."""
     faults = error.errors()
     named = [(".".join(str(part) for part in fault.get("loc", ())), str(fault.get("msg", ""))) for fault in faults]
+    if faults and all(fault.get("loc", ("",))[0] == "path" for fault in faults):
+        return Problem(404, "", f"{named[0][0].removeprefix('path.')}: no id; an id has 12 digits of 0-9 and a-f")
     lines = [f"{place}: {message[:1].lower()}{message[1:]}" for place, message in named[:_SHOWN]]
     more = f" (and {len(named) - _SHOWN} more)" if len(named) > _SHOWN else ""
     where = str(faults[0]["loc"][-1]) if faults and faults[0].get("loc") else None

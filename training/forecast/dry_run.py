@@ -7,7 +7,8 @@ form, neither torch nor NumPy is imported.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from training.backends.placement import Placement, placement_of
@@ -64,20 +65,43 @@ def micro_batches(config: TrainingConfig, placement: Placement) -> int:
     return -(-config.run.samples_per_update // (placement.ranks * config.run.batch_size))
 
 
-def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
-    """Yield the lines that `--dry-run` prints below the settings. Unreadable data is reported, not raised.
+@dataclass(frozen=True)
+class Forecast:
+    """Needs of a run, as far as its settings and its data tell them; None: they do not."""
+
+    lines: list[str]
+    """All of it for the user."""
+    memory_bytes: int | None = None
+    """Peak memory of each rank."""
+    checkpoint_bytes: int | None = None
+    """Size of one checkpoint."""
+    fits: bool | None = None
+    """Whether it fits into the memory that is free now."""
+
+
+def dry_run_lines(config: TrainingConfig) -> list[str]:
+    """Return the lines that `--dry-run` prints below the settings.
+
+    Raises:
+        ConfigError: see `forecast`.
+    """
+    return forecast(config).lines
+
+
+def forecast(config: TrainingConfig) -> Forecast:
+    """Compute what a run will need. Unreadable data is reported in a line, not raised.
 
     Raises:
         ConfigError: the settings contradict the data, such as a vocabulary that is too small.
     """
-    yield "computed from the settings; --estimate trains a few updates and measures memory and time"
+    lines = ["computed from the settings; --estimate trains a few updates and measures memory and time"]
     task, family, placement = task_of(config), family_of(config), placement_of(config)
     data, reason = _preview(task, config)
     device = guess_device(placement)
     run = config.run.model_copy(update={"precision": guess_precision(config, device)})
     config = config.model_copy(update={"run": run})
     cost: ModelCost | None = None
-    unknown: Iterable[str] = ()
+    unknown: list[str] = []
     if not reason and (data is None or not family.has_closed_form):
         from training.forecast.measured_cost import cost_of, preview_of
 
@@ -91,29 +115,35 @@ def dry_run_lines(config: TrainingConfig) -> Iterator[str]:
         vocabulary = data.vocabulary if data is not None else None
         config = config.model_copy(update={"model": family.completed(config.model, vocabulary)})
         cost = family.cost(config.model, vocabulary)
-        unknown = family.open_sizes(config.model)
-    if data is None:
-        yield f"data: {reason}"
-    else:
-        yield from _data_lines(config, data)
+        unknown = [*family.open_sizes(config.model)]
+    lines += [f"data: {reason}"] if data is None else _data_lines(config, data)
     if cost is None:
-        yield from unknown
-        return
-    yield f"parameters: {count(cost):,}" + (f", {count(cost, cost.frozen):,} of them trained" if cost.frozen else "")
+        return Forecast([*lines, *unknown])
+    trained = f", {count(cost, cost.frozen):,} of them trained" if cost.frozen else ""
+    lines.append(f"parameters: {count(cost):,}{trained}")
     batch = largest_batch(config, placement, data)
+    saved = checkpoint_bytes(config, cost, placement)
     if batch is None:
-        yield "memory of each rank: the samples' lengths are not known; --estimate reads the data"
-        return
+        lines.append("memory of each rank: the samples' lengths are not known; --estimate reads the data")
+        return Forecast(lines, checkpoint_bytes=saved)
     need = rank_memory(config, cost, batch, micro_batches(config, placement), device, placement)
-    yield f"memory of each rank: {'at most' if data is None else 'about'} {describe(need, batch)}"
-    yield f"checkpoint: {as_size(checkpoint_bytes(config, cost, placement))} each"
+    lines.append(f"memory of each rank: {'at most' if data is None else 'about'} {describe(need, batch)}")
+    lines.append(f"checkpoint: {as_size(saved)} each")
 
     def needed(other: TrainingConfig) -> int:
         place = placement_of(other)
         shape = largest_batch(other, place, data) or batch
         return rank_memory(other, cost, shape, micro_batches(other, place), device, place).peak
 
-    yield from fit_lines(config, device, needed, gpu_memory() if device == "cuda" else host_memory())
+    available = gpu_memory() if device == "cuda" else host_memory()
+    lines += fit_lines(config, device, needed, available)
+    fits = None if available is None else needed(config) * ranks_that_share(config, device) <= available
+    return Forecast(lines, need.peak, saved, fits)
+
+
+def ranks_that_share(config: TrainingConfig, device: DeviceKind) -> int:
+    """Return how many ranks share the memory: those on CPUs that of their machine, and each GPU has its own."""
+    return 1 if device == "cuda" else placement_of(config).ranks_here
 
 
 def _data_lines(config: TrainingConfig, data: DataPreview) -> Iterator[str]:
@@ -161,13 +191,12 @@ def fit_lines(
     Args:
         config: the run's settings.
         device: device of its ranks.
-        needed: function from settings to bytes of one rank. Ranks on CPUs share a machine's memory, each GPU has its
-            own.
+        needed: function from settings to bytes of one rank.
         available: free bytes.
     """
     if available is None:
         return
-    ranks = 1 if device == "cuda" else placement_of(config).ranks_here
+    ranks = ranks_that_share(config, device)
     place = "on the GPU" if device == "cuda" else "on this machine"
     size = needed(config) * ranks
     if size <= available:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from training.errors import ConfigError
 from training.settings.declarations import suggestion
+
+
+class SettingsError(ConfigError):
+    """Values that are none of their settings; its line is the first fault.
+
+    Args:
+        error: what pydantic found.
+        tree, origins: see `describe_fault`.
+    """
+
+    def __init__(self, error: ValidationError, tree: type[BaseModel], origins: Mapping[str, str] | None = None) -> None:
+        super().__init__(describe_fault(error, tree, origins))
+        self.faults = [(_key(fault), _line(fault, tree, origins)) for fault in error.errors(include_url=False)]
+        """(dotted key of the setting or of its section, line) of each fault."""
 
 
 def shown(value: object) -> str:
@@ -26,9 +42,17 @@ def describe_fault(error: ValidationError, tree: type[BaseModel], origins: Mappi
         origins: dotted key -> who set it.
     """
     faults = error.errors(include_url=False)
-    first = faults[0]
-    names = [str(part) for part in first["loc"] if not isinstance(part, int)]
-    key = ".".join(names)
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{_line(faults[0], tree, origins)}{more}"
+
+
+def _key(fault: Mapping[str, Any]) -> str:
+    return ".".join(str(part) for part in fault["loc"] if not isinstance(part, int))
+
+
+def _line(first: Any, tree: type[BaseModel], origins: Mapping[str, str] | None) -> str:
+    key = _key(first)
+    names = key.split(".")
     kind, context = first["type"], first.get("ctx", {})
     if kind == "value_error":
         fault = str(context.get("error", first["msg"]))
@@ -57,5 +81,4 @@ def describe_fault(error: ValidationError, tree: type[BaseModel], origins: Mappi
     )
     value = "" if is_of_section else f" = {shown(first['input'])}"
     subject = f"{names[-1]}{value}{f' (from {source})' if source else ''}: " if value else ""
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{subject}{fault}{more}"
+    return f"{subject}{fault}"

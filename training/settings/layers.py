@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.errors import ConfigError
 from training.settings.declarations import aliases, find_key, leaves, short_name, type_name
-from training.settings.error_messages import describe_fault
+from training.settings.error_messages import SettingsError
 from training.settings.tree import RunConfig, TrainingConfig
 from training.settings.yaml_files import nest
 
@@ -96,7 +95,7 @@ def resolve(tree: type[TrainingConfig], layers: Sequence[Layer]) -> Resolved:
     try:
         config = tree.model_validate(nest(merged))
     except ValidationError as error:
-        raise ConfigError(describe_fault(error, tree, origins)) from None
+        raise SettingsError(error, tree, origins) from None
     config.validate()
     config.refuse_patience(has_validation=config.data.validation_split > 0.0)
     return Resolved(config, origins, frozenset(explicit))

@@ -60,6 +60,10 @@ class Conclusion(NamedTuple):
     """Lines for the user."""
 
 
+ShownSample = Sequence[tuple[str, bool]]
+"""Pieces of a sample's text in their order, each with whether the model learns to write it."""
+
+
 class DataPreview(NamedTuple):
     """Facts about the data that a dry run can get without preparing it."""
 
@@ -108,6 +112,15 @@ class Task(Protocol):
 
         Raises:
             UserError: the data or a setting cannot be used.
+        """
+        ...
+
+    def shown_samples(self, prepared: Prepared, count: int) -> Sequence[ShownSample]:
+        """Return the first training samples as a person reads them; empty: this task has no text to show.
+
+        Args:
+            prepared: return value of `prepare`.
+            count: number of samples at most.
         """
         ...
 
@@ -173,6 +186,10 @@ class BaseTask:
     def preview(self, config: TrainingConfig) -> DataPreview | None:
         """See `Task.preview`: not known before the data is prepared."""
         return None
+
+    def shown_samples(self, prepared: Prepared, count: int) -> Sequence[ShownSample]:
+        """See `Task.shown_samples`: no text to show."""
+        return ()
 
     def check_model(self, model: nn.Module, prepared: Prepared) -> Sequence[str]:
         """See `Task.check_model`: nothing to prove."""

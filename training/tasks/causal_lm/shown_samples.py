@@ -43,7 +43,7 @@ def show(tokenizer: PreTrainedTokenizerFast, sample: MaskedTokens, color: bool) 
     counts to the later ones.
     """
     shown: list[str] = []
-    for text, is_trained in _runs(tokenizer, sample):
+    for text, is_trained in pieces_of(tokenizer, sample):
         parts = ["".join(c if c.isprintable() else printable(c) for c in part) for part in text.split("\n")]
         parts = [f"{part}↵" for part in parts[:-1]] + parts[-1:]
         if color:
@@ -56,8 +56,8 @@ def show(tokenizer: PreTrainedTokenizerFast, sample: MaskedTokens, color: bool) 
     return shown if not shown or shown[-1] else shown[:-1]
 
 
-def _runs(tokenizer: PreTrainedTokenizerFast, sample: MaskedTokens) -> Iterator[tuple[str, bool]]:
-    """Yield the text of each run of tokens that are all trained, or all not."""
+def pieces_of(tokenizer: PreTrainedTokenizerFast, sample: MaskedTokens) -> Iterator[tuple[str, bool]]:
+    """Yield the text of each run of tokens that are all trained, or all not, and which of the two they are."""
     edges = [*(np.flatnonzero(np.diff(sample.trained)) + 1).tolist(), len(sample.tokens)]
     before = ""
     start = 0

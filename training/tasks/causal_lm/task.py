@@ -34,7 +34,7 @@ from training.tasks.batch_plan import mix, shuffled
 from training.tasks.causal_lm.options import LanguageOptions
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 from training.tasks.packing import PackedDataset
-from training.tasks.protocol import BaseTask, Prepared, family_of
+from training.tasks.protocol import BaseTask, Prepared, ShownSample, family_of
 from training.tasks.rows.datasets_rows import is_saved_dataset
 from training.tasks.rows.find import find_source
 from training.tasks.rows.source import Source
@@ -186,6 +186,14 @@ class LanguageTask(BaseTask):
             asked=asked,
             introduction=[*lines, *self._shown(data, train, options.show_batch)],
         )
+
+    def shown_samples(self, prepared: Prepared, count: int) -> Sequence[ShownSample]:
+        """See `Task.shown_samples`; of packed samples the rows, as the model gets them."""
+        from training.tasks.causal_lm.shown_samples import pieces_of
+
+        tokenizer = prepared.family.tokenizer(prepared.artefacts, "the data")
+        samples = (prepared.train[number] for number in range(min(count, len(prepared.train))))
+        return [[*pieces_of(tokenizer, sample)] for sample in samples]
 
     def check_model(self, model: nn.Module, prepared: Prepared) -> Sequence[str]:
         """See `Task.check_model`: packed samples do not see each other in this model, or packing is refused."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from training.tasks.hlbd.card import hlbd_card
 from training.tasks.hlbd.files import Corpus, Sample, find_dataset, load_corpus, split_corpus
 from training.tasks.hlbd.options import HLBDOptions
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
-from training.tasks.protocol import BaseTask, Conclusion, DataPreview, Prepared, family_of
+from training.tasks.protocol import BaseTask, Conclusion, DataPreview, Prepared, ShownSample, family_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +64,15 @@ class HLBDTask(BaseTask):
         train, validation = split_corpus(corpus, options.validation_split, config.run.seed)
         tokenizer = tokenizer_of(corpus)
         return prepared_from_samples(config, tokenizer, train, validation, corpus)
+
+    def shown_samples(self, prepared: Prepared, count: int) -> Sequence[ShownSample]:
+        """See `Task.shown_samples`."""
+        data: HLBDDataset = prepared.train
+        found: list[ShownSample] = []
+        for tokens, trained, _ in (data[number] for number in range(min(count, len(data)))):
+            runs = itertools.groupby(zip(tokens.tolist(), trained.tolist(), strict=True), key=lambda pair: pair[1])
+            found.append([(data.tokenizer.decode((n for n, _ in run), keep_control=True), kind) for kind, run in runs])
+        return found
 
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """See `Task.conclude`: ask the model its own training questions."""
