@@ -24,6 +24,8 @@ class CommandLine(argparse.ArgumentParser):
 
     Args:
         text: the tool's module docstring, which `--help` shows as it is.
+        prog: name of the tool in its usage; None: the file's. The parser of a tool's sub-command gets it from argparse.
+        is_part: it is the parser of a sub-command: a flag that the tool has too keeps the value given before.
 
     Example:
         >>> parser = CommandLine("Count things.")
@@ -32,14 +34,18 @@ class CommandLine(argparse.ArgumentParser):
         '5'
     """
 
-    def __init__(self, text: str | None) -> None:
+    def __init__(self, text: str | None, prog: str | None = None, *, is_part: bool = False) -> None:
         super().__init__(
-            description=(text or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+            prog=prog,
+            description=(text or "").strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
 
         self.add_argument(
             "--lang",
             metavar="LANGUAGE",
+            default=argparse.SUPPRESS if is_part else None,
             help="language of texts and pictures: en, zh or both (default: texts in en, pictures in both)",
         )
 

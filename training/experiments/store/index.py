@@ -340,6 +340,27 @@ class ExperimentStore:
         rows = self._of_runs("SELECT run, name, value FROM figures WHERE run IN ({}) ORDER BY run, name", run_ids)
         return _by_run((run, name, math.nan if value is None else value) for run, name, value in rows)
 
+    def values_of(self, names: Sequence[str], run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the values of settings, figures or columns, by name and by id; runs that have none are left out.
+
+        Raises:
+            UserError: nothing bears one of the names.
+        """
+
+        def ask() -> dict[str, dict[str, Any]]:
+            found: dict[str, dict[str, Any]] = {}
+            wanted = set(run_ids)
+            with self._asking() as connection:
+                known = Names(connection)
+                for text in names:
+                    name = sortable(text, known, "--columns")
+                    rows = connection.execute(f"SELECT id, {_grouping(name)} FROM runs", name.parameters)
+                    values = {run_id: value for run_id, value in rows if value is not None and run_id in wanted}
+                    found[text] = {run_id: json.loads(v) if name.exact else v for run_id, v in values.items()}
+            return found
+
+        return self._asked(ask)
+
     def tags(self) -> dict[str, int]:
         """Return all tags, with the number of runs that have each."""
 

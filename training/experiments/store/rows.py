@@ -40,8 +40,8 @@ LONGEST_TEXT = 2000
 MAX_FAULTS = 3
 RACY_SECONDS = 2.0
 """A file that changed this shortly before it was read may change again without its time changing."""
-_FROM_RECORD = frozenset({"schema_version", "curve", "curve_stride", "epochs", "evaluations", "latest", "best"})
-"""Parts of a report whose figures are taken by name."""
+_NO_FIGURES = frozenset({"schema_version", "curve_stride", "latest", "best", "started_at", "updated_at", "ended_at"})
+"""Parts of a report that are no figures, or whose figures are taken by name."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def _figures(trace: Trace, row: RunRow) -> Iterator[tuple[str, float]]:
     """Yield every number that the record ends with, by name; of the last validation with `val_` in front."""
     found: dict[str, float] = {}
     report = trace.to_dict()
-    facts = {key: value for key, value in report.items() if key not in _FROM_RECORD}
+    facts = {key: value for key, value in report.items() if key not in _NO_FIGURES}
     for name, value in _numbers(facts, "", 0):
         found[name] = value
     last = trace.evaluations[-1] if trace.evaluations else Row()
