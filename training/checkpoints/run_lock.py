@@ -11,19 +11,18 @@ import contextlib
 import errno
 import json
 import os
-import socket
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from training.errors import UserError
+from training.machine.processes import ProcessIdentity
 from training.storage.file_locks import LOCKED_BYTE, is_in_place, try_lock
 
 LOCK_NAME = ".lock"
-_PROC = Path("/proc")
 _LONGEST = LOCKED_BYTE
 """Bytes of a lock file that are read."""
 _ATTEMPTS, _SECONDS_BETWEEN = 5, 0.02
@@ -34,12 +33,21 @@ _ATTEMPTS, _SECONDS_BETWEEN = 5, 0.02
 class Owner:
     """The process that has claimed a run directory, as its lock file says."""
 
-    pid: int
-    started_at: float
-    """Unix seconds at which the process started (where the system does not say: at which it claimed the directory)."""
+    identity: ProcessIdentity
     alive: bool | None
     """Whether the process still runs. False also where its pid now belongs to another process; None: not known, because
     it runs on another computer, or because the system does not say when processes started."""
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self.identity.pid
+
+    @property
+    def started_at(self) -> float:
+        """Unix seconds at which the process started (where the system does not say: at which it claimed the
+        directory)."""
+        return self.identity.started_at
 
     def since(self) -> str:
         """Return the local time at which the process started: `12:03`, with the date if that is not today."""
@@ -115,8 +123,8 @@ def owner_of(run_dir: Path) -> Owner | None:
 
     Example:
         >>> owner = owner_of(Path("runs/default"))
-        >>> if owner is not None and owner.alive:
-        ...     os.kill(owner.pid, signal.SIGTERM)  # the run saves a checkpoint and stops
+        >>> if owner is not None:
+        ...     owner.identity.send(signal.SIGTERM)  # the run saves a checkpoint and stops
     """
     try:
         descriptor = os.open(run_dir / LOCK_NAME, os.O_RDONLY | _no_link() | getattr(os, "O_NONBLOCK", 0))
@@ -133,8 +141,11 @@ def owner_of(run_dir: Path) -> Owner | None:
     pid, started_at = document.get("pid"), document.get("started_at")
     if type(pid) is not int or pid <= 0 or not isinstance(started_at, int | float):
         return None
-    here = document.get("host") == socket.gethostname()
-    return Owner(pid, float(started_at), _is_alive(pid, document.get("process")) if here else None)
+    host, process = document.get("host"), document.get("process")
+    identity = ProcessIdentity(
+        pid, host if isinstance(host, str) else "", float(started_at), process if isinstance(process, str) else None
+    )
+    return Owner(identity, identity.is_alive())
 
 
 def is_locked(run_dir: Path) -> bool:
@@ -187,40 +198,6 @@ def _no_link() -> int:
 
 
 def _write_owner(descriptor: int) -> None:
-    started = _start_of(os.getpid())
-    document = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "started_at": time.time() if started is None else started[0],
-        "process": None if started is None else started[1],
-    }
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"{json.dumps(document)}\n".encode())
-
-
-def _is_alive(pid: int, process: object) -> bool | None:
-    """Say whether the process with this pid is still the one that wrote the lock file; None: not known."""
-    if not isinstance(process, str) or not (_PROC / "self" / "stat").exists():
-        return None
-    started = _start_of(pid)
-    return started is not None and started[1] == process
-
-
-def _start_of(pid: int) -> tuple[float, str] | None:
-    """Return when a process started; None: there is none with this pid, or the system does not say (not Linux).
-
-    Returns:
-        Unix seconds, and a text that no other process of this computer has or had, also after the clock was set.
-    """
-    try:
-        # The name in brackets may hold spaces and brackets of its own.
-        words = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        up = float((_PROC / "uptime").read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
-    if words[0] in ("Z", "X"):  # it has ended, and nobody has asked yet how
-        return None
-    ticks = int(words[19])
-    return time.time() - up + ticks / os.sysconf("SC_CLK_TCK"), f"{boot}/{pid}/{ticks}"
+    os.write(descriptor, f"{json.dumps(asdict(ProcessIdentity.of_self()))}\n".encode())

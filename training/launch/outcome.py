@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from training.errors import EXIT_BAD_INPUT
 from training.launch.launch_directory import Ending, RankProcess
+from training.machine.stop_signals import EXIT_CODES_OF_A_STOP
 
 _TORCHRUN_DEATH = re.compile(r"exitcode\s*: (-?\d+)\)?\s+(?:local_rank: \d+ )?\(pid: (\d+)\)")
 _DEEPSPEED_DEATH = re.compile(r"exits with return code = (-?\d+)")
@@ -30,16 +31,12 @@ class Verdict:
     @property
     def is_error(self) -> bool:
         """Say whether the message is an error, and not just the news of a stop that was asked for."""
-        return bool(self.message) and self.exit_code not in STOPPED
+        return bool(self.message) and self.exit_code not in EXIT_CODES_OF_A_STOP
 
     @property
     def is_crash(self) -> bool:
         """Say whether the logs are worth keeping."""
         return self.is_error and self.exit_code != EXIT_BAD_INPUT
-
-
-STOPPED = tuple(128 + getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Exit codes of a run that was asked to stop."""
 
 
 def judge(

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 from training.errors import ConfigError
 
@@ -41,6 +42,30 @@ def count_gpus() -> int | None:
     if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def gpu_uuids() -> tuple[str, ...]:
+    """Return the UUIDs of the GPUs that a CUDA program would see, as CUDA_VISIBLE_DEVICES takes them, in its order.
+
+    Empty: there is none, or the driver gives none (AMD). A part of a GPU (MIG) has a UUID of its own.
+    """
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        uuid_of = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
+    except (OSError, AttributeError):
+        return ()
+    found = []
+    for number in range(count_gpus() or 0):
+        device, uuid, name = ctypes.c_int(0), (ctypes.c_ubyte * 16)(), ctypes.create_string_buffer(256)
+        if (
+            cuda.cuDeviceGet(ctypes.byref(device), number) != 0
+            or uuid_of(uuid, device) != 0
+            or cuda.cuDeviceGetName(name, len(name), device) != 0
+        ):
+            return ()
+        kind = "MIG" if b" MIG " in name.value else "GPU"
+        found.append(f"{kind}-{UUID(bytes=bytes(uuid))}")
+    return tuple(found)
 
 
 def address_towards(host: str, port: int) -> str:

@@ -7,6 +7,11 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+EXIT_CODES_OF_A_STOP = tuple(
+    128 + getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Exit codes of a program that was asked to stop."""
+
 
 def asking_to_stop() -> tuple[signal.Signals, ...]:
     """Return the signals by which a user, a system or a closing terminal asks a program to stop.

@@ -20,6 +20,7 @@ from training.checkpoints import run_lock
 from training.checkpoints.run_directory import RunDirectory
 from training.checkpoints.run_lock import LOCK_NAME, Owner, RunLock, is_locked, owner_of
 from training.errors import UserError
+from training.machine.processes import ProcessIdentity
 from training.storage.file_locks import try_lock
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links, signals and /proc are POSIX's")
@@ -157,8 +158,8 @@ def test_a_lock_file_that_does_not_say_who_has_no_owner(content: bytes, tmp_path
 def test_the_start_is_shown_with_its_date_unless_it_was_today() -> None:
     now = datetime.now()
     before = now - timedelta(days=3)
-    assert Owner(1, now.timestamp(), True).since() == f"{now:%H:%M}"
-    assert Owner(1, before.timestamp(), True).since() == f"{before:%Y-%m-%d %H:%M}"
+    assert Owner(ProcessIdentity(1, "here", now.timestamp(), None), True).since() == f"{now:%H:%M}"
+    assert Owner(ProcessIdentity(1, "here", before.timestamp(), None), True).since() == f"{before:%Y-%m-%d %H:%M}"
 
 
 # -- never two --------------------------------------------------------------------------------------------------------

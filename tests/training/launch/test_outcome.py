@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.launch.launch_directory import Ending, RankProcess
-from training.launch.outcome import STOPPED, Verdict, exit_codes, judge
+from training.launch.outcome import Verdict, exit_codes, judge
+from training.machine.stop_signals import EXIT_CODES_OF_A_STOP
 
 DONE, SAVED = Ending(0), Ending(143)
 LOST = Ending(1, "RuntimeError: Connection closed by peer", "Traceback …", lost_peer=True, time=1.0)
@@ -158,4 +159,4 @@ def test_every_mixture_has_a_verdict_and_only_success_is_zero(
         first = endings.get(min(endings, default=-1))
         assert (first is not None and first.exit_code == 0) or (not endings and not deaths and code == 0)
     if not told.message:
-        assert told.exit_code in (0, *STOPPED)
+        assert told.exit_code in (0, *EXIT_CODES_OF_A_STOP)
