@@ -101,12 +101,12 @@ class Job:
 
     @property
     def can_stop(self) -> bool:
-        """Whether `stop` would do anything."""
+        """Return whether `stop` would do anything."""
         return self.state in (JobState.QUEUED, JobState.STARTING, JobState.RUNNING)
 
     @property
     def can_resume(self) -> bool:
-        """Whether `resume` is allowed."""
+        """Return whether `resume` is allowed."""
         return self.state in (JobState.STOPPED, JobState.FAILED, JobState.LOST)
 
 
