@@ -66,7 +66,7 @@ def read_events(path: Path, damaged: DamagedLines | None = None) -> Iterator[Eve
         OSError: the log cannot be read, or is no regular file.
     """
     with open_regular(path) as file:
-        for number, line in enumerate(_complete_lines(file), start=1):
+        for number, line in enumerate(complete_lines(file), start=1):
             if (event := parse_event(line)) is not None:
                 yield event
             elif damaged is not None:
@@ -145,7 +145,7 @@ class CountedEvents:
         self.last_line = b""
         self._resumed: list[tuple[int, int]] = []  # (where the event's line ends, its step), as in the log
         file.seek(0)
-        for line in _complete_lines(file):
+        for line in complete_lines(file):
             self.length, self.last_line = self.length + len(line), line
             if (
                 b'"run_resumed"' in line
@@ -159,7 +159,7 @@ class CountedEvents:
         limits = self._limits()
         limit, until = next(limits)
         position = step = 0
-        for number, line in enumerate(_complete_lines(self._file), start=1):
+        for number, line in enumerate(complete_lines(self._file), start=1):
             position += len(line)
             if position > self.length:
                 return
@@ -187,7 +187,8 @@ def _step_of(event: Event, before: int) -> int:
     return before if step is None else step
 
 
-def _complete_lines(file: IO[bytes]) -> Iterator[bytes]:
+def complete_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines from where an open log stands, line ends included; an unfinished last one is left out."""
     for line in iter(partial(file.readline, LONGEST_LINE), b""):
         if line.endswith(b"\n") or len(line) == LONGEST_LINE:
             yield line
@@ -236,7 +237,7 @@ def scan_marks(run_dir: Path, open_epoch: int | None) -> Marks:
     of_epoch = b'"epoch": %d,' % open_epoch if open_epoch is not None else None
     try:
         with open_regular(run_dir / LOG_NAME) as file:
-            for line in _complete_lines(file):
+            for line in complete_lines(file):
                 _take_marks(marks, line, of_epoch)
     except FileNotFoundError:
         return Marks()
