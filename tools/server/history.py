@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.server.log_position import LogPosition, generation_of
+from tools.server.log_position import START, LogPosition, generation_of
 from training.record.history import unit_of
 from training.record.log import LOG_NAME, CountedEvents, complete_lines, read_report
 from training.record.report import Report
@@ -499,6 +499,10 @@ class HistoryCache:
             }
         self._forget()
         return found
+
+    def empty(self, points: int = DEFAULT_POINTS, keys: Iterable[str] | None = None) -> dict[str, Any]:
+        """Return the curve of a run that has recorded nothing yet; its events begin at the beginning."""
+        return {"generation": None, "position": str(START), **RunCurve().to_dict(points, keys)}
 
     def followed(self, run_dir: Path) -> FollowedCurve | None:
         """Return the curve that is kept of a run; None: none is."""

@@ -1,0 +1,278 @@
+"""All runs below the root as the server shows them: the rows of the store, with what the queue knows of their jobs.
+
+One thread looks at the run directories, and tells whoever watches which rows have changed. The index keeps nothing that
+the disk does not have: a server that is started again has the same rows. Between two looks it holds one small document
+per run, whatever the length of the runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.experiments.store.index import ExperimentStore
+from training.experiments.store.query import Query
+from training.experiments.store.rows import RunRow
+
+from tools.server.change_signal import ChangeSignal
+from tools.server.events import Status
+from training.errors import UserError
+
+if TYPE_CHECKING:
+    from training.experiments.jobs.job_queue import Job, JobQueue
+
+LOOK_SECONDS = 1.0
+"""Time between two looks while somebody watches."""
+UNWATCHED_SECONDS = 5.0
+"""Time between two looks while nobody does."""
+SEARCH_SECONDS = 10.0
+"""Time between two searches for runs that a terminal has begun: a walk over a large tree is not free."""
+WATCHED_SECONDS = 30.0
+"""Time for which a request for a list counts as somebody who watches."""
+MOST_REMOVED = 1000
+"""Runs that are remembered as removed; who has missed more begins again."""
+BEFORE_ITS_RECORD = frozenset({"queued", "starting", "stopping"})
+"""States of a job that its run's record does not know."""
+
+
+@dataclass(frozen=True)
+class PlacedRun:
+    """A run with its directory."""
+
+    name: str
+    path: Path
+
+
+class RunIndex:
+    """The rows, kept up to date by `look`, which one thread calls again and again. Any thread may ask.
+
+    Args:
+        store: the index of the run directories.
+        queue: the jobs; None: this server starts none.
+    """
+
+    def __init__(self, store: ExperimentStore, queue: JobQueue | None = None) -> None:
+        self._store, self._queue = store, queue
+        self.changed = ChangeSignal()
+        """Given when rows have changed."""
+        self.generation = hashlib.sha256(f"{time.time_ns()}".encode()).hexdigest()[:12]
+        """Name of this process's count of revisions."""
+        self.revision = 0
+        """Number of changes so far."""
+        self._lock = threading.Lock()
+        self._looking = threading.Lock()
+        self._documents: dict[str, str] = {}  # hash of each run's row
+        self._revisions: dict[str, int] = {}  # of its last change
+        self._statuses: dict[str, dict[str, Any]] = {}
+        self._removed: OrderedDict[str, int] = OrderedDict()
+        self._searched_at = self._looked_at = -1e9
+        self._watched_at = -1e9
+        self._num_watchers = 0
+        self.faults: tuple[str, ...] = ()
+        """Runs and directories that the disk refused to read at the last look."""
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def look_if_due(self) -> None:
+        """Look, unless nobody watches and the last look was a moment ago."""
+        now = time.monotonic()
+        is_watched = self._num_watchers > 0 or now - self._watched_at < WATCHED_SECONDS
+        if now - self._looked_at >= (LOOK_SECONDS if is_watched else UNWATCHED_SECONDS):
+            self.look()
+
+    def look(self, *, search: bool = False) -> None:
+        """Read what has changed on the disk, and tell who watches.
+
+        Args:
+            search: look for new run directories, also if that was done a moment ago.
+        """
+        with self._looking:
+            now = time.monotonic()
+            search = search or now - self._searched_at >= SEARCH_SECONDS
+            changes = self._store.refresh(search=search)
+            self.faults = changes.unreadable
+            if search:
+                self._searched_at = now
+            self._looked_at = now
+            self._publish(self._merged(self._store.runs(Query(archived=None))))
+
+    def _publish(self, rows: Sequence[RunRow]) -> None:
+        """Count what is not as it was."""
+        with self._lock:
+            before = self.revision
+            for row in rows:
+                document = row.to_dict()
+                mark = hashlib.blake2b(json.dumps(document).encode(), digest_size=16).hexdigest()
+                if self._documents.get(row.id) != mark:
+                    self.revision += 1
+                    self._documents[row.id], self._revisions[row.id] = mark, self.revision
+                    self._statuses[row.id] = status_of_row(document)
+                    self._removed.pop(row.id, None)
+            for run_id in self._documents.keys() - {row.id for row in rows}:
+                self.revision += 1
+                del self._documents[run_id], self._revisions[run_id], self._statuses[run_id]
+                self._removed[run_id] = self.revision
+            while len(self._removed) > MOST_REMOVED:
+                self._removed.popitem(last=False)
+            is_changed = self.revision != before
+        if is_changed:
+            self.changed.notify()
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def rows(self, query: Query) -> tuple[list[RunRow], int]:
+        """Return the runs that a query asks for, and how many there are without its limit and offset.
+
+        Raises:
+            UserError: the query cannot be used.
+        """
+        self._watched_at = time.monotonic()
+        jobs = self._jobs()
+        if not query.states and not any(job.state.value in BEFORE_ITS_RECORD for job in jobs.values()):
+            return self._merged(self._store.runs(query), jobs, with_waiting=False), self._store.count(query)
+        whole = replace(query, states=(), limit=None, offset=0)
+        rows = self._merged(self._store.runs(whole), jobs, with_waiting=False)
+        rows = [*self._waiting(query, {row.id for row in rows}, jobs), *rows]
+        if query.states:
+            rows = [row for row in rows if row.state in query.states]
+        end = None if query.limit is None else query.offset + query.limit
+        return rows[query.offset : end], len(rows)
+
+    def row(self, run_id: str) -> RunRow | None:
+        """Return one run; None: there is none with this id."""
+        self._watched_at = time.monotonic()
+        found = self._merged(self._store.runs(Query(ids=(run_id,), archived=None)), with_waiting=False)
+        if found:
+            return found[0]
+        job = self._job(run_id)
+        return row_of_job(job, self._position(job)) if job is not None else None
+
+    def find(self, run_id: str) -> PlacedRun | None:
+        """Return the directory of a run; None: there is none with this id."""
+        job = self._job(run_id)
+        if job is not None:
+            return PlacedRun(job.name, job.run_dir)
+        try:
+            return PlacedRun(self._store.run(run_id).name, self._store.run_path(run_id))
+        except UserError:
+            return None
+
+    def status_of(self, run_id: str) -> Status:
+        """Return the state of a run as of the last look, with its revision."""
+        with self._lock:
+            found = self._statuses.get(run_id)
+            if found is not None:
+                return self._revisions[run_id], found
+            return self._removed.get(run_id, 0), None
+
+    def changes_since(self, revision: int) -> tuple[int, list[str], list[str]] | None:
+        """Return the revision now, and the runs that were changed and removed since another one.
+
+        None: that is too long ago to be known.
+        """
+        with self._lock:
+            oldest = next(iter(self._removed.values()), 0)
+            if revision > self.revision or (len(self._removed) == MOST_REMOVED and revision < oldest):
+                return None
+            changed = [run_id for run_id, at in self._revisions.items() if at > revision]
+            removed = [run_id for run_id, at in self._removed.items() if at > revision]
+            return self.revision, changed, removed
+
+    def rows_of(self, run_ids: Sequence[str]) -> list[RunRow]:
+        """Return the runs with these ids that there are."""
+        wanted = set(run_ids)
+        rows = self._merged(self._store.runs(Query(ids=tuple(run_ids), archived=None))) if run_ids else []
+        return [row for row in rows if row.id in wanted]
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look often while the block runs."""
+        with self._lock:
+            self._num_watchers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_watchers -= 1
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def _jobs(self) -> dict[str, Job]:
+        return {job.id: job for job in self._queue.jobs()} if self._queue is not None else {}
+
+    def _job(self, run_id: str) -> Job | None:
+        return self._queue.job(run_id) if self._queue is not None else None
+
+    def _position(self, job: Job) -> int | None:
+        return self._queue.position(job.id) if self._queue is not None else None
+
+    def _merged(
+        self, rows: Iterable[RunRow], jobs: Mapping[str, Job] | None = None, *, with_waiting: bool = True
+    ) -> list[RunRow]:
+        """Return rows with what is known of their jobs; those of jobs without a record are first."""
+        jobs = self._jobs() if jobs is None else jobs
+        found = [
+            with_job(row, job, self._position(job)) if (job := jobs.get(row.id)) is not None else row for row in rows
+        ]
+        if not with_waiting:
+            return found
+        return [*self._waiting(Query(archived=None), {row.id for row in found}, jobs), *found]
+
+    def _waiting(self, query: Query, known: set[str], jobs: Mapping[str, Job]) -> list[RunRow]:
+        """Return the rows of jobs whose runs have no record yet, of those that a query could mean."""
+        if query.where.strip() or query.tags or query.archived:
+            return []
+        missing = [job for job in jobs.values() if job.id not in known and (not query.ids or job.id in query.ids)]
+        recorded = (
+            {row.id for row in self._store.runs(Query(ids=tuple(job.id for job in missing), archived=None))}
+            if missing
+            else set()
+        )
+        rows = [row_of_job(job, self._position(job)) for job in missing if job.id not in recorded]
+        text = query.text.casefold()
+        return [row for row in rows if text in f"{row.name}\n{row.task}\n{row.model}\n{row.backend}".casefold()]
+
+
+def with_job(row: RunRow, job: Job, position: int | None) -> RunRow:
+    """Return the row of a run with what is known of its job.
+
+    The job knows more of a state that is no record's, and of a process that was killed; the record knows more of a run
+    at work, such as that it is silent.
+    """
+    is_at_work = job.state.value == "running"
+    state, reason = (row.state, row.reason) if is_at_work else (job.state.value, job.reason or row.reason)
+    return replace(row, state=state, reason=reason, job=job_document(job, position))
+
+
+def row_of_job(job: Job, position: int | None) -> RunRow:
+    """Return the row of a job whose run has recorded nothing yet."""
+    request = job.request
+    return RunRow(
+        id=job.id, name=job.name, run_id=None, state=job.state.value, reason=job.reason, backend=request.backend,
+        task=request.task, model=request.model, device=None, step=0, total_steps=None, progress=None, epoch=None,
+        loss=None, val_loss=None, best_loss=None, best_step=None, metrics={}, unit=None, speed=None, eta_seconds=None,
+        started_at=job.started_at, updated_at=None, ended_at=job.ended_at, training_seconds=0.0, tags=(), note="",
+        archived=False, alerts=(), sparkline=(), num_checkpoints=0, job=job_document(job, position),
+    )  # fmt: skip
+
+
+def job_document(job: Job, position: int | None) -> dict[str, Any]:
+    """Return what a row says of its job."""
+    return {
+        "priority": job.priority, "position": position, "attempt": job.attempt, "created_at": job.created_at,
+        "can_stop": job.can_stop, "can_resume": job.can_resume,
+    }  # fmt: skip
+
+
+def status_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a run as plain data, from its row as plain data."""
+    keys = ("step", "total_steps", "progress", "eta_seconds", "speed", "unit", "reason", "alerts", "job")
+    return {"job_id": row["id"], "status": row["state"], **{key: row[key] for key in keys}}
