@@ -41,7 +41,8 @@ class SentEvent(NamedTuple):
 
 def sent_events(response: httpx.Response) -> Iterator[SentEvent | None]:
     """Yield the events of an open answer as they come; None: a comment, such as a heartbeat."""
-    name, data, identity = "message", [], None
+    name, identity = "message", None
+    data: list[str] = []
     for line in response.iter_lines():
         field, _, value = line.partition(": ")
         if line == "":

@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import APIRouter, FastAPI
 
-from tools.server import configs, machine, page_routes
+from tools.server import chat, checkpoint_routes, configs, machine, page_routes, picture_routes, run_routes
 from tools.server.access import Access
+from tools.server.events import EventStreams
+from tools.server.history import HistoryCache
 from tools.server.problems import LOG, show_problems
 from tools.server.state import ServerState
 
 SECONDS_BETWEEN_TICKS = 0.5
 """How often the queue of jobs looks what has ended and what may start."""
+SECONDS_BETWEEN_LOOKS = 0.25
+"""How often the index of runs is asked whether it is time to look at their directories."""
 SECONDS_TO_END = 5.0
 """Time for a thread to end; all of them are daemons, so none keeps the process."""
 
@@ -56,17 +60,22 @@ def make_app(state: ServerState) -> FastAPI:
 
 def _routers(state: ServerState) -> list[APIRouter]:
     """Return the routes, each file's own."""
+    histories, streams = HistoryCache(), EventStreams(state.index.status_of, state.stopping)
     return [
         _health_router(state),
         configs.make_router(state),
         machine.make_router(state),
         page_routes.make_router(),
+        run_routes.make_router(state, histories, streams),
+        checkpoint_routes.make_router(state),
+        picture_routes.make_router(state),
+        chat.make_router(state),
     ]
 
 
 def _works(state: ServerState) -> dict[str, Callable[[], None]]:
     """Return name -> function of each thread that runs beside the routes, until `state.stopping` is set."""
-    works: dict[str, Callable[[], None]] = {}
+    works = {"index": lambda: repeat(state.index.look_if_due, SECONDS_BETWEEN_LOOKS, state.stopping)}
     if state.queue is not None:
         works["scheduler"] = lambda: repeat(state.queue.tick, SECONDS_BETWEEN_TICKS, state.stopping)
     return works

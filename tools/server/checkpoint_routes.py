@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ import time
 import zipfile
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Response
@@ -31,6 +32,9 @@ from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY
 from training.errors import CheckpointError
 from training.experiments.store.identity import is_run_id
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
 CHUNK_BYTES = 2**20
 _STEP = re.compile(r"checkpoint(?:_step_|-)(\d+)")
 MODELS = (MODEL_DIRECTORY, FINAL_NAME)
@@ -42,28 +46,28 @@ def checkpoints_of(state: ServerState, run: FoundRun) -> list[dict[str, Any]]:
     Raises:
         Problem: the disk refuses.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     try:
         with open_directory(state.root, run.path) as folder:
             names = [name for name in os.listdir(folder) if is_checkpoint_name(name) or name in MODELS]  # noqa: PTH208
             for name in names:
                 with contextlib.suppress(FileNotFoundError):  # deleted this moment, by the run's own tidying
-                    found.append(_described(state, run, folder, name))
+                    found += _described(state, run, folder, name)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise refused(run, error) from error
-    found = [one for one in found if one is not None]
     return sorted(found, key=lambda one: (one["kind"] != "model", -(one["step"] or 0), one["name"]))
 
 
-def _described(state: ServerState, run: FoundRun, folder: int, name: str) -> dict[str, Any] | None:
+def _described(state: ServerState, run: FoundRun, folder: int, name: str) -> Iterator[dict[str, Any]]:
+    """Yield what is said of a checkpoint or a model, unless it is a link."""
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
-        return None
+        return
     files = list(_files(state.root, run.path / name))
     is_model = name in MODELS
-    return {
+    yield {
         "id": f"{run.id}-{name}", "name": name, "kind": "model" if is_model else "checkpoint",
         "step": None if is_model else _step_of(run.path / name), "bytes": sum(size for _, size, _ in files),
         "is_best": name == BEST_NAME, "time": max((changed for _, _, changed in files), default=status.st_mtime),
@@ -95,23 +99,21 @@ def _files(root: Path, top: Path) -> Iterator[tuple[Path, int, float]]:
                     yield top / place / name, found.st_size, found.st_mtime
 
 
-class _Sink:
-    """What a zip is written to: the bytes since the last look."""
+class _Sink(io.RawIOBase):
+    """What a zip is written to: the bytes since the last look. It cannot seek, so the zip needs no second look."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._parts: list[bytes] = []
-        self._position = 0
 
-    def write(self, content: bytes) -> int:
+    def writable(self) -> bool:
+        """See `io.RawIOBase.writable`."""
+        return True
+
+    def write(self, content: Buffer, /) -> int:
+        """See `io.RawIOBase.write`."""
         self._parts.append(bytes(content))
-        self._position += len(content)
-        return len(content)
-
-    def tell(self) -> int:
-        return self._position
-
-    def flush(self) -> None:
-        """Keep what was written until it is taken."""
+        return len(self._parts[-1])
 
     def take(self) -> bytes:
         """Return what was written since the last time."""
@@ -130,7 +132,7 @@ def archive(root: Path, top: Path) -> Iterator[bytes]:
         OSError: a file was deleted or cannot be read; the archive is then not whole.
     """
     sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as packed:  # type: ignore[arg-type]  # it needs no seek
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as packed:
         for path, size, changed in _files(root, top):
             entry = zipfile.ZipInfo(path.relative_to(top.parent).as_posix(), time.localtime(changed)[:6])
             entry.external_attr = 0o644 << 16

@@ -29,7 +29,7 @@ from training.record.log import LOG_NAME, CountedEvents, complete_lines, read_re
 from training.record.report import Report
 from training.record.schema import Event, declared_metrics, is_number, parse_event
 from training.storage.json_files import open_regular
-from training.tasks.metrics import LANGUAGE_METRICS
+from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 MOST_BUCKETS = 8192
 """Buckets of a curve; one more, and pairs of them become one. An even number."""
@@ -91,13 +91,11 @@ class Buckets:
                 values[-1] = value
         self.rows += 1
         for name, value in figures.items():
-            column = self.columns.get(name) or self._new_column(name)
-            if column is not None:
-                column.add(value)
+            if (named := self.columns.get(name) or self._new_column(name)) is not None:
+                named.add(value)
         for name in bad:
-            column = self.columns.get(name) or self._new_column(name)
-            if column is not None:
-                column.add_bad(place[0])
+            if (named := self.columns.get(name) or self._new_column(name)) is not None:
+                named.add_bad(place[0])
 
     def _new_column(self, name: str) -> Column | None:
         if len(self.columns) >= MOST_KEYS:
@@ -241,7 +239,7 @@ class RunCurve:
         """Step behind which each later piece of the run goes on."""
         self.unit: str | None = None
         """Unit of the axis `tokens`: `tokens` or `samples`; None: no update counts anything."""
-        self._metrics = LANGUAGE_METRICS
+        self._metrics: tuple[Metric, ...] = LANGUAGE_METRICS
         self._steps_per_epoch: int | None = None
         self._seconds = 0.0
         self._count = 0
@@ -350,10 +348,9 @@ def _known(value: float) -> float | None:
 
 def _nullable(values: array[float]) -> list[float | None]:
     """Return values with None for nan."""
-    found: list[float | None] = values.tolist()
     if np.isnan(_floats(values)).any():
-        found = [None if value is None or math.isnan(value) else value for value in found]
-    return found
+        return [None if math.isnan(value) else value for value in values]
+    return list(values)
 
 
 # -- read from the disk --------------------------------------------------------------------------------------------

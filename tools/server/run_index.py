@@ -16,19 +16,18 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from training.experiments.store.index import ExperimentStore
-from training.experiments.store.query import Query
-from training.experiments.store.rows import RunRow
+from typing import Any
 
 from tools.server.change_signal import ChangeSignal
 from tools.server.events import Status
 from training.errors import UserError
+from training.experiments.store.index import ExperimentStore
+from training.experiments.store.query import Query
+from training.experiments.store.rows import RunRow
+from training.record.log import LOG_NAME
 
-if TYPE_CHECKING:
-    from training.experiments.jobs.job_queue import Job, JobQueue
-
+Job = Any
+JobQueue = Any
 LOOK_SECONDS = 1.0
 """Time between two looks while somebody watches."""
 UNWATCHED_SECONDS = 5.0
@@ -76,6 +75,7 @@ class RunIndex:
         self._searched_at = self._looked_at = -1e9
         self._watched_at = -1e9
         self._num_watchers = 0
+        self._recorded: frozenset[str] = frozenset()
         self.faults: tuple[str, ...] = ()
         """Runs and directories that the disk refused to read at the last look."""
 
@@ -96,13 +96,26 @@ class RunIndex:
         """
         with self._looking:
             now = time.monotonic()
-            search = search or now - self._searched_at >= SEARCH_SECONDS
+            search = search or now - self._searched_at >= SEARCH_SECONDS or self._has_begun()
             changes = self._store.refresh(search=search)
             self.faults = changes.unreadable
             if search:
                 self._searched_at = now
             self._looked_at = now
-            self._publish(self._merged(self._store.runs(Query(archived=None))))
+            rows = self._store.runs(Query(archived=None))
+            self._recorded = frozenset(row.id for row in rows)
+            self._publish(self._merged(rows))
+
+    def _has_begun(self) -> bool:
+        """Return whether a job's run has begun its record since the last search."""
+        with self._lock:
+            waiting = [job for job in self._jobs().values() if job.id not in self._recorded]
+        return any((job.run_dir / LOG_NAME).exists() for job in waiting)
+
+    def _look_once(self) -> None:
+        """Look, if nobody has yet: an index that was just made, or is of another server's time, has other rows."""
+        if self._looked_at < 0.0:
+            self.look()
 
     def _publish(self, rows: Sequence[RunRow]) -> None:
         """Count what is not as it was."""
@@ -135,6 +148,7 @@ class RunIndex:
             UserError: the query cannot be used.
         """
         self._watched_at = time.monotonic()
+        self._look_once()
         jobs = self._jobs()
         if not query.states and not any(job.state.value in BEFORE_ITS_RECORD for job in jobs.values()):
             return self._merged(self._store.runs(query), jobs, with_waiting=False), self._store.count(query)
@@ -157,6 +171,7 @@ class RunIndex:
 
     def find(self, run_id: str) -> PlacedRun | None:
         """Return the directory of a run; None: there is none with this id."""
+        self._look_once()
         job = self._job(run_id)
         if job is not None:
             return PlacedRun(job.name, job.run_dir)

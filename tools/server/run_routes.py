@@ -11,10 +11,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
-from training.experiments.store.artefacts import CERTIFICATES, artefacts_of
-from training.experiments.store.query import DEFAULT_SORT
-from training.experiments.store.query import Query as RunQuery
-from training.experiments.store.rows import RunRow
 
 from tools.server.chat import has_model
 from tools.server.events import (
@@ -32,6 +28,9 @@ from tools.server.problems import Problem
 from tools.server.run_index import RunIndex, status_of_row
 from tools.server.run_paths import FoundRun, found_run, no_such_run, open_directory, open_in
 from tools.server.state import ServerState
+from training.experiments.store.query import DEFAULT_SORT
+from training.experiments.store.query import Query as RunQuery
+from training.experiments.store.rows import RunRow
 from training.record.log import LOG_NAME, read_report
 
 PREFIX = "/api/training/jobs"
@@ -41,6 +40,8 @@ LONGEST_KEYS = 4000
 DEFAULT_LOG_BYTES, MOST_LOG_BYTES = 64 * 1024, 2**20
 SPOKEN = frozenset({"introduced", "said", "conclusion", "final_model"})
 """Events whose lines a terminal would have shown."""
+CERTIFICATES = ("certificate", "packing", "merge", "stop")
+"""Keys of a report under which a run says what it has proved: loss mask, packing, merged adapter, ends of answers."""
 MOST_LINES = 2000
 """Lines of what a run has said."""
 
@@ -274,11 +275,6 @@ def _add_record(router: APIRouter, state: ServerState) -> None:
     def samples(run_id: RunId) -> Response:
         """Answer the lines that the run has printed about its finished model, and the figures behind them."""
         return json_response(_samples(state, found_run(state, run_id)))
-
-    @router.get(PREFIX + "/{run_id}/artifacts", summary="List what a run has made", response_class=Response)
-    def artifacts(run_id: RunId) -> Response:
-        found = artefacts_of(found_run(state, run_id).path)
-        return json_response({"artifacts": [_finite(artefact.to_dict()) for artefact in found]})
 
 
 def _log_of(state: ServerState, run: FoundRun) -> tuple[str, Path, str]:

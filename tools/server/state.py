@@ -120,7 +120,13 @@ def make_state(root: Path, **further: Any) -> ServerState:
         root: as `open_root` returns it.
         further: the other fields of `ServerState`.
     """
-    return ServerState(root=root, **further)
+    from tools.server.run_index import RunIndex
+    from training.experiments.store.index import ExperimentStore
+
+    state = ServerState(root=root, **further)
+    state.store = ExperimentStore(root)
+    state.index = RunIndex(state.store, state.queue)
+    return state
 
 
 # -- the directory -------------------------------------------------------------------------------------------------
