@@ -8,7 +8,16 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import APIRouter, FastAPI
 
-from tools.server import chat, checkpoint_routes, configs, machine, page_routes, picture_routes, run_routes
+from tools.server import (
+    chat,
+    checkpoint_routes,
+    configs,
+    machine,
+    page_routes,
+    picture_routes,
+    report_routes,
+    run_routes,
+)
 from tools.server.access import Access
 from tools.server.events import EventStreams
 from tools.server.history import HistoryCache
@@ -69,6 +78,7 @@ def _routers(state: ServerState) -> list[APIRouter]:
         run_routes.make_router(state, histories, streams),
         checkpoint_routes.make_router(state),
         picture_routes.make_router(state),
+        report_routes.make_router(state),
         chat.make_router(state),
     ]
 

@@ -307,7 +307,7 @@ class RunCurve:
         return self.updates.bytes_held + 600 * len(self.evaluations.rows)
 
     def to_dict(self, points: int, keys: Iterable[str] | None = None) -> dict[str, Any]:
-        """Return the curve as plain data.
+        """Return the curve as plain data, with what a client needs to go on with it event by event.
 
         Args:
             points: buckets and evaluations at most.
@@ -324,6 +324,9 @@ class RunCurve:
         return {
             "keys": list(thinned.columns),
             "unit": self.unit,
+            "last_time": self._last_time,
+            "steps_per_epoch": self._steps_per_epoch,
+            "derived": [metric.name for metric in self._metrics if metric.derived == "exp_loss"],
             "step": [int(step) for step in thinned.axes["step"]],
             **{name: _nullable(thinned.axes[name]) for name in AXES[1:]},
             "series": {

@@ -533,4 +533,28 @@ CHINESE = {
     "ended   jobs that run go on by themselves; the next server on {root} shows them": (
         "已结束  运行中的任务会自行继续；下一个使用 {root} 的服务会显示它们"
     ),
+    # -- the report of a run: tools/report.py, tools/server/report_page.py --
+    "APT trainer, {time}": "APT 训练器，{time}",
+    "and {count:,} more": "以及另外 {count:,} 项",
+    "begun": "开始",
+    "certificates": "证书",
+    "curves": "曲线",
+    "each update": "每次更新",
+    "epochs": "各 epoch",
+    "facts": "事实",
+    "figure": "项目",
+    "message": "内容",
+    "name": "名称",
+    "not finite: {count:,}": "非有限值：{count:,}",
+    "perplexity": "困惑度",
+    "samples per second": "每秒样本数",
+    "saved   {path}": "已保存  {path}",
+    "setting": "设置",
+    "size": "大小",
+    "smoothed": "平滑后",
+    "tokens per second": "每秒 token 数",
+    "trained for": "训练用时",
+    "value": "值",
+    "warnings": "警告",
+    "what the finished model does": "最终模型的表现",
 }

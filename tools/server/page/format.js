@@ -3,6 +3,7 @@
 import { chosenLanguage, t } from "./language.js";
 
 export const UNKNOWN = "–";
+export const NOT_FINITE = "NaN";
 
 const locale = () => (chosenLanguage() === "zh" ? "zh-CN" : "en");
 const isKnown = (value) => typeof value === "number" && Number.isFinite(value);
@@ -14,6 +15,12 @@ export function figure(value) {
   if (value !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace("e+", "e");
   if (Number.isInteger(value)) return value.toLocaleString(locale());
   return Number(value.toPrecision(4)).toLocaleString(locale(), { maximumSignificantDigits: 4 });
+}
+
+/** Return a figure of a run's row, which says by name which of its figures are not finite. */
+export function figureOf(run, key, text = figure) {
+  const of = key in run ? run[key] : run.metrics?.[key];
+  return (run.nonfinite ?? []).includes(key) ? NOT_FINITE : text(of);
 }
 
 /** Return a count: 1,234, or 1.23M. */

@@ -3,7 +3,7 @@
 import { Chart, ChartGroup } from "./chart.js";
 import { AXES, merged, smoothed } from "./curve.js";
 import { el, icon } from "./dom.js";
-import { count, duration, figure, percent } from "./format.js";
+import { count, duration, figure, figureOf, percent } from "./format.js";
 import { t } from "./language.js";
 
 const KEPT = "charts";
@@ -45,11 +45,20 @@ export function figureName(key) {
   const names = {
     loss: () => t("loss"), accuracy: () => t("accuracy"), perplexity: () => t("perplexity"), grad_norm: () => t("gradient norm"),
     learning_rate: () => t("learning rate"), tokens_per_second: () => t("tokens per second"), samples_per_second: () => t("samples per second"),
+    val_loss: () => t("validation loss"), best_loss: () => t("best loss"), best_step: () => t("best step"), step: () => t("step"), training_seconds: () => t("seconds of training"),
   };
   return names[key] ? names[key]() : key.replaceAll("_", " ");
 }
 
-const isShare = (key) => key === "accuracy";
+const shares = new Set(["accuracy"]);
+
+/** Note which figures are shares, as their task declares them. */
+export function learnForms(forms = {}) {
+  for (const [key, form] of Object.entries(forms)) if (form === "percent") shares.add(key);
+}
+
+/** Say whether a figure is shown in percent. */
+export const isShare = (key) => shares.has(key);
 
 /** The charts of one run. */
 export class RunCharts {
@@ -128,7 +137,8 @@ export class RunCharts {
   }
 }
 
-function formatOf(key) {
+/** Return how a chart writes a figure. */
+export function formatOf(key) {
   if (isShare(key)) return { format: percent };
   return key.endsWith("_per_second") ? { format: count } : { format: figure };
 }
@@ -137,13 +147,13 @@ export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Return the figures of a run in words, name → text. */
 export function runFigures(run) {
-  const metrics = Object.entries(run.metrics ?? {}).map(([key, value]) => [figureName(key), isShare(key) ? percent(value) : figure(value)]);
+  const metrics = Object.keys(run.metrics ?? {}).map((key) => [figureName(key), figureOf(run, key, isShare(key) ? percent : figure)]);
   const rows = [
     [t("step"), run.total_steps ? `${count(run.step)} / ${count(run.total_steps)}` : count(run.step)],
     [t("epoch"), figure(run.epoch)],
-    [t("loss"), figure(run.loss)],
-    [t("validation"), figure(run.val_loss)],
-    [run.best_step ? t("best (step {step})", { step: count(run.best_step) }) : t("best"), figure(run.best_loss)],
+    [t("loss"), figureOf(run, "loss")],
+    [t("validation"), figureOf(run, "val_loss")],
+    [run.best_step ? t("best (step {step})", { step: count(run.best_step) }) : t("best"), figureOf(run, "best_loss")],
     ...metrics,
     [t("speed"), run.speed ? `${count(run.speed)} ${run.unit === "samples" ? t("samples") : t("tok")}/s` : "–"],
     [t("time left"), duration(run.eta_seconds)],

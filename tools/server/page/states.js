@@ -1,7 +1,7 @@
 // States of a run, as words and with a colour of their own.
 
 import { el } from "./dom.js";
-import { t } from "./language.js";
+import { chosenLanguage, t } from "./language.js";
 
 const WORDS = {
   queued: () => t("queued"),
@@ -29,6 +29,9 @@ export const stateName = (state) => (WORDS[state] ? WORDS[state]() : String(stat
 
 /** Return a state as a sign with its colour. */
 export const stateSign = (state) => el("span.state", { class: WORDS[state] ? state : "" }, stateName(state));
+
+/** Return what an alert says, in the page's language. */
+export const alertText = (alert) => (chosenLanguage() === "zh" ? alert.message_zh : null) ?? alert.message;
 
 /** Return a bar that shows how much of a run is done. */
 export function progressBar(run) {

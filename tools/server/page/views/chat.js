@@ -4,6 +4,9 @@ import { streamed } from "../api.js";
 import { el, fill, icon } from "../dom.js";
 import { t } from "../language.js";
 
+/** Reasons for which an answer ends before the model has ended it. */
+const CUT = new Set(["length", "context"]);
+
 /** Show the view in a tab of a run. */
 export function showChat(panel, run) {
   const messages = [];
@@ -15,7 +18,8 @@ export function showChat(panel, run) {
   const longest = el("input", { type: "number", min: 1, max: 4096, value: 128, size: 5, id: "longest" });
   const send = el("button.primary", { type: "submit" }, icon("play"), t("Send"));
   const end = el("button", { type: "button", hidden: true, onclick: () => asked?.abort() }, icon("stop"), t("End"));
-  fill(panel, el("form.chat", { onsubmit: submit }, talk, el("div.ask", {}, question, send, end), el("div.row", {},
+  const status = el("p.faint", { role: "status" });
+  fill(panel, el("form.chat", { onsubmit: submit }, talk, status, el("div.ask", {}, question, send, end), el("div.row", {},
     el("label.inline", {}, t("temperature"), temperature, warmth), el("label.inline", {}, t("longest answer in tokens"), longest),
     el("button.quiet", { type: "button", onclick: begin }, t("New conversation")))));
   begin();
@@ -48,13 +52,14 @@ export function showChat(panel, run) {
     try {
       const body = { messages, temperature: Number(temperature.value), max_new_tokens: Number(longest.value) };
       for await (const { name, data } of streamed(`/api/chat/${encodeURIComponent(run.id)}`, body, asked.signal)) {
-        if (name === "text") answer.append(typeof data === "string" ? data : data.text ?? data.delta ?? "");
-        if (name === "end") reason = data.reason ?? null;
+        if (name === "state") status.textContent = data.status === "loading" ? t("The model is being loaded …") : data.model ?? "";
+        if (name === "text") answer.append(data.text);
+        if (name === "end") reason = data.reason;
         if (name === "error") throw Object.assign(new Error(data.detail), { line: data.detail });
         talk.scrollTop = talk.scrollHeight;
       }
       messages.push({ role: "assistant", content: answer.textContent });
-      if (reason === "length") answer.append(el("small", {}, t("cut: the answer is as long as it may be")));
+      if (CUT.has(reason)) answer.append(el("small", {}, t("cut: the answer is as long as it may be")));
     } catch (error) {
       if (error.name === "AbortError") messages.push({ role: "assistant", content: answer.textContent });
       else {

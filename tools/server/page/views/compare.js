@@ -1,13 +1,13 @@
 // Up to twenty runs side by side: their curves over each other, the settings in which they differ, and statistics.
 
-import { get, withQuery } from "../api.js";
+import { get, ofRun, withQuery } from "../api.js";
 import { Chart, ChartGroup, colourOfRun } from "../chart.js";
 import { Curve, merged, smoothed } from "../curve.js";
 import { faultOf } from "../dialog.js";
 import { debounced, el, fill, icon } from "../dom.js";
-import { figure, value } from "../format.js";
+import { figure, percent, UNKNOWN, value } from "../format.js";
 import { t } from "../language.js";
-import { capital, figureName, look, lookControls } from "../panels.js";
+import { capital, figureName, formatOf, isShare, learnForms, look, lookControls } from "../panels.js";
 import { stateSign } from "../states.js";
 
 const MOST = 20;
@@ -18,6 +18,7 @@ export function showCompare(root, parameters) {
   let ids = idsOf(parameters);
   let compared = null;
   let keys = ["loss"];
+  let known = [];
   let asked = null;
   const group = new ChartGroup();
   const charts = new Map();
@@ -74,8 +75,10 @@ export function showCompare(root, parameters) {
     asked = new AbortController();
     if (!compared) fill(results, el("p.empty", {}, t("Reading …")));
     try {
-      const answer = await get(withQuery("/api/training/compare", { ids: ids.join(",") }), { signal: asked.signal });
-      compared = { ...answer, curves: Object.fromEntries(Object.entries(answer.curves ?? {}).map(([id, of]) => [id, new Curve(of)])) };
+      const answer = await (ids.length > 1 ? several() : one());
+      compared = { ...answer, curves: Object.fromEntries(Object.entries(answer.curves).map(([id, of]) => [id, new Curve(of)])) };
+      known = [...new Set(Object.values(answer.curves).flatMap((of) => of.keys))];
+      for (const run of answer.runs) learnForms(run.metric_forms);
       draw();
       drawResults();
     } catch (error) {
@@ -84,6 +87,14 @@ export function showCompare(root, parameters) {
       draw();
       fill(results, el("div.panel", {}, faultOf(error)));
     }
+  }
+
+  const several = () => get(withQuery("/api/training/compare", { ids: ids.join(","), keys: keys.join(",") }), { signal: asked.signal });
+
+  /** One run alone is no comparison yet: it is shown as it is. */
+  async function one() {
+    const [run, of] = await Promise.all([get(ofRun(ids[0]), { signal: asked.signal }), get(withQuery(ofRun(ids[0], "metrics/history"), { keys: keys.join(",") }), { signal: asked.signal })]);
+    return { runs: [run], curves: { [ids[0]]: of } };
   }
 
   // -- curves ---------------------------------------------------------------------------------------------------------
@@ -96,17 +107,23 @@ export function showCompare(root, parameters) {
     fill(chips, runs.map((run) => el("span.row", { role: "listitem" }, el("span.key", { vars: { key: `var(--${colourOf(run.id)})` }, class: dashOf(run.id) ? "dashed" : "" }),
       el("a", { href: `#/runs/${run.id}` }, run.name),
       el("button.quiet", { type: "button", "aria-label": t("Take {name} out", { name: run.name }), onclick: () => choose(ids.filter((id) => id !== run.id)) }, icon("close")))));
-    const known = [...new Set(runs.flatMap((run) => compared.curves[run.id]?.keys ?? []))];
-    fill(choice, known.map((key) => el("button", { type: "button", "aria-pressed": String(keys.includes(key)), onclick: () => { keys = keys.includes(key) ? keys.filter((one) => one !== key) : [...keys, key]; draw(); } }, figureName(key))));
+    const focused = document.activeElement?.dataset?.figure;
+    fill(choice, runs.length ? known.map((key) => el("button", { type: "button", "data-figure": key, "aria-pressed": String(keys.includes(key)), onclick: () => toggle(key) }, figureName(key))) : null);
+    if (focused) choice.querySelector(`[data-figure="${CSS.escape(focused)}"]`)?.focus();
     const shown = runs.length ? keys.flatMap((key) => (key === "loss" && runs.some((run) => compared.curves[run.id]?.evaluations.loss) ? ["loss", "validation"] : [key])) : [];
     for (const [name, chart] of charts) if (!shown.includes(name)) { chart.close(); chart.element.remove(); charts.delete(name); }
     for (const name of shown) drawChart(name, runs);
   }
 
+  function toggle(key) {
+    keys = keys.includes(key) ? keys.filter((other) => other !== key) : [...keys, key];
+    load();
+  }
+
   function drawChart(name, runs) {
     if (!charts.has(name)) {
       const title = name === "validation" ? t("Validation loss") : capital(figureName(name));
-      const chart = new Chart({ name, title, group, height: 320 });
+      const chart = new Chart({ name, title, group, height: 320, ...formatOf(name) });
       charts.set(name, chart);
       plots.append(chart.element);
     }
@@ -120,20 +137,34 @@ export function showCompare(root, parameters) {
       tables.push({ x: isHeld ? curve.evaluations[look.axis] : curve[look.axis], columns: [isHeld || !look.smoothing ? values : smoothed(values, look.smoothing)] });
       series.push({ label: run.name, colour: colourOf(run.id), dash: dashOf(run.id), width: 1.8, points: isHeld });
     }
-    charts.get(name).draw({ data: merged(tables), series, axis: look.axis, isLog: look.isLog && name !== "accuracy" });
+    charts.get(name).draw({ data: merged(tables), series, axis: look.axis, isLog: look.isLog && !isShare(name) });
   }
 
   // -- tables ---------------------------------------------------------------------------------------------------------
 
   function drawResults() {
-    const { runs, settings = {}, statistics } = compared;
-    const head = () => el("thead", {}, el("tr", {}, el("th", {}, ""), runs.map((run) => el("th", { scope: "col" }, el("span.key", { vars: { key: `var(--${colourOf(run.id)})` } }), run.name))));
-    const differing = Object.entries(settings);
+    const { runs, settings = {}, figures = {}, statistics = [], no_statistics: whyNot = "" } = compared;
+    const head = () => el("thead", {}, el("tr", {}, el("td", {}), runs.map((run) => el("th", { scope: "col" }, el("span.key", { vars: { key: `var(--${colourOf(run.id)})` } }), run.name))));
+    const table = (rows, cell, nameOf) => el("div.scroll", { tabindex: "0" }, el("table", {}, head(), el("tbody", {}, rows.map(([key, of]) =>
+      el("tr", {}, el("th", { scope: "row" }, nameOf(key)), runs.map((run) => el("td.mono", {}, run.id in of ? cell(of[run.id], key) : UNKNOWN)))))));
+    const [differing, measured] = [Object.entries(settings), Object.entries(figures)];
     fill(results,
-      el("section.panel", {}, el("h2", {}, t("Settings that differ")), differing.length
-        ? el("div.scroll", {}, el("table", {}, head(), el("tbody", {}, differing.map(([key, of]) => el("tr", {}, el("th", { scope: "row" }, el("code", {}, key)), runs.map((run) => el("td.mono", {}, run.id in of ? value(of[run.id]) : "–")))))))
+      el("section.panel.stack", { id: "differing" }, el("h2", {}, t("Settings that differ")), differing.length ? table(differing, value, (key) => el("code", {}, key))
         : el("p.empty", {}, runs.length < 2 ? t("Add a second run to see in what they differ.") : t("No setting differs."))),
-      statisticsOf(statistics, runs));
+      measured.length ? el("section.panel.stack", {}, el("h2", {}, t("Figures")), table(measured, (of, key) => (isShare(key) ? percent(of) : figure(of)), (key) => figureName(key))) : null,
+      runs.length > 1 ? el("section.panel.stack", {}, el("h2", {}, t("Statistics")), statistics.length ? statistics.map(paired) : el("p.faint", {}, whyNot)) : null);
+  }
+
+  /** Show what a variant changes against the first run's settings, over the seeds that both were trained with. */
+  function paired({ reference, variant, seeds, measure, mean, interval, p, more_than_the_spread: isMore }) {
+    const words = (of) => Object.entries(of).map(([key, one]) => `${key.split(".").pop()} ${value(one)}`).join(", ");
+    return el("div.stack", {}, el("h3", {}, `${words(variant)} · ${words(reference)}`), el("dl.figures", {}, [
+      [t("difference in {measure}", { measure: figureName(measure) }), figure(mean)],
+      [t("95 % interval"), interval.map(figure).join(" … ")],
+      ["p", figure(p)],
+      [t("seeds"), seeds.map(value).join(", ")],
+    ].map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
+    el("p", { class: isMore ? "verdict" : "faint" }, isMore ? t("More than the seeds' spread.") : t("Not more than the seeds' spread.")));
   }
 
   return {
@@ -152,30 +183,4 @@ export function showCompare(root, parameters) {
 
 function idsOf({ ids = "" }) {
   return [...new Set(ids.split(",").filter(Boolean))].slice(0, MOST);
-}
-
-/** Return the statistics of a comparison as a panel: lines as they are, mappings and lists of mappings as tables. */
-function statisticsOf(statistics, runs) {
-  if (!statistics) return null;
-  const nameOf = (id) => runs.find((run) => run.id === id)?.name ?? id;
-  return el("section.panel.stack", {}, el("h2", {}, t("Statistics")), shown(statistics));
-
-  function shown(of) {
-    if (Array.isArray(of)) {
-      if (of.every((one) => typeof one !== "object")) return el("pre.log", { tabindex: "0" }, of.join("\n"));
-      const columns = [...new Set(of.flatMap((row) => Object.keys(row ?? {})))];
-      return el("div.scroll", {}, el("table", {}, el("thead", {}, el("tr", {}, columns.map((key) => el("th", { scope: "col" }, capital(figureName(key)))))),
-        el("tbody", {}, of.map((row) => el("tr", {}, columns.map((key) => el("td", {}, cell(row[key]))))))));
-    }
-    if (of !== null && typeof of === "object") {
-      return el("dl.figures", {}, Object.entries(of).map(([key, one]) => el("div", {}, el("dt", {}, nameOf(key)), el("dd", {}, one !== null && typeof one === "object" ? shown(one) : cell(one)))));
-    }
-    return el("p", {}, cell(of));
-  }
-
-  function cell(of) {
-    if (typeof of === "number") return figure(of);
-    if (typeof of === "string") return nameOf(of);
-    return Array.isArray(of) && of.every((one) => typeof one === "number") ? of.map(figure).join(" – ") : value(of);
-  }
 }

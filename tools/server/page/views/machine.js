@@ -39,8 +39,9 @@ export function showMachine(root) {
       tile("cpu", t("Processors"), busy === null || busy === undefined ? "–" : percent(busy / 100), (busy ?? 0) / 100, cores ? t("{count} cores", { count: cores }) : ""),
       tile("memory", t("Memory"), bytes(memory.used), memory.used / memory.total, t("of {total}", { total: bytes(memory.total) })),
       tile("disk", t("Disk"), t("{free} free", { free: bytes(disk.free) }), used / disk.total, t("of {total}", { total: bytes(disk.total) })),
-      gpus.map((gpu, n) => tile(`gpu-${n}`, gpu.name ?? "GPU", bytes(gpu.memory_used ?? gpu.memory?.used), (gpu.memory_used ?? gpu.memory?.used) / (gpu.memory_total ?? gpu.memory?.total),
-        [t("of {total}", { total: bytes(gpu.memory_total ?? gpu.memory?.total) }), known(gpu.utilization ?? gpu.percent, (of) => t("{share} busy", { share: percent(of / 100) })), known(gpu.temperature, (of) => `${of} °C`), known(gpu.power_watts ?? gpu.power, (of) => `${Math.round(of)} W`)].filter(Boolean).join(" · "))),
+      gpus.map((gpu, n) => tile(`gpu-${n}`, gpu.name, bytes(gpu.memory.used), gpu.memory.used / gpu.memory.total, [
+        t("of {total}", { total: bytes(gpu.memory.total) }), known(gpu.percent, (of) => t("{share} busy", { share: percent(of / 100) })), known(gpu.celsius, (of) => `${of} °C`),
+      ].filter(Boolean).join(" · "))),
       gpus.length ? null : el("section.panel.tile", {}, el("h2", {}, "GPU"), el("p.faint", {}, t("This machine has no GPU that can be used; runs train on the processors."))));
   }
 
@@ -49,7 +50,7 @@ export function showMachine(root) {
   function tile(name, title, big, share, more) {
     const part = Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;
     return el("section.panel.tile", { "data-tile": name }, el("h2", {}, title), el("div.big", {}, big),
-      el("div.bar", { class: part > 0.9 ? "failed" : "", role: "meter", "aria-label": title, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * part), vars: { share: part.toFixed(4) } }, el("i")),
+      el("div.bar", { class: part > 0.9 && name !== "cpu" ? "failed" : "", role: "meter", "aria-label": title, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": Math.round(100 * part), vars: { share: part.toFixed(4) } }, el("i")),
       el("p.faint", {}, more));
   }
 

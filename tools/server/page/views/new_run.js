@@ -1,6 +1,6 @@
 // A new run: a form made from the settings' one declaration, checked and costed while it is filled in.
 
-import { get, post, withQuery } from "../api.js";
+import { get, ofRun, post, withQuery } from "../api.js";
 import { attempt, faultOf } from "../dialog.js";
 import { announce, debounced, el, fill, freshId, icon } from "../dom.js";
 import { bytes, duration, value as shownValue } from "../format.js";
@@ -8,6 +8,10 @@ import { chosenLanguage, t } from "../language.js";
 
 const DRAFT = "new.draft";
 const ROWS = 5;
+
+/** Sections in the order in which a run is thought of, the others behind them; the first two are open. */
+const ORDER = ["data", "run", "optimizer", "schedule", "model", "checkpoint", "report"];
+const OPENED = new Set(ORDER.slice(0, 2));
 
 /** Show the view. */
 export function showNewRun(root, { from }) {
@@ -31,10 +35,12 @@ export function showNewRun(root, { from }) {
 
   async function begin() {
     try {
-      if (from) await copy(from);
+      const copied = from ? await get(ofRun(from)) : null;
+      if (copied) Object.assign(draft, { task: copied.task ?? "", model: copied.model ?? "", backend: copied.backend ?? "" });
       const [answer, sets] = await Promise.all([loadForm(), get("/api/data")]);
       data = sets.data_sets;
       if (isClosed) return;
+      if (copied) copy(copied, answer);
       take(answer);
     } catch (error) {
       if (isClosed) return;
@@ -43,12 +49,13 @@ export function showNewRun(root, { from }) {
     }
   }
 
-  /** Begin with the settings of another run: those that were given there and may be given here. */
-  async function copy(id) {
-    const run = await get(`/api/training/jobs/${encodeURIComponent(id)}`);
-    Object.assign(draft, { task: run.task ?? "", model: run.model ?? "", backend: run.backend ?? "", settings: {} });
-    for (const [key, of] of Object.entries(run.settings ?? {})) {
-      if (of?.origin && !/^default/.test(of.origin)) draft.settings[key] = of.value;
+  /** Begin with the settings of another run that are not the defaults here, and may be set here. */
+  function copy(run, { sections: all }) {
+    for (const setting of all.flatMap((section) => section.settings)) {
+      const of = run.settings?.[setting.key]?.value;
+      if (setting.allowed === false || of === undefined || JSON.stringify(of) === JSON.stringify(setting.default)) continue;
+      if (setting.type !== "dataset") draft.settings[setting.key] = of;
+      else if (data.some((one) => one.name === dataName(of)) && dataName(of) !== dataName(setting.default)) draft.settings[setting.key] = [dataName(of)];
     }
   }
 
@@ -63,6 +70,7 @@ export function showNewRun(root, { from }) {
     for (const key of Object.keys(draft.settings)) if (known.get(key)?.allowed === false || !known.has(key)) delete draft.settings[key];
     drawChoices();
     drawSections();
+    if (!preview.childNodes.length) fill(preview, el("h2", {}, t("Data")), el("p.faint", {}, t("Reading …")));
     if (!estimate.childNodes.length) fill(estimate, el("h2", {}, t("Estimate")), el("p.faint", {}, t("Reckoning …")));
     changed();
   }
@@ -112,11 +120,11 @@ export function showNewRun(root, { from }) {
   function drawSections() {
     fields.clear();
     const search = el("input", { type: "search", id: "find", placeholder: t("Search settings and their help"), "aria-label": t("Search settings and their help"), oninput: () => filter(search.value) });
-    fill(sections, el("div.search", {}, icon("search"), search), form.sections.map((section, n) => {
+    fill(sections, el("div.search", {}, icon("search"), search), inOrder(form.sections).map((section) => {
       const settings = section.settings.filter((one) => one.allowed !== false);
       if (!settings.length) return null;
       const title = el("span", {}, sectionName(section));
-      return el("details", { open: n < 2 || settings.some((one) => one.key in draft.settings), "data-section": section.name }, el("summary", {}, title, el("span.faint", { class: "count" })),
+      return el("details", { open: OPENED.has(section.name) || settings.some((one) => one.key in draft.settings), "data-section": section.name }, el("summary", {}, title, el("span.faint", { class: "count" })),
         el("div.fields", {}, settings.map(settingField)));
     }));
     drawCounts();
@@ -241,25 +249,29 @@ export function showNewRun(root, { from }) {
     start.disabled = problems.length > 0;
   }
 
-  const estimateSoon = debounced(async () => {
+  const estimateSoon = debounced(() => reckon(false), 800);
+
+  /** Ask what the run costs; to measure it, the server trains a few updates. */
+  async function reckon(isMeasured) {
     costed?.abort();
     costed = new AbortController();
     estimate.setAttribute("aria-busy", "true");
     try {
-      const answer = await post("/api/training/configs/estimate", body(), { signal: costed.signal });
+      const answer = await post("/api/training/configs/estimate", { ...body(), ...(isMeasured ? { measure: true } : {}) }, { signal: costed.signal });
       drawEstimate(answer);
     } catch (error) {
       if (error.name === "AbortError" || isClosed) return;
-      fill(estimate, el("h2", {}, t("Estimate")), el("p.faint", {}, t("It is made when the settings can be used.")));
+      fill(estimate, el("h2", {}, t("Estimate")), isMeasured ? faultOf(error) : el("p.faint", {}, t("It is made when the settings can be used.")));
     }
     estimate.removeAttribute("aria-busy");
-  }, 800);
+  }
 
   function drawEstimate({ seconds, memory_bytes: memory, checkpoint_bytes: checkpoint, fits, lines = [] }) {
     const [style, words] = fits === true ? ["yes", t("It fits")] : fits === false ? ["no", t("It does not fit")] : ["unknown", t("Whether it fits is known after the first steps")];
     const rows = [[t("Time"), seconds, duration], [t("Memory"), memory, bytes], [t("A checkpoint"), checkpoint, bytes]];
     fill(estimate, el("h2", {}, t("Estimate")), el("p.fits", { class: style }, words),
       el("dl.figures", {}, rows.map(([name, of, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, typeof of === "number" ? text(of) : t("not known yet"))))),
+      typeof seconds === "number" ? null : el("button", { type: "button", id: "measure", onclick: (event) => { event.target.disabled = true; reckon(true); } }, t("Train a few updates to measure it")),
       lines.length ? el("details", {}, el("summary", {}, t("How it was reckoned")), el("pre.log", { tabindex: "0" }, lines.join("\n"))) : null);
   }
 
@@ -332,26 +344,29 @@ export function showNewRun(root, { from }) {
   };
 }
 
+function inOrder(sections) {
+  const place = ({ name }) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
+  return [...sections].sort((a, b) => place(a) - place(b));
+}
+
 const nameOf = (one) => (typeof one === "string" ? one : one?.name ?? "");
 
 function helpOf(one) {
   if (!one || typeof one === "string") return null;
-  return (chosenLanguage() === "zh" ? one.help_zh : null) ?? one.help ?? one.description ?? null;
+  return (chosenLanguage() === "zh" ? one.help_zh : null) ?? one.help ?? one.summary ?? null;
 }
 
 function sectionName(section) {
   const names = {
-    model: () => t("Model"), data: () => t("Data"), optim: () => t("Optimizer"), optimizer: () => t("Optimizer"), schedule: () => t("Learning rate"), run: () => t("Run"),
-    checkpoint: () => t("Checkpoints"), checkpoints: () => t("Checkpoints"), report: () => t("Report"), early_stopping: () => t("Early stopping"),
+    model: () => t("Model"), data: () => t("Data"), optimizer: () => t("Optimizer"), schedule: () => t("Learning rate"), run: () => t("Run"), launch: () => t("Processes"),
+    checkpoint: () => t("Checkpoints"), report: () => t("Report"), track: () => t("Trackers"), playground: () => t("This machine"),
   };
-  return (chosenLanguage() === "zh" ? section.name_zh : section.title) ?? names[section.name]?.() ?? section.name.replaceAll("_", " ");
+  return names[section.name]?.() ?? section.name.replaceAll("_", " ");
 }
 
-function rangeOf({ minimum, maximum }) {
-  const [low, high] = [minimum !== null && minimum !== undefined, maximum !== null && maximum !== undefined];
-  if (low && high) return `${shownValue(minimum)} … ${shownValue(maximum)}`;
-  if (low) return `≥ ${shownValue(minimum)}`;
-  return high ? `≤ ${shownValue(maximum)}` : "";
+function rangeOf({ minimum, maximum, exclusive_minimum: isAbove, exclusive_maximum: isBelow }) {
+  const bound = (of, sign, isStrict) => (of === null || of === undefined ? null : `${isStrict ? sign : { ">": "≥", "<": "≤" }[sign]} ${shownValue(of)}`);
+  return [bound(minimum, ">", isAbove), bound(maximum, "<", isBelow)].filter(Boolean).join(", ");
 }
 
 /** Return what was typed as a setting's value; what is no number is sent as it is, and the server says why not. */

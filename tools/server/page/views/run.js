@@ -5,9 +5,9 @@ import { follow, get, ofRun, withQuery } from "../api.js";
 import { Curve } from "../curve.js";
 import { faultOf } from "../dialog.js";
 import { debounced, el, fill, icon, throttled } from "../dom.js";
-import { t } from "../language.js";
-import { lookControls, RunCharts, runFigures } from "../panels.js";
-import { isAtWork, progressBar, stateSign } from "../states.js";
+import { chosenLanguage, t } from "../language.js";
+import { learnForms, lookControls, RunCharts, runFigures } from "../panels.js";
+import { alertText, isAtWork, progressBar, stateSign } from "../states.js";
 import { TABS } from "./run_tabs.js";
 import { progressWords } from "./runs.js";
 
@@ -35,6 +35,7 @@ export function showRun(root, { id, part }) {
       if (isClosed) return;
       const isOther = !run || run.state !== found.state;
       run = found;
+      learnForms(run.metric_forms);
       document.title = `${run.name} · APT`;
       drawHead();
       tabs.hidden = false;
@@ -66,14 +67,14 @@ export function showRun(root, { id, part }) {
       el("div.row", {}, el("h1", {}, run.name), stateSign(run.state), run.tags.map((tag) => el("span.tag", {}, tag)), el("span.spread"), buttons,
         el("a.button", { href: `#/compare?ids=${id}` }, icon("compare"), t("Compare")),
         el("a.button", { href: `#/new?from=${id}` }, icon("copy"), t("Copy")),
-        el("a.button", { href: ofRun(id, "report.html"), target: "_blank", rel: "noopener" }, icon("report"), t("Report")),
+        el("a.button", { href: withQuery(ofRun(id, "report.html"), { lang: chosenLanguage() }), target: "_blank", rel: "noopener" }, icon("report"), t("Report")),
         action("tags", "tag", t("Tags"), () => askTags([run], changed)),
         action("note", "note", t("Note"), () => askNote(run, changed)),
         action("archive", "archive", run.archived ? t("Bring back") : t("Archive"), () => archive([run], !run.archived, changed)),
         isAtWork(run.state) ? null : action("delete", "trash", t("Delete"), () => askDelete([run], () => { location.hash = "#/runs"; }), "bad")),
       el("div.row", {}, el("div.spread", {}, progressBar(run)), el("span.faint", {}, progressWords(run))),
       run.reason && run.state !== "running" ? el("p", { class: run.state === "failed" ? "fault" : "faint" }, run.reason) : null,
-      (run.alerts ?? []).map((alert) => el("p.alert", { class: ["failed", "not finite"].includes(alert.kind) ? "bad" : "" }, alert.message)),
+      (run.alerts ?? []).filter((alert) => alert.kind !== "failed" || !run.reason).map((alert) => el("p.alert", { class: alert.kind === "not finite" ? "bad" : "" }, alertText(alert))),
       run.note ? el("p.faint", {}, run.note) : null,
       el("dl.figures", {}, runFigures(run).map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))));
     if (focused) head.querySelector(`[data-action="${focused}"]`)?.focus();

@@ -1,12 +1,11 @@
 // What a run leaves behind, a tab each: settings, log, checkpoints, certificates, samples, pictures, and a chat with it.
 
-import { get, ofRun, post, withQuery } from "../api.js";
+import { get, ofRun, withQuery } from "../api.js";
 import { attempt, faultOf } from "../dialog.js";
-import { announce, el, fill, icon, throttled } from "../dom.js";
+import { el, fill, icon, throttled } from "../dom.js";
 import { bytes, count, figure, moment, UNKNOWN, value } from "../format.js";
 import { chosenLanguage, t } from "../language.js";
 import { capital, figureName } from "../panels.js";
-import { isAtWork } from "../states.js";
 import { showChat } from "./chat.js";
 
 /** Name → what it is called, how it is shown, and which runs have it. */
@@ -17,7 +16,7 @@ export const TABS = {
   samples: { title: () => t("Samples"), show: showSamples },
   certificates: { title: () => t("Certificates"), show: showCertificates },
   pictures: { title: () => t("Pictures"), show: showPictures },
-  chat: { title: () => t("Chat"), show: showChat },
+  chat: { title: () => t("Chat"), show: showChat, isFor: (run) => run.can_chat ?? false },
 };
 
 const reading = () => el("p.empty", {}, t("Reading …"));
@@ -66,11 +65,11 @@ function showSettings(panel, run) {
   return {};
 }
 
-const isGiven = (origin) => origin && !/^default/.test(origin);
+const isGiven = (origin) => origin && !["default", "the default"].includes(origin);
 
 function originName(origin) {
   if (!origin) return UNKNOWN;
-  return origin === "default" ? t("default") : origin;
+  return { "the default": t("default"), default: t("default"), given: t("given") }[origin] ?? origin;
 }
 
 // -- log ---------------------------------------------------------------------------------------------------------------
@@ -91,7 +90,7 @@ function showLog(panel, run) {
     isReading = true;
     try {
       if (first === null) {
-        const { size } = await get(withQuery(ofRun(run.id, "logs"), { offset: 0, limit: 1 }));
+        const { size } = await get(withQuery(ofRun(run.id, "logs"), { limit: 1 }));
         first = next = Math.max(0, size - TAIL);
       }
       for (;;) {
@@ -103,7 +102,7 @@ function showLog(panel, run) {
           fill(text);
           break;
         }
-        text.append(part.text);
+        text.append(readable(part));
         next = part.next_offset;
         info.textContent = [bytes(part.size), sourceName(part.source)].filter(Boolean).join(" · ");
         earlier.hidden = first === 0;
@@ -123,7 +122,7 @@ function showLog(panel, run) {
     const part = await attempt(() => get(withQuery(ofRun(run.id, "logs"), { offset: start, limit: first - start })));
     if (part === null) return;
     const height = text.scrollHeight;
-    text.prepend(part.text);
+    text.prepend(readable(part));
     text.scrollTop += text.scrollHeight - height;
     first = start;
     earlier.hidden = first === 0;
@@ -133,6 +132,22 @@ function showLog(panel, run) {
   const timer = setInterval(() => { if (!document.hidden) soon(); }, 3000); // what a process prints need not be an event
   read();
   return { take: soon, refresh: soon, close() { isClosed = true; clearInterval(timer); soon.cancel(); } };
+}
+
+/** Return what a part of a log says: of a record, each event in one line. */
+function readable({ text, source }) {
+  if (source !== "record") return text;
+  return text.split("\n").map((line) => {
+    try {
+      const { event, time, lines, ...figures } = JSON.parse(line);
+      const said = lines?.length ? `\n    ${lines.join("\n    ")}` : "";
+      const known = Object.entries(figures).filter(([, of]) => of === null || typeof of !== "object");
+      const clock = typeof time === "number" ? new Date(time * 1000).toLocaleTimeString("en-GB") : "";
+      return `${clock}  ${String(event).padEnd(12)} ${known.map(([key, of]) => `${key} ${typeof of === "number" ? figure(of) : of}`).join("  ")}${said}`;
+    } catch {
+      return line; // half a line, at an end of the part
+    }
+  }).join("\n");
 }
 
 function sourceName(source) {
@@ -148,16 +163,11 @@ function showCheckpoints(panel, run) {
     return el("div.scroll", {}, el("table.cards", {},
       el("thead", {}, el("tr", {}, [t("Checkpoint"), t("Step"), t("Size"), t("Saved")].map((name) => el("th", { scope: "col" }, name)), el("th", {}, el("span.sr", {}, t("actions"))))),
       el("tbody", {}, checkpoints.map((one) => el("tr", {},
-        el("td.what", {}, el("div.row", {}, el("code.name", {}, one.name), one.is_best ? el("span.tag", {}, t("best")) : null)),
+        el("td.what", {}, el("div.row", {}, el("code.name", {}, one.name), one.is_best ? el("span.tag", {}, t("best")) : null, one.kind === "model" ? el("span.tag", {}, t("finished model")) : null)),
         el("td", { "data-label": t("Step") }, count(one.step)), el("td", { "data-label": t("Size") }, bytes(one.bytes)), el("td", { "data-label": t("Saved") }, moment(one.time)),
         el("td.wide", {}, el("div.row.end", {},
-          el("a.button", { href: `/api/training/checkpoints/${encodeURIComponent(one.id)}/download`, download: "" }, icon("download"), t("Download")),
-          isAtWork(run.state) ? null : el("button", { type: "button", onclick: () => resumeFrom(one) }, icon("play"), t("Resume here")))))))));
+          el("a.button", { href: `/api/training/checkpoints/${encodeURIComponent(one.id)}/download`, download: "" }, icon("download"), t("Download")))))))));
   };
-  const resumeFrom = (one) => attempt(async () => {
-    await post(ofRun(run.id, "resume"), { checkpoint: one.name });
-    announce(t("{name} is resumed", { name: run.name }), "good");
-  });
   const { read, close } = reader(panel, ofRun(run.id, "checkpoints"), draw);
   return { take: ({ name }) => ["checkpoint", "best", "final_model"].includes(name) && read(), refresh: (now) => { run = now; read(); }, close };
 }
@@ -165,43 +175,73 @@ function showCheckpoints(panel, run) {
 // -- certificates, samples ---------------------------------------------------------------------------------------------
 
 function showCertificates(panel, run) {
-  const draw = ({ certificates = [] }) => (certificates.length ? certificates.map(certificate)
-    : none(t("There is no certificate yet. Some are written before the first step, others when the model is finished.")));
+  const draw = ({ certificates = {} }) => {
+    const found = Object.entries(certificates);
+    return found.length ? found.map(([name, of]) => certificate(name, of))
+      : none(t("There is no certificate yet. Some are written before the first step, others when the model is finished."));
+  };
   const { read, close } = reader(panel, ofRun(run.id, "certificates"), draw);
   return { refresh: read, close };
 }
 
-function certificate({ name, title, lines, text, content, document }) {
-  const shown = lines?.join("\n") ?? text ?? value(content ?? document);
-  return el("section.stack", {}, el("h3", {}, title ?? name), el("pre.log", { tabindex: "0" }, shown));
+/** Show a certificate: its counts as they are, and what is nested below its own name. */
+function certificate(name, of) {
+  const names = {
+    certificate: () => t("Loss mask"), packing: () => t("Packing"), merge: () => t("Merged adapter"), stop: () => t("Ends of answers"),
+  };
+  return el("section.stack", { "data-certificate": name }, el("h3", {}, names[name] ? names[name]() : capital(figureName(name))), shownFigures(of));
+}
+
+function shownFigures(of) {
+  if (of === null || typeof of !== "object") return el("p", {}, value(of));
+  if (Array.isArray(of)) return of.every((one) => one === null || typeof one !== "object") ? el("p.mono", {}, value(of)) : el("div.stack", {}, of.map(shownFigures));
+  const [plain, nested] = [[], []];
+  for (const entry of Object.entries(of)) (entry[1] !== null && typeof entry[1] === "object" && !Array.isArray(entry[1]) ? nested : plain).push(entry);
+  return [
+    plain.length ? el("dl.figures", {}, plain.map(([key, one]) => el("div", {}, el("dt", {}, figureName(key)), el("dd", {}, typeof one === "number" ? figure(one) : value(one))))) : null,
+    nested.map(([key, one]) => el("div.stack", {}, el("h4", {}, figureName(key)), shownFigures(one))),
+  ];
 }
 
 function showSamples(panel, run) {
-  const draw = ({ samples = [] }) => (samples.length ? samples.map(sample) : none(t("The run shows samples when it ends.")));
+  const draw = ({ lines = [], figures = {} }) => {
+    if (!lines.length && !Object.keys(figures).length) return none(t("The run shows samples when it ends."));
+    return [
+      lines.length ? el("div.stack", {}, lines.map(sampleLine)) : null,
+      Object.entries(figures).map(([name, of]) => el("section.stack", {}, el("h3", {}, capital(figureName(name))), answered(of) ?? shownFigures(of))),
+    ];
+  };
   const { read, close } = reader(panel, ofRun(run.id, "samples"), draw);
   return { take: ({ name }) => ["conclusion", "said"].includes(name) && read(), refresh: read, close };
 }
 
-function sample(of) {
-  if (typeof of === "string") return el("div.sample", {}, of);
-  const { question, prompt, answer, text, expected, right, is_right: isRight = right } = of;
-  return el("div.sample", { class: isRight === true ? "right" : isRight === false ? "wrong" : "" },
-    question ?? prompt ? el("span.faint", {}, question ?? prompt) : null, el("span.answer", {}, answer ?? text ?? ""),
-    isRight === false && expected ? el("small.faint", {}, t("expected: {answer}", { answer: expected })) : null);
+/** Show a line of what the run says of its model; an answer by whether it is right. */
+function sampleLine(line) {
+  const judged = /\((right|wrong)[^)]*\)\s*$/.exec(line);
+  const [question, answer] = line.split(" → ");
+  if (answer === undefined) return el("p.mono.plain", {}, line);
+  return el("div.sample", { class: judged ? judged[1] : "" }, el("span.faint", {}, question.trim()), el("span.answer", {}, answer));
+}
+
+/** Show how many questions of each group were answered right; null: these figures are something else. */
+function answered(of) {
+  const groups = Object.entries(of ?? {});
+  if (!groups.length || !groups.every(([, one]) => typeof one?.right === "number" && typeof one?.asked === "number")) return null;
+  return el("div.fields", {}, groups.map(([name, { right, asked }]) => el("div.field", {}, el("span.label", {}, name, el("span.faint", {}, `${right} / ${asked}`)),
+    el("div.bar", { class: "finished", role: "meter", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": asked, "aria-valuenow": right, vars: { share: (asked ? right / asked : 0).toFixed(4) } }, el("i")))));
 }
 
 // -- pictures ----------------------------------------------------------------------------------------------------------
 
 function showPictures(panel, run) {
   const names = {
-    landscape: () => t("Loss landscape"), trajectory: () => t("Path through weight space"), loss: () => t("Loss curves"), gradient: () => t("Gradient norm"),
+    overview: () => t("Overview"), landscape: () => t("Loss landscape"), terrain: () => t("Terrain"), trajectory: () => t("Path through weight space"), loss: () => t("Loss curves"), gradient: () => t("Gradient norm"),
     "learning-rate": () => t("Learning rate"), status: () => t("Figures"),
   };
   const nameOf = (key) => (names[key] ? names[key]() : capital(figureName(key)));
   const draw = ({ pictures = [] }) => {
     if (!pictures.length) return none(t("There is nothing to draw yet."));
-    return el("div.pictures", {}, pictures.map((one) => {
-      const key = typeof one === "string" ? one : one.panel ?? one.name;
+    return el("div.pictures", {}, pictures.map((key) => {
       const language = chosenLanguage();
       const theme = document.documentElement.dataset.theme === "light" ? "paper" : "cyber";
       const source = withQuery(ofRun(run.id, `pictures/${encodeURIComponent(key)}`), { lang: language, theme });

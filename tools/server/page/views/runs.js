@@ -4,10 +4,10 @@ import { askDelete, askTags, archive } from "../actions.js";
 import { follow, get, withQuery } from "../api.js";
 import { faultOf } from "../dialog.js";
 import { debounced, el, fill, icon, throttled } from "../dom.js";
-import { count, duration, figure, moment, UNKNOWN } from "../format.js";
+import { count, duration, figureOf, moment, UNKNOWN } from "../format.js";
 import { t } from "../language.js";
 import { sparkline } from "../sparkline.js";
-import { isAtWork, progressBar, stateName, stateSign, STATES } from "../states.js";
+import { alertText, isAtWork, progressBar, stateName, stateSign, STATES } from "../states.js";
 
 const PAGE = 100;
 const GROUPS = {
@@ -41,7 +41,7 @@ export function showRuns(root) {
     asked = new AbortController();
     const { search, state, tag, where, sort, archived } = query;
     try {
-      const path = withQuery("/api/training/jobs", { search, state, tag, where, sort, limit, archived: archived || null });
+      const path = withQuery("/api/training/jobs", { search, state, tag, where, sort, limit, archived: archived ? "true" : "false" });
       const found = await get(path, { signal: asked.signal });
       rows.clear();
       for (const run of found.jobs) rows.set(run.id, run);
@@ -60,6 +60,7 @@ export function showRuns(root) {
 
   /** Take the rows that changed: those that are shown are drawn at once; whether another belongs here, the server says. */
   function take({ name, data }) {
+    if (name === "reset") soon();
     if (name !== "runs") return;
     for (const id of data.removed ?? []) if (rows.delete(id)) total -= 1;
     let isElsewhere = false;
@@ -184,12 +185,12 @@ export function showRuns(root) {
         el("a.name", { href: `#/runs/${run.id}`, "data-focus": `run-${run.id}` }, run.name),
         el("div.row.faint", {}, el("small", {}, [run.task, run.model, run.backend].filter(Boolean).join(" · ")),
           run.tags.map((tag) => el("span.tag", {}, tag)), run.archived ? el("span.tag", {}, t("archived")) : null,
-          run.alerts?.length ? el("small.fault", { title: run.alerts.map((alert) => alert.message).join("\n") }, `⚠ ${run.alerts[0].message}`) : null))),
+          run.alerts?.length ? el("small.fault", { title: run.alerts.map(alertText).join("\n") }, `⚠ ${alertText(run.alerts[0])}`) : null))),
       el("td", { "data-label": t("State") }, stateSign(run.state)),
       el("td.done", {}, el("div", {}, progressBar(run), el("small", {}, progressWords(run)))),
       el("td.curve", {}, run.sparkline?.length ? sparkline(run.sparkline, t("loss curve of {name}", { name: run.name })) : null),
-      el("td.number", { "data-label": t("Loss") }, figure(run.loss)),
-      el("td.number", { "data-label": t("Validation") }, figure(run.val_loss)),
+      el("td.number", { "data-label": t("Loss") }, figureOf(run, "loss")),
+      el("td.number", { "data-label": t("Validation") }, figureOf(run, "val_loss")),
       el("td.number.hide-medium", { "data-label": t("Speed") }, run.speed && isAtWork(run.state) ? `${count(run.speed)} ${unitName(run.unit)}/s` : UNKNOWN),
       el("td.number", { "data-label": t("Started") }, moment(run.started_at ?? run.job?.created_at)));
   }
