@@ -12,6 +12,7 @@ from tools.server import (
     chat,
     checkpoint_routes,
     configs,
+    job_routes,
     machine,
     page_routes,
     picture_routes,
@@ -73,6 +74,7 @@ def _routers(state: ServerState) -> list[APIRouter]:
     return [
         _health_router(state),
         configs.make_router(state),
+        job_routes.make_router(state),
         machine.make_router(state),
         page_routes.make_router(),
         run_routes.make_router(state, histories, streams),

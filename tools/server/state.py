@@ -98,6 +98,8 @@ class ServerState:
 
     def close(self) -> None:
         """Close what is open on the disk."""
+        if self.queue is not None:
+            self.queue.close()
         if self.store is not None:
             self.store.close()
 
@@ -121,9 +123,11 @@ def make_state(root: Path, **further: Any) -> ServerState:
         further: the other fields of `ServerState`.
     """
     from tools.server.run_index import RunIndex
+    from training.experiments.jobs.job_queue import JobQueue
     from training.experiments.store.index import ExperimentStore
 
     state = ServerState(root=root, **further)
+    state.queue = JobQueue(root, state.slots)
     state.store = ExperimentStore(root)
     state.index = RunIndex(state.store, state.queue)
     return state
