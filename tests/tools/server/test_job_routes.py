@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,3 +195,31 @@ def test_an_id_that_nothing_has_is_not_found(server: RunningServer, job_id: str,
     answer = server.post(f"{JOBS}/{job_id}/{act}", {"priority": 1} if act == "priority" else None)
     assert answer.status == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_run_of_a_terminal_is_stopped_resumed_and_deleted_like_a_job(server: RunningServer) -> None:
+    run_dir = server.state.root / "folder" / "by hand"
+    command = [sys.executable, "-P", str(PROGRAM), "--run-dir", str(run_dir)]
+    run_dir.mkdir(parents=True)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not starts(run_dir):
+            assert process.poll() is None
+            time.sleep(0.01)
+        run_id = run_id_of(server.state.root, run_dir)
+        server.state.index.look(search=True)
+        assert "a process is training in it" in problem(server.post(f"{JOBS}/{run_id}/resume"), 409)
+        answer = server.post(f"{JOBS}/{run_id}/stop")
+        assert (answer.status, answer.json) == (202, {"job_id": run_id, "status": "stopping"})
+        process.wait(60)
+    assert "does not run" in problem(server.post(f"{JOBS}/{run_id}/stop"), 409)
+    assert "add ?files=true" in problem(server.ask("DELETE", f"{JOBS}/{run_id}"), 409)
+    answer = server.post(f"{JOBS}/{run_id}/resume")
+    assert (answer.status, answer.json["name"]) == (202, "folder/by hand")
+    until(server, run_id, "running")
+    server.post(f"{JOBS}/{run_id}/stop")
+    until(server, run_id, "stopped")
+    (run_dir / "config.yaml").write_text("backend: azure\n")
+    server.ask("DELETE", f"{JOBS}/{run_id}")
+    assert "trained by the backend 'azure'" in problem(server.post(f"{JOBS}/{run_id}/resume"), 409)
+    assert server.ask("DELETE", f"{JOBS}/{run_id}?files=true").json["status"] == "deleted"
+    assert [path.name for path in run_dir.iterdir()] == ["starts"]
