@@ -130,7 +130,7 @@ def start_job(state: ServerState, configs: StoredConfigs, asked: NewJob, key: st
         name = name if name is not None else stored["name"]
     if asked.dataset is not None:
         settings["data.datasets"] = [asked.dataset]
-    prepared = check(state, settings, **parts)
+    prepared = check(state, settings, backend=parts["backend"], task=parts["task"], model=parts["model"])
     with answering(key="Idempotency-Key"):
         return queue_of(state).submit(request_of(prepared, name or prepared.task, asked.priority, key))
 
