@@ -101,6 +101,7 @@ def make_router(state: ServerState) -> APIRouter:
                     409, "", "this run was not started by a server, so it is nothing but its files; add ?files=true"
                 )
             queue_of(state).delete(job_id, files=files, run_dir=run_dir)
+        state.index.look()
         return {"job_id": job_id, "status": "deleted"}
 
     return router
@@ -171,7 +172,8 @@ def stop_job(state: ServerState, job_id: str, *, at_once: bool) -> dict[str, Any
 
 
 def shown(state: ServerState, job: Job) -> dict[str, Any]:
-    """Return what a client gets to know of a job that it has changed."""
+    """Return what a client gets to know of a job that it has changed; lists and streams know it too by then."""
+    state.index.look()
     position = queue_of(state).position(job.id)
     return {"job_id": job.id, "name": job.name, "status": job.state.value, "position": position}
 
@@ -215,7 +217,7 @@ def directory_without_job(state: ServerState, run_id: str) -> Path | None:
     if queue_of(state).job(run_id) is not None:
         return None
     found = state.index.find(run_id)
-    return None if found is None or not is_below(state.root, found.path) else found.path
+    return found.path if found is not None and is_below(state.root, found.path) and found.path.is_dir() else None
 
 
 def _backend_of(run_dir: Path) -> str:
