@@ -6,7 +6,7 @@ the same on all backends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from training.backends.protocol import RunRequest, RunResult
@@ -56,6 +56,7 @@ def run_task(
         loop=loop,
         checkpoint_name=checkpoint_name,
         ranks=ranks,
+        facts={"settings_from": _sources(request.origins)} if request.origins else None,
         callbacks=[RunForecast(prepared)],
         resume=request.resume,
         resume_from=request.resume_from,
@@ -63,6 +64,11 @@ def run_task(
         overwrite=request.overwrite,
         checked=True,
     ).train()
+
+
+def _sources(origins: Mapping[str, str]) -> dict[str, str]:
+    """Return who set each setting; a record that travels names the user's files without their directories."""
+    return {key: Path(source).name if Path(source).is_absolute() else source for key, source in origins.items()}
 
 
 def _say_what_is_read(files: Sequence[Path]) -> None:

@@ -132,7 +132,7 @@ def _add_run(router: APIRouter, state: ServerState) -> None:
         report = read_report(run.path) or {}
         return json_response({
             **row.to_dict(),
-            "settings": _settings(state, run),
+            "settings": _settings(state, run, report.get("settings_from") or {}),
             "facts": _finite({k: v for k, v in report.items() if k not in NOT_FACTS and not isinstance(v, list)}),
             "can_chat": has_model(run.path),
         })  # fmt: skip
@@ -142,14 +142,14 @@ def _add_run(router: APIRouter, state: ServerState) -> None:
         return json_response(status_of_row(_row(state, run_id).to_dict()))
 
 
-NOT_FACTS = frozenset({"curve", "latest", "best", "estimate", "memory", *CERTIFICATES})
+NOT_FACTS = frozenset({"curve", "latest", "best", "estimate", "memory", "settings_from", *CERTIFICATES})
 """Parts of a report that are no facts of the run as a whole, or have routes of their own."""
 
 
-def _settings(state: ServerState, run: FoundRun) -> dict[str, Any]:
-    """Return a run's settings by dotted name. The file that a run saves does not say who set them."""
+def _settings(state: ServerState, run: FoundRun, sources: Mapping[str, str]) -> dict[str, Any]:
+    """Return a run's settings by dotted name, each with who set it; None: nobody, or the record is older."""
     found: Mapping[str, Any] = state.store.settings(run.id)
-    return {key: {"value": _finite(value), "origin": None} for key, value in found.items()}
+    return {key: {"value": _finite(value), "origin": sources.get(key)} for key, value in found.items()}
 
 
 def _finite(value: Any) -> Any:

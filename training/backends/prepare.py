@@ -24,7 +24,7 @@ from training.errors import CheckpointError, ConfigError, did_you_mean, printabl
 from training.models.named_model import named_model, with_named_model
 from training.models.registry import MODELS
 from training.settings.declarations import aliases, all_names
-from training.settings.layers import Layer, Resolved, resolve
+from training.settings.layers import RESUMED_RUN, Layer, Resolved, resolve
 from training.settings.rank_identity import RankIdentity
 from training.settings.registry import Registry
 from training.settings.section import Elsewhere, Section
@@ -381,7 +381,7 @@ def layers_of(
         above.append(Layer("the chosen backend", {"backend": choice.backend.name}))
     if not isinstance(resume, str):
         return [*below, *above]
-    name, backend = f"the resumed run ({resume})", choice.backend
+    name, backend = f"{RESUMED_RUN} ({resume})", choice.backend
     if fetch and is_remote(backend) and not existing_form(Path(resume)).exists():
         config = resolve(tree, [*below, *above]).config
         saved = carried_over(backend.settings_of_run(resume, config), tree, f"--resume {resume}: its config.yaml")

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from training.record.log import counted
 from training.record.schema import Event, declared_metrics, is_number, loss_weight, number
+from training.settings.layers import RESUMED_RUN
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 T = TypeVar("T")
@@ -290,7 +291,12 @@ class History:
     def _on_run_resumed(self, event: Event) -> None:
         # What came after the step was left out before the fold (`training.record.log`).
         self.state, self.outcome, self.conclusion, self._last_time = "running", {}, {}, event.get("time")
+        before = self.facts.get("settings_from") or {}
         self.facts.update(without(event, "event", "time", "step"))
+        if now := self.facts.get("settings_from"):  # what was taken over is still set by whoever set it first
+            taken_over = {key for key, source in now.items() if source.startswith(RESUMED_RUN)}
+            kept = {key: before.get(key) if key in taken_over else source for key, source in now.items()}
+            self.facts["settings_from"] = {key: source for key, source in kept.items() if source is not None}
         self.metrics = declared_metrics(self.facts)
         self.facts["resumed_at_steps"] = self._remembered([*self.facts.get("resumed_at_steps", []), event["step"]])
 

@@ -70,6 +70,10 @@ def _list_of(check: Check) -> Check:
     return lambda value: isinstance(value, list) and all(map(check, value))
 
 
+def _mapping_of(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
 def _none_or(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
@@ -91,7 +95,7 @@ RUN_FACTS: Mapping[str, Check] = {
     "steps_per_epoch": is_count_or_none, "total_steps": is_count_or_none, "num_epochs": is_count_or_none,
     "curve_hash": is_text_or_none, "metrics": _list_of(is_mapping), "data": _list_of(is_mapping),
     "data_fingerprint": is_text_or_none, "vocab_size": is_count_or_none, "world_size": is_count_or_none,
-    "weights_fingerprint": _none_or(_list_of(is_measured)),
+    "weights_fingerprint": _none_or(_list_of(is_measured)), "settings_from": _none_or(_mapping_of(is_text)),
 }  # fmt: skip
 """Facts that a run states in its first event."""
 
@@ -230,10 +234,6 @@ def _is_part(name: str) -> Check:
         and all(check(value[key]) for key, check in schema.optional.items() if key in value)
         and is_measured(value.get("time"))
     )
-
-
-def _mapping_of(check: Check) -> Check:
-    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
 def _is_column(value: object) -> bool:

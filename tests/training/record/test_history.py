@@ -17,6 +17,7 @@ from training.record.history import History
 from training.record.log import LOG_NAME, CountedEvents, counted, read_events, read_report, scan_marks
 from training.record.report import MAX_EPOCHS, Report
 from training.record.reporter import ProgressReporter
+from training.settings.layers import RESUMED_RUN
 from training.tasks.metrics import Metric
 
 ERROR = Metric("mean_error", "MAE", "lower")
@@ -76,6 +77,17 @@ def test_the_figures_of_a_conclusion_stand_in_the_report_until_the_run_goes_on(t
     again = ProgressReporter(tmp_path)
     again.run_resumed(3)
     assert "recitation" not in (read_report(tmp_path) or {})
+
+
+def test_settings_that_a_resumed_run_takes_over_stay_set_by_whoever_set_them(tmp_path: Path) -> None:
+    reporter = ProgressReporter(tmp_path)
+    reporter.run_started(settings_from={"run.epochs": "--epochs", "run.batch_size": "preset playground"})
+    again = f"{RESUMED_RUN} (runs/a)"
+    now = {"run.epochs": again, "run.batch_size": "--batch-size", "run.seed": again}
+    reporter.run_resumed(0, settings_from=now)
+    expected = {"run.epochs": "--epochs", "run.batch_size": "--batch-size"}
+    assert reporter.report.to_dict()["settings_from"] == expected
+    assert History.of(read_events(tmp_path / LOG_NAME)).facts["settings_from"] == expected
 
 
 def test_a_recitation_of_an_older_log_is_one_too() -> None:
