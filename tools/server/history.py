@@ -15,7 +15,7 @@ import os
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.server.log_position import START, LogPosition, generation_of
+from tools.server.update_lines import Updates, read_updates
 from training.record.history import unit_of
 from training.record.log import LOG_NAME, CountedEvents, complete_lines, read_report
 from training.record.report import Report
-from training.record.schema import Event, declared_metrics, is_number, parse_event
+from training.record.schema import Event, declared_metrics, is_number
 from training.storage.json_files import open_regular
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
@@ -97,6 +98,53 @@ class Buckets:
             if (named := self.columns.get(name) or self._new_column(name)) is not None:
                 named.add_bad(place[0])
 
+    def extend(self, places: Mapping[str, Floats], figures: Mapping[str, Floats]) -> None:
+        """Take many rows.
+
+        Args:
+            places: by axis; nan: not known.
+            figures: values by name, one for each row; nan: not measured.
+        """
+        total, done = len(places["step"]), 0
+        for name in figures:
+            if name not in self.columns:
+                self._new_column(name)
+        while done < total:
+            begun = self.rows % self.stride
+            if begun == 0 and len(self) == self._most:
+                self._halve()
+                continue
+            if begun or total - done < self.stride:
+                count = min(total - done, self.stride - begun)
+                self._extend_last(places, figures, done, done + count, is_new=begun == 0)
+            else:
+                count = min((total - done) // self.stride, self._most - len(self)) * self.stride
+                self._extend_whole(places, figures, done, done + count)
+            self.rows += count
+            done += count
+
+    def _extend_last(
+        self, places: Mapping[str, Floats], figures: Mapping[str, Floats], start: int, end: int, *, is_new: bool
+    ) -> None:
+        """Take rows into the last bucket."""
+        if is_new:
+            for column in self.columns.values():
+                column.open_bucket()
+        for name, values in self.axes.items():
+            if is_new:
+                values.append(math.nan)
+            values[-1] = float(places[name][end - 1])
+        for name, column in self.columns.items():
+            if name in figures:
+                column.extend_last(figures[name][start:end])
+
+    def _extend_whole(self, places: Mapping[str, Floats], figures: Mapping[str, Floats], start: int, end: int) -> None:
+        """Take rows that fill buckets."""
+        for name, values in self.axes.items():
+            values.frombytes(np.ascontiguousarray(places[name][start + self.stride - 1 : end : self.stride]).tobytes())
+        for name, column in self.columns.items():
+            column.extend_whole(figures[name][start:end] if name in figures else None, (end - start) // self.stride)
+
     def _new_column(self, name: str) -> Column | None:
         if len(self.columns) >= MOST_KEYS:
             return None
@@ -160,10 +208,41 @@ class Column:
         if not self.high[-1] >= value:
             self.high[-1] = value
 
+    def extend_last(self, values: Floats) -> None:
+        """Take values into the last bucket; nan: not measured."""
+        for value in values[~np.isnan(values)]:
+            self.add(float(value))
+
+    def extend_whole(self, values: Floats | None, buckets: int) -> None:
+        """Take values that fill so many buckets; None: none was measured."""
+        missing = array("d", [math.nan]) * buckets
+        self.bad_at.extend(missing)
+        if values is None:
+            for kept in (self.value, self.low, self.high):
+                kept.extend(missing)
+            return
+        table = values.reshape(buckets, -1)
+        last = table[:, -1]
+        for place in range(table.shape[1] - 2, -1, -1):
+            if not (is_missing := np.isnan(last)).any():
+                break
+            last = np.where(is_missing, table[:, place], last)
+        for kept, found in (
+            (self.value, last),
+            (self.low, np.fmin.reduce(table, 1)),
+            (self.high, np.fmax.reduce(table, 1)),
+        ):
+            kept.frombytes(np.ascontiguousarray(found).tobytes())
+
     def add_bad(self, step: float) -> None:
         """Note a value that was not finite in the last bucket."""
         if math.isnan(self.bad_at[-1]):
             self.bad_at[-1] = step
+
+    def to_dict(self, with_bands: bool) -> dict[str, list[float | None]]:
+        """Return the figure as plain data."""
+        bands = {"low": _nullable(self.low), "high": _nullable(self.high)} if with_bands else {}
+        return {"value": _nullable(self.value), **bands}
 
     def thinned_once(self) -> Column:
         """Return the figure with pairs of buckets as one."""
@@ -278,6 +357,38 @@ class RunCurve:
         self._count += event.get(self.unit or "tokens") or 0
         self.updates.add(self._place(event), *self._figures(event))
 
+    def extend(self, updates: Updates) -> None:
+        """Fold updates in whose figures are all finite: the same as folding them one by one."""
+        columns = updates.columns
+        steps, count = columns["step"], len(updates)
+        before = [] if self._last_time is None else [self._last_time]
+        if (times := columns.get("time")) is None:  # as `training.record.history` counts them
+            gaps, self._last_time = np.zeros(count), None
+        else:
+            gaps = np.maximum(0.0, np.diff(np.concatenate([before or times[:1], times])))
+            self._last_time = float(times[-1])
+        seconds = np.add.accumulate(np.concatenate([[self._seconds], gaps]))[1:]
+        self._seconds = float(seconds[-1])
+        if self.unit is None:
+            self.unit = unit_of(columns)
+        counted = columns.get(self.unit or "tokens")
+        totals = self._count + (np.zeros(count) if counted is None else np.add.accumulate(counted))
+        self._count = int(totals[-1])
+        epochs = columns.get("epoch", np.full(count, math.nan))
+        places = {
+            "step": steps,
+            "seconds": seconds,
+            "tokens": np.full(count, math.nan) if self.unit is None else totals,
+            "epoch": steps / self._steps_per_epoch if self._steps_per_epoch else epochs,
+        }
+        figures = {name: values for name, values in columns.items() if name not in _NO_FIGURES}
+        for metric in self._metrics:
+            if metric.derived == "exp_loss" and "loss" in figures:
+                derived = [metric.of_loss(loss) for loss in figures["loss"].tolist()]
+                if any(value is not None for value in derived):
+                    figures[metric.name] = np.array([math.nan if value is None else value for value in derived])
+        self.updates.extend(places, figures)
+
     def _place(self, event: Event) -> tuple[float, float, float, float]:
         step, epoch = event["step"], event.get("epoch")
         if self._steps_per_epoch:
@@ -306,12 +417,13 @@ class RunCurve:
         """Bytes that the curve takes, about."""
         return self.updates.bytes_held + 600 * len(self.evaluations.rows)
 
-    def to_dict(self, points: int, keys: Iterable[str] | None = None) -> dict[str, Any]:
-        """Return the curve as plain data, with what a client needs to go on with it event by event.
+    def to_dict(self, points: int, keys: Iterable[str] | None = None, *, with_bands: bool = True) -> dict[str, Any]:
+        """Return the curve as plain data, with what is needed to go on with it from later events.
 
         Args:
             points: buckets and evaluations at most.
             keys: names of figures; None: all.
+            with_bands: the lowest and the highest value of each bucket is wanted, not its last one alone.
         """
         thinned = self.updates.thinned(points)
         wanted = (
@@ -324,15 +436,12 @@ class RunCurve:
         return {
             "keys": list(thinned.columns),
             "unit": self.unit,
-            "last_time": self._last_time,
-            "steps_per_epoch": self._steps_per_epoch,
             "derived": [metric.name for metric in self._metrics if metric.derived == "exp_loss"],
+            "steps_per_epoch": self._steps_per_epoch,
+            "last_time": self._last_time,
             "step": [int(step) for step in thinned.axes["step"]],
             **{name: _nullable(thinned.axes[name]) for name in AXES[1:]},
-            "series": {
-                key: {"value": _nullable(c.value), "low": _nullable(c.low), "high": _nullable(c.high)}
-                for key, c in columns.items()
-            },
+            "series": {key: column.to_dict(with_bands) for key, column in columns.items()},
             "nonfinite": {key: steps for key, steps in bad.items() if steps},
             "resumed_at": self.resumed_at,
             "evaluations": {
@@ -409,23 +518,31 @@ class FollowedCurve:
         file.seek(self._offset - len(self._mark))
         if file.read(len(self._mark)) != self._mark:
             return False
-        for line in complete_lines(file):
-            self.bytes_read += len(line)
-            event = parse_event(line)
-            if event is not None:
-                if event["event"] in ("run_started", "run_resumed"):
-                    return False
-                self.curve.apply(event)
-            self._stand_behind(self._offset + len(line), line)
+        for found in read_updates(self._appended(file)):
+            if isinstance(found, Updates):
+                self.curve.extend(found)
+            elif found["event"] in ("run_started", "run_resumed"):
+                return False
+            else:
+                self.curve.apply(found)
         self.position = LogPosition(self.position.generation, self._offset)
         return True
+
+    def _appended(self, file: IO[bytes]) -> Iterator[tuple[bytes, int | None]]:
+        for line in complete_lines(file):
+            self.bytes_read += len(line)
+            self._stand_behind(self._offset + len(line), line)
+            yield line, None
 
     def _read_whole(self, file: IO[bytes], status: os.stat_result) -> None:
         self.curve, self._inode = RunCurve(), status.st_ino
         generation = generation_of(file)
         events = CountedEvents(file)
-        for event in events:
-            self.curve.apply(event)
+        for found in read_updates(events.lines()):
+            if isinstance(found, Updates):
+                self.curve.extend(found)
+            else:
+                self.curve.apply(found)
         self.bytes_read += 2 * events.length
         self._stand_behind(events.length, events.last_line)
         self.position = LogPosition(generation, events.length)
@@ -474,7 +591,14 @@ class HistoryCache:
         self._curves: OrderedDict[Path, FollowedCurve] = OrderedDict()
         self._lock = threading.Lock()
 
-    def history(self, run_dir: Path, points: int = DEFAULT_POINTS, keys: Iterable[str] | None = None) -> dict[str, Any]:
+    def history(
+        self,
+        run_dir: Path,
+        points: int = DEFAULT_POINTS,
+        keys: Iterable[str] | None = None,
+        *,
+        with_bands: bool = True,
+    ) -> dict[str, Any]:
         """Return the curve of a run as it is now; `RunCurve.to_dict`, with the place in the log to go on from.
 
         Raises:
@@ -495,7 +619,7 @@ class HistoryCache:
             found = {
                 "generation": None if position is None else position.generation,
                 "position": None if position is None else str(position),
-                **followed.curve.to_dict(points, keys),
+                **followed.curve.to_dict(points, keys, with_bands=with_bands),
             }
         self._forget()
         return found

@@ -21,13 +21,12 @@ from typing import Any
 from tools.server.change_signal import ChangeSignal
 from tools.server.events import Status
 from training.errors import UserError
+from training.experiments.jobs.job_queue import Job, JobQueue
 from training.experiments.store.index import ExperimentStore
 from training.experiments.store.query import Query
 from training.experiments.store.rows import RunRow
 from training.record.log import LOG_NAME
 
-Job = Any
-JobQueue = Any
 LOOK_SECONDS = 1.0
 """Time between two looks while somebody watches."""
 UNWATCHED_SECONDS = 5.0

@@ -32,14 +32,14 @@ from training.experiments.store.query import DEFAULT_SORT
 from training.experiments.store.query import Query as RunQuery
 from training.experiments.store.rows import RunRow
 from training.record.log import LOG_NAME, read_report
+from training.tasks.answers.stop_certificate import StopCertificate
+from training.tasks.chat.certificate import MaskCertificate
 
 PREFIX = "/api/training/jobs"
 MOST_LISTED = 1000
 LONGEST_KEYS = 4000
 """Characters of a list of figures."""
 DEFAULT_LOG_BYTES, MOST_LOG_BYTES = 64 * 1024, 2**20
-SPOKEN = frozenset({"introduced", "said", "conclusion", "final_model"})
-"""Events whose lines a terminal would have shown."""
 CERTIFICATES = ("certificate", "packing", "merge", "stop")
 """Keys of a report under which a run says what it has proved: loss mask, packing, merged adapter, ends of answers."""
 MOST_LINES = 2000
@@ -210,7 +210,13 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def history_of(
-    state: ServerState, histories: HistoryCache, run_id: str, points: int, keys: list[str] | None
+    state: ServerState,
+    histories: HistoryCache,
+    run_id: str,
+    points: int,
+    keys: list[str] | None,
+    *,
+    with_bands: bool = True,
 ) -> dict[str, Any]:
     """Return the curve of a run; without points, where it has recorded nothing yet.
 
@@ -219,7 +225,7 @@ def history_of(
     """
     run = found_run(state, run_id)
     try:
-        return {"id": run.id, **histories.history(run.path, points, keys)}
+        return {"id": run.id, **histories.history(run.path, points, keys, with_bands=with_bands)}
     except FileNotFoundError:
         return {"id": run.id, **histories.empty(points, keys)}
     except OSError as error:
@@ -266,14 +272,22 @@ def _add_record(router: APIRouter, state: ServerState) -> None:
 
     @router.get(PREFIX + "/{run_id}/certificates", summary="Show what a run has proved", response_class=Response)
     def certificates(run_id: RunId) -> Response:
-        """Answer the parts of the report: the loss mask, packing, merged adapters, ends of answers; null: none."""
+        """Answer [{name, lines, document}] of the loss mask, packing, merged adapters and the ends of answers.
+
+        `lines` are those that a terminal shows, where the certificate has some of its own; `document` is the part of
+        the report.
+        """
         report = read_report(found_run(state, run_id).path) or {}
-        found = {name: _finite(report[name]) for name in CERTIFICATES if report.get(name) is not None}
+        found = [
+            {"name": name, "lines": _lines_of(name, report[name]), "document": _finite(report[name])}
+            for name in CERTIFICATES
+            if report.get(name) is not None
+        ]
         return json_response({"certificates": found})
 
     @router.get(PREFIX + "/{run_id}/samples", summary="Show what a finished model answers", response_class=Response)
     def samples(run_id: RunId) -> Response:
-        """Answer the lines that the run has printed about its finished model, and the figures behind them."""
+        """Answer {samples, figures}: lines that the run has printed about its finished model, figures behind them."""
         return json_response(_samples(state, found_run(state, run_id)))
 
 
@@ -303,6 +317,21 @@ def _whole_characters(content: bytes, is_end: bool) -> tuple[bytes, int]:
     return content, skipped
 
 
+def _lines_of(name: str, document: object) -> list[str] | None:
+    """Return the lines of a certificate; None: it has none of its own, or is of another version."""
+    try:
+        if name == "certificate" and isinstance(document, dict):
+            return [str(line) for line in MaskCertificate.from_facts(document).lines()]
+        if name == "stop" and isinstance(document, dict):
+            return [str(line) for line in StopCertificate(**{key: document[key] for key in _OF_STOPS}).lines()]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None
+    return None
+
+
+_OF_STOPS = ("asked", "ended", "longest")
+
+
 def _samples(state: ServerState, run: FoundRun) -> dict[str, Any]:
     """Return what the end of a run says of its model. It stands among the last lines of the record."""
     from training.record.schema import parse_event
@@ -316,7 +345,7 @@ def _samples(state: ServerState, run: FoundRun) -> dict[str, Any]:
             file.seek(start)
             found = file.read().split(b"\n")
     except FileNotFoundError:
-        return {"lines": [], "figures": {}}
+        return {"samples": [], "figures": {}}
     except OSError as error:
         raise refused(run, error) from error
     for line in found[1 if start else 0 :]:
@@ -328,7 +357,7 @@ def _samples(state: ServerState, run: FoundRun) -> dict[str, Any]:
         elif event["event"] == "conclusion":
             lines += event.get("lines") or []
             figures |= event["figures"]
-    return {"lines": lines[-MOST_LINES:], "figures": _finite(figures)}
+    return {"samples": lines[-MOST_LINES:], "figures": _finite(figures)}
 
 
 # -- streams -------------------------------------------------------------------------------------------------------

@@ -154,17 +154,26 @@ class CountedEvents:
             ):
                 self._resumed.append((self.length, event["step"]))
 
-    def __iter__(self) -> Iterator[Event]:
+    def lines(self) -> Iterator[tuple[bytes, int | None]]:
+        """Yield each line, with the last step that counts in its part of the log; None: all steps count there.
+
+        A line that resumes belongs to the part before, which it ends; it counts itself, whatever its step.
+        """
         self._file.seek(0)
         limits = self._limits()
         limit, until = next(limits)
-        position = step = 0
-        for number, line in enumerate(complete_lines(self._file), start=1):
+        position = 0
+        for line in complete_lines(self._file):
             position += len(line)
             if position > self.length:
                 return
             while until is not None and position > until:
                 limit, until = next(limits)
+            yield line, limit
+
+    def __iter__(self) -> Iterator[Event]:
+        step = 0
+        for number, (line, limit) in enumerate(self.lines(), start=1):
             event = parse_event(line)
             if event is None:
                 self.damaged.add(number)
@@ -177,7 +186,6 @@ class CountedEvents:
     def _limits(self) -> Iterator[tuple[int | None, int | None]]:
         """Yield for each part of the run the last step of it that counts, and where its lines end."""
         for n, (end, _) in enumerate(self._resumed):
-            # The line that resumes belongs to the part before, which it ends; it counts itself, whatever its step.
             yield min(step for _, step in self._resumed[n:]), end
         yield None, None
 

@@ -61,7 +61,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 write_manifest(checkpoint, step=step, kind="test", run_id="first", config_hash=None)
                 run.reporter.checkpoint(checkpoint, step)
             (run.path / "final_model.pt").write_bytes(b"weights")
-            run.reporter.conclusion({"stop": {"asked": 2, "ended": 1}}, ["stop    1 of 2 answers", "  雨 → rain"])
+            run.reporter.conclusion(
+                {"stop": {"asked": 2, "ended": 1, "longest": 9}}, ["stop    1 of 2 answers", "  雨 → rain"]
+            )
         run.finish()
     return made
 
@@ -133,7 +135,7 @@ def test_an_id_that_no_run_has_is_not_found(server: RunningServer, run_id: str, 
 def test_one_run_with_settings_facts_and_figures(server: RunningServer) -> None:
     run_id = ids(server)["first"]
     run = server.get(f"{JOBS}/{run_id}").json
-    assert run["settings"]["training.learning_rate"]["value"] == 0.01
+    assert run["settings"]["training.learning_rate"] == {"value": 0.01, "origin": None}
     assert run["facts"]["vocab_size"] == 50
     assert "curve" not in run["facts"]
     assert run["can_chat"] is True
@@ -158,12 +160,14 @@ def test_the_history_is_that_of_the_log(server: RunningServer, root: Path) -> No
 
 def test_certificates_and_samples(server: RunningServer) -> None:
     run_id = ids(server)["first"]
-    assert server.get(f"{JOBS}/{run_id}/certificates").json == {"certificates": {"stop": {"asked": 2, "ended": 1}}}
+    [stop] = server.get(f"{JOBS}/{run_id}/certificates").json["certificates"]
+    assert (stop["name"], stop["document"]) == ("stop", {"asked": 2, "ended": 1, "longest": 9})
+    assert stop["lines"] == ["stop    1 of 2 answers end by themselves within 9 tokens"]
     samples = server.get(f"{JOBS}/{run_id}/samples").json
-    assert samples["lines"] == ["stop    1 of 2 answers", "  雨 → rain"]
+    assert samples["samples"] == ["stop    1 of 2 answers", "  雨 → rain"]
     other = ids(server)["sweep/a"]
-    assert server.get(f"{JOBS}/{other}/samples").json == {"lines": [], "figures": {}}
-    assert server.get(f"{JOBS}/{other}/certificates").json == {"certificates": {}}
+    assert server.get(f"{JOBS}/{other}/samples").json == {"samples": [], "figures": {}}
+    assert server.get(f"{JOBS}/{other}/certificates").json == {"certificates": []}
 
 
 # -- the log -------------------------------------------------------------------------------------------------------
