@@ -241,7 +241,7 @@ class RunIndex:
         return [*self._waiting(Query(archived=None), {row.id for row in found}, jobs), *found]
 
     def _waiting(self, query: Query, known: set[str], jobs: Mapping[str, Job]) -> list[RunRow]:
-        """Return the rows of jobs whose runs have no record yet, of those that a query could mean."""
+        """Return the rows of jobs whose runs have no record yet, of those that a query could mean; next to start first."""
         if query.where.strip() or query.tags or query.archived:
             return []
         missing = [job for job in jobs.values() if job.id not in known and (not query.ids or job.id in query.ids)]
@@ -251,8 +251,15 @@ class RunIndex:
             else set()
         )
         rows = [row_of_job(job, self._position(job)) for job in missing if job.id not in recorded]
+        rows.sort(key=lambda row: _place_in_queue(row.job or {}))
         text = query.text.casefold()
         return [row for row in rows if text in f"{row.name}\n{row.task}\n{row.model}\n{row.backend}".casefold()]
+
+
+def _place_in_queue(job: Mapping[str, Any]) -> tuple[bool, float]:
+    """Return a key by which jobs that wait are in their order, and the others, the newest first, before them."""
+    position: int | None = job.get("position")
+    return (False, -job.get("created_at", 0.0)) if position is None else (True, position)
 
 
 def with_job(row: RunRow, job: Job, position: int | None) -> RunRow:

@@ -18,6 +18,7 @@ from tools.server import history, update_lines
 from tools.server.history import Buckets, RunCurve
 from tools.server.update_lines import Form, Updates, read_updates
 from training.record.log import LOG_NAME, CountedEvents
+from training.record.schema import parse_event
 
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -121,7 +122,7 @@ def test_the_lines_of_the_reporter_are_of_one_form(tmp_path: Path, monkeypatch: 
 
         return parse_and_count
 
-    monkeypatch.setattr(update_lines, "parse_event", counted_parse(update_lines.parse_event))
+    monkeypatch.setattr(update_lines, "parse_event", counted_parse(parse_event))
     found = many_at_a_time(content)
     assert found.updates.rows == 100
     assert len(parsed) == 4, "the beginning, one update, the resumption and the end"
