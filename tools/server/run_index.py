@@ -241,7 +241,7 @@ class RunIndex:
         return [*self._waiting(Query(archived=None), {row.id for row in found}, jobs), *found]
 
     def _waiting(self, query: Query, known: set[str], jobs: Mapping[str, Job]) -> list[RunRow]:
-        """Return the rows of jobs whose runs have no record yet, of those that a query could mean; next to start first."""
+        """Return the rows of jobs whose runs have no record yet, of those that a query could mean."""
         if query.where.strip() or query.tags or query.archived:
             return []
         missing = [job for job in jobs.values() if job.id not in known and (not query.ids or job.id in query.ids)]
