@@ -142,7 +142,7 @@ def _columns(rows: Sequence[RunRow], values: Mapping[str, Mapping[str, Any]], gl
         yield Column(Message("per s"), 6, lambda row: known(row.speed, rate), 9)
     yield Column(
         Message("age"),
-        6,
+        7,
         lambda row: known(max(0.0, now - row.started_at) if row.started_at is not None else None, short_duration),
         6,
     )

@@ -18,7 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -555,6 +555,14 @@ units_per_second, allowed_silence
 
 def _insert(connection: sqlite3.Connection, run: IndexedRun, signature: str | None) -> None:
     row = run.row
+    columns = {
+        "id": row.id, "path": os.fsencode(run.path), "signature": signature, "name": row.name, "run_id": row.run_id,
+        "recorded": row.state, "backend": row.backend, "task": row.task, "model": row.model, "device": row.device,
+        "reason": row.reason, "started_at": row.started_at, "updated_at": row.updated_at, "ended_at": row.ended_at,
+        "seconds_per_step": run.pace.seconds_per_step, "units_per_second": run.pace.units_per_second,
+        "allowed_silence": run.pace.allowed_silence, "note": _text(row.note), "archived": row.archived,
+        "details": json.dumps(vars(row)),
+    }  # fmt: skip
     connection.execute(
         f"INSERT INTO runs VALUES ({', '.join('?' * 20)})",
         (

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class RunRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON: a figure that is not finite is None and stands in `nonfinite`."""
-        document = asdict(self)
+        document = dict(vars(self))
         bad = [name for name, value in document.items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [name for name, value in self.metrics.items() if value is not None and not math.isfinite(value)]
         document |= {name: None for name in bad if name in document}
