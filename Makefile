@@ -74,6 +74,7 @@ benchmark: setup  ## print speed ratios against peers measured in the same run (
 	$(PY) benchmarks/backends.py
 	$(PY) benchmarks/landscape.py
 	$(PY) benchmarks/monitor.py
+	$(PY) benchmarks/experiments.py
 	$(PY) benchmarks/estimate.py
 	$(PY) benchmarks/chat_against_trl.py
 	$(PY) benchmarks/text_against_trainer.py

@@ -29,6 +29,16 @@ LINES = {
         "updates:",
         "whole run:",
     ],
+    "experiments": [
+        "first look: {} s, {} MB read",
+        "look, nothing new: {} ms ({} to {})",
+        "look, with a search for new runs: {} ms",
+        "look, 10 updates more in one run: {} ms, {} bytes read",
+        "list of all runs: {} ms ({} to {}), target",
+        "list of {} runs by a condition, sorted: {} ms",
+        "list in groups: {} ms",
+        "command `list`: {} ms",
+    ],
     "landscape": [
         "round 2: {} s for the surface, {} s for {} bare forward passes: {}",
         f"surface / bare forward passes: {RATIO}, target",

@@ -18,6 +18,8 @@ from tests.test_architecture import LIGHT, ROOT, reached_on_import
 from tools import experiments
 from tools.figures.wording import columns_of
 from training.errors import UserError
+from training.experiments.jobs.files import JobRequest, job_directories
+from training.experiments.jobs.job_queue import JobQueue
 
 START = 1_760_000_000.0
 RATES = (1e-2, 1e-3, 3e-4)
@@ -172,6 +174,22 @@ def test_deleting_asks_on_a_terminal(answer: str, is_there: bool, root: Path, mo
     with terminal(answer, monkeypatch):
         assert experiments.run(["delete", "rate_1", "--root", str(root)]) == 0
     assert (root / "sweep" / "rate_1").exists() == is_there
+
+
+def test_a_run_goes_with_its_job_unless_a_server_has_it(ask: Ask, root: Path) -> None:
+    queue = JobQueue(root)
+    jobs = [queue.submit(JobRequest(name)) for name in ("first", "second")]
+    for job in jobs:
+        RecordedRun(job.run_dir, start=START).train().finish()
+    with pytest.raises(
+        UserError, match=r"^run first: it is a job of the server that runs; delete it there, or stop the"
+    ):
+        ask("delete", "first", "--yes")
+    queue.close()
+    assert "first: deleted\n" in ask("delete", "first", "--yes")
+    assert [path.name for path in job_directories(root)] == [jobs[1].id]
+    assert not jobs[0].run_dir.exists()
+    assert "first" not in ask("list")
 
 
 # -- unusable input ------------------------------------------------------------------------------------------------

@@ -1,14 +1,21 @@
 """Delete runs: all that they have written, and nothing else that lies in their directories.
 
-It asks first; without a terminal it needs --yes. A run at work is never deleted.
+It asks first; without a terminal it needs --yes. A run at work is never deleted. The job of a server that has started
+the run goes with it.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from training.errors import UserError
+
+if TYPE_CHECKING:
+    from training.experiments.store.index import ExperimentStore
+    from training.experiments.store.rows import RunRow
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +52,29 @@ def run(args: argparse.Namespace) -> int:
                 say(Message("nothing was deleted"))
                 return 0
         for row in rows:
-            kept = store.delete(row.id).kept
+            kept = _delete(store, row)
             if kept:
                 say(Message("{name}: deleted; {kept} stay", name=row.name, kept=", ".join(kept)))
             else:
                 say(Message("{name}: deleted", name=row.name))
     return 0
+
+
+def _delete(store: ExperimentStore, row: RunRow) -> Sequence[str]:
+    """Delete a run, and its job if it has one; return the names of what stays in its directory."""
+    from training.checkpoints.run_lock import is_locked
+    from training.experiments.jobs.files import jobs_directory
+    from training.experiments.jobs.job_queue import JobQueue
+
+    jobs = jobs_directory(store.root)
+    if not (jobs / row.id).is_dir():
+        return store.delete(row.id).kept
+    if is_locked(jobs):
+        raise UserError(f"run {row.name}: it is a job of the server that runs; delete it there, or stop the server")
+    path, queue = store.run_path(row.id), JobQueue(store.root)
+    try:
+        queue.delete(row.id, files=True)
+    finally:
+        queue.close()
+        store.refresh()
+    return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else ()

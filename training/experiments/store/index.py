@@ -18,7 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -47,9 +47,10 @@ from training.experiments.store.rows import (
     IndexedRun,
     Pace,
     RunRow,
-    as_it_is_now,
+    Signature,
     live_state,
     read_run,
+    row_now,
     signature_of,
 )
 from training.record.log import LOG_NAME, REPORT_NAME
@@ -105,10 +106,13 @@ class _Reading:
     """One run as it was read, or why it was not."""
 
     path: str
-    signature: str | None = None
+    files: Signature | None = None
+    """What the files were like before they were read."""
     run: IndexedRun | None = None
+    signature: str | None = None
+    """The same, to know the files by at the next look; None: they must be read again then."""
     is_gone: bool = False
-    fault: str = field(default="")
+    fault: str = ""
 
 
 class ExperimentStore:
@@ -220,12 +224,12 @@ class ExperimentStore:
 
     def _read(self, path: str, signature: str | None) -> _Reading | None:
         """Read a run; None: its files are as they were when this signature was taken."""
-        run_dir = directory_of(self.root, path)
+        now = self._clock()
         try:
-            now = signature_of(run_dir, self._clock())
-            if now is not None and now == signature:
+            files = signature_of(directory_of(self.root, path))
+            if files.text == signature:
                 return None
-            return _Reading(path, now, read_run(self.root, path))
+            return _Reading(path, files, read_run(self.root, path), files.text if files.is_settled(now) else None)
         except (FileNotFoundError, NotADirectoryError):
             return _Reading(path, is_gone=True)
         except OSError as error:
@@ -236,10 +240,19 @@ class ExperimentStore:
         if not wanted:
             return
         with self._database.writing() as connection:
-            for reading in wanted:
-                connection.execute("DELETE FROM runs WHERE id = ?", (id_of_relative(reading.path),))
+            for reading in map(self._as_of_now, wanted):
                 if reading.run is not None:
-                    _insert(connection, reading.run, reading.signature)
+                    put_run(connection, reading.run, reading.signature)
+                elif not reading.fault:
+                    connection.execute("DELETE FROM runs WHERE id = ?", (id_of_relative(reading.path),))
+
+    def _as_of_now(self, reading: _Reading) -> _Reading:
+        """Return a reading, made again if the run has changed since: another process may have kept a newer one."""
+        try:
+            is_current = signature_of(directory_of(self.root, reading.path)) == reading.files
+        except OSError:
+            is_current = False
+        return reading if is_current else self._read(reading.path, None) or reading
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -612,8 +625,7 @@ def _text(value: str) -> str:
 
 def _shown(found: tuple[Any, ...], now: float) -> RunRow:
     details, recorded, live, per_step, per_second, allowed = found
-    row = RunRow(**json.loads(details))
-    return as_it_is_now(row, Pace(per_step, per_second, allowed), State(live or recorded), now)
+    return row_now(json.loads(details), Pace(per_step, per_second, allowed), State(live or recorded), now)
 
 
 def _grouping(name: Name) -> str:

@@ -137,12 +137,21 @@ class IndexedRun:
     bytes_read: int
 
 
-def signature_of(run_dir: Path, now: float) -> str | None:
-    """Return what changes when a file changes that a row is made of; None: one changed so lately that it must be read.
+@dataclass(frozen=True)
+class Signature:
+    """What changes when a file changes that a row is made of."""
 
-    Args:
-        run_dir: the run directory.
-        now: Unix seconds, before the files are read.
+    text: str
+    newest: float
+    """Unix seconds of the last change."""
+
+    def is_settled(self, now: float) -> bool:
+        """Say whether each later change changes the signature: one in the same tick of the disk's clock does not."""
+        return self.newest < now - RACY_SECONDS
+
+
+def signature_of(run_dir: Path) -> Signature:
+    """Return the signature of a run's files.
 
     Raises:
         FileNotFoundError: there is no such directory, or no record in it.
@@ -164,7 +173,7 @@ def signature_of(run_dir: Path, now: float) -> str | None:
         found.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     if not has_record:
         raise FileNotFoundError(str(run_dir))
-    return json.dumps(found, separators=(",", ":")) if newest < (now - RACY_SECONDS) * 1e9 else None
+    return Signature(json.dumps(found, separators=(",", ":")), newest / 1e9)
 
 
 def read_run(root: Path, path: str) -> IndexedRun:
@@ -348,18 +357,27 @@ def live_state(run_dir: Path, step: int, silent_seconds: float, allowed_seconds:
     return state_of("running", step, silent_seconds, allowed_seconds)
 
 
-def as_it_is_now(row: RunRow, pace: Pace, state: State, now: float) -> RunRow:
-    """Return the row of a run with its present state, and what is only known of a run at work."""
+def row_now(kept: Mapping[str, Any], pace: Pace, state: State, now: float) -> RunRow:
+    """Return the row of a run with its present state, and with what is only known of a run at work.
+
+    Args:
+        kept: fields of the row as its files tell them.
+        pace: what the rest is computed from.
+        state: its present state.
+        now: Unix seconds.
+    """
     at_work = state in (State.RUNNING, State.STARTING)
-    left = max(0, row.total_steps - row.step) if row.total_steps is not None else None
-    eta = left * pace.seconds_per_step if left is not None and pace.seconds_per_step is not None else None
-    silent = max(0.0, now - row.updated_at) if row.updated_at is not None else 0.0
-    alerts = [*row.alerts, *map(_alert, alerts_of_silence(state, row.step, silent))]
-    weights = [kind.value for kind in Kind]
-    return replace(
-        row,
-        state=state.value,
-        speed=pace.units_per_second if at_work else None,
-        eta_seconds=eta if at_work else None,
-        alerts=sorted(alerts, key=lambda alert: weights.index(alert["kind"])),
-    )
+    step, total, updated_at = kept["step"], kept["total_steps"], kept["updated_at"]
+    has_eta = at_work and total is not None and pace.seconds_per_step is not None
+    silent = max(0.0, now - updated_at) if updated_at is not None else 0.0
+    alerts = kept["alerts"]
+    if more := [_alert(alert) for alert in alerts_of_silence(state, step, silent)]:
+        weights = [kind.value for kind in Kind]
+        alerts = sorted([*alerts, *more], key=lambda alert: weights.index(alert["kind"]))
+    present = {
+        "state": state.value,
+        "speed": pace.units_per_second if at_work else None,
+        "eta_seconds": max(0, total - step) * (pace.seconds_per_step or 0.0) if has_eta else None,
+        "alerts": alerts,
+    }
+    return RunRow(**{**kept, **present})
