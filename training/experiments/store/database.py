@@ -24,7 +24,7 @@ DATABASE_NAME = "experiments.sqlite"
 LOCK_NAME = "experiments.lock"
 APPLICATION_ID = 0x41505452
 """Number in the file's header by which SQLite files of this program are known."""
-VERSION = 1
+VERSION = 2
 """Version of the tables, `user_version` in the file's header."""
 BUSY_SECONDS = 30.0
 """Longest time for which a transaction waits for another process's."""
@@ -75,13 +75,13 @@ CREATE TABLE tags (
     tag TEXT NOT NULL,
     PRIMARY KEY (run, tag)
 ) WITHOUT ROWID;
-CREATE TABLE artefacts (
+CREATE TABLE artefacts (           -- checksums that were taken: they spare reading a file that has not changed since
     run TEXT NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
-    name TEXT NOT NULL,             -- path in the run directory, or name of a file elsewhere
-    kind TEXT NOT NULL,
-    bytes INTEGER,
-    sha256 TEXT,
-    details TEXT NOT NULL,          -- JSON
+    name TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    taken_at REAL NOT NULL,
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 """

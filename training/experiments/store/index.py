@@ -566,7 +566,14 @@ units_per_second, allowed_silence
 """
 
 
-def _insert(connection: sqlite3.Connection, run: IndexedRun, signature: str | None) -> None:
+def put_run(connection: sqlite3.Connection, run: IndexedRun, signature: str | None) -> None:
+    """Make the index hold a run as it was read, in place of what it held of the same run.
+
+    Args:
+        connection: to the index, in a transaction.
+        run: the run.
+        signature: what its files were like (`rows.signature_of`).
+    """
     row = run.row
     columns = {
         "id": row.id, "path": os.fsencode(run.path), "signature": signature, "name": row.name, "run_id": row.run_id,
@@ -577,14 +584,12 @@ def _insert(connection: sqlite3.Connection, run: IndexedRun, signature: str | No
         "details": json.dumps(vars(row)),
     }  # fmt: skip
     connection.execute(
-        f"INSERT INTO runs VALUES ({', '.join('?' * 20)})",
-        (
-            row.id, os.fsencode(run.path), signature, row.name, row.run_id, row.state, row.backend, row.task, row.model,
-            row.device, row.reason, row.started_at, row.updated_at, row.ended_at, run.pace.seconds_per_step,
-            run.pace.units_per_second, run.pace.allowed_silence, _text(row.note), row.archived,
-            json.dumps(asdict(row)),
-        ),
-    )  # fmt: skip
+        f"INSERT INTO runs ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) ON CONFLICT (id) DO UPDATE "
+        f"SET {', '.join(f'{name} = excluded.{name}' for name in columns)}",
+        tuple(columns.values()),
+    )
+    for table in ("settings", "figures", "tags"):
+        connection.execute(f"DELETE FROM {table} WHERE run = ?", (row.id,))
     connection.executemany(
         "INSERT INTO settings VALUES (?, ?, ?, ?, ?)",
         [(row.id, _text(key), *_setting(value)) for key, value in run.settings.items()],
