@@ -381,3 +381,8 @@ def row_now(kept: Mapping[str, Any], pace: Pace, state: State, now: float) -> Ru
         "alerts": alerts,
     }
     return RunRow(**{**kept, **present})
+
+
+def as_it_is_now(row: RunRow, pace: Pace, state: State, now: float) -> RunRow:
+    """Return the row of a run that was just read (`read_run`) as `row_now` does."""
+    return row_now(vars(row), pace, state, now)
