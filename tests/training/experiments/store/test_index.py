@@ -113,3 +113,15 @@ def test_a_run_that_is_not_there_is_one_line(store: ExperimentStore, record: Rec
         store.run("frist")
     with pytest.raises(UserError, match=r"^run first: 2 runs may be meant; write one of other/first \(.{12}\), sw"):
         store.run("first")
+
+
+def test_a_real_run_is_a_row_with_its_settings_and_checkpoints(finished_run: Path) -> None:
+    with ExperimentStore(finished_run.parent) as store:
+        (row,) = store.runs(Query(where="task = 'hlbd' and model = 'apt' and learning_rate > 0 and step = total_steps"))
+        assert (row.name, row.state, row.step, row.progress, row.alerts) == ("run", "finished", 4, 1.0, [])
+        assert row.num_checkpoints == len(list(finished_run.glob("checkpoint_*")))
+        assert store.settings(row.id)["model.model"] == "apt"
+        assert store.figures(row.id)["loss"] == row.loss
+        assert store.delete(row.id).kept == ()
+    assert not finished_run.exists()
+    assert (finished_run.parent / "tiny.json").exists()
