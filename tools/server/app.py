@@ -87,10 +87,10 @@ def _routers(state: ServerState) -> list[APIRouter]:
 
 def _works(state: ServerState) -> dict[str, Callable[[], None]]:
     """Return name -> function of each thread that runs beside the routes, until `state.stopping` is set."""
-    works = {"index": lambda: repeat(state.index.look_if_due, SECONDS_BETWEEN_LOOKS, state.stopping)}
-    if state.queue is not None:
-        works["scheduler"] = lambda: repeat(state.queue.tick, SECONDS_BETWEEN_TICKS, state.stopping)
-    return works
+    return {
+        "index": lambda: repeat(state.index.look_if_due, SECONDS_BETWEEN_LOOKS, state.stopping),
+        "scheduler": lambda: repeat(state.queue.tick, SECONDS_BETWEEN_TICKS, state.stopping),
+    }
 
 
 def repeat(act: Callable[[], None], seconds: float, stopping: threading.Event) -> None:

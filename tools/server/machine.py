@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from tools.server.state import ServerState
+from training.experiments.jobs.states import JobState
 from training.machine.free_memory import host_memory
 from training.machine.hardware import count_cores
 
@@ -106,14 +107,15 @@ def make_router(state: ServerState) -> APIRouter:
 
     @router.get("/machine", summary="Return the load of the machine, and the state of the queue")
     def figures() -> dict[str, Any]:
-        disk = shutil.disk_usage(state.root)
+        disk, queue = shutil.disk_usage(state.root), state.queue
+        waiting = sum(job.state is JobState.QUEUED for job in queue.jobs())
         return {
             "cpu_percent": machine.cpu_percent(),
             "cores": count_cores(),
             "memory": memory_of_host(),
             "disk": {"free": disk.free, "total": disk.total},
             "gpus": machine.gpus(),
-            "queue": {"slots": state.slots, "used": 0, "queued": 0},
+            "queue": {"slots": len(queue.slots), "used": len(queue.used_slots()), "queued": waiting},
         }
 
     return router

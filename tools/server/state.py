@@ -19,11 +19,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.errors import UserError
 from training.storage.atomic import write_atomically
 from training.storage.file_locks import try_lock
+
+if TYPE_CHECKING:
+    from tools.server.run_index import RunIndex
+    from training.experiments.jobs.job_queue import JobQueue
+    from training.experiments.store.index import ExperimentStore
 
 DIRECTORY = ".server"
 TOKEN, LOCK, ADDRESS = "token", "lock", "server.json"
@@ -72,14 +77,14 @@ class ServerState:
     host: str
     """Address that the server listens at."""
     port: int
+    queue: JobQueue
+    store: ExperimentStore
+    index: RunIndex
     slots: int = 1
     """Jobs that run at a time where there is no GPU."""
     hosts: frozenset[str] = frozenset()
     """Names by which the server may be called, without a port; those of this machine's loopback are always allowed."""
     limits: Limits = field(default_factory=Limits)
-    store: Any = None
-    queue: Any = None
-    index: Any = None
     started_at: float = field(default_factory=time.time)
     """Unix seconds."""
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -98,10 +103,8 @@ class ServerState:
 
     def close(self) -> None:
         """Close what is open on the disk."""
-        if self.queue is not None:
-            self.queue.close()
-        if self.store is not None:
-            self.store.close()
+        self.queue.close()
+        self.store.close()
 
     @property
     def login_link(self) -> str:
@@ -115,22 +118,20 @@ class ServerState:
         return f"session_{self.port}", value
 
 
-def make_state(root: Path, **further: Any) -> ServerState:
+def make_state(root: Path, *, slots: int = 1, **further: Any) -> ServerState:
     """Return the state of a server on a root, with its index and its queue.
 
     Args:
         root: as `open_root` returns it.
-        further: the other fields of `ServerState`.
+        slots: jobs that run at a time where there is no GPU.
+        further: other fields of `ServerState`.
     """
     from tools.server.run_index import RunIndex
     from training.experiments.jobs.job_queue import JobQueue
     from training.experiments.store.index import ExperimentStore
 
-    state = ServerState(root=root, **further)
-    state.queue = JobQueue(root, state.slots)
-    state.store = ExperimentStore(root)
-    state.index = RunIndex(state.store, state.queue)
-    return state
+    queue, store = JobQueue(root, slots), ExperimentStore(root)
+    return ServerState(root=root, queue=queue, store=store, index=RunIndex(store, queue), slots=slots, **further)
 
 
 # -- the directory -------------------------------------------------------------------------------------------------

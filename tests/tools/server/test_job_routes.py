@@ -16,6 +16,7 @@ from tests.conftest import write_tiny_dataset
 from tests.support.running_server import Answer, RunningServer, serving
 from tests.support.schedulers import PROGRAM, starts
 from training.experiments.jobs.files import JobFiles
+from training.experiments.jobs.job_queue import Job
 from training.experiments.jobs.states import ENDED
 from training.experiments.store.identity import run_id_of
 
@@ -56,9 +57,15 @@ def started(server: RunningServer, **fields: Any) -> dict[str, Any]:
     return found
 
 
-def until(server: RunningServer, job_id: str, *states: str) -> Any:
+def job_of(server: RunningServer, job_id: str) -> Job:
+    found = server.state.queue.job(job_id)
+    assert found is not None
+    return found
+
+
+def until(server: RunningServer, job_id: str, *states: str) -> Job:
     end = time.monotonic() + 60
-    while (job := server.state.queue.job(job_id)).state not in states:
+    while (job := job_of(server, job_id)).state not in states:
         assert time.monotonic() < end, job
         time.sleep(0.01)
     return job
@@ -76,6 +83,9 @@ def test_a_job_is_started_from_settings_and_runs_with_them(server: RunningServer
     assert job_id == run_id_of(server.state.root, server.state.root / "My-run")
     assert answer.headers["location"] == f"{JOBS}/{job_id}"
     job = until(server, job_id, "running")
+    queued = started(server, name="waits")["job_id"]
+    assert server.get("/api/machine").json["queue"] == {"slots": 1, "used": 1, "queued": 1}
+    assert server.ask("DELETE", f"{JOBS}/{queued}?files=true").json["status"] == "deleted"
     start = JobFiles(server.state.directory / "jobs" / job_id).attempt(1).start()
     assert start is not None
     words = list(start.words)
@@ -108,9 +118,7 @@ def test_a_stored_config_is_started_by_its_id_with_parts_of_it_replaced(server: 
     found = server.post(START, {"config_id": config["id"]}).json
     assert found["name"] == "stored"
     again = server.post(START, {"config_id": config["id"], "name": "again"}).json
-    assert server.state.queue.job(again["job_id"]).request.settings == (
-        server.state.queue.job(found["job_id"]).request.settings
-    )
+    assert job_of(server, again["job_id"]).request.settings == (job_of(server, found["job_id"]).request.settings)
     other = server.post(START, {"config_id": config["id"], "dataset": "no such.json"})
     assert "'no such.json'" in problem(other, 422), "it takes the place of the config's own"
     both = server.post(START, {"config_id": config["id"], "settings": SMALL})
@@ -120,7 +128,7 @@ def test_a_stored_config_is_started_by_its_id_with_parts_of_it_replaced(server: 
 
 def test_a_run_of_several_processes_takes_as_many_slots(server: RunningServer) -> None:
     job = started(server, settings={**SMALL, "num_processes": 3})
-    assert server.state.queue.job(job["job_id"]).request.slots == 3
+    assert job_of(server, job["job_id"]).request.slots == 3
 
 
 def test_the_same_key_is_the_same_job(server: RunningServer) -> None:

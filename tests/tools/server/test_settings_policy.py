@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tools.server.settings_policy import (
     explain,
     holds_text,
 )
-from tools.server.state import ServerState
+from tools.server.state import ServerState, make_state, open_root
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
 from training.models.registry import MODELS
@@ -34,12 +35,16 @@ TREES = [
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> ServerState:
-    """Return the state of a server with one data set."""
+def state(tmp_path: Path) -> Iterator[ServerState]:
+    """Yield the state of a server with one data set."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "mine.json").write_text('{"data": {"a": [{"input": "1", "output": "2"}]}}')
-    return ServerState(root=tmp_path / "runs", token="t", data_directories=(data,), host="127.0.0.1", port=1)
+    (tmp_path / "runs").mkdir()
+    root = open_root(tmp_path / "runs")
+    made = make_state(root, token="t", data_directories=(data,), host="127.0.0.1", port=1)
+    yield made
+    made.close()
 
 
 def refused(state: ServerState, settings: dict[str, Any], **parts: Any) -> SettingsProblem:
