@@ -27,6 +27,7 @@ from tools.server.log_position import START, LogPosition
 from tools.server.problems import Problem
 from tools.server.run_index import RunIndex, status_of_row
 from tools.server.run_paths import FoundRun, found_run, no_such_run, open_directory, open_in
+from tools.server.settings_policy import public_text
 from tools.server.state import ServerState
 from training.experiments.store.query import DEFAULT_SORT
 from training.experiments.store.query import Query as RunQuery
@@ -149,7 +150,18 @@ NOT_FACTS = frozenset({"curve", "latest", "best", "estimate", "memory", "setting
 def _settings(state: ServerState, run: FoundRun, sources: Mapping[str, str]) -> dict[str, Any]:
     """Return a run's settings by dotted name, each with who set it; None: nobody, or the record is older."""
     found: Mapping[str, Any] = state.store.settings(run.id)
-    return {key: {"value": _finite(value), "origin": sources.get(key)} for key, value in found.items()}
+    return {
+        key: {"value": _without_root(state, _finite(value)), "origin": _without_root(state, sources.get(key))}
+        for key, value in found.items()
+        if key != "run.run_dir"  # a client knows the run by its id and name
+    }
+
+
+def _without_root(state: ServerState, value: Any) -> Any:
+    """Return plain data without the place of the root on this machine."""
+    if isinstance(value, list):
+        return [_without_root(state, one) for one in value]
+    return public_text(value, state.root, {}) if isinstance(value, str) else value
 
 
 def _finite(value: Any) -> Any:

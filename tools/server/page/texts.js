@@ -170,7 +170,6 @@ export const CHINESE = {
   Facts: "事实",
   default: "默认",
   "Earlier lines": "更早的内容",
-  given: "给定",
   "Nothing was written yet.": "还没有输出。",
   "the process's output": "进程的输出",
   "the record's lines": "记录里的文字",
@@ -197,6 +196,8 @@ export const CHINESE = {
   "Gradient norm": "梯度范数",
   "Learning rate": "学习率",
   Figures: "数值",
+  "being drawn …": "正在绘制 …",
+  "it could not be drawn": "无法绘制",
   "There is nothing to draw yet.": "还没有可以画的内容。",
 
   // -- chat --

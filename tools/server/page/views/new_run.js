@@ -9,6 +9,9 @@ import { chosenLanguage, t } from "../language.js";
 const DRAFT = "new.draft";
 const ROWS = 5;
 
+/** Answers of a server that has too much to do now, or is away. */
+const BUSY = new Set([0, 429, 503, 504]);
+
 /** Sections in the order in which a run is thought of, the others behind them; the first two are open. */
 const ORDER = ["data", "run", "optimizer", "schedule", "model", "checkpoint", "report"];
 const OPENED = new Set(ORDER.slice(0, 2));
@@ -21,6 +24,7 @@ export function showNewRun(root, { from }) {
   let data = [];
   let isClosed = false;
   let [checked, costed, previewed] = [null, null, null];
+  let isOutdated = false;
 
   const choices = el("section.panel.stack", { "aria-label": t("What is trained") }, el("p.empty", {}, t("Reading the settings …")));
   const sections = el("section.panel", { "aria-label": t("Settings") });
@@ -214,7 +218,6 @@ export function showNewRun(root, { from }) {
     keep();
     drawCounts();
     validateSoon();
-    estimateSoon();
     previewSoon();
   }
 
@@ -224,6 +227,8 @@ export function showNewRun(root, { from }) {
     try {
       const { problems } = await post("/api/training/configs/validate", body(), { signal: checked.signal });
       showProblems(problems);
+      if (problems.length) drawNoEstimate();
+      else reckon(false);
     } catch (error) {
       if (error.name !== "AbortError" && !isClosed) showProblems([error]);
     }
@@ -249,21 +254,37 @@ export function showNewRun(root, { from }) {
     start.disabled = problems.length > 0;
   }
 
-  const estimateSoon = debounced(() => reckon(false), 800);
-
-  /** Ask what the run costs; to measure it, the server trains a few updates. */
+  /**
+   * Ask what the run costs; to measure it, the server trains a few updates.
+   *
+   * A process of the server reckons, so there is one such question at a time: what changes meanwhile is asked then.
+   */
   async function reckon(isMeasured) {
-    costed?.abort();
+    if (costed) {
+      isOutdated = true;
+      return;
+    }
+    isOutdated = false;
     costed = new AbortController();
     estimate.setAttribute("aria-busy", "true");
+    let isLater = false;
     try {
-      const answer = await post("/api/training/configs/estimate", { ...body(), ...(isMeasured ? { measure: true } : {}) }, { signal: costed.signal });
-      drawEstimate(answer);
+      drawEstimate(await post("/api/training/configs/estimate", { ...body(), ...(isMeasured ? { measure: true } : {}) }, { signal: costed.signal }));
     } catch (error) {
       if (error.name === "AbortError" || isClosed) return;
-      fill(estimate, el("h2", {}, t("Estimate")), isMeasured ? faultOf(error) : el("p.faint", {}, t("It is made when the settings can be used.")));
+      isLater = BUSY.has(error.status);
+      if (!isLater && error.status === 422 && !isMeasured) drawNoEstimate();
+      else fill(estimate, el("h2", {}, t("Estimate")), faultOf(error));
+    } finally {
+      costed = null;
+      estimate.removeAttribute("aria-busy");
     }
-    estimate.removeAttribute("aria-busy");
+    if (isOutdated) reckon(false);
+    else if (isLater) setTimeout(() => isClosed || reckon(isMeasured), 3000);
+  }
+
+  function drawNoEstimate() {
+    fill(estimate, el("h2", {}, t("Estimate")), el("p.faint", {}, t("It is made when the settings can be used.")));
   }
 
   function drawEstimate({ seconds, memory_bytes: memory, checkpoint_bytes: checkpoint, fits, lines = [] }) {
@@ -338,7 +359,7 @@ export function showNewRun(root, { from }) {
     title: t("New run"),
     close() {
       isClosed = true;
-      for (const one of [validateSoon, estimateSoon, previewSoon]) one.cancel();
+      for (const one of [validateSoon, previewSoon]) one.cancel();
       for (const one of [checked, costed, previewed]) one?.abort();
     },
   };
@@ -365,7 +386,7 @@ function sectionName(section) {
 }
 
 function rangeOf({ minimum, maximum, exclusive_minimum: isAbove, exclusive_maximum: isBelow }) {
-  const bound = (of, sign, isStrict) => (of === null || of === undefined ? null : `${isStrict ? sign : { ">": "≥", "<": "≤" }[sign]} ${shownValue(of)}`);
+  const bound = (of, sign, isStrict) => (of === null || of === undefined ? null : `${isStrict ? sign : { ">": "≥", "<": "≤" }[sign]} ${Number.isInteger(of) ? of.toLocaleString("en") : shownValue(of)}`);
   return [bound(minimum, ">", isAbove), bound(maximum, "<", isBelow)].filter(Boolean).join(", ");
 }
 

@@ -43,11 +43,8 @@ export function showRun(root, { id, part }) {
       else if (isOther) open.view.refresh?.(run);
     } catch (error) {
       if (isClosed) return;
-      if (error.status) {
-        root.replaceChildren(head);
-        fill(head, faultOf(error), el("a.button", { href: "#/runs" }, t("All runs")));
-      }
-      else setTimeout(() => isClosed || loadRun(), 2000);
+      if (error.status && !run) fill(head, faultOf(error), el("a.button", { href: "#/runs" }, t("All runs")));
+      if (!error.status || error.status === 404) setTimeout(() => isClosed || loadRun(), 3000); // a new run is found within seconds
     }
   }
 
@@ -96,8 +93,8 @@ export function showRun(root, { id, part }) {
       stream = follow(ofRun(id, "events"), { position: curve.position, onEvent: take });
     } catch (error) {
       if (isClosed) return;
-      if (error.status) fill(fault, el("div.panel", {}, faultOf(error)));
-      else setTimeout(() => isClosed || loadCurve(), 2000);
+      if (error.status && error.status !== 404) fill(fault, el("div.panel", {}, faultOf(error)));
+      else setTimeout(() => isClosed || loadCurve(), 3000);
     }
   }
 

@@ -43,6 +43,7 @@ function reader(panel, path, draw) {
 
 function showSettings(panel, run) {
   const entries = Object.entries(run.settings ?? {}).map(([key, of]) => [key, of !== null && typeof of === "object" && "value" in of ? of : { value: of, origin: null }]);
+  const isTold = entries.some(([, of]) => of.origin); // records of earlier versions do not say who set a setting
   if (!entries.length) {
     fill(panel, none(t("The settings are known when the run has begun.")));
     return {};
@@ -57,19 +58,12 @@ function showSettings(panel, run) {
     facts.length ? [el("h3", {}, t("Facts")), el("dl.figures", {}, facts.map(([key, of]) => el("div", {}, el("dt", {}, key.replaceAll("_", " ")), el("dd", {}, typeof of === "number" ? figure(of) : value(of)))))] : null);
   function draw() {
     const words = search.value.toLowerCase();
-    const isShown = ([key, of]) => `${key} ${value(of.value)}`.toLowerCase().includes(words) && (!given.checked || isGiven(of.origin));
+    const isShown = ([key, of]) => `${key} ${value(of.value)}`.toLowerCase().includes(words) && (!given.checked || of.origin);
     fill(body, entries.filter(isShown).map(([key, of]) =>
-      el("tr", {}, el("td", {}, el("code", {}, key)), el("td.mono", {}, value(of.value)), el("td.faint", {}, originName(of.origin)))));
+      el("tr", {}, el("td", {}, el("code", {}, key)), el("td.mono", {}, value(of.value)), el("td.faint", {}, of.origin ?? (isTold ? t("default") : UNKNOWN)))));
   }
   draw();
   return {};
-}
-
-const isGiven = (origin) => origin && !["default", "the default"].includes(origin);
-
-function originName(origin) {
-  if (!origin) return UNKNOWN;
-  return { "the default": t("default"), default: t("default"), given: t("given") }[origin] ?? origin;
 }
 
 // -- log ---------------------------------------------------------------------------------------------------------------
@@ -207,7 +201,7 @@ function showSamples(panel, run) {
   const draw = ({ lines = [], figures = {} }) => {
     if (!lines.length && !Object.keys(figures).length) return none(t("The run shows samples when it ends."));
     return [
-      lines.length ? el("div.stack", {}, lines.map(sampleLine)) : null,
+      lines.length ? el("div.samples", {}, lines.map(sampleLine)) : null,
       Object.entries(figures).map(([name, of]) => el("section.stack", {}, el("h3", {}, capital(figureName(name))), answered(of) ?? shownFigures(of))),
     ];
   };
@@ -245,7 +239,13 @@ function showPictures(panel, run) {
       const language = chosenLanguage();
       const theme = document.documentElement.dataset.theme === "light" ? "paper" : "cyber";
       const source = withQuery(ofRun(run.id, `pictures/${encodeURIComponent(key)}`), { lang: language, theme });
-      return el("figure", {}, el("img", { src: source, alt: nameOf(key), loading: "lazy", decoding: "async" }), el("figcaption.faint", {}, nameOf(key)));
+      const caption = el("figcaption.faint", {}, nameOf(key), " · ", t("being drawn …"));
+      const image = el("img.busy", {
+        src: source, alt: nameOf(key), loading: "lazy", decoding: "async",
+        onload: () => { image.classList.remove("busy"); fill(caption, nameOf(key)); },
+        onerror: () => { image.classList.remove("busy"); fill(caption, nameOf(key), " · ", t("it could not be drawn")); },
+      });
+      return el("figure", {}, el("a", { href: source, target: "_blank", rel: "noopener" }, image), caption);
     }));
   };
   const { read, close } = reader(panel, ofRun(run.id, "pictures"), draw);
