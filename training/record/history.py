@@ -82,6 +82,11 @@ class EpochSums:
         sums._reported = row
         return sums
 
+    def also(self, metrics: tuple[Metric, ...]) -> None:
+        """Sum further figures from the next update on."""
+        self._metrics = (*self._metrics, *metrics)
+        self._figures |= {metric.name: _WeightedSum() for metric in metrics if metric.derived == "measured"}
+
     def add(self, event: Mapping[str, Any]) -> None:
         """Count one update; one whose loss is not finite has no weight."""
         self._reported = None
@@ -211,6 +216,8 @@ class History:
         self.warnings: list[dict[str, Any]] = []
         self.num_warnings = 0
         self.num_skipped = 0
+        self.not_finite_at: int | None = None
+        """The last update whose loss is not finite; one without a loss, as a foreign loop may report it, is none."""
         self._curve: Series[Row] = Series("step", bounds.points, keeps_last=False)
         self._epochs: Series[dict[str, Any]] = Series("epoch", bounds.epochs, keeps_last=True)
         self._evaluations: Series[Row] = Series("epoch", bounds.epochs, keeps_last=True)
@@ -300,6 +307,14 @@ class History:
         self.metrics = declared_metrics(self.facts)
         self.facts["resumed_at_steps"] = self._remembered([*self.facts.get("resumed_at_steps", []), event["step"]])
 
+    def _on_metrics_declared(self, event: Event) -> None:
+        known = {metric.name for metric in self.metrics}
+        further = tuple(metric for metric in declared_metrics(event) if metric.name not in known)
+        self.metrics += further
+        self.facts["metrics"] = [metric.to_dict() for metric in self.metrics]
+        if self._open_epoch is not None:
+            self._open_epoch.also(further)
+
     def _on_step(self, event: Event) -> None:
         epoch = event.get("epoch")
         if self._open_epoch is None or self._open_epoch.epoch != epoch:
@@ -310,6 +325,8 @@ class History:
         self.latest = self._row(event)
         self.step, self.batch = event["step"], event.get("batch") or event["step"]
         self.num_skipped += bool(event.get("skipped"))
+        if event.get("loss", 0.0) is None:
+            self.not_finite_at = event["step"]
         time = event.get("time")
         if self._last_time is not None and time is not None:
             self.seconds += max(0.0, time - self._last_time)
@@ -389,6 +406,7 @@ class History:
 _HANDLERS: Mapping[str, Callable[[History, Event], None]] = {
     "run_started": History._on_run_started,
     "run_resumed": History._on_run_resumed,
+    "metrics_declared": History._on_metrics_declared,
     "step": History._on_step,
     "eval": History._on_eval,
     "best": History._on_best,

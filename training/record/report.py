@@ -42,7 +42,7 @@ _OUTCOME = ("ended_at", "reason", "error", "traceback")
 _STATE = (
     "schema_version", "state", "updated_at", "step", "batch", "training_seconds", "latest", "best", "curve",
     "curve_stride", "epochs", "evaluations", "checkpoints", "estimate", "memory", "warnings", "num_warnings",
-    "num_skipped_updates",
+    "num_skipped_updates", "loss_not_finite_at",
 )  # fmt: skip
 """Keys of a report next to the run's facts, its outcome and the figures of its conclusion."""
 
@@ -80,9 +80,14 @@ class Report(History):
             "warnings": list(self.warnings),
             "num_warnings": self.num_warnings,
             "num_skipped_updates": self.num_skipped,
+            **({} if self._curve_tells_not_finite() else {"loss_not_finite_at": self.not_finite_at}),
             **self.outcome,
             **{key: value for key, value in self.conclusion.items() if key not in _STATE},
         }
+
+    def _curve_tells_not_finite(self) -> bool:
+        """Say whether the curve alone shows where the loss was last not finite: every update had one."""
+        return _last_without_loss(self.updates) == self.not_finite_at
 
     @property
     def curve_keys(self) -> tuple[str, ...]:
@@ -133,11 +138,14 @@ class Report(History):
         self.best = _best(data.get("best"))
         self._curve.rows = _points(data.get("curve"))
         self._curve.stride = max(1, _count(data.get("curve_stride")) or 1)
-        self._evaluations.rows = [row for row in map(_row, _list(data.get("evaluations"))) if row and row.epoch]
+        rows = map(_row, _list(data.get("evaluations")))
+        self._evaluations.rows = [row for row in rows if row is not None and row.epoch is not None]
         self.checkpoints = [e for e in _list(data.get("checkpoints")) if _fits("checkpoint", e)]
         self.warnings = [e for e in _list(data.get("warnings")) if _fits("warning", e)]
         self.num_warnings = _count(data.get("num_warnings")) or len(self.warnings)
         self.num_skipped = _count(data.get("num_skipped_updates")) or 0
+        recorded = data.get("loss_not_finite_at", _last_without_loss(self._curve.rows))
+        self.not_finite_at = _count(recorded)
         expected = {key: number(mapping(entry).get("expected")) for key, entry in mapping(data.get("estimate")).items()}
         self.estimate = {key: value for key, value in expected.items() if value is not None}
         memory = mapping(data.get("memory"))
@@ -202,6 +210,10 @@ def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _are_counts(value: object) -> bool:
     return isinstance(value, list) and all(map(is_count, value))
+
+
+def _last_without_loss(curve: list[Row]) -> int | None:
+    return next((row.step for row in reversed(curve) if row.loss is None), None)
 
 
 def _count(value: object) -> int | None:

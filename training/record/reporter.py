@@ -30,6 +30,7 @@ from training.record.report import Report
 from training.record.schema import Event as Event
 from training.record.schema import parse_event as parse_event
 from training.storage.atomic import replacing, write_atomically
+from training.tasks.metrics import Metric
 
 
 class Sink(Protocol):
@@ -125,6 +126,10 @@ class ProgressReporter:
         self._batches_at_write = self.report.batch
         if damaged.count:
             self.warning(f"{damaged}; the run goes on from its checkpoint, which they do not concern", step=step)
+
+    def metrics_declared(self, metrics: Sequence[Metric]) -> None:
+        """Declare further metrics, which the run did not know when it began; a foreign loop's may come at any time."""
+        self.emit("metrics_declared", {"metrics": [metric.to_dict() for metric in metrics]})
 
     def step(self, **figures: Any) -> None:
         """Report one optimizer update; it is on disk after at most `report_batches` batches.
@@ -265,11 +270,27 @@ class ProgressReporter:
             UserError: the disk is full or refuses, or the directory is no longer the run's: a record with a gap would
                 be no record, so the run stops.
         """
+        self._write(durable, with_report=True)
+
+    def append(self) -> None:
+        """Append the kept events to the log alone; the report follows with the next `flush`.
+
+        For events that come one by one and must survive a kill of the process: readers go on from the report.
+
+        Raises:
+            UserError: see `flush`.
+        """
+        self._write(durable=False, with_report=False)
+
+    def _write(self, durable: bool, with_report: bool) -> None:
         if self.run_dir is None:
             return
         self._check_directory()
         try:
-            self._write(self.run_dir, durable)
+            self._append(self.run_dir, durable)
+            if with_report:
+                report = json.dumps(self.report.to_dict(), ensure_ascii=False)
+                write_atomically(self.run_dir / REPORT_NAME, _bytes_of(report), durable)
         except OSError as error:
             self._check_directory()  # it may have gone this very moment
             raise UserError(
@@ -277,7 +298,7 @@ class ProgressReporter:
                 "intact: make room and go on with --resume"
             ) from error
 
-    def _write(self, run_dir: Path, durable: bool) -> None:
+    def _append(self, run_dir: Path, durable: bool) -> None:
         if self._lines:
             with (run_dir / LOG_NAME).open("ab") as file:
                 file.write(_bytes_of("\n".join(self._lines) + "\n"))
@@ -285,8 +306,6 @@ class ProgressReporter:
                     file.flush()
                     os.fsync(file.fileno())
             self._lines.clear()
-        report = json.dumps(self.report.to_dict(), ensure_ascii=False)
-        write_atomically(run_dir / REPORT_NAME, _bytes_of(report), durable)
 
     def close(self) -> None:
         """Let the sinks finish."""

@@ -102,6 +102,7 @@ RUN_FACTS: Mapping[str, Check] = {
 EVENTS: Mapping[str, EventSchema] = {
     "run_started": EventSchema({}, RUN_FACTS),
     "run_resumed": EventSchema({"step": is_count}, RUN_FACTS),
+    "metrics_declared": EventSchema({"metrics": _list_of(is_mapping)}),
     "introduced": EventSchema({"lines": is_texts}),
     "resumed_from": EventSchema(
         {"path": is_text, "step": is_count}, {"total_steps": is_count_or_none, "differences": is_texts}
@@ -251,7 +252,8 @@ REPORT: Mapping[str, Check] = {
     "latest": lambda value: value == {} or is_row(value), "best": _none_or(_is_part("best")),
     "curve": _mapping_of(_is_column), "curve_stride": is_count,
     "estimate": _mapping_of(_mapping_of(is_measured)), "memory": _none_or(_is_part("memory")),
-    "num_warnings": is_count, "num_skipped_updates": is_count, "ended_at": is_measured, "reason": is_text_or_none,
+    "num_warnings": is_count, "num_skipped_updates": is_count, "loss_not_finite_at": is_count_or_none,
+    "ended_at": is_measured, "reason": is_text_or_none,
     "error": is_text_or_none, "traceback": is_text_or_none, "recitation": _mapping_of(_is_answered),
 }  # fmt: skip
 """Keys of a report, with the check that each value must pass. Further ones, a task's own figures, are allowed."""

@@ -120,8 +120,6 @@ class Trace(Report):
         """Updates whose gradient was clipped."""
         self.skipped = [s for s in marks.skipped if s <= self.step][-MAX_MARKS:] if marks is not None else []
         """Updates that were left out because loss or gradient was not finite."""
-        self.not_finite_at: int | None = None
-        """The last update whose loss is not finite."""
         self.spikes, self._norm_spikes = SpikeWatch(), SpikeWatch()
         for row in self.updates:
             self._watch(row)
@@ -153,9 +151,7 @@ class Trace(Report):
                         del marks[:-MAX_MARKS]
 
     def _watch(self, row: Row) -> None:
-        if (loss := row.loss) is None:
-            self.not_finite_at = row.step
-        else:
+        if (loss := row.loss) is not None:
             self.spikes.add(row.step, loss)
         if self._has_marks and (norm := number(row.get("grad_norm"))) is not None:
             self._norm_spikes.add(row.step, norm)

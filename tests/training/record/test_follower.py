@@ -148,7 +148,7 @@ def test_without_its_log_a_report_is_read_whenever_it_changes(run: RecordedRun) 
     follower = ProgressFollower(run.path)
     assert follower.look().report == read_report(run.path)
     assert follower.look() == (None, [], [])
-    run.train(10).reporter._write(run.path, durable=False)
+    run.train(10).flush()
     (run.path / LOG_NAME).unlink()
     reading = follower.look()
     assert reading.report is not None

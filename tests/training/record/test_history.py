@@ -17,6 +17,7 @@ from training.record.history import History
 from training.record.log import LOG_NAME, CountedEvents, counted, read_events, read_report, scan_marks
 from training.record.report import MAX_EPOCHS, Report
 from training.record.reporter import ProgressReporter
+from training.record.schema import Event
 from training.settings.layers import RESUMED_RUN
 from training.tasks.metrics import Metric
 
@@ -175,3 +176,37 @@ def test_the_figure_of_another_task_does_not_call_its_loss_a_cross_entropy(
     for report in (language, regression(None).report.to_dict()):
         assert curve_figure(report, None) is not None
     assert labels == ["cross-entropy per token, nats", "loss"]
+
+
+# -- loops that are not ours ---------------------------------------------------------------------------------------
+
+
+def foreign(*events: Event) -> list[Event]:
+    started: Event = {"event": "run_started", "time": 1.0, "metrics": []}
+    return [started, *({"time": 2.0 + n, **event} for n, event in enumerate(events))]
+
+
+REWARD = {"name": "reward", "label": "reward", "better": "higher", "form": "number", "derived": "measured"}
+
+
+def test_metrics_may_be_declared_when_they_are_first_logged() -> None:
+    events = foreign(
+        {"event": "step", "step": 1, "epoch": 1, "loss": 1.0},
+        {"event": "metrics_declared", "metrics": [REWARD]},
+        {"event": "step", "step": 2, "epoch": 1, "loss": 0.5, "reward": 3.0},
+        {"event": "metrics_declared", "metrics": [REWARD]},  # said again by a reader that starts in the midst of it
+    )
+    report = Report.of(events).to_dict()
+    assert report["metrics"] == [REWARD]
+    assert report["curve"]["reward"] == [None, 3.0]
+    assert report["epochs"][0]["reward"] == 3.0
+    resumed = Report.of([*events, {"event": "run_resumed", "time": 9.0, "step": 2}]).to_dict()
+    assert resumed["metrics"] == [REWARD]
+
+
+def test_an_update_without_a_loss_is_no_update_whose_loss_is_not_finite() -> None:
+    quiet = Report.of(foreign({"event": "step", "step": 1, "reward": 1.0}, {"event": "step", "step": 2, "loss": 1.0}))
+    broken = Report.of(foreign({"event": "step", "step": 1, "loss": None}, {"event": "step", "step": 2, "loss": 1.0}))
+    for report, expected in ((quiet, None), (broken, 1)):
+        assert report.not_finite_at == expected
+        assert Report.of_dict(report.to_dict()).not_finite_at == expected

@@ -72,6 +72,7 @@ def test_the_reporter_writes_what_the_schema_says(tmp_path: Path) -> None:
     run = RecordedRun(tmp_path / "run", start=0.0, total_steps=20, validation=lambda epoch: 1.0 / epoch).train(5)
     reporter = run.reporter
     reporter.introduced(["model   a line"])
+    reporter.metrics_declared([ACCURACY])
     reporter.memory(5, "resident", [1, 2])
     reporter.estimate(5, {"training_seconds": 3.0})
     reporter.warning("hot", step=5)
