@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from training.backends.prepare import config_class
+    from training.experiments.tracker import ExperimentConfig, ExperimentTracker
     from training.loop.trainer import Trainer
     from training.settings.tree import TrainingConfig
 
@@ -20,6 +21,10 @@ if not TYPE_CHECKING:
             from training.backends.prepare import config_class
 
             return config_class if name == "config_class" else config_class()
+        if name in ("ExperimentConfig", "ExperimentTracker"):
+            from training.experiments import tracker
+
+            return getattr(tracker, name)
         if name == "Trainer":
             import warnings
 
@@ -36,4 +41,4 @@ if not TYPE_CHECKING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["Trainer", "TrainingConfig", "config_class"]
+__all__ = ["ExperimentConfig", "ExperimentTracker", "Trainer", "TrainingConfig", "config_class"]

@@ -5,4 +5,4 @@ from __future__ import annotations
 from training.storage.run_files import RunFile
 
 LANDSCAPE_NAME = "landscape"
-RUN_FILES = (RunFile(LANDSCAPE_NAME),)
+RUN_FILES = (RunFile(LANDSCAPE_NAME, artefact="landscape"),)

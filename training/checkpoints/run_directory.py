@@ -22,8 +22,8 @@ MODEL_DIRECTORY = "final_model"
 RECORD_NAMES = (LOG_NAME, REPORT_NAME, CONFIG_NAME)
 """Files that make a copy of a checkpoint a run."""
 RUN_FILES = (
-    RunFile(FINAL_NAME, shows_run=True),
-    RunFile(MODEL_DIRECTORY, shows_run=True),
+    RunFile(FINAL_NAME, shows_run=True, artefact="model"),
+    RunFile(MODEL_DIRECTORY, shows_run=True, artefact="model"),
     RunFile(CONFIG_NAME, is_taken_over=True),
 )
 

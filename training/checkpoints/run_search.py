@@ -35,13 +35,14 @@ def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path
                 subfolders.clear()
                 continue
             is_run = LOG_NAME in files or REPORT_NAME in files or any(map(is_checkpoint_name, subfolders))
-            subfolders[:] = sorted(d for d in subfolders if _is_entered(d))
+            subfolders[:] = sorted(d for d in subfolders if is_entered(d))
             if is_run and path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path
 
 
-def _is_entered(folder: str) -> bool:
+def is_entered(folder: str) -> bool:
+    """Say whether a search for runs enters a folder of this name."""
     is_part_of_run = is_checkpoint_name(folder) or is_branch_name(folder)
     return not (folder.startswith(".") or folder in _NEVER_ENTERED or is_part_of_run)
 

@@ -32,7 +32,7 @@ from training.storage.run_files import RunFile
 
 SCHEMA_VERSION = 1
 COMPARISON_NAME = "comparison.json"
-RUN_FILES = (RunFile(COMPARISON_NAME),)
+RUN_FILES = (RunFile(COMPARISON_NAME, artefact="comparison"),)
 LEAST_SEEDS = 3
 CONFIDENCE = 0.95
 FRONT_DOOR = Path(__file__).resolve().parents[1] / "train.py"
@@ -275,25 +275,27 @@ def table(
         ]
         if all(len(row) == len(comparison.seeds) for row in measured):
             lines.append(_padded(name) + "".join(form.format(statistics.fmean(f)).rjust(width) for f in measured))
-    for d in differences:
-        found = {
-            "value": d.value, "reference": values[0], "mean": d.mean, "low": d.interval[0], "high": d.interval[1],
-            "p": d.p, "seeds": len(comparison.seeds),
-        }  # fmt: skip
-        lines.append(
-            Message(
-                "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test "
-                "p = {p:.3f}): more than the spread of {seeds} seeds",
-                **found,
-            )
-            if d.is_more_than_the_spread
-            else Message(
-                "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test "
-                "p = {p:.3f}): not more than the spread of {seeds} seeds",
-                **found,
-            )
-        )
+    lines += [conclusion(difference, values[0], len(comparison.seeds)) for difference in differences]
     return lines
+
+
+def conclusion(difference: Difference, reference: Any, seeds: int) -> Message:
+    """Say in one line how a variant differs from the reference, and whether that is more than chance."""
+    found = {
+        "value": difference.value, "reference": reference, "mean": difference.mean, "low": difference.interval[0],
+        "high": difference.interval[1], "p": difference.p, "seeds": seeds,
+    }  # fmt: skip
+    if difference.is_more_than_the_spread:
+        return Message(
+            "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test "
+            "p = {p:.3f}): more than the spread of {seeds} seeds",
+            **found,
+        )
+    return Message(
+        "{value} less {reference}: {mean:+.4f} (95 % interval {low:+.4f} to {high:+.4f}, paired t-test "
+        "p = {p:.3f}): not more than the spread of {seeds} seeds",
+        **found,
+    )
 
 
 def _padded(name: Message) -> str:

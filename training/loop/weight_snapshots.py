@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = "apt-snapshot"
 SNAPSHOTS_NAME = "snapshots"
-RUN_FILES = (RunFile(SNAPSHOTS_NAME, is_taken_over=True),)
+RUN_FILES = (RunFile(SNAPSHOTS_NAME, is_taken_over=True, artefact="snapshot"),)
 DEFAULT_LIMIT = 64
 LARGEST_BY_DEFAULT = 2_000_000
 """Number of parameters above which snapshots are kept only on request: 64 of them would take more than 256 MB."""

@@ -31,6 +31,7 @@ BUILT_IN = (
     "training.tracking.wandb_tracker:RUN_FILES",
     "training.experiments.comparison:RUN_FILES",
     "training.experiments.store.annotations:RUN_FILES",
+    "training.experiments.store.artefacts:RUN_FILES",
     "training.azure.service.job_file:RUN_FILES",
     "training.loop.weight_snapshots:RUN_FILES",
     "tools.landscape.directory:RUN_FILES",
@@ -51,6 +52,9 @@ class RunFile:
     is_taken_over: bool = False
     """Whether a new run replaces it, or deletes what lies in it, where no other file shows that it is a run's: then it
     may be the user's own, and a run that would take it over is refused."""
+    artefact: str = ""
+    """Kind of thing that the run has made with it, such as `model`, for the list of a run's artefacts; of a directory
+    that no checksums hold together, each file is one. Empty: it is no artefact."""
     trained_elsewhere: str = ""
     """For the mark of a run whose checkpoints are not in the directory: what its record is, where the checkpoints are
     and the command that brings them here, with `{run_dir}` for the directory. Empty: it is no such mark."""

@@ -33,6 +33,7 @@ from training.experiments.store.annotations import (
     read_annotations,
     write_annotations,
 )
+from training.experiments.store.artefacts import Condition, Remembered, RunArtefact, artefacts_of, remember, verified
 from training.experiments.store.database import Database, is_damage, is_refusal
 from training.experiments.store.identity import (
     ID_LENGTH,
@@ -444,6 +445,51 @@ class ExperimentStore:
                 connection.execute("INSERT INTO temp.live VALUES (?, ?)", (run_id, state.value))
             yield connection
 
+    # -- artefacts -------------------------------------------------------------------------------------------------
+
+    def artefacts(self, run_id: str) -> list[RunArtefact]:
+        """Return what a run has made, by name. Nothing large is read: a checksum is there if it was taken before.
+
+        Raises:
+            UserError: there is no such run, or its list of logged artefacts cannot be read.
+        """
+        return artefacts_of(self.run_path(run_id), self._checksums(run_id))
+
+    def checked_artefacts(self, run_id: str, *, again: bool = False) -> list[RunArtefact]:
+        """Return what a run has made, each with its checksum; it is read where the checksum is not known.
+
+        Args:
+            run_id: of the run.
+            again: read everything again, also what has the size and time of an earlier look.
+
+        Raises:
+            UserError: there is no such run, or something may not be read.
+        """
+        path, known = self.run_path(run_id), self._checksums(run_id)
+        found = []
+        for artefact in artefacts_of(path, known):
+            if again or artefact.condition is Condition.UNCHECKED:
+                artefact = verified(path, artefact, known.get(artefact.name))
+            found.append(artefact)
+        now = self._clock()
+        kept = {artefact.name: one for artefact in found if (one := remember(artefact, now)) is not None}
+        new = {name: one for name, one in kept.items() if known.get(name, _NONE)[:3] != one[:3] and _is_text(name)}
+
+        def keep() -> None:
+            with self._database.writing() as connection:
+                if connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is not None:
+                    rows = [(run_id, name, *one) for name, one in new.items()]
+                    connection.executemany("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+        if new:
+            self._retried(keep)
+        return found
+
+    def _checksums(self, run_id: str) -> dict[str, Remembered]:
+        columns = "name, bytes, mtime_ns, sha256, taken_at"
+        rows = self._of_runs(f"SELECT {columns} FROM artefacts WHERE run IN ({{}})", [run_id])
+        return {name: Remembered(*values) for name, *values in rows}
+
     # -- changing runs ---------------------------------------------------------------------------------------------
 
     def annotate(
@@ -554,6 +600,7 @@ class ExperimentStore:
         return ask()
 
 
+_NONE = Remembered(-1, -1, "", 0.0)
 _KNOWN = "SELECT path, signature FROM runs ORDER BY name"
 _ENDED = f"('{State.FINISHED.value}', '{State.STOPPED.value}', '{State.FAILED.value}', '{State.UNREADABLE.value}')"
 _AT_WORK = f"""
@@ -621,6 +668,11 @@ def _setting(value: Any) -> tuple[str, str | float | int | None, str]:
         case str():
             return "text", _text(value[:LONGEST_TEXT]), exact
     return "json", exact[:LONGEST_TEXT], exact
+
+
+def _is_text(value: str) -> bool:
+    """Say whether SQLite can hold a text: no halves of surrogate pairs, as bytes of a path that are no text give."""
+    return _text(value) == value
 
 
 def _text(value: str) -> str:
