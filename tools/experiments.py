@@ -4,10 +4,13 @@
     python tools/experiments.py list --where "learning_rate<1e-3 and val_loss<2" --sort val_loss
     python tools/experiments.py list --group-by model.d_model
     python tools/experiments.py show sweep/a            # a run by its name, or by its id
+    python tools/experiments.py compare sweep/a sweep/b # settings that differ, figures, curves, statistics
     python tools/experiments.py tag sweep/a baseline
     python tools/experiments.py note sweep/a "the first that converged"
     python tools/experiments.py archive sweep/b         # left out of lists; --undo brings it back
     python tools/experiments.py delete sweep/c          # asks first, and never deletes a run at work
+    python tools/experiments.py export --output runs.csv  # .csv .jsonl .parquet .tex, or .zip with whole runs
+    python tools/experiments.py import runs.zip         # which an export wrote here or elsewhere
     python tools/experiments.py reindex
 
 A run is what its directory holds: the index, ROOT/.server/experiments.sqlite, may be deleted at any time. Each command
@@ -34,16 +37,30 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, finish, path_given
-from tools.experiment_views import archive_runs, delete_runs, list_runs, note_run, reindex, show_run, tag_run
+from tools.experiment_views import (
+    archive_runs,
+    compare_runs,
+    delete_runs,
+    export_runs,
+    import_runs,
+    list_runs,
+    note_run,
+    reindex,
+    show_run,
+    tag_run,
+)
 
 DEFAULT_ROOT = Path("runs")
 COMMANDS: dict[str, ModuleType] = {
     "list": list_runs,
     "show": show_run,
+    "compare": compare_runs,
     "tag": tag_run,
     "note": note_run,
     "archive": archive_runs,
     "delete": delete_runs,
+    "export": export_runs,
+    "import": import_runs,
     "reindex": reindex,
 }
 """Sub-command -> its module: `add_flags(parser)` declares its flags, `run(args)` does it and returns the exit code. It

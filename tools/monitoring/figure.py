@@ -80,7 +80,7 @@ def draw(
         UserError: it cannot be written.
     """
     face = typeface or Typeface()
-    with rc_context(_style(face)):
+    with rc_context(style(face)):
         canvas = comparison(runs, boards, face)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png")
@@ -88,7 +88,8 @@ def draw(
     return face.advice()
 
 
-def _style(face: Typeface) -> Any:  # matplotlib's stubs name each key
+def style(face: Typeface) -> Any:  # matplotlib's stubs name each key
+    """Return the dark style of pictures of several runs."""
     return {**_STYLE, "font.family": face.families}
 
 

@@ -378,6 +378,25 @@ CHINESE = {
         "{value} 减 {reference}：{mean:+.4f}（95 % 区间 {low:+.4f} 到 {high:+.4f}，配对 t 检验 p = {p:.3f}）：没有超出 "
         "{seeds} 个种子之间的波动"
     ),
+    # -- runs side by side, exported, imported: tools/experiment_views/, training/experiments/store/side_by_side.py --
+    "settings that differ": "不同的设置",
+    "the runs have the same settings": "这些运行的设置相同",
+    "curve of the loss": "损失曲线",
+    "best step": "最优步",
+    "training": "训练用时",
+    "no statistics: {reason}": "没有统计：{reason}",
+    "no two settings were trained with the same {seeds} seeds or more": (
+        "没有两组设置用相同的 {seeds} 个或更多种子训练过"
+    ),
+    "{first} and {second} have the same settings and the same seed {seed}": (
+        "{first} 和 {second} 的设置与种子 {seed} 都相同"
+    ),
+    "{name} is not finished ({state})": "{name} 还没有完成（{state}）",
+    "{first} and {second} were trained on other data": "{first} 和 {second} 的训练数据不同",
+    "another {setting} makes the loss one of other tokens": "{setting} 不同，损失就算在不同的 token 上",
+    "the last loss of {name} is not finite": "{name} 的最后一个损失不是有限数",
+    "wrote {path} ({count} runs)": "已写入 {path}（{count} 个运行）",
+    "imported {path} ({id})": "已导入 {path}（{id}）",
     # -- the parity certificate's table --
     "backends": "后端",
     "available": "可用",

@@ -242,7 +242,7 @@ def fontless() -> Typeface:
 
 
 def comparison(runs: list[RunSummary], face: Typeface) -> Figure:
-    with rc_context(pictures._style(face)):
+    with rc_context(pictures.style(face)):
         canvas = pictures.comparison(runs, leaderboards(runs), face)
         canvas.canvas.draw()
     return canvas
