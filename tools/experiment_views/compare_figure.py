@@ -15,7 +15,7 @@ from tools.figures.output_file import write_atomically
 from tools.figures.scales import in_decades
 from tools.figures.wording import cut, figure, in_lines, setting_text, told_apart
 from tools.monitoring.figure import FAINT, OTHER_COLOUR, RUN_COLOURS, style
-from training.experiments.store.side_by_side import SideBySide
+from training.experiments.side_by_side import SideBySide
 from training.language.messages import Message
 
 _NAME_COLUMNS, _SETTING_COLUMNS = 30, 54

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help and a misspelt flag do not wait.
     from tools.experiment_views.opened_store import opened_store
     from training.errors import printable
-    from training.experiments.store.side_by_side import side_by_side
+    from training.experiments.side_by_side import side_by_side
 
     with opened_store(args.root) as store:
         compared = side_by_side(store, args.runs)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from tools.figures.wording import aligned, figure, setting_text
 from tools.monitoring.sparkline import glyphs_for, sparkline
 from training.experiments.comparison import conclusion
+from training.experiments.side_by_side import SideBySide, text_of
 from training.experiments.store.rows import RunRow
-from training.experiments.store.side_by_side import SideBySide, text_of
 from training.language.messages import Message, translated
 from training.machine.units import short_duration
 

@@ -49,7 +49,7 @@ from training.storage.user_paths import path_of
 from training.tasks.metrics import Metric
 
 if TYPE_CHECKING:
-    from training.experiments.store.side_by_side import SideBySide
+    from training.experiments.side_by_side import SideBySide
 
 EXPERIMENT_NAME = "experiment.json"
 SCHEMA_VERSION = 1
@@ -462,8 +462,8 @@ class ExperimentTracker:
         Raises:
             UserError: there is no such run, or fewer than two are given.
         """
+        from training.experiments.side_by_side import side_by_side
         from training.experiments.store.index import ExperimentStore
-        from training.experiments.store.side_by_side import side_by_side
 
         self._flush()
         store = ExperimentStore(self.directory)

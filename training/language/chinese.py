@@ -378,7 +378,7 @@ CHINESE = {
         "{value} 减 {reference}：{mean:+.4f}（95 % 区间 {low:+.4f} 到 {high:+.4f}，配对 t 检验 p = {p:.3f}）：没有超出 "
         "{seeds} 个种子之间的波动"
     ),
-    # -- runs side by side, exported, imported: tools/experiment_views/, training/experiments/store/side_by_side.py --
+    # -- runs side by side, exported, imported: tools/experiment_views/, training/experiments/side_by_side.py --
     "settings that differ": "不同的设置",
     "the runs have the same settings": "这些运行的设置相同",
     "curve of the loss": "损失曲线",

@@ -12,8 +12,8 @@ import pytest
 from tests.support.recorded_runs import RecordedRun
 from training.errors import UserError
 from training.experiments.comparison import Difference
+from training.experiments.side_by_side import SideBySide, side_by_side
 from training.experiments.store.index import ExperimentStore
-from training.experiments.store.side_by_side import SideBySide, side_by_side
 
 Record = Callable[..., RecordedRun]
 
