@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,20 @@ from training.experiments.side_by_side import SideBySide, side_by_side
 from training.experiments.store.index import ExperimentStore
 
 Record = Callable[..., RecordedRun]
+START = 1_760_000_000.0
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """Return a function that records a run: `record("a", total_steps=20)`."""
+    return lambda name, **options: RecordedRun(tmp_path / name, start=START, **options)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ExperimentStore]:
+    """Return the store of the runs."""
+    with ExperimentStore(tmp_path) as opened:
+        yield opened
 
 
 def final_loss(rate: float, seed: int) -> float:
