@@ -150,7 +150,7 @@ def _column_named(wanted: str, columns: Sequence[str]) -> str:
 
 
 def _telling(table: Table) -> list[str]:
-    """Return the columns by which the runs of a LaTeX table can be told apart, and their figures."""
+    """Return the columns that distinguish the runs of a LaTeX table, and their figures."""
     differing = [
         name
         for name in table[0]
