@@ -28,13 +28,15 @@ from training.experiments.store.rows import RunRow
 from training.record.log import LOG_NAME
 
 LOOK_SECONDS = 1.0
-"""Time between two looks while somebody watches."""
-UNWATCHED_SECONDS = 5.0
-"""Time between two looks while nobody does."""
+"""Time between two looks at the runs that are at work, while somebody watches."""
+WHOLE_SECONDS, WHOLE_UNWATCHED_SECONDS = 5.0, 20.0
+"""Time between two looks at all runs, while somebody watches and while nobody does: each is asked for its files."""
 SEARCH_SECONDS = 10.0
 """Time between two searches for runs that a terminal has begun: a walk over a large tree is not free."""
 WATCHED_SECONDS = 30.0
 """Time for which a request for a list counts as somebody who watches."""
+ENDED = frozenset({"finished", "stopped", "failed"})
+"""States that change only if somebody begins again."""
 MOST_REMOVED = 1000
 """Runs that are remembered as removed; who has missed more begins again."""
 BEFORE_ITS_RECORD = frozenset({"queued", "starting", "stopping"})
@@ -71,8 +73,8 @@ class RunIndex:
         self._revisions: dict[str, int] = {}  # of its last change
         self._statuses: dict[str, dict[str, Any]] = {}
         self._removed: OrderedDict[str, int] = OrderedDict()
-        self._searched_at = self._looked_at = -1e9
-        self._watched_at = -1e9
+        self._at_work: frozenset[str] = frozenset()  # runs whose state or figures may change this moment
+        self._searched_at = self._looked_at = self._looked_at_all = self._watched_at = -1e9
         self._num_watchers = 0
         self._recorded: frozenset[str] = frozenset()
         self.faults: tuple[str, ...] = ()
@@ -81,11 +83,13 @@ class RunIndex:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def look_if_due(self) -> None:
-        """Look, unless nobody watches and the last look was a moment ago."""
+        """Look, if it is time: rarely while nobody watches, and more often at the runs that are at work."""
         now = time.monotonic()
         is_watched = self._num_watchers > 0 or now - self._watched_at < WATCHED_SECONDS
-        if now - self._looked_at >= (LOOK_SECONDS if is_watched else UNWATCHED_SECONDS):
+        if now - self._looked_at_all >= (WHOLE_SECONDS if is_watched else WHOLE_UNWATCHED_SECONDS):
             self.look()
+        elif is_watched and now - self._looked_at >= LOOK_SECONDS:
+            self._look_at_work()
 
     def look(self, *, search: bool = False) -> None:
         """Read what has changed on the disk, and tell who watches.
@@ -96,14 +100,29 @@ class RunIndex:
         with self._looking:
             now = time.monotonic()
             search = search or now - self._searched_at >= SEARCH_SECONDS or self._has_begun()
-            changes = self._store.refresh(search=search)
-            self.faults = changes.unreadable
+            self.faults = self._store.refresh(search=search).unreadable
             if search:
                 self._searched_at = now
-            self._looked_at = now
+            self._looked_at = self._looked_at_all = now
             rows = self._store.runs(Query(archived=None))
             self._recorded = frozenset(row.id for row in rows)
-            self._publish(self._merged(rows))
+            merged = self._merged(rows)
+            self._at_work = frozenset(row.id for row in merged if row.state not in ENDED)
+            self._publish(merged, is_whole=True)
+
+    def _look_at_work(self) -> None:
+        """Do the same for the runs that are at work, and for jobs."""
+        if self._has_begun():
+            self.look(search=True)
+            return
+        with self._looking:
+            self._looked_at = time.monotonic()
+            wanted = self._at_work | self._jobs_at_work()
+            self._store.refresh(search=False, only=wanted)
+            self._publish(self._merged(self._store.runs(Query(ids=tuple(wanted), archived=None))) if wanted else [])
+
+    def _jobs_at_work(self) -> frozenset[str]:
+        return frozenset(job.id for job in self._jobs().values() if job.state.value not in ENDED)
 
     def _has_begun(self) -> bool:
         """Return whether a job's run has begun its record since the last search."""
@@ -116,8 +135,13 @@ class RunIndex:
         if self._looked_at < 0.0:
             self.look()
 
-    def _publish(self, rows: Sequence[RunRow]) -> None:
-        """Count what is not as it was."""
+    def _publish(self, rows: Sequence[RunRow], *, is_whole: bool = False) -> None:
+        """Count what is not as it was.
+
+        Args:
+            rows: as they are now.
+            is_whole: runs without a row are gone.
+        """
         with self._lock:
             before = self.revision
             for row in rows:
@@ -128,7 +152,7 @@ class RunIndex:
                     self._documents[row.id], self._revisions[row.id] = mark, self.revision
                     self._statuses[row.id] = status_of_row(document)
                     self._removed.pop(row.id, None)
-            for run_id in self._documents.keys() - {row.id for row in rows}:
+            for run_id in self._documents.keys() - {row.id for row in rows} if is_whole else ():
                 self.revision += 1
                 del self._documents[run_id], self._revisions[run_id], self._statuses[run_id]
                 self._removed[run_id] = self.revision
@@ -148,6 +172,7 @@ class RunIndex:
         """
         self._watched_at = time.monotonic()
         self._look_once()
+        self._store.refresh(search=False, only=self._at_work)
         jobs = self._jobs()
         if not query.states and not any(job.state.value in BEFORE_ITS_RECORD for job in jobs.values()):
             return self._merged(self._store.runs(query), jobs, with_waiting=False), self._store.count(query)
@@ -162,6 +187,8 @@ class RunIndex:
     def row(self, run_id: str) -> RunRow | None:
         """Return one run; None: there is none with this id."""
         self._watched_at = time.monotonic()
+        self._look_once()
+        self._store.refresh(search=False, only=(run_id,))
         found = self._merged(self._store.runs(Query(ids=(run_id,), archived=None)), with_waiting=False)
         if found:
             return found[0]

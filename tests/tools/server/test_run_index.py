@@ -150,26 +150,44 @@ def test_a_query_that_cannot_be_used_is_the_caller_s_error(index: RunIndex) -> N
 def test_what_was_removed_is_remembered_within_bounds(index: RunIndex) -> None:
     index.look()
     first = index.revision
-    index._publish([replace(index.rows(Query())[0][0], id=f"{n:012x}") for n in range(MOST_REMOVED + 5)])
-    index._publish([])
+    index._publish([replace(index.rows(Query())[0][0], id=f"{n:012x}") for n in range(MOST_REMOVED + 5)], is_whole=True)
+    index._publish([], is_whole=True)
     assert index.changes_since(first) is None
     found = index.changes_since(index.revision - 3)
     assert found is not None
     assert len(found[2]) == 3
 
 
-def test_nobody_watches_a_look_is_rare(index: RunIndex) -> None:
-    looks: list[bool] = []
-    index.look = lambda *, search=False: looks.append(search)  # type: ignore[method-assign]
+def test_all_runs_are_looked_at_rarely_and_those_at_work_often(root: Path, index: RunIndex) -> None:
+    run = RecordedRun(root / "c", start=time.time()).train(5).flush()
+    index.look(search=True)
+    run_id = run_id_of(root, run.path)
+    whole, before = index._looked_at_all, index.revision
+
+    def step() -> int:
+        status = index.status_of(run_id)[1]
+        assert status is not None
+        found: int = status["step"]
+        return found
+
+    run.train(1).flush()
     index._looked_at = time.monotonic() - 2.0
     index.look_if_due()
-    assert not looks, "a look each five seconds is enough"
+    assert step() == 5, "nobody watches"
     with index.watched():
         index.look_if_due()
-    assert len(looks) == 1
-    index._watched_at = time.monotonic()
+    assert step() == 6
+    assert index._looked_at_all == whole, "the other runs were not asked for"
+    assert index.changes_since(before) == (before + 1, [run_id], [])
+    index._looked_at_all = time.monotonic() - 60.0
     index.look_if_due()
-    assert len(looks) == 2
+    assert index._looked_at_all > whole
+    run.train(1).flush()
+    row = index.row(run_id)
+    assert row is not None
+    assert row.step == 7, "who asks for a run gets it as it is"
+    run.train(1).flush()
+    assert [row.step for row in index.rows(Query(ids=(run_id,)))[0]] == [8]
 
 
 def test_a_signal_wakes_all_who_wait_and_is_never_missed() -> None:

@@ -16,7 +16,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,16 +147,17 @@ class ExperimentStore:
 
     # -- keeping it true -------------------------------------------------------------------------------------------
 
-    def refresh(self, *, search: bool = True) -> Changes:
+    def refresh(self, *, search: bool = True, only: Collection[str] | None = None) -> Changes:
         """Read the runs again whose files have changed.
 
         Args:
             search: look for new runs too, which walks through all directories below the root.
+            only: ids of the runs that are looked at, such as those at work; None: all.
 
         Returns:
             What has changed.
         """
-        return self._retried(lambda: self._refresh(search, everything=False))
+        return self._retried(lambda: self._refresh(search, everything=False, only=only))
 
     def reindex(self) -> Changes:
         """Read all runs again, whether or not their files have changed."""
@@ -171,12 +172,12 @@ class ExperimentStore:
         path = self._relative(self.run_path(run_id))
         self._retried(lambda: self._keep([self._read(path, None)]))
 
-    def _refresh(self, search: bool, everything: bool) -> Changes:
+    def _refresh(self, search: bool, everything: bool, only: Collection[str] | None = None) -> Changes:
         with self._database.reading() as connection:
             search = search or self._database.is_new  # of a file that was just made all rows are missing
             known = {os.fsdecode(path): signature for path, signature in connection.execute(_KNOWN)}
         faults: list[str] = []
-        paths = list(known)
+        paths = [path for path in known if only is None or id_of_relative(path) in only]
         if search:
             found = self._search(faults)
             paths = list(dict.fromkeys([*found, *known]))
