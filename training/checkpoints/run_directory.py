@@ -131,12 +131,15 @@ class RunDirectory:
         return found + [p.name for p in checkpoint_directories(self.path)][:3]
 
     def delete_run(self) -> None:
-        """Delete all that a run writes (see `training.storage.run_files`), and nothing else."""
-        for file in run_files():
-            for path in file.found_in(self.path):
-                delete(path)
+        """Delete all that a run writes (see `training.storage.run_files`), and nothing else.
+
+        The record goes last: after a deletion that broke off, the directory still holds a run, which can be deleted.
+        """
         for path in checkpoint_directories(self.path):
             delete(path)
+        for file in reversed(run_files()):
+            for path in file.found_in(self.path):
+                delete(path)
 
     def becomes_local(self) -> None:
         """Delete the marks of a run that is trained elsewhere: from now on the run is this machine's."""

@@ -533,7 +533,7 @@ class ExperimentStore:
         )
 
     def _change(self, run_id: str, change: Callable[[Annotations], Annotations]) -> RunRow:
-        path = self.run_path(run_id)
+        path = self._place_to_write(run_id)
         with self._database.alone():  # another process may annotate the same run
             try:
                 before = read_annotations(path)
@@ -544,13 +544,26 @@ class ExperimentStore:
         self.read_again(run_id)
         return self.run(run_id)
 
+    def _place_to_write(self, run_id: str) -> Path:
+        """Return the directory of a run, if it really lies below the root: a link may have taken its place.
+
+        Raises:
+            UserError: there is no such run, or its directory lies elsewhere.
+        """
+        path = self.run_path(run_id)
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise UserError(
+                f"{path}: a link leads out of {self.root} there, and nothing is changed elsewhere; remove it"
+            )
+        return path
+
     def delete(self, run_id: str) -> Deleted:
         """Delete what a run has written, its annotations included. Anything else in its directory stays.
 
         Raises:
             UserError: there is no such run, a process is training in its directory, or the disk refuses.
         """
-        row, path = self.run(run_id), self.run_path(run_id)
+        row, path = self.run(run_id), self._place_to_write(run_id)
         try:
             lock = RunLock.take(path)
         except OSError as error:

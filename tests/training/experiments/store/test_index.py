@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from training.experiments.store.database import DATABASE_NAME
 from training.experiments.store.identity import SERVER_DIRECTORY
 from training.experiments.store.index import ExperimentStore
 from training.experiments.store.query import Query
+from training.storage.atomic import delete
 
 
 def test_a_row_shows_what_the_run_s_directory_holds(store: ExperimentStore, record: Record) -> None:
@@ -96,6 +100,44 @@ def test_a_run_at_work_is_not_deleted(store: ExperimentStore, record: Record, ro
         store.delete(store.run("a").id)
     lock.release()
     assert (root / "a" / "progress.jsonl").is_file()
+
+
+def test_a_deletion_that_broke_off_can_be_repeated(
+    store: ExperimentStore, record: Record, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record("a").train().finish()
+    (root / "a" / "checkpoint_step_10").mkdir()
+    (root / "a" / "final_model").mkdir()
+
+    def refuse(path: Path) -> None:
+        if path.name == "final_model":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        delete(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.checkpoints.run_directory.delete", refuse)
+        with pytest.raises(
+            UserError, match=r"^run a: it could not be deleted whole \(Input/output error\); delete it a"
+        ):
+            store.delete(store.run("a").id)
+    assert [row.num_checkpoints for row in store.runs()] == [0]
+    assert store.delete(store.run("a").id).kept == ()
+    assert not (root / "a").exists()
+
+
+def test_nothing_is_changed_behind_a_link_that_leads_out_of_the_root(
+    store: ExperimentStore, record: Record, root: Path, tmp_path: Path
+) -> None:
+    record("a").train().finish()
+    row = store.run("a")
+    (root / "a").rename(tmp_path / "elsewhere")
+    (root / "a").symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").iterdir())
+    changes: list[Callable[[], object]] = [lambda: store.annotate(row.id, tags=["x"]), lambda: store.delete(row.id)]
+    for change in changes:
+        with pytest.raises(UserError, match="a link leads out of"):
+            change()
+    assert sorted((tmp_path / "elsewhere").iterdir()) == before
 
 
 @pytest.mark.parametrize("asked", ["sweep/a", "a", "a/"])
