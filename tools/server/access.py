@@ -198,6 +198,10 @@ class Access:
                 f"more than {limits.requests_per_second:g} requests a second; wait",
                 headers={"retry-after": str(max(1, round(seconds)))},
             )
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return Problem(505, "", f"HTTP {scope['http_version']} is not spoken here; use 1.1")
+        if headers.size + len(scope["raw_path"]) > limits.head_bytes:
+            return Problem(431, "", f"path and headers have more than {limits.head_bytes:,} bytes; shorten them")
         hosts = headers.all("host")
         host = _host_name(hosts[0]) if len(hosts) == 1 else None
         if host is None or host not in LOOPBACK | self._state.hosts:
@@ -277,6 +281,11 @@ class _Headers:
 
     def __init__(self, scope: Scope) -> None:
         self._items = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+
+    @property
+    def size(self) -> int:
+        """Characters of all names and values."""
+        return sum(len(name) + len(value) for name, value in self._items)
 
     def all(self, name: str) -> list[str]:
         """Return all values of a header."""

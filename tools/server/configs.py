@@ -155,7 +155,9 @@ class StoredConfigs:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         document = {"id": secrets.token_hex(6), "created_at": time.time(), **config.model_dump()}
         text = json.dumps(document, ensure_ascii=False, indent=1)
-        write_atomically(self._path(document["id"]), f"{text}\n".encode(), durable=True)
+        path = self._path(document["id"])
+        write_atomically(path, f"{text}\n".encode(), durable=True)
+        path.chmod(0o600)
         return document
 
     def delete(self, identity: str) -> None:
