@@ -24,6 +24,7 @@ import logging
 import re
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,10 +109,13 @@ def run(arguments: list[str]) -> int:
             slots=slots,
             hosts=hosts,
         )
-        announce(state, lock)
-        try:
+
+        def introduce() -> None:
+            announce(state, lock)
             _introduce(state, is_public=args.host not in _LOOPBACK)
-            make_server(state).run(sockets=[listener])
+
+        try:
+            make_server(state, introduce).run(sockets=[listener])
         finally:
             withdraw(state)
             state.close()
@@ -119,8 +123,13 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def make_server(state: ServerState) -> uvicorn.Server:
-    """Return a server that answers requests until SIGINT or SIGTERM."""
+def make_server(state: ServerState, when_started: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    """Return a server that answers requests until SIGINT, SIGTERM or SIGHUP.
+
+    Args:
+        state: what it serves.
+        when_started: called when it answers.
+    """
     import uvicorn
 
     from tools.server.app import make_app
@@ -145,7 +154,7 @@ def make_server(state: ServerState) -> uvicorn.Server:
         timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=state.limits.head_bytes,
     )
-    return EndingServer(config, state.stopping)
+    return EndingServer(config, state.stopping, when_started)
 
 
 def _public_hosts(host: str, names: list[str]) -> frozenset[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -13,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tools.server.problems import MEDIA_TYPE, Problem
 from tools.server.state import Limits
+from training.machine.stop_signals import asking_to_stop
 
 
 class BoundedProtocol(H11Protocol):
@@ -113,11 +117,20 @@ class EndingServer(uvicorn.Server):
     Args:
         config: of uvicorn.
         stopping: set at the signal.
+        when_started: called when it answers.
     """
 
-    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event, when_started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._stopping, self._when_started = stopping, when_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer. From here on signals end the server in order."""
+        if threading.current_thread() is threading.main_thread():
+            for number in asking_to_stop():  # uvicorn knows two of them; a terminal that closes sends a third
+                signal.signal(number, self.handle_exit)
+        await super().startup(sockets)
+        self._when_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End in order; a second Ctrl-C does not wait for answers that are under way."""
