@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -452,6 +453,4 @@ def test_names_with_escape_sequences_come_back_escaped(target: Target) -> None:
         assert not answer.json["ok"]
         assert all(ord(c) >= 32 for one in answer.json["problems"] for c in one["detail"])
     finally:
-        for path in sorted(made.path.rglob("*"), reverse=True):
-            path.unlink() if not path.is_dir() else path.rmdir()
-        made.path.rmdir()
+        shutil.rmtree(made.path)
