@@ -26,7 +26,7 @@ from training.experiments.store.identity import run_id_of
 pytestmark = pytest.mark.slow  # hundreds of requests
 SECRET = "the content of a file outside of all that is served"
 NO_ID = "0" * 12
-STREAMS = ("/api/events", "/api/training/jobs/{id}/events")
+STREAMS = ("/api/events", "/api/training/jobs/{run_id}/events")
 """Routes that answer without end."""
 
 TRAVERSALS = (
