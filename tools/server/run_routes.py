@@ -305,7 +305,7 @@ def _add_record(router: APIRouter, state: ServerState) -> None:
 
 def _log_of(state: ServerState, run: FoundRun) -> tuple[str, Path, str]:
     """Return which log a run has, and its directory and name: what its job has printed, or its record."""
-    job = state.queue.job(run.id) if state.queue is not None else None
+    job = state.queue.job(run.id)
     if job is not None and job.output.exists():
         return "output", job.output.parent, job.output.name
     return "record", run.path, LOG_NAME

@@ -423,10 +423,7 @@ def test_wrong_methods_do_nothing(target: Target, routes: list[Route]) -> None:
     for route in routes:
         known.setdefault(filled(route, target.run), set()).add(route.method)
     attacks = [
-        send(target, method, path)
-        for path, allowed in known.items()
-        for method in methods
-        if method not in allowed
+        send(target, method, path) for path, allowed in known.items() for method in methods if method not in allowed
     ]
     check_all(target, attacks, (404, 405), 60)
 
