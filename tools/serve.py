@@ -21,6 +21,7 @@ Exit code: 0 after Ctrl-C or SIGTERM, 2 for unusable input.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import sys
@@ -92,6 +93,8 @@ def run(arguments: list[str]) -> int:
         UserError: the root, the port or a flag cannot be used.
     """
     args = _parser().parse_args(arguments)
+    if os.name == "nt":
+        raise UserError("the server runs on Linux and macOS; on Windows, start it in WSL")
     port = whole_number("--port", args.port, 0, MOST_PORT)
     slots = whole_number("--slots", args.slots, 1, MOST_SLOTS)
     hosts = _public_hosts(args.host, args.public_host)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
 
 from tools.server import (
     chat,
@@ -22,7 +24,7 @@ from tools.server import (
 from tools.server.access import Access
 from tools.server.events import EventStreams
 from tools.server.history import HistoryCache
-from tools.server.problems import LOG, show_problems
+from tools.server.problems import LOG, MEDIA_TYPE, PROBLEM_SCHEMA, show_problems
 from tools.server.state import ServerState
 
 SECONDS_BETWEEN_TICKS = 0.5
@@ -62,10 +64,31 @@ def make_app(state: ServerState) -> FastAPI:
         lifespan=life,
     )
     show_problems(app)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]  # as FastAPI's own documentation has it
     for router in _routers(state):
         app.include_router(router)
     app.add_middleware(Access, state=state)
     return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the errors and the access that there really are."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        parts = document.setdefault("components", {})
+        schemas = parts.setdefault("schemas", {})
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form of an error, which no route has
+            schemas.pop(name, None)
+        schemas["Problem"] = PROBLEM_SCHEMA
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+        problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+        for route in document["paths"].values():
+            for operation in route.values():
+                operation["responses"].pop("422", None)
+                operation["responses"]["default"] = {"description": "a problem", **problem}
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 def _routers(state: ServerState) -> list[APIRouter]:

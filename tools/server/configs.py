@@ -22,11 +22,11 @@ from tools.server.data_sets import find_data_set, list_data_sets
 from tools.server.form import make_form
 from tools.server.limited_process import run_limited
 from tools.server.problems import Problem
+from tools.server.run_paths import found_run
 from tools.server.settings_policy import PreparedSettings, SettingsProblem, check, explain
 from tools.server.state import ServerState
-from training.checkpoints.run_search import find_runs, read_settings
+from training.checkpoints.run_search import read_settings
 from training.errors import printable, printable_text
-from training.experiments.store.identity import name_of, relative_path, run_id_of
 from training.storage.atomic import write_atomically
 from training.storage.json_files import DamagedFileError, as_declared, parse_json
 
@@ -203,7 +203,7 @@ def settings_of(state: ServerState, configs: StoredConfigs, named: str | dict[st
     Args:
         state: has the root.
         configs: stored ones.
-        named: id of a config or a run, name of a run, or settings.
+        named: id of a config or a run, or settings.
 
     Raises:
         Problem: there is no such thing, or its settings cannot be used.
@@ -215,10 +215,12 @@ def settings_of(state: ServerState, configs: StoredConfigs, named: str | dict[st
             stored = configs.get(named)
             parts = {part: stored[part] for part in ("backend", "task", "model")}
             return {key: one["value"] for key, one in check(state, stored["settings"], **parts).document().items()}
-    for path in find_runs([state.root], []):
-        if named in (run_id_of(state.root, path), name_of(state.root, relative_path(state.root, path))):
-            return {key: value for key, value in read_settings(path).items() if key != "run.run_dir"}
-    raise Problem(404, "", f"no config and no run has the id {named!r}; GET /api/training/jobs lists the runs")
+    try:
+        run = found_run(state, named)
+    except Problem:
+        advice = "GET /api/training/jobs and …/configs list what there is"
+        raise Problem(404, "", f"no config and no run has the id {named!r}; {advice}") from None
+    return {key: value for key, value in read_settings(run.path).items() if key != "run.run_dir"}
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:

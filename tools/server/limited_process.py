@@ -26,12 +26,13 @@ from training.storage.json_files import parse_json
 ROOT = Path(__file__).resolve().parents[2]
 MOST_AT_ONCE = 2
 """Such processes at a time: each may take a processor and gigabytes."""
-SECONDS_TO_BEGIN = 20.0
-"""Longest wait for one of them to end."""
+MOST_ASKED = 8
+"""Such requests at a time, those that wait included: each holds a thread of the server."""
 MEMORY_BYTES = 8 * 10**9
 LONGEST_ANSWER = 4 * 2**20
 _SECONDS_BETWEEN = 0.05
 _places = threading.BoundedSemaphore(MOST_AT_ONCE)
+_requests = threading.BoundedSemaphore(MOST_ASKED)
 
 
 def run_limited(module: str, request: Mapping[str, Any], seconds: float, stopping: threading.Event) -> Any:
@@ -47,14 +48,14 @@ def run_limited(module: str, request: Mapping[str, Any], seconds: float, stoppin
         Problem: the work cannot be done (422), too much is asked for already (503), it takes too long (504), or it
             failed (500).
     """
-    if not _places.acquire(timeout=SECONDS_TO_BEGIN):
-        busy = f"{MOST_AT_ONCE} forecasts or readings of data are under way; try again"
+    if not _requests.acquire(blocking=False):
+        busy = f"{MOST_ASKED} forecasts or readings of data are asked for already; try again"
         raise Problem(503, "", busy, headers={"retry-after": "5"})
     try:
-        with tempfile.TemporaryDirectory(prefix="apt_server_") as folder:
+        with _places, tempfile.TemporaryDirectory(prefix="apt_server_") as folder:
             code, answer = _run(module, request, seconds, stopping, Path(folder))
     finally:
-        _places.release()
+        _requests.release()
     if code == 0 and isinstance(answer, dict) and "error" in answer:
         raise Problem(422, "The request cannot be carried out", str(answer["error"]))
     if code != 0 or not isinstance(answer, dict):

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
+PROBLEM_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "one line: what is wrong, the value received, where"},
+        "key": {"type": "string", "description": "setting or field at fault"},
+        "remedy": {"type": "string", "description": "what to do about it"},
+    },
+}
+"""Form of an error in the OpenAPI document."""
 LOG = logging.getLogger("apt_trainer.server")
 _SHOWN = 5
 """Number of faults of a request that one answer lists."""

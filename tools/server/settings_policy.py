@@ -19,12 +19,11 @@ from pydantic.fields import FieldInfo
 
 from tools.server.data_sets import find_data_set
 from tools.server.problems import Problem
+from tools.server.run_paths import found_run
 from tools.server.state import ServerState
 from training.backends.prepare import DEFAULT_BACKEND, Choice, choose, config_class, prepare
 from training.backends.registry import BACKENDS
-from training.checkpoints.run_search import find_runs
 from training.errors import UserError, did_you_mean, printable
-from training.experiments.store.identity import is_run_id, name_of, relative_path, run_id_of
 from training.models.named_model import FINISHED, named_model
 from training.models.registry import MODELS
 from training.settings.declarations import leaf_names, leaves
@@ -331,23 +330,18 @@ def _finished_model(state: ServerState, wanted: Any, names: dict[str, str]) -> P
     """Return the directory of the finished model of a run.
 
     Raises:
-        SettingsProblem: no run has this id or name, or it has no finished model.
+        SettingsProblem: no run has this id, or it has no finished model.
     """
-    for path in find_runs([state.root], []):
-        name = name_of(state.root, relative_path(state.root, path))
-        if wanted in (run_id_of(state.root, path), name):
-            place = path / FINISHED
-            if place.is_symlink() or not place.is_dir():
-                raise _refused(
-                    "model", f"model = {wanted!r}: this run has no finished model; choose one that has ended"
-                )
-            names[str(place)] = name
-            return place
-    what = "no run has this id" if isinstance(wanted, str) and is_run_id(wanted) else "no run and no model family"
-    families = ", ".join(MODELS.built_in)
-    raise _refused(
-        "model", f"model = {shown(wanted)}: {what}; give the id of a run that has ended, or one of {families}"
-    )
+    try:
+        run = found_run(state, wanted if isinstance(wanted, str) else "")
+    except Problem:
+        advice = f"give the id of a run that has ended, or one of {', '.join(MODELS.built_in)}"
+        raise _refused("model", f"model = {shown(wanted)}: no model family and no run's id; {advice}") from None
+    place = run.path / FINISHED
+    if place.is_symlink() or not place.is_dir():
+        raise _refused("model", f"model = {wanted!r}: this run has no finished model; choose one that has ended")
+    names[str(place)] = run.name
+    return place
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------

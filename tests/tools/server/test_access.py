@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,8 +155,13 @@ def test_methods_that_nobody_needs_are_refused(server: RunningServer, method: st
     assert "GET" in answer.headers["allow"]
 
 
-def test_the_openapi_page_lists_the_routes(server: RunningServer) -> None:
-    assert "/healthz" in server.get("/openapi.json").json["paths"]
+def test_the_openapi_page_describes_routes_access_and_errors(server: RunningServer) -> None:
+    document = server.get("/openapi.json").json
+    assert document["paths"]["/healthz"]["get"]["responses"].keys() == {"200", "default"}
+    assert document["security"] == [{"token": []}]
+    assert "HTTPValidationError" not in str(document)
+    named = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
+    assert named <= set(document["components"]["schemas"])
 
 
 def test_a_bucket_empties_and_fills() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.support.running_server import RunningServer, serving
 from tools.server.state import Limits
 
-LIMITS = Limits(connections=8, head_seconds=0.3, body_seconds=0.3, send_seconds=0.3, head_bytes=4096)
+LIMITS = Limits(connections=8, streams=1, head_seconds=0.3, body_seconds=0.3, send_seconds=0.3, head_bytes=4096)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,23 @@ def test_an_upgrade_is_not_made(server: RunningServer) -> None:
     lines = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13")
     found = asked(server, head(server, *lines, method="GET", path="/healthz"))
     assert found.startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_stream_too_many_is_refused(server: RunningServer) -> None:
+    with connected(server) as stream:
+        stream.sendall(head(server, method="GET", path="/api/events"))
+        assert stream.recv(4096).startswith(b"HTTP/1.1 200 ")
+        refused = server.get("/api/events")
+        assert (refused.status, refused.headers["retry-after"]) == (429, "10")
+
+
+def test_a_server_ends_while_a_page_follows_it(tmp_path: Path) -> None:
+    with serving(tmp_path) as other:
+        stream = socket.create_connection(("127.0.0.1", other.port), timeout=30)
+        stream.sendall(head(other, method="GET", path="/api/events"))
+        assert stream.recv(4096).startswith(b"HTTP/1.1 200 ")
+    with stream:
+        read_to_end(stream)
 
 
 def test_one_connection_too_many_is_refused_and_the_others_go_on(server: RunningServer) -> None:

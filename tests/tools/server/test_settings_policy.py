@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.recorded_runs import RecordedRun
 from tools.server.settings_policy import (
     DECISIONS,
     SECTIONS,
@@ -24,6 +25,7 @@ from tools.server.settings_policy import (
 from tools.server.state import ServerState, make_state, open_root
 from training.backends.prepare import config_class
 from training.backends.registry import BACKENDS
+from training.experiments.store.identity import run_id_of
 from training.models.registry import MODELS
 from training.settings.declarations import leaves
 from training.tasks.registry import TASKS
@@ -160,3 +162,29 @@ def test_a_setting_is_explained(state: ServerState) -> None:
     text = explain(state, {"epochs": 3}, "epochs", backend=None, task=None, model=None)
     assert "run.epochs = 3" in text
     assert "the request" in text
+
+
+@pytest.mark.slow  # imports torch
+def test_training_goes_on_from_the_finished_model_of_a_run(state: ServerState) -> None:
+    from tests.support.small_apts import TOKENIZER, small_apt
+    from training.models.apt.family import APTFamily
+    from training.models.apt.options import APTOptions
+
+    run = RecordedRun(state.root / "first", start=1.7e9, total_steps=20).train()
+    run.reporter.close()
+    run_id = run_id_of(state.root, run.path)
+    assert refused(state, {}, model=run_id).detail.endswith("this run has no finished model; choose one that has ended")
+    model = small_apt()
+    options = APTOptions(**model.config.model_dump())
+    APTFamily().save(run.path / "final_model", model, options, None, {"tokenizer": TOKENIZER.to_dict()})
+    state.index.look(search=True)
+    for asked in ({"model": run_id}, {"model": {"base_model": run_id}}, {"base_model": run_id, "model.model": "apt"}):
+        prepared = check(state, asked)
+        assert prepared.model == "apt"
+        assert prepared.settings["model.model"] == str(run.path / "final_model")
+        shown = prepared.document()
+        assert shown["model.base_model"]["value"] == "first"
+        assert shown["model.d_model"] == {"value": 16, "origin": "the model in first"}
+        assert str(state.root) not in str(shown)
+    assert refused(state, {"model": run_id, "d_model": 32}).key == "model.d_model"
+    assert refused(state, {"model": {"model": "huggingface", "base_model": run_id}}).key == "model"
