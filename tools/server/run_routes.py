@@ -158,10 +158,13 @@ def _settings(state: ServerState, run: FoundRun, sources: Mapping[str, str]) -> 
 
 
 def _without_root(state: ServerState, value: Any) -> Any:
-    """Return plain data without the place of the root on this machine."""
+    """Return plain data without the places of the root and the data sets on this machine."""
     if isinstance(value, list):
         return [_without_root(state, one) for one in value]
-    return public_text(value, state.root, {}) if isinstance(value, str) else value
+    if isinstance(value, str):
+        for directory in (state.root, *state.data_directories):
+            value = public_text(value, directory, {})
+    return value
 
 
 def _finite(value: Any) -> Any:

@@ -12,7 +12,7 @@ const isKnown = (value) => typeof value === "number" && Number.isFinite(value);
 export function figure(value) {
   if (!isKnown(value)) return UNKNOWN;
   const size = Math.abs(value);
-  if (value !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace("e+", "e");
+  if (value !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace(/\.?0*e\+?/, "e");
   if (Number.isInteger(value)) return value.toLocaleString(locale());
   return Number(value.toPrecision(4)).toLocaleString(locale(), { maximumSignificantDigits: 4 });
 }

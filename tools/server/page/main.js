@@ -3,40 +3,48 @@
 import { connection } from "./api.js";
 import { el, fill, icon } from "./dom.js";
 import { chooseLanguage, chosenLanguage, nameLanguage, t } from "./language.js";
-import { showCompare } from "./views/compare.js";
-import { showMachine } from "./views/machine.js";
-import { showNewRun } from "./views/new_run.js";
-import { showRun } from "./views/run.js";
-import { showRuns } from "./views/runs.js";
 
 const THEME = "theme";
 const THEMES = ["auto", "dark", "light"];
 const prefersLight = matchMedia("(prefers-color-scheme: light)");
 const main = document.getElementById("main");
 let shown = null;
+let navigations = 0;
 
-/** Return the views' table entry for an address, with its parameters. */
+/** Views by name, each read when it is first shown: the table of runs does not wait for the charts. */
+const VIEWS = {
+  runs: async () => (await import("./views/runs.js")).showRuns,
+  run: async () => (await import("./views/run.js")).showRun,
+  compare: async () => (await import("./views/compare.js")).showCompare,
+  new: async () => (await import("./views/new_run.js")).showNewRun,
+  machine: async () => (await import("./views/machine.js")).showMachine,
+};
+
+/** Return the view that an address names, with its parameters. */
 function routeOf(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const [place, id, part] = path.split("/").map(decodeURIComponent);
   const parameters = Object.fromEntries(new URLSearchParams(query));
-  if (place === "runs" && id) return { place: "runs", show: showRun, parameters: { ...parameters, id, part } };
-  const show = { runs: showRuns, compare: showCompare, new: showNewRun, machine: showMachine }[place];
-  return { place: show ? place : "runs", show: show ?? showRuns, parameters };
+  if (place === "runs" && id) return { place: "runs", view: "run", parameters: { ...parameters, id, part } };
+  const view = place !== "run" && Object.hasOwn(VIEWS, place) ? place : "runs";
+  return { place: view, view, parameters };
 }
 
 /** Show what the address names. */
-function navigate({ isFirst = false } = {}) {
-  const { place, show, parameters } = routeOf(location.hash);
-  if (shown?.change && shown.show === show && shown.id === parameters.id && shown.language === chosenLanguage()) {
+async function navigate({ isFirst = false } = {}) {
+  const { place, view, parameters } = routeOf(location.hash);
+  if (shown?.change && shown.view === view && shown.language === chosenLanguage()) {
     if (shown.change(parameters)) return; // the same view takes the change itself
   }
   shown?.close?.();
+  shown = null;
   main.replaceChildren();
-  const view = show(main, parameters);
-  shown = { ...view, show, id: parameters.id, language: chosenLanguage() };
   drawHead(place);
-  document.title = view.title ? `${view.title} · APT` : "APT";
+  const number = ++navigations;
+  const show = await VIEWS[view]();
+  if (number !== navigations) return; // somebody has gone on meanwhile
+  shown = { ...show(main, parameters), view, language: chosenLanguage() };
+  document.title = `${shown.title} · APT`;
   if (!isFirst) {
     scrollTo(0, 0);
     main.focus({ preventScroll: true });
@@ -114,7 +122,7 @@ function recolour() {
 
 function switchLanguage() {
   chooseLanguage(chosenLanguage() === "zh" ? "en" : "zh");
-  navigate({ isFirst: true });
+  navigate({ isFirst: true }); // the head is drawn at once, the view a moment later
   document.getElementById("language").focus();
 }
 

@@ -257,6 +257,8 @@ export const CHINESE = {
   "default: {value}": "默认：{value}",
   "Take {name} back to its default": "把 {name} 恢复为默认值",
   "{count} given": "给定 {count}",
+  "1 setting given, the others by default": "给定 1 项设置，其余用默认值",
+  "1 setting cannot be used: see its field": "1 项设置不能用：见该项说明",
   "{count} settings given, the others by default": "给定 {count} 项设置，其余用默认值",
   "all settings by default": "全部用默认值",
   "{count} settings cannot be used: see their fields": "{count} 项设置不能用：见各项说明",

@@ -192,7 +192,8 @@ export function showNewRun(root, { from }) {
       details.querySelector(".count").textContent = given ? t("{count} given", { count: given }) : "";
     }
     const total = Object.keys(draft.settings).length;
-    summary.textContent = total ? t("{count} settings given, the others by default", { count: total }) : t("all settings by default");
+    const given = total === 1 ? t("1 setting given, the others by default") : t("{count} settings given, the others by default", { count: total });
+    summary.textContent = total ? given : t("all settings by default");
   }
 
   function filter(text) {
@@ -250,7 +251,9 @@ export function showNewRun(root, { from }) {
         at.node.closest("details").open = true;
       }
     }
-    fill(general, others.map(faultOf), problems.length > others.length ? el("p.fault", {}, t("{count} settings cannot be used: see their fields", { count: problems.length - others.length })) : null);
+    const atFields = problems.length - others.length;
+    const pointer = atFields === 1 ? t("1 setting cannot be used: see its field") : t("{count} settings cannot be used: see their fields", { count: atFields });
+    fill(general, others.map(faultOf), atFields ? el("p.fault", {}, pointer) : null);
     start.disabled = problems.length > 0;
   }
 

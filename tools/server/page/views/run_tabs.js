@@ -51,11 +51,11 @@ function showSettings(panel, run) {
   const search = el("input", { type: "search", placeholder: t("Search settings"), "aria-label": t("Search settings"), oninput: draw });
   const given = el("input", { type: "checkbox", onchange: draw });
   const body = el("tbody");
-  const facts = Object.entries(run.facts ?? {}).filter(([, of]) => of !== null && typeof of !== "object");
+  const facts = Object.entries(run.facts ?? {}).filter(([key, of]) => of !== null && typeof of !== "object" && !SHOWN_ABOVE.has(key));
   fill(panel,
     el("div.row", {}, el("div.search", {}, icon("search"), search), el("label.inline", {}, given, t("only those that were given"))),
     el("div.scroll.tall", { tabindex: "0", role: "region", "aria-label": t("Settings") }, el("table", {}, el("thead", {}, el("tr", {}, [t("Setting"), t("Value"), t("Set by")].map((name) => el("th", { scope: "col" }, name)))), body)),
-    facts.length ? [el("h3", {}, t("Facts")), el("dl.figures", {}, facts.map(([key, of]) => el("div", {}, el("dt", {}, key.replaceAll("_", " ")), el("dd", {}, typeof of === "number" ? figure(of) : value(of)))))] : null);
+    facts.length ? [el("h3", {}, t("Facts")), el("dl.figures", {}, facts.map(([key, of]) => el("div", {}, el("dt", {}, key.replaceAll("_", " ")), el("dd", {}, factText(key, of)))))] : null);
   function draw() {
     const words = search.value.toLowerCase();
     const isShown = ([key, of]) => `${key} ${value(of.value)}`.toLowerCase().includes(words) && (!given.checked || of.origin);
@@ -64,6 +64,15 @@ function showSettings(panel, run) {
   }
   draw();
   return {};
+}
+
+/** Facts that the head of the view has, or that say nothing to a person. */
+const SHOWN_ABOVE = new Set(["step", "batch", "state", "reason", "error", "traceback", "schema_version", "curve_stride", "updated_at"]);
+
+function factText(key, of) {
+  if (typeof of !== "number") return value(of);
+  if (key.endsWith("_at")) return moment(of);
+  return key.endsWith("_bytes") ? bytes(of) : figure(of);
 }
 
 // -- log ---------------------------------------------------------------------------------------------------------------

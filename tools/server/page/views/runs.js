@@ -185,7 +185,7 @@ export function showRuns(root) {
         el("a.name", { href: `#/runs/${run.id}`, "data-focus": `run-${run.id}` }, run.name),
         el("div.row.faint", {}, el("small", {}, [run.task, run.model, run.backend].filter(Boolean).join(" · ")),
           run.tags.map((tag) => el("span.tag", {}, tag)), run.archived ? el("span.tag", {}, t("archived")) : null,
-          run.alerts?.length ? el("small.fault", { title: run.alerts.map(alertText).join("\n") }, `⚠ ${alertText(run.alerts[0])}`) : null))),
+          run.alerts?.length ? el("small.worry", { class: run.alerts[0].kind === "failed" ? "bad" : "", title: run.alerts.map(alertText).join("\n") }, `⚠ ${alertText(run.alerts[0])}`) : null))),
       el("td", { "data-label": t("State") }, stateSign(run.state)),
       el("td.done", {}, el("div", {}, progressBar(run), el("small", {}, progressWords(run)))),
       el("td.curve", {}, run.sparkline?.length ? sparkline(run.sparkline, t("loss curve of {name}", { name: run.name })) : null),
