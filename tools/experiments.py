@@ -5,6 +5,7 @@
     python tools/experiments.py list --group-by model.d_model
     python tools/experiments.py show sweep/a            # a run by its name, or by its id
     python tools/experiments.py compare sweep/a sweep/b # settings that differ, figures, curves, statistics
+    python tools/experiments.py artefacts sweep/a --check  # what it has made; is it still there and unchanged?
     python tools/experiments.py tag sweep/a baseline
     python tools/experiments.py note sweep/a "the first that converged"
     python tools/experiments.py archive sweep/b         # left out of lists; --undo brings it back
@@ -16,7 +17,7 @@
 A run is what its directory holds: the index, ROOT/.server/experiments.sqlite, may be deleted at any time. Each command
 has a help of its own: python tools/experiments.py list --help (docs/EXPERIMENTS.md).
 
-Exit code: 0, or 2 for unusable input.
+Exit code: 0; 1 if `artefacts` finds something changed or missing; 2 for unusable input.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from tools.experiment_views import (
     list_runs,
     note_run,
     reindex,
+    run_artefacts,
     show_run,
     tag_run,
 )
@@ -54,6 +56,7 @@ DEFAULT_ROOT = Path("runs")
 COMMANDS: dict[str, ModuleType] = {
     "list": list_runs,
     "show": show_run,
+    "artefacts": run_artefacts,
     "compare": compare_runs,
     "tag": tag_run,
     "note": note_run,
