@@ -25,6 +25,7 @@ from tools.runs.fleet import Fleet
 from training.checkpoints.run_lock import is_locked, owner_of
 from training.errors import UserError
 from training.experiments.store.annotations import read_annotations
+from training.experiments.store.artefacts import Condition
 from training.experiments.store.identity import run_id_of
 from training.experiments.store.index import ExperimentStore
 from training.experiments.tracker import ExperimentConfig, ExperimentTracker, metric_of
@@ -493,3 +494,24 @@ def test_a_run_of_our_own_loop_is_not_gone_on_with(tmp_path: Path, finished_run:
 
 def test_the_python_door_brings_in_nothing_heavy() -> None:
     assert reached_on_import("training.experiments.tracker").isdisjoint({*LIGHT, "scipy", "pyarrow", "sqlite3"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["EXPERIMENTS.md", "zh-CN/EXPERIMENTS.md"])
+def test_the_example_of_the_docs_runs_as_it_stands(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.search(r"<!-- example: tracker -->\n```python\n(.*?)```", text, flags=re.DOTALL)
+    assert found is not None
+    monkeypatch.chdir(tmp_path)
+    exec(compile(found[1], page, "exec"), {})
+    settings, mean = capsys.readouterr().out.rsplit(maxsplit=1)
+    assert settings == "dict_keys(['learning_rate', 'seed'])"
+    assert float(mean) == pytest.approx(0.09)
+    with ExperimentStore(tmp_path / "experiments") as store:
+        store.refresh()
+        assert [run.state for run in store.runs()] == [State.FINISHED] * 7
+        assert len((tmp_path / "runs.csv").read_text().splitlines()) == 7
+        (logged,) = (a for a in store.artefacts(store.run("run_0007").id) if a.kind == "table")
+    assert (logged.name, logged.condition) == ("runs.csv", Condition.UNCHANGED)
