@@ -119,10 +119,18 @@ def run(arguments: list[str]) -> int:
 
         try:
             make_server(state, introduce).run(sockets=[listener])
+            running, waiting = _jobs_of(state)
         finally:
             withdraw(state)
             state.close()
-    say(Message("ended   jobs that run go on by themselves; the next server on {root} shows them", root=args.root))
+    say(
+        Message(
+            "ended   {running} running jobs go on by themselves; {waiting} wait for the next server on {root}",
+            running=running,
+            waiting=waiting,
+            root=args.root,
+        )
+    )
     return 0
 
 
@@ -213,6 +221,15 @@ def listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--port {port}: cannot listen at {host}:{port} ({reason}); choose another port") from error
     return listener
+
+
+def _jobs_of(state: ServerState) -> tuple[int, int]:
+    """Return how many jobs are at work, and how many wait for a slot."""
+    from training.experiments.jobs.states import JobState
+
+    found = [job.state for job in state.queue.jobs()]
+    at_work = (JobState.STARTING, JobState.RUNNING, JobState.STOPPING)
+    return sum(one in at_work for one in found), found.count(JobState.QUEUED)
 
 
 def _introduce(state: ServerState, is_public: bool) -> None:

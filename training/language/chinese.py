@@ -558,8 +558,8 @@ CHINESE = {
     ),
     "open    {link}": "打开    {link}",
     "stop    Ctrl-C ends the server; jobs that it started go on": "停止    按 Ctrl-C 结束服务；它启动的任务继续运行",
-    "ended   jobs that run go on by themselves; the next server on {root} shows them": (
-        "已结束  运行中的任务会自行继续；下一个使用 {root} 的服务会显示它们"
+    "ended   {running} running jobs go on by themselves; {waiting} wait for the next server on {root}": (
+        "已结束  {running} 个运行中的任务会自行继续；{waiting} 个等待下一个使用 {root} 的服务"
     ),
     # -- the report of a run: tools/report.py, tools/server/report_page.py --
     "APT trainer, {time}": "APT 训练器，{time}",
