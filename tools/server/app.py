@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from tools.server import (
     chat,
     checkpoint_routes,
+    comparison_routes,
     configs,
     job_routes,
     machine,
@@ -102,6 +103,7 @@ def _routers(state: ServerState) -> list[APIRouter]:
         page_routes.make_router(),
         run_routes.make_router(state, histories, streams),
         checkpoint_routes.make_router(state),
+        comparison_routes.make_router(state, histories),
         picture_routes.make_router(state),
         report_routes.make_router(state),
         chat.make_router(state),

@@ -162,6 +162,11 @@ class RunIndex:
         if is_changed:
             self.changed.notify()
 
+    @property
+    def recorded(self) -> frozenset[str]:
+        """Ids of the runs that have a record, as of the last look at all of them."""
+        return self._recorded
+
     # -- asking ----------------------------------------------------------------------------------------------------
 
     def rows(self, query: Query) -> tuple[list[RunRow], int]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
+from training.experiments.store.artefacts import CERTIFICATES, artefacts_of
 
 from tools.server.chat import has_model
 from tools.server.events import (
@@ -41,8 +42,6 @@ MOST_LISTED = 1000
 LONGEST_KEYS = 4000
 """Characters of a list of figures."""
 DEFAULT_LOG_BYTES, MOST_LOG_BYTES = 64 * 1024, 2**20
-CERTIFICATES = ("certificate", "packing", "merge", "stop")
-"""Keys of a report under which a run says what it has proved: loss mask, packing, merged adapter, ends of answers."""
 MOST_LINES = 2000
 """Lines of what a run has said."""
 
@@ -203,7 +202,7 @@ def _add_figures(router: APIRouter, state: ServerState, histories: HistoryCache)
 
         `position` is where the events go on: pass it to `events` as `since`.
         """
-        return json_response(history_of(state, histories, run_id, points, _names(keys)))
+        return json_response(history_of(state, histories, run_id, points, names_in(keys)))
 
     @router.get(PREFIX + "/{run_id}/throughput", summary="Show the speed of a run", response_class=Response)
     def throughput(run_id: RunId) -> Response:
@@ -220,7 +219,8 @@ def _add_figures(router: APIRouter, state: ServerState, histories: HistoryCache)
         })  # fmt: skip
 
 
-def _names(text: str | None) -> list[str] | None:
+def names_in(text: str | None) -> list[str] | None:
+    """Return the names in a list with commas between them; None: there is no list."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -304,6 +304,11 @@ def _add_record(router: APIRouter, state: ServerState) -> None:
     def samples(run_id: RunId) -> Response:
         """Answer {samples, figures}: lines that the run has printed about its finished model, figures behind them."""
         return json_response(_samples(state, found_run(state, run_id)))
+
+    @router.get(PREFIX + "/{run_id}/artifacts", summary="List what a run has made", response_class=Response)
+    def artifacts(run_id: RunId) -> Response:
+        found = artefacts_of(found_run(state, run_id).path)
+        return json_response({"artifacts": [_finite(artefact.to_dict()) for artefact in found]})
 
 
 def _log_of(state: ServerState, run: FoundRun) -> tuple[str, Path, str]:

@@ -170,6 +170,63 @@ def test_certificates_and_samples(server: RunningServer) -> None:
     assert server.get(f"{JOBS}/{other}/certificates").json == {"certificates": []}
 
 
+def test_runs_are_compared(server: RunningServer, root: Path) -> None:
+    by_name = ids(server)
+    chosen = [by_name["first"], by_name["sweep/a"]]
+    found = server.get(f"/api/training/compare?ids={','.join(chosen)}&points=50").json
+    assert [(run["id"], run["name"]) for run in found["runs"]] == [(chosen[0], "first"), (chosen[1], "sweep/a")]
+    assert found["settings"]["training.learning_rate"] == {chosen[0]: 0.01, chosen[1]: 0.001}
+    assert "data.pairs" not in found["settings"]
+    assert found["figures"]["val_loss"] == dict.fromkeys(chosen, 0.2)
+    curve = found["curves"][chosen[0]]
+    whole = HistoryCache().history(root / "first", 50)
+    assert curve["series"]["loss"] == {"value": whole["series"]["loss"]["value"]}
+    assert curve["evaluations"] == whole["evaluations"]
+    assert (found["statistics"], bool(found["no_statistics"])) == ([], True)
+    banded = server.get(f"/api/training/compare?ids={','.join(chosen)}&points=50&bands=true&keys=loss").json
+    assert banded["curves"][chosen[0]]["series"] == {"loss": whole["series"]["loss"]}
+    alone = server.get(f"/api/training/compare?ids={chosen[0]}").json
+    assert (len(alone["runs"]), alone["settings"]) == (1, {})
+
+
+def test_runs_of_one_setting_and_several_seeds_are_pairs(tmp_path: Path) -> None:
+    start = time.time() - 3600
+    for seed in range(3):
+        for n, rate in enumerate((0.1, 0.2)):
+            settings: dict[str, dict[str, Any]] = {"run": {"seed": seed}, "training": {"learning_rate": rate}}
+            RecordedRun(
+                tmp_path / f"rate{n}-seed{seed}", start=start, settings=settings,
+                validation=lambda epoch, n=n, seed=seed: 1.0 + n + 0.01 * seed * n,
+            ).train().finish()  # fmt: skip
+    with serving(tmp_path) as server:
+        by_name = ids(server)
+        chosen = ",".join(by_name[name] for name in sorted(by_name))
+        found = server.get(f"/api/training/compare?ids={chosen}").json
+    [paired] = found["statistics"]
+    assert paired["variant"] == {"training.learning_rate": 0.2}
+    assert paired["seeds"] == [0, 1, 2]
+    assert paired["mean"] == pytest.approx(1.01)
+    assert paired["more_than_the_spread"] is True
+
+
+@pytest.mark.parametrize(
+    ("chosen", "status"),
+    [("", 422), (",", 422), ("first", 404), ("0" * 12, 404), (",".join(f"{n:012x}" for n in range(21)), 404)],
+)
+def test_what_cannot_be_compared_is_refused(server: RunningServer, chosen: str, status: int) -> None:
+    answer = server.get(f"/api/training/compare?ids={chosen}")
+    assert answer.status == status
+    detail(answer)
+
+
+def test_artifacts_are_named_and_no_path_is(server: RunningServer, root: Path) -> None:
+    answer = server.get(f"{JOBS}/{ids(server)['first']}/artifacts")
+    found = {one["name"]: one for one in answer.json["artifacts"]}
+    assert {"checkpoint_step_50", "checkpoint_step_100", "final_model.pt", "stop"} <= set(found)
+    assert found["checkpoint_step_100"]["kind"] == "checkpoint"
+    assert str(root) not in answer.text
+
+
 # -- the log -------------------------------------------------------------------------------------------------------
 
 
