@@ -76,6 +76,7 @@ benchmark: setup  ## print speed ratios against peers measured in the same run (
 	$(PY) benchmarks/monitor.py
 	$(PY) benchmarks/experiments.py
 	$(PY) benchmarks/estimate.py
+	$(PY) benchmarks/server.py
 	$(PY) benchmarks/chat_against_trl.py
 	$(PY) benchmarks/text_against_trainer.py
 

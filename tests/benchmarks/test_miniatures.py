@@ -49,6 +49,16 @@ LINES = {
         "refresh, nothing new: {} s, 0 bytes read",
         "refresh, 10 updates more in each run: {} s, {} bytes read of {} written",
     ],
+    "server": [
+        "14 runs of 200 steps, {} MB of logs",
+        "first list, with the index made: {} s",
+        "list of 14 runs: {} ms ({} to {}); target: under 100 ms",
+        "comparison of 6 runs, first: {} ms ({} to {}); target: under 1,000 ms",
+        "comparison of 6 runs, again: {} ms ({} to {})",
+        "an event with a client: {} ms ({} to {}); target: under 1,000 ms",
+        "server's memory before 3 clients watch: {} MB; in the first half of {} minutes at most {} MB, in the second {} MB;",
+        f"an update beside the server / without it: {RATIO}; target: 1.01 at most",
+    ],
     "stabilizer": [
         *(f"seed 1: {arm} loss {{}}" for arm in ("clean, clipping", "spikes, no clipping", "spikes, DBC-DAC rank 8")),
         *(f"  {arm} {RATIO}" for arm in ("spikes, clipping", "spikes, no clipping", "clean, DBC-DAC rank 8")),

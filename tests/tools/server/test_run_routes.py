@@ -222,7 +222,7 @@ def test_what_cannot_be_compared_is_refused(server: RunningServer, chosen: str, 
 def test_artifacts_are_named_and_no_path_is(server: RunningServer, root: Path) -> None:
     answer = server.get(f"{JOBS}/{ids(server)['first']}/artifacts")
     found = {one["name"]: one for one in answer.json["artifacts"]}
-    assert {"checkpoint_step_50", "checkpoint_step_100", "final_model.pt", "stop"} <= set(found)
+    assert {"checkpoint_step_50", "checkpoint_step_100", "final_model.pt"} <= set(found)
     assert found["checkpoint_step_100"]["kind"] == "checkpoint"
     assert str(root) not in answer.text
 
