@@ -56,7 +56,7 @@ LINES = {
         "comparison of 6 runs, first: {} ms ({} to {}); target: under 1,000 ms",
         "comparison of 6 runs, again: {} ms ({} to {})",
         "an event with a client: {} ms ({} to {}); target: under 1,000 ms",
-        "server's memory before 3 clients watch: {} MB; in the first half of {} minutes at most {} MB, in the second {}",
+        "server's memory before 3 clients watch: {} MB; in the first half of {} minutes at most {} MB",
         f"an update beside the server / without it: {RATIO}; target: 1.01 at most",
     ],
     "stabilizer": [

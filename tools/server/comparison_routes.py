@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from training.experiments.side_by_side import MOST_RUNS, side_by_side
 
 from tools.server.history import DEFAULT_POINTS, MOST_POINTS, HistoryCache
 from tools.server.problems import Problem
 from tools.server.run_paths import FoundRun, found_run
 from tools.server.run_routes import history_of, json_response, names_in
 from tools.server.state import ServerState
+from training.experiments.side_by_side import MOST_RUNS, side_by_side
 from training.experiments.store.identity import ID_LENGTH
 
 LONGEST_IDS = (ID_LENGTH + 1) * 4 * MOST_RUNS

@@ -9,9 +9,8 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict
-from training.experiments.store.artefacts import CERTIFICATES, artefacts_of
 
 from tools.server.chat import has_model
 from tools.server.events import (
@@ -30,6 +29,7 @@ from tools.server.run_index import RunIndex, status_of_row
 from tools.server.run_paths import FoundRun, found_run, no_such_run, open_directory, open_in
 from tools.server.settings_policy import public_text
 from tools.server.state import ServerState
+from training.experiments.store.artefacts import CERTIFICATES, artefacts_of
 from training.experiments.store.query import DEFAULT_SORT
 from training.experiments.store.query import Query as RunQuery
 from training.experiments.store.rows import RunRow
@@ -398,10 +398,12 @@ def _add_streams(router: APIRouter, state: ServerState, streams: EventStreams) -
         run = await asyncio.to_thread(found_run, state, run_id)
         return EventStream(streams.events(run.id, run.path, _place(since, last_event_id)))
 
+    shared = SharedChanges(state.index)
+
     @router.get("/api/events", summary="Follow the list of runs", response_class=Response)
-    async def changes(request: Request, last_event_id: Annotated[str | None, Header()] = None) -> EventStream:
+    async def changes(last_event_id: Annotated[str | None, Header()] = None) -> EventStream:
         """Stream `runs` events, {changed: [row], removed: [id]}, as rows change. `reset`: read the list again."""
-        return EventStream(run_changes(state, last_event_id))
+        return EventStream(run_changes(state, shared, last_event_id))
 
 
 def _place(since: str | None, last_event_id: str | None) -> LogPosition:
@@ -425,7 +427,31 @@ def _place(since: str | None, last_event_id: str | None) -> LogPosition:
     return found
 
 
-async def run_changes(state: ServerState, last_event_id: str | None) -> AsyncGenerator[bytes, None]:
+class SharedChanges:
+    """The last event about changed rows: all clients that were up to date get the same, made once.
+
+    Args:
+        index: the rows.
+    """
+
+    def __init__(self, index: RunIndex) -> None:
+        self._index = index
+        self._lock = asyncio.Lock()
+        self._made: tuple[tuple[int, int], bytes] | None = None
+
+    async def event(self, before: int, now: int, changed: list[str], removed: list[str]) -> bytes:
+        """Return the event with what has changed between two revisions."""
+        async with self._lock:
+            if self._made is None or self._made[0] != (before, now):
+                rows = await asyncio.to_thread(self._index.rows_of, changed)
+                document = {"changed": [row.to_dict() for row in rows], "removed": removed}
+                self._made = (before, now), event_bytes("runs", document, f"{self._index.generation}-{now}")
+            return self._made[1]
+
+
+async def run_changes(
+    state: ServerState, shared: SharedChanges, last_event_id: str | None
+) -> AsyncGenerator[bytes, None]:
     """Yield the changes of the list as they are noticed, and heartbeats, until the server ends."""
     index: RunIndex = state.index
     generation, _, number = (last_event_id or "").partition("-")
@@ -448,10 +474,8 @@ async def run_changes(state: ServerState, last_event_id: str | None) -> AsyncGen
                 yield event_bytes(RESET, {}, f"{index.generation}-{revision}")
                 continue
             if changes[0] != revision:
-                revision, changed, removed = changes
-                rows = await asyncio.to_thread(index.rows_of, changed)
-                document = {"changed": [row.to_dict() for row in rows], "removed": removed}
-                yield event_bytes("runs", document, f"{index.generation}-{revision}")
+                before, revision = revision, changes[0]
+                yield await shared.event(before, *changes)
                 continue
             if await _next(index, state, seen) == seen and not state.stopping.is_set():
                 yield HEARTBEAT
