@@ -112,7 +112,7 @@ class Server(Client):
         """End the process."""
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
 
 
 def timed(act: Callable[[], Any]) -> float:
@@ -280,16 +280,15 @@ def beside(server: Server, updates: int, *, is_miniature: bool) -> None:
     dataset = load_rows("HLBD_Hardcore_Full_V2.json", 64 if is_miniature else None)
     run_id = run_id_of(server.root, server.root / "trained" / "run")
     command = [sys.executable, __file__, "--watch", str(server.root), run_id]
-    watched = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert watched.stdout is not None
-    watched.stdout.readline()
     times = InTurnsWithServer(server)
-    try:
-        make_trainer(dataset, settings, str(server.root / "trained"), times).train()
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-        watched.terminate()
-        watched.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        try:
+            make_trainer(dataset, settings, str(server.root / "trained"), times).train()
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+            watching.terminate()
     medians = [
         statistics.median(times.seconds[start + LEFT_OUT : start + UPDATES_A_TURN])
         for start in range(0, len(times.seconds) - UPDATES_A_TURN + 1, UPDATES_A_TURN)
