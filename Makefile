@@ -79,6 +79,7 @@ benchmark: setup  ## print speed ratios against peers measured in the same run (
 	$(PY) benchmarks/server.py
 	$(PY) benchmarks/chat_against_trl.py
 	$(PY) benchmarks/text_against_trainer.py
+	$(PY) benchmarks/server_kills.py
 
 benchmark-gpu: setup  ## speed and MFU of language models of 125 million parameters in bf16; needs an NVIDIA GPU
 	$(PY) benchmarks/gpu_language.py

@@ -59,6 +59,17 @@ LINES = {
         "server's memory before 3 clients watch: {} MB; in the first half of {} minutes at most {} MB",
         f"an update beside the server / without it: {RATIO}; target: 1.01 at most",
     ],
+    "server_kills": [
+        "undisturbed run: {} s",
+        "2 kills of the server, each while a job trained; {} jobs in {} attempts, {} processes",
+        "jobs at the kills:",
+        "a server answers {} s after its start",
+        "jobs with the weights of the undisturbed run, byte for byte: {} of {}",
+        "jobs shown as finished: {} of {}",
+        "rows and curves of ended runs that another server showed otherwise: 0",
+        "processes left: 0; zombies: 0",
+        "signals to a process that got the pid of one that has ended: 0",
+    ],
     "stabilizer": [
         *(f"seed 1: {arm} loss {{}}" for arm in ("clean, clipping", "spikes, no clipping", "spikes, DBC-DAC rank 8")),
         *(f"  {arm} {RATIO}" for arm in ("spikes, clipping", "spikes, no clipping", "clean, DBC-DAC rank 8")),
@@ -83,9 +94,19 @@ def pattern_of(line: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", sorted(LINES.keys() - {"server_kills"}))
 def test_a_benchmark_s_figures_come_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     check_miniature(name, LINES[name], capsys)
+
+
+@pytest.mark.slow
+def test_jobs_end_as_undisturbed_ones_though_their_server_is_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = check_miniature("server_kills", LINES["server_kills"], capsys)
+    for line in ("jobs with the weights of the undisturbed run, byte for byte", "jobs shown as finished"):
+        done, of = re.search(rf"^{line}: (\d+) of (\d+)$", shown, re.MULTILINE).groups()  # type: ignore[union-attr]
+        assert done == of, shown
+    attempts, processes = re.search(r" jobs in (\d+) attempts, (\d+) processes", shown).groups()  # type: ignore[union-attr]
+    assert attempts == processes, shown
 
 
 def check_miniature(name: str, lines: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:

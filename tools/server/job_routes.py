@@ -175,6 +175,7 @@ def shown(state: ServerState, job: Job) -> dict[str, Any]:
     """Return what a client gets to know of a job that it has changed; lists and streams know it too by then."""
     state.index.look()
     position = queue_of(state).position(job.id)
+    job = queue_of(state).job(job.id) or job  # asked after the position: a job that has none does not wait
     return {"job_id": job.id, "name": job.name, "status": job.state.value, "position": position}
 
 

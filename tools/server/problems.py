@@ -74,9 +74,10 @@ class Problem(Exception):  # noqa: N818  # the word of RFC 9457
         further = {"key": self.key, "remedy": self.remedy}
         return found | {name: value for name, value in further.items() if value is not None}
 
-    def body(self) -> bytes:
-        """Return the answer's body."""
-        return json.dumps(self.document(), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    def body(self, further: Mapping[str, str] | None = None) -> bytes:
+        """Return the answer's body, with further members."""
+        document = self.document() | dict(further or {})
+        return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def problem_of(error: UserError, key: str | None = None) -> Problem:
@@ -99,19 +100,19 @@ def show_problems(app: FastAPI) -> None:
 
     async def of_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
-        return _response(error)
+        return _response(request, error)
 
     async def of_user(request: Request, error: Exception) -> Response:
         assert isinstance(error, UserError)
-        return _response(problem_of(error))
+        return _response(request, problem_of(error))
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _response(_of_http(request, error))
+        return _response(request, _of_http(request, error))
 
     async def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return _response(_of_validation(error))
+        return _response(request, _of_validation(error))
 
     app.add_exception_handler(Problem, of_problem)
     app.add_exception_handler(UserError, of_user)
@@ -119,10 +120,12 @@ def show_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, of_validation)
 
 
-def _response(problem: Problem) -> Response:
+def _response(request: Request, problem: Problem) -> Response:
     from fastapi import Response
 
-    return Response(problem.body(), problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    # Below /v1 the package `openai` asks, and shows this member alone.
+    further = {"message": problem.detail} if request.url.path.startswith("/v1/") else {}
+    return Response(problem.body(further), problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 
 def _of_http(request: Request, error: HTTPException) -> Problem:

@@ -37,10 +37,10 @@ WATCHED_SECONDS = 30.0
 """Time for which a request for a list counts as somebody who watches."""
 ENDED = frozenset({"finished", "stopped", "failed"})
 """States that change only if somebody begins again."""
+AT_WORK = frozenset({"starting", "running", "stalled", "unreadable"})
+"""States of the record of a run whose process lives."""
 MOST_REMOVED = 1000
 """Runs that are remembered as removed; who has missed more begins again."""
-BEFORE_ITS_RECORD = frozenset({"queued", "starting", "stopping"})
-"""States of a job that its run's record does not know."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class RunIndex:
         self._look_once()
         self._store.refresh(search=False, only=self._at_work)
         jobs = self._jobs()
-        if not query.states and not any(job.state.value in BEFORE_ITS_RECORD for job in jobs.values()):
+        if not query.states and jobs.keys() <= self._recorded:
             return self._merged(self._store.runs(query), jobs, with_waiting=False), self._store.count(query)
         whole = replace(query, states=(), limit=None, offset=0)
         rows = self._merged(self._store.runs(whole), jobs, with_waiting=False)
@@ -297,11 +297,11 @@ def _place_in_queue(job: Mapping[str, Any]) -> tuple[bool, float]:
 def with_job(row: RunRow, job: Job, position: int | None) -> RunRow:
     """Return the row of a run with what is known of its job.
 
-    The job knows more of a state that is no record's, and of a process that was killed; the record knows more of a run
-    at work, such as that it is silent.
+    The job knows more of a state that is no record's, of a process that was killed, and of one that has recorded its
+    end and still saves its model; the record knows more of a run at work, such as that it is silent.
     """
-    is_at_work = job.state.value == "running"
-    state, reason = (row.state, row.reason) if is_at_work else (job.state.value, job.reason or row.reason)
+    is_of_record = job.state.value == "running" and row.state in AT_WORK
+    state, reason = (row.state, row.reason) if is_of_record else (job.state.value, job.reason or row.reason)
     return replace(row, state=state, reason=reason, job=job_document(job, position))
 
 

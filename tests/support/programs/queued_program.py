@@ -8,6 +8,7 @@ launcher starts ranks; with RANK_HAS_RUN the first of them holds the run directo
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,12 @@ from training.checkpoints.run_lock import RunLock
 from training.record.log import LOG_NAME
 
 SLEEP = "import time; time.sleep(60)"
+
+
+def emit(run_dir: Path, name: str, **fields: object) -> None:
+    """Append an event to the record."""
+    with (run_dir / LOG_NAME).open("a") as file:
+        file.write(json.dumps({"event": name, "time": time.time(), **fields}) + "\n")
 
 
 def main() -> int:
@@ -39,8 +46,8 @@ def main() -> int:
         return 2
     with (run_dir / "starts").open("a") as file:
         file.write(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', '-')} {'--resume' in words}\n")
-    with (run_dir / LOG_NAME).open("a") as file:
-        file.write("{}\n")
+    emit(run_dir, "run_resumed" if "--resume" in words else "run_started", step=0, total_steps=2, metrics=[])
+    emit(run_dir, "step", step=1, epoch=1, loss=2.5, tokens=10)
     (run_dir / "checkpoint_step_1").mkdir(exist_ok=True)
     try:
         while not (run_dir / "end").exists():
@@ -49,6 +56,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopped; a checkpoint was saved")
         code = 130
+    emit(run_dir, "step", step=2, epoch=1, loss=1.5, tokens=10)
+    emit(run_dir, {0: "run_finished", 130: "run_stopped"}.get(code, "run_failed"))
     print(f"error: it ended with {code}" if code else "done")
     lock.release()
     return code

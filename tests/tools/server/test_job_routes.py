@@ -78,7 +78,8 @@ def problem(answer: Answer, status: int) -> str:
 
 def test_a_job_is_started_from_settings_and_runs_with_them(server: RunningServer) -> None:
     answer = server.post(START, {"name": "My run", "settings": SMALL, "dataset": "tiny.json", "priority": 3})
-    assert (answer.status, answer.json["name"], answer.json["status"]) == (202, "My-run", "queued")
+    assert (answer.status, answer.json["name"]) == (202, "My-run")
+    assert answer.json["status"] in ("queued", "starting")
     job_id = answer.json["job_id"]
     assert job_id == run_id_of(server.state.root, server.state.root / "My-run")
     assert answer.headers["location"] == f"{JOBS}/{job_id}"
@@ -149,10 +150,10 @@ def test_a_job_is_stopped_resumed_and_deleted(server: RunningServer) -> None:
     assert "is at work; stop it first" in problem(server.ask("DELETE", f"{JOBS}/{job_id}"), 409)
     assert "it is running" in problem(server.post(f"{JOBS}/{job_id}/resume"), 409)
     answer = server.post(f"{JOBS}/{job_id}/stop")
-    assert (answer.status, answer.json["status"]) == (202, "stopping")
+    assert (answer.status, answer.json["status"] in ("stopping", "stopped")) == (202, True)
     until(server, job_id, "stopped")
     assert "has ended already" in problem(server.post(f"{JOBS}/{job_id}/stop", {"at_once": True}), 409)
-    assert server.post(f"{JOBS}/{job_id}/resume").json["status"] == "queued"
+    assert server.post(f"{JOBS}/{job_id}/resume").json["status"] in ("queued", "starting")
     job = until(server, job_id, "running")
     assert [resumes for _, _, resumes in starts(job.run_dir)] == [False, True]
     server.post(f"{JOBS}/{job_id}/stop", {"at_once": True})

@@ -129,7 +129,7 @@ def test_a_job_whose_record_begins_is_found_at_the_next_look(root: Path, index: 
     [
         (JobState.STOPPING, "running", "stopping"),
         (JobState.RUNNING, "stalled", "stalled"),
-        (JobState.RUNNING, "finished", "finished"),
+        (JobState.RUNNING, "finished", "running"),  # it saves its model
         (JobState.STOPPED, "lost", "stopped"),
         (JobState.QUEUED, "stopped", "queued"),
     ],

@@ -12,6 +12,10 @@ it: its output goes to a file, and a stop is a file that it looks for.
         output.log is full               go on in a new one
     write exit.json
 
+A full disk takes no line of output any more, and the program goes on until its work needs the disk; if not even
+`exit.json` can be written, whoever started the process writes it once there is room, and else the state follows from
+the run's record.
+
 So an attempt runs once, however often and by whomever its process is started: a scheduler that was killed after it
 started one, and before it knew, may simply start another.
 """
@@ -36,6 +40,7 @@ if __name__ == "__main__":
 from training.checkpoints.run_lock import RunLock
 from training.errors import EXIT_INTERRUPTED
 from training.experiments.jobs.files import AttemptFiles, Exit
+from training.machine.output import complain
 from training.machine.processes import ProcessIdentity
 
 SECONDS_BETWEEN_LOOKS = 0.25
@@ -153,12 +158,12 @@ def _code_of(program: Path, words: tuple[str, ...]) -> int:
     except SystemExit as error:
         if error.code is None or isinstance(error.code, int):
             return error.code or 0
-        print(error.code, file=sys.stderr)
+        complain(str(error.code))
         return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BaseException:
-        traceback.print_exc()
+        complain(traceback.format_exc().rstrip())
         return 1
     return 0
 
