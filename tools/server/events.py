@@ -29,6 +29,7 @@ from starlette.types import Send
 
 from tools.server.change_signal import ChangeSignal
 from tools.server.log_position import NO_LOG, START, LogPosition, generation_of, is_behind_line
+from tools.server.problems import LOG
 from training.record.log import LOG_NAME, complete_lines
 from training.record.schema import parse_event
 from training.storage.json_files import open_regular
@@ -300,14 +301,21 @@ class EventStreams:
                     self._thread = None
                     break
             for tail in tails:
-                with contextlib.suppress(OSError):  # a network disk that is away for a moment; the next look asks again
-                    tail.look()
+                self._look_at(tail)
                 revision = self._status_of(tail.run_id)[0]
                 if revision != tail.status_revision:
                     tail.status_revision = revision
                     tail.changed.notify()
         for tail in tails:
             tail.changed.notify()
+
+    def _look_at(self, tail: LogTail) -> None:
+        try:
+            tail.look()
+        except OSError:  # a network disk that is away for a moment; the next look asks again
+            return
+        except Exception:  # the streams of the other runs must go on
+            LOG.exception("an error of the server, while it followed the log of run %s", tail.run_id)
 
 
 async def _read(log: Path, position: LogPosition) -> Piece | None:

@@ -163,6 +163,15 @@ class RunIndex:
             self.changed.notify()
 
     @property
+    def position(self) -> str:
+        """Place in the stream of changes at which a client stands that has the rows as they are now."""
+        return self.position_at(self.revision)
+
+    def position_at(self, revision: int) -> str:
+        """Return the id of the event after which a client has all changes up to a revision."""
+        return f"{self.generation}-{revision}"
+
+    @property
     def recorded(self) -> frozenset[str]:
         """Ids of the runs that have a record, as of the last look at all of them."""
         return self._recorded

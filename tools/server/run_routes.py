@@ -116,13 +116,17 @@ def _add_lists(router: APIRouter, state: ServerState) -> None:
         offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
         archived: Literal["true", "false", "all"] = "false",
     ) -> Response:
-        """Answer {jobs, total}. `where` is a condition such as `learning_rate<1e-3 and val_loss<2`."""
+        """Answer {jobs, total, position}. `where` is a condition such as `learning_rate<1e-3 and val_loss<2`.
+
+        `position` is where the events of the list go on: send it to `/api/events` as Last-Event-ID.
+        """
         query = RunQuery(
             text=search, where=where, states=tuple(state_), tags=tuple(tag), sort=sort, limit=limit, offset=offset,
             archived=None if archived == "all" else archived == "true",
         )  # fmt: skip
+        position = state.index.position  # first: what changes meanwhile comes twice rather than never
         rows, total = state.index.rows(query)
-        return json_response({"jobs": [row.to_dict() for row in rows], "total": total})
+        return json_response({"jobs": [row.to_dict() for row in rows], "total": total, "position": position})
 
 
 def _add_run(router: APIRouter, state: ServerState) -> None:
@@ -445,7 +449,7 @@ class SharedChanges:
             if self._made is None or self._made[0] != (before, now):
                 rows = await asyncio.to_thread(self._index.rows_of, changed)
                 document = {"changed": [row.to_dict() for row in rows], "removed": removed}
-                self._made = (before, now), event_bytes("runs", document, f"{self._index.generation}-{now}")
+                self._made = (before, now), event_bytes("runs", document, self._index.position_at(now))
             return self._made[1]
 
 
@@ -461,17 +465,17 @@ async def run_changes(
         if last_event_id:
             known = int(number) if generation == index.generation and number.isdecimal() and len(number) < 18 else None
             if known is None or index.changes_since(known) is None:
-                yield event_bytes(RESET, {}, f"{index.generation}-{revision}")
+                yield event_bytes(RESET, {}, index.position_at(revision))
             else:
                 revision = known
         else:
-            yield event_bytes("runs", {"changed": [], "removed": []}, f"{index.generation}-{revision}")
+            yield event_bytes("runs", {"changed": [], "removed": []}, index.position_at(revision))
         while not state.stopping.is_set():
             seen = index.changed.count
             changes = index.changes_since(revision)
             if changes is None:
                 revision = index.revision
-                yield event_bytes(RESET, {}, f"{index.generation}-{revision}")
+                yield event_bytes(RESET, {}, index.position_at(revision))
                 continue
             if changes[0] != revision:
                 before, revision = revision, changes[0]

@@ -24,6 +24,7 @@ from tools.dashboard.layout import PANELS
 from tools.dashboard.panels.theme import THEMES
 from tools.landscape.surface import surface_path, write_surface
 from tools.server import picture_routes
+from tools.server.checkpoint_routes import CHUNK_BYTES, archive
 from tools.server.history import HistoryCache
 from tools.server.run_routes import _whole_characters
 from training.checkpoints.manifest import write_manifest
@@ -308,6 +309,16 @@ def test_checkpoints_are_listed_and_downloaded_whole(server: RunningServer, root
             assert (tmp_path / path.relative_to(root / "first")).read_bytes() == path.read_bytes()
 
 
+def test_an_archive_is_made_in_bounded_memory(tmp_path: Path) -> None:
+    top = tmp_path / "checkpoint_step_1"
+    top.mkdir()
+    with (top / "weights").open("wb") as file:
+        file.truncate(40 * CHUNK_BYTES)
+    pieces = [len(piece) for piece in archive(tmp_path, top)]
+    assert sum(pieces) > 40 * CHUNK_BYTES
+    assert max(pieces) < CHUNK_BYTES + 4096
+
+
 def test_links_lead_nowhere(server: RunningServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret", encoding="utf-8")
     run, linked = root / "sweep" / "a", root / "linked"
@@ -404,8 +415,18 @@ def test_the_list_of_runs_as_events(root: Path, server: RunningServer) -> None:
     removed = next(event for event in stream if event.data["removed"])
     assert removed.data == {"changed": [], "removed": [run_id]}
     stream.close()  # type: ignore[attr-defined]
+    listed = server.get(JOBS).json["position"]
+    newer = RecordedRun(root / "newer", start=time.time(), report_batches=1).train(2)
+    try:
+        server.state.index.look(search=True)
+        [row] = next(follow(server, "/api/events", **{"Last-Event-ID": listed})).data["changed"]
+        assert row["name"] == "newer"
+    finally:
+        shutil.rmtree(newer.path)
+    server.state.index.look(search=True)
     again = next(follow(server, "/api/events", **{"Last-Event-ID": first.identity or ""}))
-    assert (again.name, again.data["removed"]) == ("runs", [run_id])
+    assert again.name == "runs"
+    assert set(again.data["removed"]) == {run_id, run_id_of(root, newer.path)}
     other = next(follow(server, "/api/events", **{"Last-Event-ID": "ffffffffffff-3"}))
     assert other.name == "reset"
 
@@ -413,6 +434,7 @@ def test_the_list_of_runs_as_events(root: Path, server: RunningServer) -> None:
 def test_a_server_that_is_started_again_has_the_same_rows_curves_and_revises_nothing(root: Path) -> None:
     def seen(running: RunningServer) -> Any:
         rows = running.get(f"{JOBS}?sort=name&archived=all").json
+        del rows["position"]  # each server counts changes from 0
         curves = [running.get(f"{JOBS}/{row['id']}/metrics/history").json for row in rows["jobs"]]
         return rows, curves
 
