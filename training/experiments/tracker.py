@@ -42,8 +42,9 @@ from training.record.log import LOG_NAME, CountedEvents
 from training.record.report import Report
 from training.record.reporter import ProgressReporter
 from training.record.schema import EVENTS, LARGEST_INTEGER, is_count
+from training.settings.plain_yaml import MOST_BYTES, parse_yaml
 from training.settings.yaml_files import yaml_text
-from training.storage.atomic import write_atomically
+from training.storage.atomic import delete, write_atomically
 from training.storage.json_files import open_regular, read_as
 from training.storage.user_paths import path_of
 from training.tasks.metrics import Metric
@@ -130,9 +131,11 @@ class TrackedRun:
             asked = _one_of("step", step, given_step)
             at_epoch = _one_of("epoch", epoch, given_epoch)
             last_evaluation = report.evaluations[-1] if report.evaluations else None
-            evaluated = last_evaluation.step if last_evaluation is not None else 0
+            evaluated = (
+                last_evaluation.step if last_evaluation is not None else -1
+            )  # before the first update is one, too
             if asked is None:
-                asked = max(report.step + bool(training), evaluated + bool(validation))
+                asked = max(report.step + bool(training), max(evaluated, 0) + bool(validation))
             if (training and asked <= report.step) or (validation and asked <= evaluated):
                 raise UserError(
                     f"log_metrics: step {asked} of run {self.run_id}: "
@@ -301,7 +304,7 @@ class ExperimentTracker:
         metrics: Sequence[Metric] = (),
         total_steps: int | None = None,
         num_epochs: int | None = None,
-        device: str | None = None,
+        device: object = None,
         resume: str | None = None,
         step: int | None = None,
     ) -> str:
@@ -315,7 +318,7 @@ class ExperimentTracker:
                 are declared when they are first logged.
             total_steps: updates that the run will have; None: not known, so no progress is shown.
             num_epochs: passes over the data.
-            device: where it trains, such as `cuda`.
+            device: where it trains, such as `cuda`; a torch.device too.
             resume: id of the run to go on with.
             step: with `resume`, the last step that counts: what was logged after it is done again. None: all count.
 
@@ -324,7 +327,8 @@ class ExperimentTracker:
         """
         facts: dict[str, Any] = {
             "total_steps": _count_or_none("total_steps", total_steps),
-            "num_epochs": _count_or_none("num_epochs", num_epochs), "device": device,
+            "num_epochs": _count_or_none("num_epochs", num_epochs),
+            "device": None if device is None else str(device),
         }  # fmt: skip
         if resume is not None:
             for word, value in (("name", name), ("settings", settings), ("metrics", metrics or None)):
@@ -529,22 +533,31 @@ class ExperimentTracker:
                 f"start_run: there is no experiment {experiment!r} in {self.directory}"
                 f"{did_you_mean(experiment, names)}; make it with create_experiment(ExperimentConfig(name=…))"
             )
-        config = {"experiment": found.name, **_plain(settings, "settings", finite=True)}
+        own = _plain(settings, "settings", finite=True)
+        if not isinstance(own, dict) or "experiment" in own:
+            what = "holds 'experiment', which is the experiment's name" if isinstance(own, dict) else kind_of(settings)
+            raise UserError(f"start_run: settings {what}; give values by name: {{'learning_rate': 1e-3}}")
+        if wrong := [metric for metric in metrics if not isinstance(metric, Metric)]:
+            raise UserError(f"start_run: metrics holds {kind_of(wrong[0])}; give training.tasks.metrics.Metric")
+        config = _config_text({"experiment": found.name, **own})
         folder = self._new_folder(self.directory / found.name, name)
         directory = RunDirectory(folder)
         try:
             with _disk(folder):
-                write_atomically(folder / CONFIG_NAME, yaml_text(config).encode(), durable=True)
+                write_atomically(folder / CONFIG_NAME, config, durable=True)
             if found.tags or found.description:
                 write_annotations(folder, Annotations(checked_tags(found.tags), checked_note(found.description)))
             reporter = ProgressReporter(folder, check_directory=directory.refuse_if_gone)
             declared = [metric.to_dict() for metric in metrics]
-            reporter.run_started(
-                run_id=uuid.uuid4().hex[:12], backend=None, experiment=found.name, world_size=1,
-                metrics=declared, **facts,
-            )  # fmt: skip
+            with _disk(folder):
+                reporter.run_started(
+                    run_id=uuid.uuid4().hex[:12], backend=None, experiment=found.name, world_size=1,
+                    metrics=declared, **facts,
+                )  # fmt: skip
         except BaseException:
             directory.release()
+            with contextlib.suppress(OSError):
+                delete(folder)  # it was made for this run alone
             raise
         return TrackedRun(run_id_of(self.directory, folder), directory, reporter)
 
@@ -604,6 +617,24 @@ def metric_of(name: str) -> Metric:
     Lower is better where the name says so (`loss`, `error`, `perplexity`, `seconds`, …), else higher.
     """
     return Metric(name, name, "lower" if _LOWER_IS_BETTER.search(name) else "higher")
+
+
+def _config_text(config: Mapping[str, Any]) -> bytes:
+    """Return a run's settings as the YAML that every reader reads back as they are.
+
+    Raises:
+        UserError: they are beyond the limits of such a file.
+    """
+    text = yaml_text(config).encode()
+    try:
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"they have {len(text):,} bytes, and {MOST_BYTES:,} are read")
+        is_same = parse_yaml(text.decode()) == config
+    except ValueError as error:
+        raise UserError(f"settings: {error}; write what is large to a file, and log_artifact it") from error
+    if not is_same:
+        raise UserError("settings: some of them read back otherwise from YAML; give plain texts and numbers")
+    return text
 
 
 def _folded(folder: Path) -> Report:

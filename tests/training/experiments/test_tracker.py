@@ -216,6 +216,31 @@ def test_measurements_alone_are_numbered_and_none_is_lost(tracker: ExperimentTra
     assert [(e["step"], e["epoch"]) for e in evaluations] == [(1, 1), (2, 2), (3, 3), (10, 7), (12, 8)]
 
 
+def test_a_measurement_before_the_first_update_is_at_step_zero(tracker: ExperimentTracker) -> None:
+    run_id = tracker.start_run("baseline")
+    assert tracker.log_metrics({"val_loss": 9.0}, run_id, step=0) == 0
+    assert tracker.log_metrics({"loss": 3.0, "val_loss": 4.0}, run_id) == 1
+    tracker.close()
+    assert [(e["step"], e["loss"]) for e in report_of(directory_of(tracker))["evaluations"]] == [(0, 9.0), (1, 4.0)]
+
+
+def test_settings_are_read_back_as_they_were_given(tracker: ExperimentTracker) -> None:
+    settings = {"a": "1e3", "b": 1e-05, "c": None, "d": "no", "e": {"f": ["=", "2026-11-30", ""]}, "g": "x\ny: \u2028"}
+    tracker.start_run("baseline", settings=settings)
+    tracker.close()
+    assert read_yaml(directory_of(tracker) / "config.yaml") == {"experiment": "baseline", **settings}
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tracker: ExperimentTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.record.reporter.write_atomically", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        tracker.start_run("baseline")
+    assert [path.name for path in (tracker.directory / "baseline").iterdir()] == ["experiment.json"]
+
+
 def test_passes_counted_from_zero_stay_as_they_were_logged(tracker: ExperimentTracker) -> None:
     run_id = tracker.start_run("baseline")
     for epoch in range(3):
@@ -449,6 +474,11 @@ def test_a_figure_that_cannot_be_recorded_is_refused_in_one_line(
         (lambda t: t.start_run("baseline", settings={"a": object()}), "settings.a is a object"),
         (lambda t: t.start_run("baseline", settings={"a": math.nan}), "settings.a is nan"),
         (lambda t: t.start_run("baseline", settings={"a\n": 1}), "is no name"),
+        (lambda t: t.start_run("baseline", settings=[1]), "settings a list; give values by name"),
+        (lambda t: t.start_run("baseline", settings={"experiment": "x"}), "which is the experiment's name"),
+        (lambda t: t.start_run("baseline", metrics=["accuracy"]), "metrics holds a str"),
+        (lambda t: t.start_run("baseline", settings={"a": "x" * 2**20}), "bytes, and 1,048,576 are read"),
+        (lambda t: t.start_run("baseline", settings={"a": list(range(20_000))}), "more than 20,000 values"),
         (lambda t: t.start_run(resume="0" * 12), "there is no such run"),
         (lambda t: t.log_metrics({"loss": 1.0}, "0" * 12), "was not started by this tracker"),
         (lambda t: t.export("runs.csv"), "there is no run"),

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from training.checkpoints.manifest import BEST_NAME, check_files, checkpoint_directories, read_manifest
 from training.checkpoints.manifest import NAME as MANIFEST_NAME
-from training.errors import CheckpointError, UserError, did_you_mean
+from training.errors import CheckpointError, UserError, did_you_mean, printable
 from training.record.log import REPORT_NAME, read_report
 from training.record.schema import number
 from training.storage.atomic import write_atomically
@@ -172,7 +172,8 @@ def verified(run_dir: Path, artefact: RunArtefact, remembered: Remembered | None
     try:
         if (fault := _fault_of_sealed(path)) is not None:
             changed = Condition.CHANGED if fault else Condition.UNCHANGED
-            return replace(artefact, sha256=_sha256_of(path), condition=changed, detail=fault)
+            detail = fault.replace(printable(path), artefact.name)  # a reader elsewhere knows it by its name
+            return replace(artefact, sha256=_sha256_of(path), condition=changed, detail=detail)
         digest = _sha256_of(path)
     except FileNotFoundError:
         return _missing(artefact.name, artefact.kind, path, artefact.sha256)

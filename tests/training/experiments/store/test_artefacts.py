@@ -89,7 +89,8 @@ def test_a_changed_byte_of_a_directory_with_checksums_is_noticed(
     assert by_name(store.artefacts(run_id))[name].condition is Condition.UNCHECKED
     found = by_name(store.checked_artefacts(run_id))[name]
     assert found.condition is Condition.CHANGED
-    assert weights.name in found.detail
+    assert found.detail.startswith(f"{name}/{weights.name}: damaged")
+    assert str(finished_run) not in found.detail
 
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if nothing had happened
     assert by_name(store.checked_artefacts(run_id))[name].condition is Condition.UNCHANGED
