@@ -61,6 +61,7 @@ class RunSummary:
     """Seconds since the start."""
     alerts: tuple[Alert, ...]
     points: tuple[Row, ...] = field(repr=False)
+    """Updates of the curve of the loss; empty: there is none, or no update reports a loss."""
     evaluations: tuple[Row, ...] = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
@@ -191,7 +192,7 @@ class WatchedRun:
             ended_at=trace.ended_at,
             age_seconds=max(0.0, now - started_at) if started_at is not None else None,
             alerts=alerts,
-            points=tuple(trace.updates),
+            points=tuple(trace.updates) if trace.has_losses else (),
             evaluations=tuple(trace.evaluations),
             settings=self._settings,
             facts=trace.facts,

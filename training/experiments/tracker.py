@@ -535,7 +535,11 @@ class ExperimentTracker:
             )
         own = _plain(settings, "settings", finite=True)
         if not isinstance(own, dict) or "experiment" in own:
-            what = "holds 'experiment', which is the experiment's name" if isinstance(own, dict) else kind_of(settings)
+            what = (
+                "holds 'experiment', which is the experiment's name"
+                if isinstance(own, dict)
+                else f"is {kind_of(settings)}"
+            )
             raise UserError(f"start_run: settings {what}; give values by name: {{'learning_rate': 1e-3}}")
         if wrong := [metric for metric in metrics if not isinstance(metric, Metric)]:
             raise UserError(f"start_run: metrics holds {kind_of(wrong[0])}; give training.tasks.metrics.Metric")

@@ -175,6 +175,11 @@ class Trace(Report):
         return list(self.spikes.spikes)
 
     @property
+    def has_losses(self) -> bool:
+        """Say whether any update reports a loss, finite or not; those of a loop that is not ours need not."""
+        return self.not_finite_at is not None or any(row.loss is not None for row in self.updates)
+
+    @property
     def norm_spikes(self) -> Sequence[Spike]:
         """Updates whose gradient norm lay far above those before."""
         return list(self._norm_spikes.spikes)

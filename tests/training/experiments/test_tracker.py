@@ -171,6 +171,9 @@ def test_an_update_without_a_loss_is_none_whose_loss_is_not_finite(tracker: Expe
     tracker.log_metrics({"reward": 1.0, "loss": 0.5}, broken)
     tracker.close()
     assert list(row_of(tracker, quiet).alerts) == []
+    assert (row_of(tracker, quiet).sparkline, row_of(tracker, broken).sparkline) == ([], [None, 0.5])
+    first, second = Fleet([tracker.directory]).look(report_of(directory_of(tracker))["started_at"])
+    assert (len(first.points), len(second.points)) == (0, 2)
     assert [alert["kind"] for alert in row_of(tracker, broken).alerts] == ["not finite"]
     assert report_of(directory_of(tracker))["loss_not_finite_at"] is None
     assert report_of(directory_of(tracker, 2)).get("loss_not_finite_at", 1) == 1
@@ -474,7 +477,7 @@ def test_a_figure_that_cannot_be_recorded_is_refused_in_one_line(
         (lambda t: t.start_run("baseline", settings={"a": object()}), "settings.a is a object"),
         (lambda t: t.start_run("baseline", settings={"a": math.nan}), "settings.a is nan"),
         (lambda t: t.start_run("baseline", settings={"a\n": 1}), "is no name"),
-        (lambda t: t.start_run("baseline", settings=[1]), "settings a list; give values by name"),
+        (lambda t: t.start_run("baseline", settings=[1]), "settings is a list; give values by name"),
         (lambda t: t.start_run("baseline", settings={"experiment": "x"}), "which is the experiment's name"),
         (lambda t: t.start_run("baseline", metrics=["accuracy"]), "metrics holds a str"),
         (lambda t: t.start_run("baseline", settings={"a": "x" * 2**20}), "bytes, and 1,048,576 are read"),

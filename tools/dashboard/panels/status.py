@@ -122,7 +122,7 @@ def rows(frame: Frame, summary: RunSummary) -> list[tuple[Message, str]]:
     return [
         (Message("epoch"), _of(latest.epoch, history.facts.get("num_epochs"))),
         (Message("step"), _of(frame.now, summary.total_steps)),
-        (Message("loss"), figure(loss) if loss is not None else "nan" if latest else UNKNOWN),
+        (Message("loss"), figure(loss) if loss is not None else "nan" if latest and history.has_losses else UNKNOWN),
         *((_name(metric), _metric(metric, history)) for metric in history.metrics[:MOST_METRICS]),
         (UNITS[history.unit or "tokens"], _rate(history)),
         (Message("FW/BW"), _timing(history)),

@@ -251,7 +251,7 @@ def _row(root: Path, path: str, trace: Trace, settings: Mapping[str, Any], annot
         note=annotations.note,
         archived=annotations.archived,
         alerts=(),
-        sparkline=_means([row.loss for row in trace.updates]),
+        sparkline=_means([row.loss for row in trace.updates] if trace.has_losses else []),
         num_checkpoints=0,
         metric_forms={metric.name: metric.form for metric in measured},
     )
