@@ -23,8 +23,9 @@ from training.checkpoints.run_settings import carried_over, saved_config, settin
 from training.errors import CheckpointError, ConfigError, did_you_mean, printable
 from training.models.named_model import named_model, with_named_model
 from training.models.registry import MODELS
+from training.record.schema import RESUMED_RUN
 from training.settings.declarations import aliases, all_names
-from training.settings.layers import RESUMED_RUN, Layer, Resolved, resolve
+from training.settings.layers import Layer, Resolved, resolve
 from training.settings.rank_identity import RankIdentity
 from training.settings.registry import Registry
 from training.settings.section import Elsewhere, Section

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from training.record.log import counted
-from training.record.schema import Event, declared_metrics, is_number, loss_weight, number
-from training.settings.layers import RESUMED_RUN
+from training.record.schema import RESUMED_RUN, Event, declared_metrics, is_number, loss_weight, number
 from training.tasks.metrics import LANGUAGE_METRICS, Metric
 
 T = TypeVar("T")

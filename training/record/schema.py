@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 LARGEST_INTEGER = 2**63
 """Bound of every count and step; a larger one is damage."""
 
+RESUMED_RUN = "the resumed run"
+"""Begins the name of the layer of settings that a resumed run takes over."""
+
 Event = dict[str, Any]
 Check = Callable[[object], bool]
 

@@ -17,10 +17,6 @@ FLAGS = "flags"
 """Name of the layer of command-line flags; where one of its settings is explained, its own flag is shown instead."""
 
 
-RESUMED_RUN = "the resumed run"
-"""Begins the name of the layer of settings that a resumed run takes over."""
-
-
 @dataclass(frozen=True)
 class Layer:
     """Settings from one source."""

@@ -17,8 +17,7 @@ from training.record.history import History
 from training.record.log import LOG_NAME, CountedEvents, counted, read_events, read_report, scan_marks
 from training.record.report import MAX_EPOCHS, Report
 from training.record.reporter import ProgressReporter
-from training.record.schema import Event
-from training.settings.layers import RESUMED_RUN
+from training.record.schema import RESUMED_RUN, Event
 from training.tasks.metrics import Metric
 
 ERROR = Metric("mean_error", "MAE", "lower")
