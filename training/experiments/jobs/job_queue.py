@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,6 +139,7 @@ class _Entry:
         self._process: ProcessIdentity | None = None
         self._exit: Exit | None = None
         self._final: Facts | None = None
+        self._shown: tuple[Facts, int, Job] | None = None  # of a job that has ended, with its priority then
 
     def start(self) -> Start | None:
         self._start = self._start or self.attempt.start()
@@ -192,6 +193,8 @@ class _Entry:
     def job(self) -> Job:
         """Return the job as it is now."""
         facts = self.facts()
+        if self._shown is not None and self._shown[0] is facts and self._shown[1] == self.priority:
+            return self._shown[2]
         state = state_of(facts)
         start, process, ending = self.start(), self.process(), self.exit()
         occupied = start.slots if start is not None and occupies_slots(facts) else ()
@@ -214,6 +217,7 @@ class _Entry:
             process=process,
             output=self.attempt.output,
         )
+        self._shown = (facts, self.priority, job) if facts is self._final else None
         return job
 
 
@@ -364,8 +368,7 @@ class JobQueue:
             return frozenset(slot for entry in self._entries.values() for slot in entry.job().slots)
 
     def _waiting(self) -> list[_Entry]:
-        found = [entry for entry in self._entries.values() if entry.job().state is JobState.QUEUED]
-        return sorted(found, key=lambda entry: (-entry.priority, entry.request.place))
+        return _in_order(entry for entry in self._entries.values() if entry.job().state is JobState.QUEUED)
 
     def _next_place(self) -> int:
         return 1 + max((entry.request.place for entry in self._entries.values()), default=0)
@@ -561,9 +564,9 @@ class JobQueue:
             for entry in self._entries.values():
                 with self._said(entry):
                     self._settle(entry)
-            used = self.used_slots()
-            free = free_slots(self.slots, used)
-            for entry in self._waiting():
+            now = [(entry, entry.job()) for entry in self._entries.values()]
+            free = free_slots(self.slots, {slot for _, job in now for slot in job.slots})
+            for entry in _in_order(entry for entry, job in now if job.state is JobState.QUEUED):
                 if is_locked(entry.run_dir) or (entry.earlier is not None and entry.earlier.is_held()):
                     continue  # its last attempt is about to end, or somebody else has begun to train there
                 need = min(max(1, entry.document.request.slots), len(self.slots))
@@ -667,6 +670,10 @@ def directory_name_of(name: str) -> str:
     if not kept or is_checkpoint_name(kept) or is_branch_name(kept) or kept in _NEVER_NAMES:
         raise UserError(f"name {name!r}: a run cannot be called so; use letters and digits")
     return kept
+
+
+def _in_order(entries: Iterable[_Entry]) -> list[_Entry]:
+    return sorted(entries, key=lambda entry: (-entry.priority, entry.request.place))
 
 
 def _check_priority(priority: int) -> None:
