@@ -34,7 +34,7 @@ ID = re.compile(r"[0-9a-f]{12}")
 MOST_CONFIGS = 1000
 LARGEST_BYTES = 2**20
 LONGEST_NAME, LONGEST_DESCRIPTION = 80, 2000
-ESTIMATE_SECONDS, MEASURE_SECONDS, ROWS_SECONDS = 60.0, 600.0, 60.0
+ESTIMATE_SECONDS, MEASURE_SECONDS, ROWS_SECONDS = 120.0, 600.0, 120.0
 """Longest time of a computed estimate, a measured one, and of reading rows."""
 
 Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{12}$")]
