@@ -58,7 +58,7 @@ class RunningServer:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         token: str | None = "",
-        timeout: float = 60.0,
+        timeout: float = 300.0,
     ) -> Answer:
         """Send one request and return the answer.
 
