@@ -33,6 +33,8 @@ export function showRuns(root) {
   const picker = el("div.row.picker", { hidden: true, role: "region", "aria-label": t("Picked runs") });
   root.append(head, toolbar(), fault, table, picker);
 
+  let [stream, isClosed] = [null, false];
+
   // -- what is asked for ----------------------------------------------------------------------------------------------
 
   async function load() {
@@ -48,6 +50,7 @@ export function showRuns(root) {
       total = found.total;
       fill(fault);
       draw();
+      if (!isClosed) stream ??= follow("/api/events", { position: found.position, onEvent: take }); // no change falls between
     } catch (error) {
       if (error.name === "AbortError") return;
       fill(fault, el("div.panel", {}, faultOf(error)));
@@ -225,13 +228,13 @@ export function showRuns(root) {
   };
   document.addEventListener("keydown", onKey);
 
-  const stream = follow("/api/events", { onEvent: take });
   load();
 
   return {
     title: t("Runs"),
     close() {
-      stream.close();
+      isClosed = true;
+      stream?.close();
       soon.cancel();
       drawSoon.cancel();
       asked?.abort();
