@@ -360,6 +360,24 @@ def test_tags_notes_and_archive(visitor: Visitor, served: Served) -> None:
 
 
 @pytest.mark.slow
+def test_comparison(visitor: Visitor, served: Served) -> None:
+    """Only what differs is listed; figures are chosen, and a run is added by its name."""
+    low, high = (run_id_of(served.root, served.root / "sweep" / name) for name in ("low", "high"))
+    page = visitor.show(f"compare?ids={low}")
+    page.get_by_label("Add a run by its name").fill("sweep/high")
+    page.click("#found button")
+    page.wait_for_selector("#differing tbody tr")
+    assert page.locator("#differing tbody th").all_inner_texts() == ["optimizer.learning_rate"]
+    assert page.url.endswith(f"ids={low},{high}")
+    for series in (1, 2):
+        assert len(curve(page, series=series)) == 60
+    page.get_by_role("button", name="accuracy").click()
+    page.wait_for_selector("figure[data-chart=accuracy]")
+    page.get_by_label("Take sweep/low out").click()
+    page.wait_for_function("() => document.querySelectorAll('[role=listitem]').length === 1")
+
+
+@pytest.mark.slow
 def test_a_run_from_the_form_to_the_chat(visitor: Visitor, served: Served, tmp_path: Path) -> None:
     """A form is filled in; its run is watched, stopped, resumed, downloaded and talked to, all of them real."""
     page = visitor.show("new")

@@ -226,6 +226,7 @@ export const CHINESE = {
   "Add a second run to see in what they differ.": "再添加一次训练，就能看到差别。",
   "No setting differs.": "设置全部相同。",
   Statistics: "统计",
+  "{variant}, less {reference}": "{variant} 减去 {reference}",
   "difference in {measure}": "{measure}之差",
   "95 % interval": "95 % 区间",
   seeds: "种子",

@@ -33,7 +33,6 @@ export function showCompare(root, parameters) {
   const choice = el("div.segments", { role: "group", "aria-label": t("Figures") });
   root.append(el("h1", {}, t("Compare")), el("section.panel.stack", {}, el("div.row", {}, el("div.search", {}, icon("search"), search), found), chips),
     el("div.row", {}, choice, el("span.spread"), lookControls(group, draw)), plots, results);
-  load();
 
   // -- which runs -----------------------------------------------------------------------------------------------------
 
@@ -158,7 +157,7 @@ export function showCompare(root, parameters) {
   /** Show what a variant changes against the first run's settings, over the seeds that both were trained with. */
   function paired({ reference, variant, seeds, measure, mean, interval, p, more_than_the_spread: isMore }) {
     const words = (of) => Object.entries(of).map(([key, one]) => `${key.split(".").pop()} ${value(one)}`).join(", ");
-    return el("div.stack", {}, el("h3", {}, `${words(variant)} · ${words(reference)}`), el("dl.figures", {}, [
+    return el("div.stack", {}, el("h3", {}, t("{variant}, less {reference}", { variant: words(variant), reference: words(reference) })), el("dl.figures", {}, [
       [t("difference in {measure}", { measure: figureName(measure) }), figure(mean)],
       [t("95 % interval"), interval.map(figure).join(" … ")],
       ["p", figure(p)],
@@ -167,6 +166,7 @@ export function showCompare(root, parameters) {
     el("p", { class: isMore ? "verdict" : "faint" }, isMore ? t("More than the seeds' spread.") : t("Not more than the seeds' spread.")));
   }
 
+  load();
   return {
     title: t("Compare"),
     change(now) {

@@ -16,7 +16,6 @@ export function showMachine(root) {
   const tiles = el("div.tiles", {}, el("p.empty", {}, t("Reading …")));
   const queue = el("section.panel.stack", { "aria-label": t("Queue") });
   root.append(el("h1", {}, t("Machine")), tiles, queue);
-  read();
 
   async function read() {
     clearTimeout(timer);
@@ -74,5 +73,6 @@ export function showMachine(root) {
     onclick: async () => { await attempt(() => post(ofRun(run.id, "priority"), { priority: (run.job?.priority ?? 0) + step })); read(); },
   }, icon(sign));
 
+  read();
   return { title: t("Machine"), close() { isClosed = true; clearTimeout(timer); } };
 }

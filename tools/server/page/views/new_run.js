@@ -35,7 +35,6 @@ export function showNewRun(root, { from }) {
   const summary = el("span.faint", { id: "given", role: "status" });
   root.append(el("h1", {}, t("New run")), el("form.form", { novalidate: true, onsubmit: submit }, el("div.stack", {}, choices, sections),
     el("aside", {}, el("section.panel.stack", {}, el("div.row", {}, start, el("button", { type: "button", onclick: clear }, icon("reset"), t("Clear")), summary), general), estimate, preview)));
-  begin();
 
   async function begin() {
     try {
@@ -358,6 +357,7 @@ export function showNewRun(root, { from }) {
     sessionStorage.setItem(DRAFT, JSON.stringify(draft));
   }
 
+  begin();
   return {
     title: t("New run"),
     close() {
