@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.workload import parse
 from tools.server.client import NoServerError, ServerClient, address_of, job_path
 from training.experiments.jobs.files import JOB_MARK, AttemptFiles, JobFiles
-from training.machine.processes import ProcessIdentity, pids_with, start_of
+from training.machine.processes import ProcessIdentity, kill_all_with, pids_with, start_of
 
 JOBS = "/api/training/jobs"
 SETTINGS = {
@@ -95,9 +95,9 @@ class Servers:
 
     def kill(self) -> None:
         """End it by SIGKILL."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return the row of each run, by its id."""
@@ -132,6 +132,27 @@ def experiment(folder: Path, kills: int, jobs: int, slots: int, epochs: int) -> 
     root.mkdir()
     findings = Findings()
     servers, draw = Servers(root, data, slots, findings), random.Random(0)
+    try:
+        disturb(servers, root, settings, kills, jobs, draw, findings, expected)
+    finally:  # whatever goes wrong, nothing is left running
+        servers.kill()
+        for path in (root / ".server" / "jobs").glob("[0-9a-f]*"):
+            for attempt in JobFiles(path).attempts():
+                if (start := attempt.start()) is not None:
+                    kill_all_with(JOB_MARK, start.mark)
+
+
+def disturb(
+    servers: Servers,
+    root: Path,
+    settings: Mapping[str, Any],
+    kills: int,
+    jobs: int,
+    draw: random.Random,
+    findings: Findings,
+    expected: str,
+) -> None:
+    """Train jobs while their server is killed, and print what came out."""
     servers.start()
     ids: list[str] = []
 
@@ -168,7 +189,6 @@ def experiment(folder: Path, kills: int, jobs: int, slots: int, epochs: int) -> 
             servers.start()
     wait_for_processes(root, ids)
     report(root, servers, ids, expected, findings)
-    servers.kill()
 
 
 def write_data(path: Path) -> None:

@@ -55,7 +55,7 @@ def call(folder: Path, *words: str) -> int:
 
 
 def until(server: RunningServer, name: str, state: str) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while {job.name: job.state for job in server.state.queue.jobs()}.get(name) != state:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -79,7 +79,8 @@ def test_a_job_is_submitted_listed_stopped_and_resumed(
     assert call(folder, "list") == 0
     assert capsys.readouterr().out.splitlines()[1].split() == [job.id, "one", "running", "1/2", "2.5", "—"]
     assert call(folder, "list", "--json", "--state", "failed") == 0
-    assert json.loads(capsys.readouterr().out) == {"jobs": [], "total": 0}
+    found = json.loads(capsys.readouterr().out)
+    assert (found["jobs"], found["total"]) == ([], 0)
     assert call(folder, "stop", "one") == 0
     assert capsys.readouterr().out == f"one ({job.id})  stopping\n"
     until(server, "one", "stopped")
@@ -117,13 +118,13 @@ def test_watching_survives_a_restart_of_the_server(folder: Path, capsys: pytest.
         with announced(folder) as server:
             submit(folder, server, "long")
             is_watching.set()
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while "step 1/2  loss 2.5" not in capsys.readouterr().out:
                 assert time.monotonic() < end
                 time.sleep(0.05)
         with announced(folder) as server:  # at another port
             (server.state.root / "long" / "end").write_text("0")
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while not codes:
                 assert time.monotonic() < end
                 time.sleep(0.05)

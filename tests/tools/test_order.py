@@ -5,7 +5,8 @@
 3. `runs/`: the one reader of runs;
 4. `landscape/`, `verification/`, `datasets/`, `cloud_jobs/`: one subject each, none of which knows another;
 5. `dashboard/`, `monitoring/`, `diagnosis/`, `parity/`: views and checks that may use the subjects below them;
-6. the commands, which may use everything and which nothing imports.
+6. `experiment_views/`, `server/`: many runs at once, shown as those views show one;
+7. the commands, which may use everything and which nothing imports.
 
 A folder with rooms of its own has an order too: `verification/` stands on `verification/shortcuts/`, and that on
 `verification/questions/`; `datasets/hlbd_full/` on its patterns, these on the lexicon, and that on the languages.
@@ -25,6 +26,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"runs"}),
     frozenset({"landscape", "verification", "datasets", "cloud_jobs"}),
     frozenset({"dashboard", "monitoring", "diagnosis", "parity"}),
+    frozenset({"experiment_views", "server"}),
 )
 ROOMS: dict[str, tuple[str, ...]] = {
     "tools.verification": ("questions", "shortcuts", ""),

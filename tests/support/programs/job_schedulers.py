@@ -28,7 +28,7 @@ from training.storage.run_files import run_files  # noqa: E402
 
 PROGRAM = Path(__file__).resolve().with_name("queued_program.py")
 STEPS = frozenset({"os.rename", "os.mkdir", "os.rmdir", "os.remove", "subprocess.Popen"})
-SECONDS_TO_WAIT = 60.0
+SECONDS_TO_WAIT = 300.0
 
 
 class Steps:

@@ -64,7 +64,7 @@ def job_of(server: RunningServer, job_id: str) -> Job:
 
 
 def until(server: RunningServer, job_id: str, *states: str) -> Job:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while (job := job_of(server, job_id)).state not in states:
         assert time.monotonic() < end, job
         time.sleep(0.01)

@@ -40,7 +40,7 @@ def client(server: RunningServer) -> Iterator[openai.OpenAI]:
 
 
 def until(client: openai.OpenAI, job_id: str, status: str) -> Any:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while (job := client.fine_tuning.jobs.retrieve(job_id)).status != status:
         assert time.monotonic() < end, job
         time.sleep(0.02)

@@ -32,7 +32,7 @@ from training.experiments.store.identity import run_id_of
 from training.machine.processes import pids_with, start_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="the processes are POSIX's")]
-SECONDS = 60.0
+SECONDS = 300.0
 
 
 @pytest.fixture
