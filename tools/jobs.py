@@ -118,19 +118,17 @@ def run(arguments: list[str]) -> int:
         return Address(args.url, args.token if args.token is not None else address_of(args.root).token)
 
     client = ServerClient(where)
-    match args.command:
-        case "submit":
-            return _submit(client, args)
-        case "list":
-            return _list(client, args)
-        case "watch":
-            return _watch(client, args.job, args.patience)
-        case "stop":
-            _say_state(_act(client, args.job, "stop", {"at_once": True} if args.at_once else None))
-        case "resume":
-            _say_state(_act(client, args.job, "resume"))
-        case "logs":
-            _print_log(client, args.job, args.follow)
+    if args.command == "submit":
+        return _submit(client, args)
+    if args.command == "list":
+        return _list(client, args)
+    if args.command == "watch":
+        return _watch(client, args.job, args.patience)
+    if args.command == "logs":
+        _print_log(client, args.job, args.follow)
+    else:
+        is_at_once = args.command == "stop" and args.at_once
+        _say_state(_act(client, args.job, args.command, {"at_once": True} if is_at_once else None))
     return 0
 
 
@@ -281,31 +279,28 @@ class _Shown:
 
     def lines(self, event: ServerEvent) -> Iterator[str]:
         """Yield the lines that an event is worth."""
-        data = event.data
-        match event.name:
-            case "state":
-                yield from self._of_state(data)
-            case "reset":
-                self._step_at = float("-inf")
-                yield Message("the run was begun again")
-            case "run_started" | "run_resumed":
-                if isinstance(total := data.get("total_steps"), int):
-                    self._total = total
-            case "step" if isinstance(at := data.get("time"), int | float):
-                if at - self._step_at >= SECONDS_BETWEEN_STEPS:
-                    self._step_at = at
-                    yield self._of_step(data)
-            case "eval":
-                yield Message(
-                    "step {step}  validation loss {loss}", step=data.get("step"), loss=_figure(data.get("loss"))
-                )
-            case "checkpoint":
-                name = str(data.get("path", "")).rstrip("/").rpartition("/")[2]
-                yield Message("step {step}  saved {path}", step=data.get("step"), path=name)
-            case "warning":
-                yield Message("warning: {message}", message=str(data.get("message", "")))
-            case "run_failed":
-                yield Message("error: {message}", message=str(data.get("error", "")))
+        name, data = event.name, event.data
+        if name == "state":
+            yield from self._of_state(data)
+        elif name == "reset":
+            self._step_at = float("-inf")
+            yield Message("the run was begun again")
+        elif name in ("run_started", "run_resumed"):
+            if isinstance(total := data.get("total_steps"), int):
+                self._total = total
+        elif name == "step":
+            if isinstance(at := data.get("time"), int | float) and at - self._step_at >= SECONDS_BETWEEN_STEPS:
+                self._step_at = at
+                yield self._of_step(data)
+        elif name == "eval":
+            yield Message("step {step}  validation loss {loss}", step=data.get("step"), loss=_figure(data.get("loss")))
+        elif name == "checkpoint":
+            file = str(data.get("path", "")).rstrip("/").rpartition("/")[2]
+            yield Message("step {step}  saved {path}", step=data.get("step"), path=file)
+        elif name == "warning":
+            yield Message("warning: {message}", message=str(data.get("message", "")))
+        elif name == "run_failed":
+            yield Message("error: {message}", message=str(data.get("error", "")))
 
     def _of_state(self, data: Mapping[str, Any]) -> Iterator[str]:
         state, reason = str(data.get("status", "")), str(data.get("reason") or "")
