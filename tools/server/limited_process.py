@@ -31,6 +31,7 @@ MOST_ASKED = 8
 MEMORY_BYTES = 8 * 10**9
 LONGEST_ANSWER = 4 * 2**20
 _SECONDS_BETWEEN = 0.05
+_now = time.monotonic
 _places = threading.BoundedSemaphore(MOST_AT_ONCE)
 _requests = threading.BoundedSemaphore(MOST_ASKED)
 
@@ -90,12 +91,12 @@ def _run(
         cwd=folder,
         start_new_session=True,
     )
-    ends = time.monotonic() + seconds
+    ends = _now() + seconds
     try:
         while process.poll() is None:
             if stopping.is_set():
                 raise Problem(503, "", "the server ends; ask the next one")
-            if time.monotonic() > ends:
+            if _now() > ends:
                 late = f"it takes longer than {seconds:g} s; try it from the command line, where it may take any time"
                 raise Problem(504, "", late)
             time.sleep(_SECONDS_BETWEEN)

@@ -54,12 +54,14 @@ def test_what_goes_wrong_in_it_is_a_problem(kind: str, status: int, expected: st
 
 
 @pytest.mark.parametrize("by", ["time", "the end of the server"])
-def test_it_ends_with_all_that_it_has_started(tmp_path: Path, by: str) -> None:
+def test_it_ends_with_all_that_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     mark, stopping, statuses = tmp_path / "pids", threading.Event(), []
+    now = 0.0
+    monkeypatch.setattr(limited_process, "_now", lambda: now)
 
     def ask() -> None:
         try:
-            run("wait", 8.0 if by == "time" else 600.0, stopping, mark=str(mark))
+            run("wait", 600.0, stopping, mark=str(mark))
         except Problem as problem:
             statuses.append(problem.status)
 
@@ -69,7 +71,9 @@ def test_it_ends_with_all_that_it_has_started(tmp_path: Path, by: str) -> None:
         assert thread.is_alive()
         time.sleep(0.02)
     pids = [int(word) for word in mark.read_text().split()]
-    if by != "time":
+    if by == "time":
+        now = 601.0
+    else:
         stopping.set()
     thread.join(60)
     assert statuses == [504 if by == "time" else 503]
