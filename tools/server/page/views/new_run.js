@@ -310,7 +310,9 @@ export function showNewRun(root, { from }) {
     try {
       drawPreview(chosen, await get(path, { signal: previewed.signal }));
     } catch (error) {
-      if (error.name !== "AbortError" && !isClosed) fill(preview, el("h2", {}, chosen.name), faultOf(error));
+      if (error.name === "AbortError" || isClosed) return;
+      fill(preview, el("h2", {}, chosen.name), faultOf(error));
+      if (BUSY.has(error.status)) setTimeout(() => isClosed || previewSoon(), 3000);
     }
   }, 500);
 

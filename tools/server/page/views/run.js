@@ -43,7 +43,7 @@ export function showRun(root, { id, part }) {
       else if (isOther) open.view.refresh?.(run);
     } catch (error) {
       if (isClosed) return;
-      if (error.status && !run) fill(head, faultOf(error), el("a.button", { href: "#/runs" }, t("All runs")));
+      if (error.status && (!run || error.status === 404)) fill(head, faultOf(error), el("a.button", { href: "#/runs" }, t("All runs")));
       if (!error.status || error.status === 404) setTimeout(() => isClosed || loadRun(), 3000); // a new run is found within seconds
     }
   }
