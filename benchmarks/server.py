@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The server on many long runs: times of its answers, how fast an event arrives, its memory, and a training beside it.
+"""Server on many long runs: times of its answers, how fast an event arrives, its memory, and a training next to it.
 
     python benchmarks/server.py [--runs 200] [--steps 10000] [--watchers 20] [--minutes 10] [--updates 200]
 

@@ -78,7 +78,7 @@ class ChatProcess:
     def __init__(self, process: asyncio.subprocess.Process, errors: IO[bytes]) -> None:
         self._process, self._errors = process, errors
         self.facts: dict[str, Any] | None = None
-        """What the model says of itself; None: it is being loaded."""
+        """Description of the model; None: it is being loaded."""
         self._number = 0
 
     @classmethod
@@ -178,7 +178,7 @@ class Loaded:
 
     run_id: str
     signature: object
-    """What changes when the run has a newer model."""
+    """Mark of the model's files; another one: the run has a newer model."""
     process: ChatProcess
 
     def is_still(self, run_id: str, signature: object) -> bool:

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 NICENESS = 10
 """Niceness of an answer: of a core that a training wants too, it gets a tenth."""
 REASONS = {"STOP": "stop", "LIMIT": "length", "CONTEXT": "context"}
-"""What `Ending` is called in an answer."""
+"""Word for each `Ending` in an answer."""
 
 
 class Requests:
-    """What the server asks, read in a thread of its own, so that a stop is heard while an answer is written.
+    """Requests of the server, read in a thread of its own, so that a stop is heard while an answer is written.
 
     Args:
         stream: a JSON document a line.

@@ -100,7 +100,7 @@ def _files(root: Path, top: Path) -> Iterator[tuple[Path, int, float]]:
 
 
 class _Sink(io.RawIOBase):
-    """What a zip is written to: the bytes since the last look. It cannot seek, so the zip needs no second look."""
+    """File that a zip is written to, with the bytes since the last look. It cannot seek, so none is looked at twice."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class NoServerError(UserError):
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is, and its secret."""
+    """Address of a server, with its secret."""
 
     url: str
     token: str

@@ -48,7 +48,7 @@ class Picture:
     """A drawn picture."""
 
     signature: str
-    """Of the files that it shows."""
+    """Signature of the files that it shows."""
     drawn_at: float
     """Seconds on a clock that never goes back."""
     content: bytes

@@ -22,7 +22,7 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn in one picture."""
+    """Curves that are drawn in one picture."""
 
     steps: Sequence[float]
     value: Values

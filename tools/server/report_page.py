@@ -52,7 +52,7 @@ _NAMES: Mapping[str, Message] = {
     "tokens_per_second": Message("tokens per second"),
     "samples_per_second": Message("samples per second"),
 }
-"""What people call a figure, by its name in a record."""
+"""Title of a figure, by its name in a record."""
 
 
 class ReportedRun:

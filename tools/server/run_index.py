@@ -104,9 +104,8 @@ class RunIndex:
             if search:
                 self._searched_at = now
             self._looked_at = self._looked_at_all = now
-            rows = self._store.runs(Query(archived=None))
-            self._recorded = frozenset(row.id for row in rows)
-            merged = self._merged(rows)
+            merged = self._rows_and_jobs(Query(archived=None))
+            self._recorded = self._store.ids()
             self._at_work = frozenset(row.id for row in merged if row.state not in ENDED)
             self._publish(merged, is_whole=True)
 
@@ -119,7 +118,7 @@ class RunIndex:
             self._looked_at = time.monotonic()
             wanted = self._at_work | self._jobs_at_work()
             self._store.refresh(search=False, only=wanted)
-            self._publish(self._merged(self._store.runs(Query(ids=tuple(wanted), archived=None))) if wanted else [])
+            self._publish(self._rows_and_jobs(Query(ids=tuple(wanted), archived=None)) if wanted else [])
 
     def _jobs_at_work(self) -> frozenset[str]:
         return frozenset(job.id for job in self._jobs().values() if job.state.value not in ENDED)
@@ -187,12 +186,14 @@ class RunIndex:
         self._watched_at = time.monotonic()
         self._look_once()
         self._store.refresh(search=False, only=self._at_work)
-        jobs = self._jobs()
-        if not query.states and jobs.keys() <= self._recorded:
-            return self._merged(self._store.runs(query), jobs, with_waiting=False), self._store.count(query)
+        jobs, before = self._jobs(), self._store.ids()
+        if not query.states and jobs.keys() <= before:
+            found, total = self._store.runs(query), self._store.count(query)
+            if jobs.keys() <= self._store.ids():  # else a run has begun again, and has no record at this moment
+                return self._merged(found, jobs), total
         whole = replace(query, states=(), limit=None, offset=0)
-        rows = self._merged(self._store.runs(whole), jobs, with_waiting=False)
-        rows = [*self._waiting(query, {row.id for row in rows}, jobs), *rows]
+        rows = self._merged(self._store.runs(whole), jobs)
+        rows = [*self._waiting(query, {row.id for row in rows}, jobs, before), *rows]
         if query.states:
             rows = [row for row in rows if row.state in query.states]
         end = None if query.limit is None else query.offset + query.limit
@@ -203,7 +204,7 @@ class RunIndex:
         self._watched_at = time.monotonic()
         self._look_once()
         self._store.refresh(search=False, only=(run_id,))
-        found = self._merged(self._store.runs(Query(ids=(run_id,), archived=None)), with_waiting=False)
+        found = self._merged(self._store.runs(Query(ids=(run_id,), archived=None)), self._jobs())
         if found:
             return found[0]
         job = self._job(run_id)
@@ -244,7 +245,7 @@ class RunIndex:
     def rows_of(self, run_ids: Sequence[str]) -> list[RunRow]:
         """Return the runs with these ids that there are."""
         wanted = set(run_ids)
-        rows = self._merged(self._store.runs(Query(ids=tuple(run_ids), archived=None))) if run_ids else []
+        rows = self._rows_and_jobs(Query(ids=tuple(run_ids), archived=None)) if run_ids else []
         return [row for row in rows if row.id in wanted]
 
     @contextlib.contextmanager
@@ -269,29 +270,33 @@ class RunIndex:
     def _position(self, job: Job) -> int | None:
         return self._queue.position(job.id) if self._queue is not None else None
 
-    def _merged(
-        self, rows: Iterable[RunRow], jobs: Mapping[str, Job] | None = None, *, with_waiting: bool = True
-    ) -> list[RunRow]:
-        """Return rows with what is known of their jobs; those of jobs without a record are first."""
-        jobs = self._jobs() if jobs is None else jobs
-        found = [
+    def _merged(self, rows: Iterable[RunRow], jobs: Mapping[str, Job]) -> list[RunRow]:
+        """Return rows with what is known of their jobs."""
+        return [
             with_job(row, job, self._position(job)) if (job := jobs.get(row.id)) is not None else row for row in rows
         ]
-        if not with_waiting:
-            return found
-        return [*self._waiting(Query(archived=None), {row.id for row in found}, jobs), *found]
 
-    def _waiting(self, query: Query, known: set[str], jobs: Mapping[str, Job]) -> list[RunRow]:
-        """Return the rows of jobs whose runs have no record yet, of those that a query could mean."""
+    def _rows_and_jobs(self, query: Query) -> list[RunRow]:
+        """Return the rows that a query asks for; those of jobs without a record are first."""
+        jobs, before = self._jobs(), self._store.ids()
+        found = self._merged(self._store.runs(query), jobs)
+        return [*self._waiting(query, {row.id for row in found}, jobs, before), *found]
+
+    def _waiting(self, query: Query, known: set[str], jobs: Mapping[str, Job], before: frozenset[str]) -> list[RunRow]:
+        """Return the rows of jobs whose runs have no record yet, of those that a query could mean.
+
+        Args:
+            query: what is asked for.
+            known: runs whose rows were found.
+            jobs: all jobs.
+            before: runs that the store had before it was asked for those rows. Only a run that it had then, and has
+                now, was left out by the query; any other has got or lost its record meanwhile, and is shown as a job.
+        """
         if query.where.strip() or query.tags or query.archived:
             return []
         missing = [job for job in jobs.values() if job.id not in known and (not query.ids or job.id in query.ids)]
-        recorded = (
-            {row.id for row in self._store.runs(Query(ids=tuple(job.id for job in missing), archived=None))}
-            if missing
-            else set()
-        )
-        rows = [row_of_job(job, self._position(job)) for job in missing if job.id not in recorded]
+        left_out = before & self._store.ids() if missing else before
+        rows = [row_of_job(job, self._position(job)) for job in missing if job.id not in left_out]
         rows.sort(key=lambda row: _place_in_queue(row.job or {}))
         text = query.text.casefold()
         return [row for row in rows if text in f"{row.name}\n{row.task}\n{row.model}\n{row.backend}".casefold()]

@@ -21,6 +21,8 @@ from training.experiments.jobs.states import JobState
 from training.experiments.store.identity import run_id_of
 from training.experiments.store.index import ExperimentStore
 from training.experiments.store.query import Query
+from training.experiments.store.rows import RunRow
+from training.record.log import LOG_NAME, REPORT_NAME
 
 
 @pytest.fixture
@@ -82,6 +84,44 @@ def test_a_run_at_work_is_lost_without_a_change_on_the_disk(root: Path, index: R
     assert after[0] > before[0]
     assert after[1] is not None
     assert after[1]["step"] == 8
+
+
+@pytest.mark.parametrize("is_begun_again", [False, True], ids=["begins", "begins again"])
+def test_a_job_is_in_the_list_while_its_record_comes_or_goes(
+    is_begun_again: bool, root: Path, index: RunIndex, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, store = queue.submit(JobRequest("job", task="hlbd")), index._store
+    run = RecordedRun(job.run_dir, start=time.time())
+    if is_begun_again:
+        run.train(3).flush()
+    index.look(search=True)
+    read, changes = store.runs, [True]
+
+    def read_and_change(query: Query) -> list[RunRow]:
+        if is_begun_again and changes:
+            changes.clear()
+            for file in (LOG_NAME, REPORT_NAME):
+                (job.run_dir / file).unlink()
+            store.refresh()
+        found = read(query)
+        if changes:
+            changes.clear()
+            run.train(3).flush()
+            store.refresh()
+        return found
+
+    monkeypatch.setattr(store, "runs", read_and_change)
+    assert sorted(names(index)) == ["a", "b", "job"]
+    changes.append(True)
+    if not is_begun_again:
+        shutil.rmtree(job.run_dir)
+        store.refresh()
+        run = RecordedRun(job.run_dir, start=time.time())
+    else:
+        run.train(3).flush()
+        store.refresh()
+    index.look()
+    assert index.status_of(job.id)[1] is not None, "it was not said to be gone"
 
 
 def test_jobs_that_wait_are_rows_before_they_have_a_record(root: Path, index: RunIndex, queue: JobQueue) -> None:

@@ -257,7 +257,7 @@ def test_passes_counted_from_zero_stay_as_they_were_logged(tracker: ExperimentTr
 
 @dataclass
 class Result:
-    """What a training of a user's own returns."""
+    """Result of a user's own training function."""
 
     best: float
     path: Path

@@ -281,6 +281,15 @@ class ExperimentStore:
 
         return self._asked(ask)
 
+    def ids(self) -> frozenset[str]:
+        """Return the ids of all runs in the index."""
+
+        def ask() -> frozenset[str]:
+            with self._asking() as connection:
+                return frozenset(found for (found,) in connection.execute("SELECT id FROM runs"))
+
+        return self._asked(ask)
+
     def groups(self, by: str, query: Query = Query()) -> list[Group]:  # noqa: B008
         """Return the runs that a query asks for, grouped by a setting, a figure or a column.
 

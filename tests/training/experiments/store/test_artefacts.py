@@ -1,4 +1,4 @@
-"""What a run has made: found, known by its checksum, and asked whether it is still there and unchanged."""
+"""Artefacts of a run: found, known by its checksum, and asked whether it is still there and unchanged."""
 
 from __future__ import annotations
 
