@@ -94,6 +94,7 @@ LEAST_SECONDS_TO_CONCLUDE, SHARE_TO_CONCLUDE = 2.0, 0.1
 SAMPLES_FOR_PROOF = 4
 """Training samples by which the files of a finished model are compared with it."""
 _EVALUATION = 1 << 40  # used instead of an epoch: no training batch has these draws
+_SAMPLE = 1 << 41  # precedes a sample's number, where the draws of batches have the batch's
 
 MakeEngine = Callable[[torch.nn.Module, TrainingConfig, ModelFamily], Engine]
 
@@ -509,7 +510,9 @@ class Trainer:
         epoch, index = divmod(self.step, self.plan.steps_per_epoch)
         seed = self.config.run.seed
         batches = self._feed.batches(
-            self.plan.indices(epoch, index), lambda number: mix(seed, _EVALUATION, number) >> 1
+            self.plan.indices(epoch, index),
+            lambda number: mix(seed, _EVALUATION, number) >> 1,
+            self._sample_seeds(epoch),
         )
         loss = self.engine.evaluate(batches, self.objective.loss).loss
         self._skipped.refuse_end(self.step, loss)
@@ -532,10 +535,17 @@ class Trainer:
         epoch, index = divmod(self.step, self.plan.steps_per_epoch)
         indices, seed = self.plan.indices(epoch, index), self.config.run.seed
         # The draws for a batch are a function of (seed, step, number): nothing has to be saved to resume.
-        batches = list(self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1))
+        batches = list(
+            self._feed.batches(indices, lambda number: mix(seed, epoch, index, number) >> 1, self._sample_seeds(epoch))
+        )
         return GlobalBatch(
             epoch, batches, self._feed.weight(indices), len(indices), self.learning_rate(self.step), started
         )
+
+    def _sample_seeds(self, epoch: int) -> Callable[[int], int]:
+        """Return the function from a sample's number to the seed of its draws in an epoch."""
+        seed = self.config.run.seed
+        return lambda sample: mix(seed, epoch, _SAMPLE, sample) >> 1
 
     def updated(self, batch: GlobalBatch, result: UpdateResult) -> None:
         """Record an update and do what is due after it: report, evaluate, save, agree on a stop."""
@@ -624,7 +634,9 @@ class Trainer:
         order = sorted(range(len(self._val)), key=self.objective.lengths(self._val).__getitem__)
         feed, seed = Feed(self.objective, self._val, self.ranks, self.config.run.batch_size), self.config.run.seed
         # Every evaluation has the same draws, so that two figures differ only by the weights.
-        batches = feed.batches(order, lambda number: mix(seed, _EVALUATION, number) >> 1)
+        batches = feed.batches(
+            order, lambda number: mix(seed, _EVALUATION, number) >> 1, self._sample_seeds(_EVALUATION)
+        )
         result = self.engine.evaluate(batches, self.objective.loss)
         self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, **result.metrics)
         self._call("on_evaluation", result)

@@ -241,6 +241,28 @@ def test_every_sample_is_on_one_rank_and_every_rank_has_as_many_batches(
     assert len(seeds) == len(set(seeds)), "every batch draws its own dropout"
 
 
+class Drawn(Numbers):
+    """Numbers with a draw of each sample's own."""
+
+    def drawn(self, index: int, seed: int) -> dict[str, torch.Tensor]:
+        """Return the number and the seed."""
+        return {"x": torch.tensor([float(index)]), "seed": torch.tensor([seed])}
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 7))
+def test_a_samples_own_draws_do_not_depend_on_ranks_and_sizes_of_batches(
+    count: int, batch_size: int, world: int
+) -> None:
+    task = ModuleObjective(lambda: torch.nn.Linear(1, 1), lambda m, t: t["x"].sum())
+    drawn: dict[int, int] = {}
+    for rank in range(world):
+        feed = Feed(task, Drawn(40), Ranks(torch.device("cpu"), rank, rank, world), batch_size)
+        for batch in feed.batches(range(count), lambda number: number, lambda sample: sample**2 + 7):
+            if batch.weight:
+                drawn |= {int(x): int(seed) for x, seed in zip(*batch.tensors.values(), strict=True)}
+    assert drawn == {sample: sample**2 + 7 for sample in range(count)}
+
+
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=50), st.integers(0, 50))
 def test_a_batch_hash_does_not_depend_on_who_had_which_sample(hashes: list[int], cut: int) -> None:
     whole = halves(hashes)
