@@ -602,4 +602,28 @@ CHINESE = {
     "step {step}  loss {loss}": "第 {step} 步  损失 {loss}",
     "step {step}/{total}  loss {loss}": "第 {step}/{total} 步  损失 {loss}",
     "error: {message}": "错误：{message}",
+    # -- data of the task diffusion: training/tasks/diffusion/ --
+    "data    {count:,} images of {width}×{height} pixels, {channels} channels: {name}, {kind}": (
+        "数据    {count:,} 张 {width}×{height} 像素的图像，{channels} 个通道：{name}，{kind}"
+    ),
+    "data    {count:,} vectors of {length:,} numbers, each taken to mean 0 and deviation 1: {name}, {kind}": (
+        "数据    {count:,} 个向量，每个有 {length:,} 个数，逐维标准化为均值 0、标准差 1：{name}，{kind}"
+    ),
+    "classes {count:,}: {names}": "类别    {count:,} 个：{names}",
+    "{name}: not used of it: {arrays}": "{name}：其中没有用到：{arrays}",
+    "{array}: values from {low:g} to {high:g} are taken as [0, 1], and become [-1, 1]": (
+        "{array}：取值从 {low:g} 到 {high:g}，视为 [0, 1]，变换到 [-1, 1]"
+    ),
+    "{count:,} images of {name} have damaged EXIF data and are taken as upright": (
+        "{name} 中有 {count:,} 张图像的 EXIF 数据已损坏，按正向处理"
+    ),
+    "{count:,} numbers of the vectors are the same in all samples": "向量中有 {count:,} 个数在所有样本里都相同",
+    "{count:,} images are gray, and get three equal channels": "{count:,} 张灰度图像变为三个相同的通道",
+    "{count:,} images have colors, and become gray": "{count:,} 张彩色图像变为灰度",
+    "{count:,} images are smaller than image_size={size} and are enlarged": (
+        "{count:,} 张图像小于 image_size={size}，将被放大"
+    ),
+    "{count:,} samples are copies of others; none is held back from its copies": (
+        "{count:,} 个样本与别的样本完全相同；相同的样本不会被分到训练和验证两边"
+    ),
 }

@@ -1,0 +1,101 @@
+"""Built-in sets: the same in every run, and of the published distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.errors import UserError
+from training.tasks.diffusion.built_in_sets import POINT_SETS, built_in_set, is_built_in, points
+
+
+@settings(max_examples=30)
+@given(name=st.sampled_from(POINT_SETS), count=st.integers(10, 300), seed=st.integers(0, 2**32))
+def test_points_depend_on_their_arguments_alone(name: str, count: int, seed: int) -> None:
+    drawn = points(name, count, seed)
+    assert drawn.shape == (count, 2)
+    assert np.abs(drawn).max() < 6
+    assert drawn.tobytes() == points(name, count, seed).tobytes()
+    assert drawn.tobytes() != points(name, count, seed + 1).tobytes()
+
+
+def test_the_circle_has_sixteen_directions_and_a_center_as_the_published_set_has() -> None:
+    drawn = points("circle", 25_000)
+    radius = np.hypot(drawn[:, 0], drawn[:, 1])
+    assert ((radius < 0.0901) | (np.abs(radius - 3) < 0.0901)).all()
+    assert (radius < 0.0901).mean() == pytest.approx(1 / 25, abs=0.005)
+    angle = np.arctan2(drawn[:, 1], drawn[:, 0])[radius > 1]
+    places = [(x, y) for x in range(-2, 3) for y in range(-2, 3) if (x, y) != (0, 0)]
+    directions, weights = np.unique(np.round([np.arctan2(y, x) for x, y in places], 9), return_counts=True)
+    assert len(directions) == 16
+    nearest = np.abs(np.angle(np.exp(1j * (angle[:, None] - directions)))).argmin(axis=1)
+    shares = np.bincount(nearest, minlength=16) / len(drawn)
+    np.testing.assert_allclose(shares, weights / 25, atol=0.007)
+
+
+def test_the_line_fills_its_rectangle() -> None:
+    drawn = points("line", 8000)
+    np.testing.assert_allclose(drawn.std(axis=0), [4 / 12**0.5, 8 / 12**0.5], rtol=0.02)
+    assert (np.abs(drawn) <= [2, 4]).all()
+
+
+@pytest.mark.slow
+def test_the_moons_are_those_of_scikit_learn_stretched() -> None:
+    from sklearn.datasets import make_moons
+
+    theirs, _ = make_moons(n_samples=8000, noise=0.03, random_state=1)
+    theirs = (theirs + 0.3) * [2, 3] - 1
+    ours = points("moons", 8000)
+    np.testing.assert_allclose(ours.mean(axis=0), theirs.mean(axis=0), atol=0.01)
+    np.testing.assert_allclose(np.cov(ours.T), np.cov(theirs.T), atol=0.02)
+    distance = np.hypot(*(ours[:400, None] - theirs[None]).transpose(2, 0, 1)).min(axis=1)
+    assert distance.max() < 0.2
+
+
+def test_the_swiss_roll_is_a_spiral() -> None:
+    drawn = points("swiss_roll", 4000) / (4 / (4.5 * np.pi))
+    radius, angle = np.hypot(drawn[:, 0], drawn[:, 1]), np.arctan2(drawn[:, 1], drawn[:, 0])
+    turns = (radius - angle) / (2 * np.pi)
+    assert np.abs(turns - np.round(turns)).max() < 0.1
+    assert 4.2 < radius.min() < 5
+    assert 13.8 < radius.max() < 14.7
+
+
+@pytest.mark.slow
+def test_the_digits_are_all_of_scikit_learns_in_the_range_of_images() -> None:
+    digits = built_in_set("digits")
+    assert digits.values.shape == (1797, 8, 8, 1)
+    assert (digits.values.min(), digits.values.max()) == (-1, 1)
+    assert sorted(set(np.unique((digits.values + 1) * 8))) == list(range(17))
+    assert digits.class_names == tuple("0123456789")
+    assert digits.labels is not None
+    assert np.bincount(digits.labels).min() == 174
+
+
+@pytest.mark.parametrize("name", ["digits", "moons", "circle:50", "line:x", "swiss_roll:"])
+def test_names_of_built_in_sets(name: str) -> None:
+    assert is_built_in(name)
+
+
+@pytest.mark.parametrize("name", ["digit", "./digits", "moons.npz", "xmoons", "MOONS", ""])
+def test_names_of_something_else(name: str) -> None:
+    assert not is_built_in(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("digits:100", "always the same 1,797"),
+        ("circle:", "'' is no number of points; give 10 to 10000000, such as circle:8000"),
+        ("line:9", "'9' is no number of points"),
+        ("moons:-20", "no number of points"),
+        ("moons:²", "no number of points"),
+        ("moons:100000000000000000000", "no number of points"),
+    ],
+)
+def test_a_number_of_points_that_cannot_be_is_refused(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=r"^--datasets ") as caught:
+        built_in_set(name)
+    assert words in str(caught.value)
