@@ -13,8 +13,6 @@ line says which. Anything else is refused: nobody can know what 300.0 or -7 was 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import ConfigError, DataError, without_middle
+from training.errors import ConfigError, DataError, UserError, without_middle
 from training.language.messages import Message
 from training.storage.json_files import open_regular
 from training.tasks.diffusion.transforms import Pixels
@@ -330,8 +328,9 @@ def _of_numpy(file: DataFile) -> dict[str, NDArray[Any]]:
                         raise DataError(f"{path}: {key!r} is no array; write the file again with numpy.savez")
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, OverflowError, SyntaxError, TypeError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged file makes NumPy and zipfile stumble over
         where = f"{path}, {key!r}" if key else f"{path}"
         if "pickle" in str(error):
             found = file.other_format()

@@ -89,30 +89,35 @@ def points(name: str, count: int, seed: int = SEED) -> NDArray[np.float64]:
     draws = np.random.Generator(np.random.Philox(seed))
     drawn = {"circle": _circle, "line": _line, "moons": _moons, "swiss_roll": _swiss_roll}[name](count, draws)
     # Sines of two C libraries differ in the last bit: rounding leaves the same bytes, so the same fingerprint.
-    return np.round(drawn[draws.permutation(count)], 6) + 0.0
+    return np.asarray(np.round(drawn[draws.permutation(count)], 6) + 0.0, dtype=np.float64)
 
 
 def _circle(count: int, draws: np.random.Generator) -> NDArray[np.float64]:
     places = draws.integers(-2, 3, size=(count, 2)).astype(np.float64)
     centers = places / np.maximum(np.hypot(places[:, 0], places[:, 1]), 1e-10)[:, None]
-    return 3.0 * (centers + 0.03 * draws.random(count)[:, None] * _on_circle(2 * np.pi * draws.random(count)))
+    radius = 0.03 * draws.random(count)
+    moved: NDArray[np.float64] = centers + radius[:, None] * _on_circle(2 * np.pi * draws.random(count))
+    return 3.0 * moved
 
 
 def _line(count: int, draws: np.random.Generator) -> NDArray[np.float64]:
-    return (draws.random((count, 2)) - 0.5) * np.array([4.0, 8.0])
+    rectangle: NDArray[np.float64] = (draws.random((count, 2)) - 0.5) * np.array([4.0, 8.0])
+    return rectangle
 
 
 def _moons(count: int, draws: np.random.Generator) -> NDArray[np.float64]:
     upper = count // 2
     outer = _on_circle(np.linspace(0.0, np.pi, upper))
     inner = np.array([1.0, 0.5]) - _on_circle(np.linspace(0.0, np.pi, count - upper))
-    both = np.concatenate([outer, inner]) + 0.03 * draws.standard_normal((count, 2))
-    return (both + 0.3) * np.array([2.0, 3.0]) - 1.0
+    both: NDArray[np.float64] = np.concatenate([outer, inner]) + 0.03 * draws.standard_normal((count, 2))
+    both = (both + 0.3) * np.array([2.0, 3.0]) - 1.0
+    return both
 
 
 def _swiss_roll(count: int, draws: np.random.Generator) -> NDArray[np.float64]:
     angle = 1.5 * np.pi * (1.0 + 2.0 * draws.random(count))
-    return (angle[:, None] * _on_circle(angle) + 0.1 * draws.standard_normal((count, 2))) * (4.0 / (4.5 * np.pi))
+    spiral: NDArray[np.float64] = angle[:, None] * _on_circle(angle) + 0.1 * draws.standard_normal((count, 2))
+    return spiral * (4.0 / (4.5 * np.pi))
 
 
 def _on_circle(angle: NDArray[np.float64]) -> NDArray[np.float64]:

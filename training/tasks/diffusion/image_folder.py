@@ -50,7 +50,7 @@ CACHED_FROM = 64 * 2**20
 """Bytes of a directory from which on the result of the check is kept in the cache directory."""
 FORM = 1
 """Version of the check: a result of another one is not read."""
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Decoders that a file may ask for; Pillow has others, some of which start programs."""
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
 _NO_DATA = frozenset({"thumbs.db", "desktop.ini", "__macosx", "license", "license.txt"})
@@ -277,6 +277,9 @@ def _with_captions(name: str, directory: Path) -> list[ImageFile]:
     """Return the images that `metadata.jsonl` names, if these are all that there are."""
     there = {path.relative_to(directory).as_posix() for path in _all_images(directory)}
     file = DataFile(directory / METADATA, "JSON Lines", "line {:,}")
+    with file.opened() as opened:
+        if opened.read(1024).lstrip().startswith(b"["):
+            raise DataError(f"{file.path}: one list of JSON; write each of its objects on a line of its own")
     captions: dict[str, str] = {}
     lines: dict[str, int] = {}
     for row in read_json_lines(file):
@@ -463,11 +466,11 @@ def decoded(content: bytes, path: Path, verify: bool = False) -> Decoded:
         DataError: it is no image of a format that is read, cut off, damaged, animated, transparent, larger than
             `LARGEST_PIXELS`, less than two pixels high or wide, or of other colors than gray and RGB.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata; what matters of it is examined here
+        with warnings.catch_warnings(record=True) as warned:  # about odd metadata; what matters of it is said
+            warnings.simplefilter("always")
             if verify:
                 with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                     _refuse_size(image, path)
@@ -481,7 +484,7 @@ def decoded(content: bytes, path: Path, verify: bool = False) -> Decoded:
                 pixels = np.asarray(flat if turn is None else flat.transpose(turn))
     except UserError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise _no_image(content, path) from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise DataError(
@@ -491,6 +494,7 @@ def decoded(content: bytes, path: Path, verify: bool = False) -> Decoded:
         raise DataError(
             f"{path}: the image is cut off or damaged ({one_line(error)}); fetch it again, or take it out"
         ) from error
+    has_damaged_exif = has_damaged_exif or any("EXIF" in str(warning.message) for warning in warned)
     return Decoded(pixels.reshape(*pixels.shape[:2], -1), has_damaged_exif)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8] | NDArray[np.float32]
-"""An image, (H, W, C)."""
+Pixels = NDArray[Any]
+"""An image, (H, W, C): uint8, or float32 in [-1, 1]."""
 
 _LEVELS = (np.arange(256, dtype=np.float64) / 127.5 - 1.0).astype(np.float32)
 """Value of each level of a uint8: 0 is -1 and 255 is 1."""
@@ -92,13 +92,14 @@ def resized(pixels: Pixels, size: int) -> Pixels:
 
     if pixels.dtype == np.uint8:
         image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
-        result = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-        return result.reshape(size, size, pixels.shape[2])
+        result: Pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+        return np.reshape(result, (size, size, pixels.shape[2]))
     planes = [
         np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize((size, size), Image.Resampling.BICUBIC))
         for plane in np.moveaxis(pixels, 2, 0)
     ]
-    return np.clip(np.stack(planes, axis=2), np.float32(-1), np.float32(1))
+    floats: Pixels = np.clip(np.stack(planes, axis=2), np.float32(-1), np.float32(1))
+    return floats
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:

@@ -22,6 +22,7 @@ from training.tasks.diffusion.arrays import ArraySamples, checked_values, read_a
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 IMAGES = np.random.Generator(np.random.Philox(7)).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
+OUTSIDE = np.linspace(-3, 1, 24).reshape(2, 3, 4)
 UNIT = IMAGES.astype(np.float32) / 255
 
 
@@ -70,7 +71,7 @@ def test_images_of_any_layout_come_with_the_channels_last(tmp_path: Path, change
         np.testing.assert_allclose(data.values, IMAGES / 127.5 - 1, atol=2e-3)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(values=arrays.arrays(np.float64, (3, 2, 2, 1), elements=st.floats(-1, 1)))
 def test_floats_stay_as_they_are_or_come_from_zero_to_one_and_a_line_says_so(values: NDArray[np.float64]) -> None:
     found, notes = checked_values(values, "a.npz, 'images'")
@@ -82,7 +83,7 @@ def test_floats_stay_as_they_are_or_come_from_zero_to_one_and_a_line_says_so(val
         assert notes == ()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     values=arrays.arrays(
         np.float32, st.sampled_from([(4, 3), (3, 2, 2), (2, 2, 3, 1)]), elements=st.floats(-1, 1, width=32)
@@ -124,7 +125,7 @@ def test_one_array_needs_no_name(tmp_path: Path) -> None:
 @given(at=st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 4), st.integers(0, 2)), by=st.integers(1, 255))
 def test_the_content_changes_with_any_pixel(at: tuple[int, ...], by: int) -> None:
     changed = IMAGES.copy()
-    changed[at] += np.uint8(by)
+    changed[at] = (int(changed[at]) + by) % 256
     assert ArraySamples("a", "", changed).content != ArraySamples("a", "", IMAGES).content
 
 
@@ -152,9 +153,9 @@ def test_equal_samples_share_a_unit() -> None:
     [
         ({"images": IMAGES.astype(np.int64)}, "images of int64; save them as uint8 (0 to 255): array.astype('uint8')"),
         ({"images": IMAGES.astype(np.float32)}, "outside [-1, 1] and [0, 1]; save levels of 0 to 255 as uint8"),
-        ({"images": UNIT * 4 - 3}, "images of floats from -3 to 1, outside [-1, 1] and [0, 1]; scale them to [-1, 1]"),
+        ({"images": OUTSIDE}, "images of floats from -3 to 1, outside [-1, 1] and [0, 1]; scale them to [-1, 1]"),
         ({"images": IMAGES > 9}, "an array of bool, which are no numbers to learn"),
-        ({"images": UNIT.astype(complex)}, "an array of complex64, which are no numbers to learn"),
+        ({"images": UNIT.astype(np.complex128)}, "an array of complex128, which are no numbers to learn"),
         ({"images": np.array(["a"])}, "an array of shape (1,); samples are vectors (N, D) or images"),
         ({"images": np.arange(4.0)}, "make it (N, 1): array.reshape(-1, 1)"),
         ({"images": np.float32(3)}, "an array of shape ()"),

@@ -72,7 +72,7 @@ def refusal(options: Options) -> str:
 # -- purity --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**63),
     asked=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 19)), min_size=1, max_size=12),
@@ -187,7 +187,7 @@ def test_points_of_the_plane_need_no_file() -> None:
 # -- the split -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     copies=st.lists(st.integers(0, 9), min_size=3, max_size=40).filter(lambda chosen: len(set(chosen)) > 2),
     share=st.floats(0.01, 0.6),

@@ -32,7 +32,7 @@ def framed(framing: Framing, pixels: Pixels, seed: int) -> bytes:
     return to_values(framing.flipped(framing.drawn(pixels, draws), draws)).tobytes()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(pixels=IMAGES, framing=FRAMINGS, seed=st.integers(0, 2**64 - 1))
 def test_a_sample_is_a_pure_function_of_the_image_and_the_seed(pixels: Pixels, framing: Framing, seed: int) -> None:
     before = pixels.copy()
@@ -42,7 +42,7 @@ def test_a_sample_is_a_pure_function_of_the_image_and_the_seed(pixels: Pixels, f
     np.testing.assert_array_equal(pixels, before)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(pixels=IMAGES, other=IMAGES, framing=FRAMINGS, seed=st.integers(0, 2**64 - 1))
 def test_what_is_drawn_after_an_image_does_not_depend_on_it(
     pixels: Pixels, other: Pixels, framing: Framing, seed: int
@@ -55,7 +55,7 @@ def test_what_is_drawn_after_an_image_does_not_depend_on_it(
     assert after[0] == after[1]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(pixels=IMAGES, size=st.integers(2, 16))
 def test_values_stay_in_range_at_any_size(pixels: Pixels, size: int) -> None:
     values = to_values(Framing(size).centered(pixels))
@@ -64,7 +64,7 @@ def test_values_stay_in_range_at_any_size(pixels: Pixels, size: int) -> None:
     assert -1 <= values.min() <= values.max() <= 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(pixels=LEVELS)
 def test_levels_are_divided_by_half_of_255_and_come_back_exactly(pixels: NDArray[np.uint8]) -> None:
     values = to_values(pixels)
@@ -73,7 +73,7 @@ def test_levels_are_divided_by_half_of_255_and_come_back_exactly(pixels: NDArray
 
 
 @given(pixels=IMAGES, place=st.one_of(st.none(), st.floats(0, 1, exclude_max=True)))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_square_is_a_part_of_the_image_of_its_shorter_side(pixels: Pixels, place: float | None) -> None:
     height, width, _ = pixels.shape
     side = min(height, width)
@@ -102,7 +102,7 @@ def test_half_of_the_draws_flip_an_image_left_to_right(crop: Literal["center", "
 
 
 @given(pixels=LEVELS, channels=st.sampled_from([1, 3]))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_gray_and_colors_become_each_other_as_pillow_does_it(pixels: NDArray[np.uint8], channels: int) -> None:
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     expected = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(*pixels.shape[:2], channels)
