@@ -123,7 +123,8 @@ class NoiseSchedule:
         first, last = signal[0], signal[-1]
         rescaled = (signal - last) * (first / (first - last))
         lost = (first * lost - last * lost[0]) / (first - last)  # 1 - rescaled, without the cancellation
-        return np.sqrt(lost * (1.0 + rescaled)) / rescaled
+        sigmas: NDArray[np.float64] = np.sqrt(lost * (1.0 + rescaled)) / rescaled
+        return sigmas
 
     @property
     def betas(self) -> NDArray[np.float64]:
@@ -135,7 +136,8 @@ class NoiseSchedule:
         if self.kind == "cosine":
             angle = (np.arange(self.levels + 1) / self.levels + _COSINE_OFFSET) / (1.0 + _COSINE_OFFSET) * np.pi / 2.0
             kept = np.cos(angle) ** 2
-            return np.minimum(1.0 - kept[1:] / kept[:-1], _LARGEST_COSINE_BETA)
+            betas: NDArray[np.float64] = np.minimum(1.0 - kept[1:] / kept[:-1], _LARGEST_COSINE_BETA)
+            return betas
         if self.beta_start is None or self.beta_end is None:
             raise ConfigError(f"noise_schedule {self.kind}: it is a schedule of sigmas and has no betas")
         if self.kind == "linear":
@@ -201,7 +203,7 @@ class NoiseSchedule:
         low, high = self.sigmas[lower], self.sigmas[lower + 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(np.isinf(high), 1.0 - low / value, np.log(value / low) / np.log(high / low))
-        return lower + np.where(value == low, 0.0, np.where(value == high, 1.0, share))
+        return lower.astype(np.float64) + np.where(value == low, 0.0, np.where(value == high, 1.0, share))
 
     def sampling_sigmas(self, steps: int, spacing: str | None = None) -> NDArray[np.float64]:
         """Return the levels that a sampler visits: steps + 1 values of sigma, strictly descending, the last one 0.

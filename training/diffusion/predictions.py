@@ -179,7 +179,7 @@ class Prediction:
                     return clipped / s**2
                 case _:
                     return clipped * (self.sigma_data / self._norm(a, s)) ** 2
-        wanted = self._norm(a, s) ** 2 / self.sigma_data**2  # EDM's weight, times s²
+        wanted = (s**2 + (a * self.sigma_data) ** 2) / self.sigma_data**2  # EDM's weight, times s²
         match self.kind:
             case "epsilon":
                 return wanted / a**2

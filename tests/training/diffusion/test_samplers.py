@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
@@ -32,7 +33,7 @@ IDEAL = GaussianDenoiser(MEANS, DEVIATIONS)
 """The ideal denoiser of three data sets at once, one per column."""
 START = torch.randn((4, 3), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[[int], NDArray[np.float64]]] = {
     "karras": NoiseSchedule("karras").sampling_sigmas,
     "linear": NoiseSchedule("linear").sampling_sigmas,
     "cosine": NoiseSchedule("cosine").sampling_sigmas,
@@ -134,7 +135,8 @@ def test_the_correctors_weights_solve_their_equations(width: float) -> None:
         r = before / width
         assert old * r + new == pytest.approx(phi(2) / phi(1), rel=1e-13)
         assert new - old * r**2 == pytest.approx(2 * phi(3) / phi(1), rel=1e-12)
-    assert corrector_weights(width, math.inf) == (0.0, pytest.approx(phi(2) / phi(1), rel=1e-13))
+    old, new = corrector_weights(width, math.inf)
+    assert (old, new) == pytest.approx((0.0, phi(2) / phi(1)), rel=1e-13)
 
 
 # -- stochastic samplers -----------------------------------------------------------------------------------------------
