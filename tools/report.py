@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 from tools.command_line import CommandLine, check_directory, finish, path_given
 from tools.figures.output_file import check_writable, write_atomically
-from tools.server.report_file import HTML_NAME
+from tools.server.report.file import HTML_NAME
 from training.language.messages import Message, chosen_language, say
 
 
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     check_directory(args.run, "give a run directory")
     output: Path = args.output if args.output is not None else args.run / HTML_NAME
-    from tools.server.report_page import BEGINNING, report_html  # numpy, which --help does not wait for
+    from tools.server.report.page import BEGINNING, report_html  # numpy, which --help does not wait for
 
     check_writable("--output", output, (".html", ".htm"), BEGINNING.encode())
     text = report_html(args.run, chosen_language() or "en")

@@ -38,7 +38,7 @@ if __name__ == "__main__":
     begin()
 
 from tools.command_line import CommandLine, check_directory, finish, path_given, whole_number
-from tools.server.state import (
+from tools.server.gate.state import (
     ServerState,
     announce,
     make_state,
@@ -144,7 +144,7 @@ def make_server(state: ServerState, when_started: Callable[[], None] = lambda: N
     import uvicorn
 
     from tools.server.app import make_app
-    from tools.server.connections import EndingServer, protocol_within
+    from tools.server.gate.connections import EndingServer, protocol_within
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from tools.serve import listen, make_server
-from tools.server.state import Limits, ServerState, make_state, open_root, read_or_make_token
+from tools.server.gate.state import Limits, ServerState, make_state, open_root, read_or_make_token
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tests.support.running_server import RunningServer, serving
 from tests.support.schedulers import PROGRAM
 from tools import jobs
 from tools.server.client import ServerEvent, parse_stream
-from tools.server.state import ADDRESS
+from tools.server.gate.state import ADDRESS
 from training.errors import UserError
 from training.experiments.jobs.states import ENDED
 

@@ -10,6 +10,8 @@
 
 A folder with rooms of its own has an order too: `verification/` stands on `verification/shortcuts/`, and that on
 `verification/questions/`; `datasets/hlbd_full/` on its patterns, these on the lexicon, and that on the languages.
+`server/` has, from the bottom to the top, what runs have recorded (`reading/`, `report/`), who may ask and how errors
+are said (`gate/`), settings that may be sent (`settings/`), work in processes of its own (`workers/`), and the routes.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 ROOMS: dict[str, tuple[str, ...]] = {
     "tools.verification": ("questions", "shortcuts", ""),
     "tools.datasets.hlbd_full": ("languages", "lexicon", "patterns", ""),
+    "tools.server": ("reading", "report", "gate", "settings", "workers", "routes", ""),
 }
 """Folder -> its rooms from the bottom to the top; "" stands for the files of the folder itself."""
 

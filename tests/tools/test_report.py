@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.recorded_runs import RecordedRun
 from tools import report
-from tools.server.markup import tag
-from tools.server.report_page import BEGINNING, POLICY, report_html
+from tools.server.report.markup import tag
+from tools.server.report.page import BEGINNING, POLICY, report_html
 from training.errors import UserError
 
 BEGUN = 1_800_000_000.0

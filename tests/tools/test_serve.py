@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tools.serve import run
-from tools.server.state import DIRECTORY, only_server, open_root, read_or_make_token
+from tools.server.gate.state import DIRECTORY, only_server, open_root, read_or_make_token
 from training.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

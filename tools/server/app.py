@@ -1,4 +1,4 @@
-"""The application: routes behind the gate of `tools.server.access`, threads that live as long as it does."""
+"""The application: routes behind the gate of `tools.server.gate.access`, threads that live as long as it does."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from tools.server import (
+from tools.server.gate.access import Access
+from tools.server.gate.problems import LOG, MEDIA_TYPE, PROBLEM_SCHEMA, show_problems
+from tools.server.gate.state import ServerState
+from tools.server.reading.events import EventStreams
+from tools.server.reading.history import HistoryCache
+from tools.server.routes import (
     chat,
-    checkpoint_routes,
-    comparison_routes,
+    checkpoints,
+    comparison,
     configs,
-    job_routes,
+    jobs,
     machine,
-    openai_routes,
-    page_routes,
-    picture_routes,
-    report_routes,
-    run_routes,
+    openai,
+    page,
+    pictures,
+    report,
+    runs,
 )
-from tools.server.access import Access
-from tools.server.events import EventStreams
-from tools.server.history import HistoryCache
-from tools.server.problems import LOG, MEDIA_TYPE, PROBLEM_SCHEMA, show_problems
-from tools.server.state import ServerState
 
 SECONDS_BETWEEN_TICKS = 0.5
 """How often the queue of jobs looks what has ended and what may start."""
@@ -99,15 +99,15 @@ def _routers(state: ServerState) -> list[APIRouter]:
     return [
         _health_router(state),
         configs.make_router(state),
-        job_routes.make_router(state),
+        jobs.make_router(state),
         machine.make_router(state),
-        openai_routes.make_router(state),
-        page_routes.make_router(),
-        run_routes.make_router(state, histories, streams),
-        checkpoint_routes.make_router(state),
-        comparison_routes.make_router(state, histories),
-        picture_routes.make_router(state),
-        report_routes.make_router(state),
+        openai.make_router(state),
+        page.make_router(),
+        runs.make_router(state, histories, streams),
+        checkpoints.make_router(state),
+        comparison.make_router(state, histories),
+        pictures.make_router(state),
+        report.make_router(state),
         chat.make_router(state),
     ]
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from tools.server.state import ADDRESS, DIRECTORY, TOKEN
+from tools.server.gate.state import ADDRESS, DIRECTORY, TOKEN
 from training.errors import UserError
 from training.storage.json_files import read_as, read_bytes
 

@@ -561,7 +561,7 @@ CHINESE = {
     "ended   {running} running jobs go on by themselves; {waiting} wait for the next server on {root}": (
         "已结束  {running} 个运行中的任务会自行继续；{waiting} 个等待下一个使用 {root} 的服务"
     ),
-    # -- the report of a run: tools/report.py, tools/server/report_page.py --
+    # -- the report of a run: tools/report.py, tools/server/report/page.py --
     "APT trainer, {time}": "APT 训练器，{time}",
     "and {count:,} more": "以及另外 {count:,} 项",
     "begun": "开始",

@@ -35,7 +35,7 @@ BUILT_IN = (
     "training.azure.service.job_file:RUN_FILES",
     "training.loop.weight_snapshots:RUN_FILES",
     "tools.landscape.directory:RUN_FILES",
-    "tools.server.report_file:RUN_FILES",
+    "tools.server.report.file:RUN_FILES",
 )
 """`module:constant` of the project's own declarations."""
 _WILDCARD = re.compile(r"[*?\[]")

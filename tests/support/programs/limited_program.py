@@ -1,4 +1,4 @@
-"""Work for `tools.server.limited_process` that keeps to its limits, or goes beyond one of them."""
+"""Work for `tools.server.workers.limited_process` that keeps to its limits, or goes beyond one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.server.limited_process import MEMORY_BYTES, answer_within_limits
+from tools.server.workers.limited_process import MEMORY_BYTES, answer_within_limits
 from training.errors import UserError
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.recorded_runs import RecordedRun
 from tests.support.running_server import Answer, RunningServer, serving
-from tools.server.state import DIRECTORY, Limits
+from tools.server.gate.state import DIRECTORY, Limits
 from training.experiments.store.identity import run_id_of
 
 pytestmark = pytest.mark.slow  # hundreds of requests

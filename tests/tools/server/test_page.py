@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.support.recorded_runs import RecordedRun
-from tools.server.page_routes import PAGE, page_files
+from tools.server.routes.page import PAGE, page_files
 from training.experiments.store.annotations import read_annotations
 from training.experiments.store.identity import run_id_of
 from training.record.log import LOG_NAME, counted, read_events

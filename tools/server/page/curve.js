@@ -95,7 +95,7 @@ export class Curve {
     return "changed";
   }
 
-  /** Return where an event lies on each axis, counted as the server counts (`tools/server/history.py`). */
+  /** Return where an event lies on each axis, counted as the server counts (`tools/server/reading/history.py`). */
   #place(event, time, added) {
     const before = this.length - 1;
     const last = (axis) => (before < 0 ? 0 : this[axis][before] ?? 0);

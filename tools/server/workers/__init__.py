@@ -1,0 +1,1 @@
+"""Work in processes of its own: forecasts, pictures, a model that answers."""
