@@ -610,6 +610,9 @@ CHINESE = {
         "数据    {count:,} 个向量，每个有 {length:,} 个数，逐维标准化为均值 0、标准差 1：{name}，{kind}"
     ),
     "classes {count:,}: {names}": "类别    {count:,} 个：{names}",
+    "{name} is the built-in set; what lies here under this name is ./{name}": (
+        "{name} 是内置数据集；当前目录中同名的数据写作 ./{name}"
+    ),
     "{name}: not used of it: {arrays}": "{name}：其中没有用到：{arrays}",
     "{array}: values from {low:g} to {high:g} are taken as [0, 1], and become [-1, 1]": (
         "{array}：取值从 {low:g} 到 {high:g}，视为 [0, 1]，变换到 [-1, 1]"

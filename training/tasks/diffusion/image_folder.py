@@ -199,7 +199,7 @@ def find_images(name: str, directory: Path, condition_on: Condition = "auto") ->
         DataError: there are none, or something among them is no image, has no caption, or is named and not there.
         ConfigError: `condition_on` asks for classes or captions that are not there.
     """
-    has_metadata = (directory / METADATA).exists()
+    has_metadata = any(path.name == METADATA for path in _entries(directory)[0])
     if condition_on == "caption" and not has_metadata:
         raise ConfigError(
             f"--condition-on caption: there is no {directory / METADATA}; write a line for each image: "
@@ -340,17 +340,16 @@ def _all_images(directory: Path) -> Iterable[Path]:
 
 def _entries(directory: Path) -> tuple[list[Path], list[Path]]:
     """Return the files and the directories in a directory, each in the order of their names, without hidden ones."""
+    files: list[Path] = []
+    folders: list[Path] = []
     try:
         found = [path for path in directory.iterdir() if not path.name.startswith(".")]
+        for path in sorted(found, key=lambda path: (unicodedata.normalize("NFC", path.name), path.name)):
+            if path.name.lower() not in _NO_DATA and path.suffix.lower() != ".md":
+                (folders if path.is_dir() else files).append(path)
     except OSError as error:
         raise DataError(f"{directory}: the directory cannot be read ({error.strerror}); check its rights") from error
-    found = [path for path in found if path.name.lower() not in _NO_DATA and path.suffix.lower() != ".md"]
-    found.sort(key=lambda path: (unicodedata.normalize("NFC", path.name), path.name))
-    is_folder = [path.is_dir() for path in found]
-    return (
-        [path for path, is_one in zip(found, is_folder, strict=True) if not is_one],
-        [path for path, is_one in zip(found, is_folder, strict=True) if is_one],
-    )
+    return files, folders
 
 
 def _only_images(files: Iterable[Path]) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -396,7 +396,11 @@ def with_data_files(datasets: Sequence[str], files: Sequence[str]) -> tuple[str,
 
 def _found(name: str, condition_on: str) -> ImageFolder | ArraySamples:
     if is_built_in(name):
-        return built_in_set(name)
+        data = built_in_set(name)
+        if not Path(name).exists():
+            return data
+        note = Message("{name} is the built-in set; what lies here under this name is ./{name}", name=name)
+        return replace(data, notes=(*data.notes, note))
     path = _path(name)
     return read_image_folder(name, path, condition_on) if path.is_dir() else read_arrays(name, path)
 

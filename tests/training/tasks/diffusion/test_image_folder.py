@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.support.another_user import as_another_user, let_in
 from training.errors import UserError
 from training.storage.cache_directory import VARIABLE
 from training.tasks.diffusion import image_folder
@@ -258,6 +259,27 @@ def test_links_that_lead_nowhere_and_pipes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.png").unlink()
     os.mkfifo(tmp_path / "b.png")
     assert "D/b.png: the data file cannot be read (not a regular file)" in refusal(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+@pytest.mark.parametrize(
+    ("place", "rights", "words"),
+    [
+        ("images/b.png", 0o300, "D/b.png: the data file cannot be read (Permission denied); check its rights"),
+        ("images", 0o300, "D: the directory cannot be read (Permission denied); check its rights"),
+        ("images", 0o444, "D: the directory cannot be read (Permission denied); check its rights"),
+    ],
+)
+def test_what_the_system_does_not_let_this_user_read_is_refused(
+    tmp_path: Path, place: str, rights: int, words: str
+) -> None:
+    images = folder(tmp_path / "images", "a.png", "b.png")
+    let_in(images / "a.png")
+    (tmp_path / place).chmod(rights)
+    try:
+        assert as_another_user(lambda: refusal(images)) == words
+    finally:
+        (tmp_path / place).chmod(0o700)
 
 
 # -- decoding ------------------------------------------------------------------------------------------------------

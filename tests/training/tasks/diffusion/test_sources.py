@@ -140,7 +140,6 @@ def test_gray_images_can_be_asked_for(images: Path) -> None:
     assert "13 images have colors, and become gray" in [str(line) for line in source.introduction]
 
 
-@pytest.mark.slow
 def test_the_digits_are_images_with_classes() -> None:
     source = read_samples(Options(("digits",)))
     assert (source.shape, len(source)) == ((1, 8, 8), 1797)
@@ -182,6 +181,19 @@ def test_points_of_the_plane_need_no_file() -> None:
     assert (source.shape, len(source), source.class_names) == ((2,), 100, None)
     assert source.fingerprint == read_samples(Options(("moons:100",))).fingerprint
     assert source.fingerprint != read_samples(Options(("moons:101",))).fingerprint
+
+
+def test_a_built_in_set_goes_before_a_file_of_its_name_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("line.npy", VECTORS)
+    Path("line.npy").rename("line")
+    source = read_samples(Options(("line",)))
+    assert len(source) == 8000
+    assert source.introduction[-1] == "line is the built-in set; what lies here under this name is ./line"
+    with pytest.raises(UserError, match=r"^--datasets ./line: nothing reads such a file here"):
+        read_samples(Options(("./line",)))
 
 
 # -- the split -----------------------------------------------------------------------------------------------------
