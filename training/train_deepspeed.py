@@ -22,7 +22,15 @@ if __name__ == "__main__":
     begin()
 
 from training.backends.placement import Placement
-from training.backends.protocol import FREE_PORT, Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.backends.protocol import (
+    FREE_PORT,
+    Availability,
+    Feature,
+    LaunchPlan,
+    RunRequest,
+    RunResult,
+    refuse_average_of_spread_weights,
+)
 from training.engines.deepspeed.config import DeepSpeedOptions, batch_sizes_in, deepspeed_json, options_of, read_json
 from training.errors import ConfigError
 from training.launch.torchrun import check_ranks, ranks_here
@@ -71,6 +79,7 @@ class DeepSpeedBackend:
             raise ConfigError("cpu_offload needs ZeRO, and zero_stage=0 is none; use --zero-stage 1, 2 or 3")
         if options.param_offload and options.zero_stage != 3:
             raise ConfigError(f"param_offload needs --zero-stage 3, and zero_stage={options.zero_stage}")
+        refuse_average_of_spread_weights(config, options.zero_stage, self.name, "use --zero-stage 2")
         deepspeed_json(config, _world_size(config))
 
     def plan(self, config: TrainingConfig) -> LaunchPlan | None:
@@ -123,6 +132,7 @@ class DeepSpeedBackend:
         """See `training.backends.placement`: higher ZeRO stages, then offload."""
         options = options_of(config)
         present = options.zero_stage
+        highest = 3 if config.optimizer.ema_decay is None else 2  # an average needs whole weights
 
         def changed(**settings: Any) -> TrainingConfig:
             return config.model_copy(update={self.name: options.model_copy(update=settings)})
@@ -130,11 +140,12 @@ class DeepSpeedBackend:
         def stage_flag(stage: int) -> str:
             return f" --zero-stage {stage}" if stage != present else ""
 
-        for stage in range(present + 1, 4):
+        for stage in range(present + 1, highest + 1):
             yield changed(zero_stage=stage), stage_flag(stage)
         if not options.cpu_offload:
             stage = max(present, 2)
             yield changed(zero_stage=stage, cpu_offload=True), f"{stage_flag(stage)} --cpu-offload"
+        if not options.cpu_offload and highest == 3:
             flags = f"{stage_flag(3)} --cpu-offload --param-offload"
             yield changed(zero_stage=3, cpu_offload=True, param_offload=True), flags
 

@@ -21,7 +21,14 @@ if __name__ == "__main__":
     begin()
 
 from training.backends.placement import Placement
-from training.backends.protocol import Availability, Feature, LaunchPlan, RunRequest, RunResult
+from training.backends.protocol import (
+    Availability,
+    Feature,
+    LaunchPlan,
+    RunRequest,
+    RunResult,
+    refuse_average_of_spread_weights,
+)
 from training.engines.deepspeed.config import batch_sizes_in, read_json
 from training.engines.transformers.deepspeed_file import deepspeed_document, find_deepspeed_json, zero_stage_of
 from training.engines.transformers.options import HuggingFaceOptions, options_of, passed_on
@@ -76,6 +83,8 @@ class HuggingFaceBackend:
         identity = RankIdentity.of_environment()
         planned = ranks_here(launch) * launch.nnodes
         deepspeed_document(config, identity.world_size if identity is not None else planned)
+        way_out = "give a DeepSpeed file of ZeRO 1 or 2"
+        refuse_average_of_spread_weights(config, zero_stage_of(options_of(config)), self.name, way_out)
         wanted = {
             "optimizer=muon": config.optimizer.optimizer == "muon",
             "stabilizer=dbc_dac": config.optimizer.stabilizer == "dbc_dac",

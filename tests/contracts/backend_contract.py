@@ -37,6 +37,7 @@ ASKING_FOR = {
     Feature.MUON: ["--optimizer", "muon"],
     Feature.FP16: ["--precision", "fp16"],
     Feature.RESUME: ["--resume"],
+    Feature.WEIGHT_AVERAGE: ["--ema-decay", "0.99"],
 }
 """Flags that ask for each feature."""
 

@@ -26,14 +26,15 @@ from training.record.reporter import LOG_NAME, read_events
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Everything that has a state: dropout, two optimizers, the stabilizer, accumulation, validation, warm restarts. An
-# epoch has 18 updates of 3 batches each (the last one smaller), so few checkpoints fall on an epoch's end.
+# Everything that has a state: dropout, two optimizers, the stabilizer, an average of the weights, accumulation,
+# validation, warm restarts. An epoch has 18 updates of 3 batches each (the last one smaller), so few checkpoints fall
+# on an epoch's end.
 SETTINGS = {
     "d_model": 32, "num_layers": 2, "num_heads": 4, "d_ff": 64, "dropout": 0.1, "optimizer": "muon",
     "stabilizer": "dbc_dac", "dbc_rank": 8, "batch_size": 10, "gradient_accumulation_steps": 3, "epochs": 6,
     "restart_epochs": 2, "validation_split": 0.1, "save_interval": 2, "save_steps": 5, "keep_last": 3,
     "keep_best": True, "report_batches": 3, "answer_samples": 0, "learning_rate": 1e-3, "num_threads": 1,
-    "device": "cpu",
+    "ema_decay": 0.9, "device": "cpu",
 }  # fmt: skip
 
 

@@ -18,6 +18,10 @@ from training.checkpoints.finished_model import load_trained_model
 
 CASE = "hlbd"
 HALF, END_OF_EPOCH, WHOLE = CASES[CASE].half, CASES[CASE].end_of_epoch, CASES[CASE].whole
+AVERAGE = "hlbd_average"
+WITH_AVERAGE = [kind for kind in KINDS if kind != "zero3"]  # which has no whole weights to average
+AVERAGED = [*zip(WITH_AVERAGE, WITH_AVERAGE, strict=True), *itertools.pairwise([*WITH_AVERAGE, WITH_AVERAGE[0]])]
+"""(source, target): each kind goes on with its own checkpoint and with that of another."""
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +30,8 @@ pytestmark = pytest.mark.slow
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`KIND/`: `WHOLE` uninterrupted steps, a checkpoint after `HALF`. `A-B/`: A's checkpoint, the other steps as B."""
     folder = tmp_path_factory.mktemp("matrix")
-    run_matrix(folder, [(CASE, source, kind) for source, kind in itertools.product(KINDS, KINDS)])
+    pairs = [(CASE, source, kind) for source, kind in itertools.product(KINDS, KINDS)]
+    run_matrix(folder, [*pairs, *((AVERAGE, source, kind) for source, kind in AVERAGED)])
     return folder / CASE
 
 
@@ -66,3 +71,22 @@ def test_every_checkpoint_has_the_same_form_and_is_read_by_the_tools(matrix: Pat
         assert state["exp_avg"].shape == expected["exp_avg"].shape
     trained = load_trained_model(path)
     assert all(torch.equal(weights, engine["model"][name]) for name, weights in trained.model.state_dict().items())
+
+
+@pytest.mark.parametrize(("source", "target"), AVERAGED)
+def test_the_average_of_the_weights_goes_on_with_the_run(matrix: Path, source: str, target: str) -> None:
+    runs = matrix.parent / AVERAGE
+    last = CASES[AVERAGE].whole
+    whole, resumed = runs / target, runs / f"{source}-{target}"
+    measured = steps(whole, event="eval"), steps(resumed, event="eval")
+    assert [e["step"] for e in measured[1]] == [last]
+    assert difference(*measured, "loss") <= (0.0 if source == target else TOLERANCE)
+    state = load_trained_model(whole).model.state_dict(), load_trained_model(resumed).model.state_dict()
+    for name, weights in state[0].items():
+        if source == target:
+            assert torch.equal(weights, state[1][name])
+        else:
+            torch.testing.assert_close(weights, state[1][name], rtol=1e-4, atol=1e-6)
+    reference = load_trained_model(runs / "playground").model.state_dict()
+    for name, weights in state[0].items():
+        torch.testing.assert_close(weights, reference[name], rtol=1e-4, atol=1e-6)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard
 
+from training.errors import ConfigError
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
 
@@ -34,6 +35,7 @@ class Feature(enum.Enum):
     MUON = "optimizer muon"
     FP16 = "precision fp16"
     RESUME = "--resume"
+    WEIGHT_AVERAGE = "ema_decay (an average of the weights)"
 
 
 def requested_features(config: TrainingConfig, resume: bool) -> frozenset[Feature]:
@@ -43,8 +45,28 @@ def requested_features(config: TrainingConfig, resume: bool) -> frozenset[Featur
         Feature.MUON: config.optimizer.optimizer == "muon",
         Feature.FP16: config.run.precision == "fp16",
         Feature.RESUME: resume,
+        Feature.WEIGHT_AVERAGE: config.optimizer.ema_decay is not None,
     }
     return frozenset(feature for feature, is_wanted in wanted.items() if is_wanted)
+
+
+def refuse_average_of_spread_weights(config: TrainingConfig, stage: int | None, backend: str, way_out: str) -> None:
+    """Refuse an average of the weights where no rank has them whole.
+
+    Args:
+        config: settings of the run.
+        stage: its ZeRO stage; None: no ZeRO.
+        backend: name of the backend, for the error.
+        way_out: what to set instead.
+
+    Raises:
+        ConfigError: `ema_decay` is set, and ZeRO 3 spreads the weights over the ranks.
+    """
+    if stage == 3 and config.optimizer.ema_decay is not None:
+        raise ConfigError(
+            f"--backend {backend} cannot do {Feature.WEIGHT_AVERAGE.value}: ZeRO 3 spreads the weights over the ranks, "
+            f"and none has them whole to average; {way_out}, or --ema-decay none"
+        )
 
 
 LAUNCH_DIR = "LAUNCH_DIR"

@@ -4,6 +4,7 @@
       manifest.json           which files belong to it, with sizes and checksums; format version, step, config hash
       model.safetensors       the weights by parameter name
       optimizer.safetensors   adamw/blocks.0.attention.qkv.weight/exp_avg, …
+      average.safetensors     the moving average of the trained weights, if the run keeps one
       tensors.safetensors     other tensors (stabilizer), if there are any
       state.json              all the rest: counters, config, data fingerprint
       tokenizer.json          as in final_model/

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from training.checkpoints.averaged_weights import evaluated_weights
 from training.checkpoints.checkpoint import artefacts_of, load_checkpoint, newest_good, payload_of
 from training.checkpoints.manifest import existing_form, is_checkpoint
 from training.checkpoints.run_directory import (
@@ -173,7 +174,7 @@ def _from_payload(path: Path, payload: Mapping[str, Any]) -> TrainedModel:
         section = settings.get("model", {})
         family = MODELS.load(section.get("model", DEFAULT_MODEL))()
         options = family.Options.model_validate(payload["model_config"] if is_final else section)
-        weights = payload["model"] if is_final else payload["engine"]["model"]
+        weights = payload["model"] if is_final else evaluated_weights(payload)
         artefacts = artefacts_of(payload)
     except KeyError as error:
         raise CheckpointError(f"{path}: holds no model of this project (no {error.args[0]!r} in it)") from error

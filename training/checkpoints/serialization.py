@@ -1,11 +1,12 @@
 """A checkpoint's content as files that anybody can read: tensors in safetensors, all else in JSON. No pickle.
 
 The payload is nested plain data with tensors in it. Each tensor goes to the file of its part of the engine
-(`model.safetensors`, `optimizer.safetensors`, `tensors.safetensors` for any other) under its path joined by `/`, such
-as `adamw/blocks.0.attention.qkv.weight/exp_avg`; `state.json` keeps its place by name. Two names of one tensor (tied
-weights) are written once and are one tensor again when read. What JSON has no word for is marked by an object with a
-single `$` key: `{"$tensor": "model.safetensors:norm.weight"}`, `{"$float": "nan"}`, `{"$tuple": […]}`, and
-`{"$items": [[key, value], …]}` for keys that are not text or that begin with `$`.
+(`model.safetensors`, `optimizer.safetensors`), of the averaged weights (`average.safetensors`) or, for any other, to
+`tensors.safetensors`, under its path joined by `/`, such as `adamw/blocks.0.attention.qkv.weight/exp_avg`; `state.json`
+keeps its place by name. Two names of one tensor (tied weights) are written once and are one tensor again when read.
+What JSON has no word for is marked by an object with a single `$` key: `{"$tensor": "model.safetensors:norm.weight"}`,
+`{"$float": "nan"}`, `{"$tuple": […]}`, and `{"$items": [[key, value], …]}` for keys that are not text or that begin
+with `$`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.checkpoints.averaged_weights import CALLBACK, WEIGHTS
 from training.storage.json_files import DamagedFileError, read_json
 from training.storage.tensor_files import load_tensors, save_tensors
 
 STATE, TOKENIZER = "state.json", "tokenizer.json"
 MODEL, OPTIMIZER, OTHER = "model.safetensors", "optimizer.safetensors", "tensors.safetensors"
-_FILE_OF: Mapping[tuple[str, ...], str] = {("engine", "model"): MODEL, ("engine", "optimizers"): OPTIMIZER}
+AVERAGE = "average.safetensors"
+_FILE_OF: Mapping[tuple[str, ...], str] = {
+    ("engine", "model"): MODEL,
+    ("engine", "optimizers"): OPTIMIZER,
+    ("loop", "callbacks", CALLBACK, WEIGHTS): AVERAGE,
+}
 
 
 def write_payload(directory: Path, payload: Mapping[str, Any]) -> None:
@@ -63,7 +70,7 @@ def read_payload(directory: Path) -> dict[str, Any]:
     # safetensors maps the file into memory; a clone lets the checkpoint be deleted while its tensors are in use.
     tensors = {
         name: {key: tensor.clone() for key, tensor in load_tensors(directory / name).items()}
-        for name in (MODEL, OPTIMIZER, OTHER)
+        for name in (MODEL, OPTIMIZER, AVERAGE, OTHER)
         if (directory / name).is_file()
     }
     return {key: _unpack(value, tensors) for key, value in state.items()}
@@ -108,9 +115,10 @@ class _Packer:
         seen_as = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if tensor.numel() and seen_as in self._places:
             return self._places[seen_as]
-        name = _FILE_OF.get(path[:2], OTHER)
+        found = (place for place in _FILE_OF.items() if path[: len(place[0])] == place[0])
+        prefix, name = next(found, ((), OTHER))
         tensors = self.files.setdefault(name, {})
-        key = "/".join(path[2:] if name != OTHER else path)
+        key = "/".join(path[len(prefix) :])
         while key in tensors:  # "a/b" in "c" and "b" in "c/a" would have the same key
             key += "_"
         tensors[key] = self._alone(tensor)

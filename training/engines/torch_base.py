@@ -16,8 +16,15 @@ from training.engines.results import EvaluationResult
 from training.engines.stabilizer import DBCDAC
 from training.machine.ranks import Ranks
 from training.models.protocol import BaseFamily, ModelFamily, load_saved_state, saved_state
-from training.settings.tree import TrainingConfig
+from training.settings.tree import Precision, TrainingConfig
 from training.tasks.objective import Batch, LossFunction, LossSum
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which a forward pass computes in a precision."""
+    if precision not in ("bf16", "fp16"):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 class TorchParts:
@@ -61,9 +68,7 @@ class TorchParts:
         return self._model
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self._precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.ranks.device.type, torch.bfloat16 if self._precision == "bf16" else torch.float16)
+        return autocast(self._precision, self.ranks.device)
 
     def _gradient_norm(self) -> Tensor:
         return torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])

@@ -44,6 +44,8 @@ class RankMemory:
     """Bytes of the buffers in which gradients and weights are collected for communication between ranks."""
     activations: int
     """Bytes of one micro-batch, including the gradients of activations, and on a CPU the allocator's gaps."""
+    average: int
+    """Bytes of the moving average of the trained weights."""
     peak: int
     """Largest number of bytes at one time: gradients are allocated while activations are freed."""
     on_host: int = 0
@@ -57,6 +59,7 @@ class RankMemory:
             "gradients": self.gradients,
             "optimizer": self.optimizer,
             "buckets": self.buckets,
+            "average": self.average,
             "activations": self.activations,
         }
         return [(name, size) for name, size in named.items() if size]
@@ -70,6 +73,11 @@ def optimizer_bytes(config: TrainingConfig, cost: ModelCost) -> int:
     if config.optimizer.stabilizer == "dbc_dac":
         size += stabilizer_bytes(config, cost)
     return size
+
+
+def average_bytes(config: TrainingConfig, cost: ModelCost) -> int:
+    """Compute the bytes of the moving average of the trained weights, which every rank has whole; 0: there is none."""
+    return FP32 * count(cost, cost.frozen) if config.optimizer.ema_decay is not None else 0
 
 
 def _matrix_elements(cost: ModelCost) -> int:
@@ -93,9 +101,10 @@ def checkpoint_bytes(config: TrainingConfig, cost: ModelCost, placement: Placeme
     """Compute the size of a checkpoint: weights, the optimizer's state, and DeepSpeed's own shards next to them."""
     weights = FP32 * count(cost, cost.unsaved)
     size = weights + optimizer_bytes(config, cost)
+    average = average_bytes(config, cost)
     if placement.zero_stage is not None:
         size += size + (weights if placement.zero_stage in (1, 2) else 0)  # and the master copy of the weights
-    return size
+    return size + average
 
 
 def rank_memory(
@@ -125,7 +134,8 @@ def rank_memory(
     sums_up = micro_batches > 1 or state.gradients_stay
     working = kept + (state.gradients if sums_up else max(0, state.gradients - kept))
     gaps = 1.0 if on_cuda else GAPS
-    lasting = state.weights + state.optimizer + state.buckets + cost.buffers
+    average = average_bytes(config, cost)
+    lasting = state.weights + state.optimizer + state.buckets + average + cost.buffers
     on_host = state.on_host if on_cuda else 0
     if not on_cuda:
         lasting += state.on_host  # offloading to the host, where it already is
@@ -139,6 +149,7 @@ def rank_memory(
         optimizer=state.optimizer + (0 if on_cuda else state.on_host),
         buckets=state.buckets,
         activations=round(gaps * kept) + spare,
+        average=average,
         peak=process + lasting + round(gaps * working) + spare,
         on_host=on_host,
     )

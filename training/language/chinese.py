@@ -19,6 +19,12 @@ CHINESE = {
     "{steps} steps": "共 {steps} 步",
     "{ranks} ranks sharing {samples} samples per update": "{ranks} 个 rank 分担每次更新的 {samples} 个样本",
     "path    up to {size} of weight snapshots in {directory}": "轨迹    权重快照，至多 {size}，存入 {directory}",
+    "{path}: the samples could not be written ({error}); the run goes on": (
+        "{path}：样本图无法写入（{error}）；训练继续"
+    ),
+    "average a moving average of the weights (decay {decay:g}) is validated, kept as the best and saved at the end": (
+        "平均    验证、最佳检查点和最终模型都用权重的滑动平均（衰减 {decay:g}）"
+    ),
     "{state} at step {step} after {seconds:.1f} s of training ({steps} steps)": (
         "{state}：第 {step} 步，训练用时 {seconds:.1f} s（{steps} 步）"
     ),
@@ -181,6 +187,9 @@ CHINESE = {
     "now": "当前",
     "accuracy": "准确率",
     "no update yet": "还没有更新",
+    "no sample yet": "还没有样本",
+    "samples": "样本",
+    "step {step:,}": "第 {step:,} 步",
     "... and {count} more": "……还有 {count} 个",
     # -- the dashboard --
     "loss landscape": "损失地形",

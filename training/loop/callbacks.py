@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from training.checkpoints.run_directory import RunDirectory
     from training.engines.protocol import Engine
     from training.engines.results import EvaluationResult, UpdateResult
@@ -34,6 +36,13 @@ class RunView(Protocol):
     total_steps: int
     num_parameters: int
     train_dataset: Any
+
+    def evaluated_model(self) -> nn.Module:
+        """Return the network that is validated, shown and published, at least on rank 0. Collective.
+
+        It is the one in training, or, with `ema_decay`, a copy with the averaged weights.
+        """
+        ...
 
     def stop(self) -> None:
         """Request an orderly stop after the current update."""
@@ -70,7 +79,11 @@ class Callback:
         """Run once a checkpoint is safely on disk."""
 
     def on_run_end(self, trainer: RunView, figures: Mapping[str, Any]) -> None:
-        """Run after the run finished or was stopped."""
+        """Run after the run finished or was stopped.
+
+        Args:
+            figures: `state` (`finished` or `stopped`) and `reason`.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain data and tensors to keep in a checkpoint; empty: nothing to keep.

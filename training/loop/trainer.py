@@ -30,6 +30,7 @@ import torch
 
 from training.backends.prepare import DEFAULT_BACKEND
 from training.backends.protocol import RunResult
+from training.checkpoints.averaged_weights import CALLBACK, evaluated_weights
 from training.checkpoints.branches import left_branch_line, set_aside_later
 from training.checkpoints.checkpoint import (
     Checkpoint,
@@ -67,6 +68,7 @@ from training.loop.preflight import (
 )
 from training.loop.schedules import learning_rate_at
 from training.loop.skipped_updates import SkippedUpdates
+from training.loop.weight_average import WeightAverage
 from training.loop.weight_snapshots import SNAPSHOTS_NAME, WeightSnapshots, snapshot_bytes
 from training.machine.commands import python_command
 from training.machine.device import pick_device, pick_precision
@@ -190,7 +192,6 @@ class Trainer:
         config = config.with_batch_sizes_for(self.ranks.world_size)
         self.config = config = config.model_copy(update={"run": config.run.model_copy(update={"precision": precision})})
         self.objective = objective
-        self.callbacks = [WeightSnapshots(), *callbacks]
         self.train_dataset, self._val = train_dataset, val_dataset
         self._loop = loop
         run = config.run
@@ -212,6 +213,9 @@ class Trainer:
         self._proved = check_model(model) if check_model is not None else ()
         self._num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._parameters = frozenset(name for name, _ in model.named_parameters(remove_duplicate=False))
+        decay = config.optimizer.ema_decay
+        self._average = WeightAverage(model, decay) if decay is not None else None
+        self.callbacks = [*([self._average] if self._average else []), WeightSnapshots(), *callbacks]
         self.engine: Engine = (
             make_engine(model, config, self.family)
             if make_engine
@@ -359,6 +363,8 @@ class Trainer:
         self._measured_at = loop.get("measured_at", self.step if at_epochs_end else 0)
         self.early_stopping.load_state_dict(loop["early_stopping"])
         self._skipped.load_state_dict(loop["skipped_updates"])
+        if self._average is not None and CALLBACK not in loop["callbacks"]:
+            raise CheckpointError(f"--resume {path}: it holds no average of the weights, which ema_decay continues")
         for name, callback in named(self.callbacks):
             if name in loop["callbacks"]:
                 try:
@@ -395,7 +401,7 @@ class Trainer:
             started, first_step = time.perf_counter(), self.step
             result = self.make_updates()
             seconds = time.perf_counter() - started
-            model = self.engine.model()  # collective if the weights are spread over the ranks
+            model = self.evaluated_model()  # collective if the weights are spread over the ranks
             if not self.ranks.is_main:
                 return result
             ended = Message(
@@ -470,6 +476,13 @@ class Trainer:
             Message("model   {parts}", parts=Message.joined(", ", network)),
             Message("run     {parts}", parts=Message.joined(", ", run)),
         ]
+        if self._average is not None:
+            average = Message(
+                "average a moving average of the weights (decay {decay:g}) is validated, kept as the best and saved at "
+                "the end",
+                decay=config.optimizer.ema_decay,
+            )
+            lines.append(average)
         if size := snapshot_bytes(config, self.total_steps, self.num_parameters):
             directory = config.run.run_dir / SNAPSHOTS_NAME
             lines.append(
@@ -494,7 +507,7 @@ class Trainer:
         ended_early = f"no better validation loss for {self.early_stopping.epochs_without_gain} epochs"
         reason = ended_early if self.early_stopping.is_due else "all steps done"
         self.reporter.run_finished(reason=reason)
-        self._call("on_run_end", {"reason": reason})
+        self._call("on_run_end", {"state": "finished", "reason": reason})
         return RunResult("finished", self.step)
 
     def _refuse_without_finite_loss(self) -> None:
@@ -521,7 +534,7 @@ class Trainer:
         self.save()
         reason = received.name if received else "a callback asked for it"
         self.reporter.run_stopped(reason=reason)
-        self._call("on_run_end", {"reason": reason})
+        self._call("on_run_end", {"state": "stopped", "reason": reason})
         return RunResult("stopped", self.step, exit_code=128 + received if received else 0)
 
     @property
@@ -627,6 +640,14 @@ class Trainer:
             self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
         return is_best
 
+    def evaluated_model(self) -> torch.nn.Module:
+        """Return the network that is validated, shown and published, at least on rank 0. Collective.
+
+        It is the one in training, or, with `ema_decay`, a copy with the averaged weights.
+        """
+        model = self.engine.model()
+        return model if self._average is None else self._average.module(model)
+
     def evaluate(self, epoch: int) -> EvaluationResult | None:
         """Measure the validation data now and report it for `epoch`, counted from 1; None without validation data."""
         if self._val is None:
@@ -637,7 +658,11 @@ class Trainer:
         batches = feed.batches(
             order, lambda number: mix(seed, _EVALUATION, number) >> 1, self._sample_seeds(_EVALUATION)
         )
-        result = self.engine.evaluate(batches, self.objective.loss)
+        if self._average is None:
+            result = self.engine.evaluate(batches, self.objective.loss)
+        else:
+            model, precision = self.engine.model(), self.config.run.precision
+            result = self._average.evaluate(model, batches, self.objective.loss, self.ranks, precision)
         self.reporter.evaluation(step=self.step, epoch=epoch, loss=result.loss, **result.metrics)
         self._call("on_evaluation", result)
         return result
@@ -696,7 +721,7 @@ class Trainer:
             last = Message("the final model is that of the last step, {step}: {why}", step=self.step, why=error.args[0])
             self.reporter.warning(last, step=self.step)
             return self.step
-        load_saved_state(self.family, model, best["engine"]["model"])
+        load_saved_state(self.family, model, evaluated_weights(best))
         step: int = best["step"]
         self.reporter.said([
             Message("best    the final model is that of step {step} (loss {loss:.4f})", step=step, loss=loss)

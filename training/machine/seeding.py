@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -25,3 +27,22 @@ def seed_torch(seed: int, device: torch.device | None = None) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def own_random_streams(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed all global generators for what is drawn inside, and put them back to where they were.
+
+    Args:
+        seed: of the draws inside.
+        device: the one that computes, whose generator is kept too.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices, device_type="cuda"):
+            seed_everything(seed, device)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -220,6 +220,7 @@ class History:
         self._curve: Series[Row] = Series("step", bounds.points, keeps_last=False)
         self._epochs: Series[dict[str, Any]] = Series("epoch", bounds.epochs, keeps_last=True)
         self._evaluations: Series[Row] = Series("epoch", bounds.epochs, keeps_last=True)
+        self._samples: Series[dict[str, Any]] = Series("step", bounds.remembered, keeps_last=True)
         self._open_epoch: EpochSums | None = None
         self._last_time: float | None = None
 
@@ -259,6 +260,11 @@ class History:
     def evaluations(self) -> list[Row]:
         """Measurements on the validation data."""
         return self._evaluations.rows
+
+    @property
+    def sample_files(self) -> list[dict[str, Any]]:
+        """Pictures of samples, `step` and `files` of each, from early to late."""
+        return self._samples.rows
 
     @property
     def epoch_rows(self) -> list[dict[str, Any]]:
@@ -364,6 +370,12 @@ class History:
         self.checkpoints = self._remembered([*self.checkpoints, without(event, "event", "time")])
         self._last_time = event.get("time")
 
+    def _on_samples(self, event: Event) -> None:
+        # A run that is resumed at its end draws its last picture again.
+        self._samples.rows = [entry for entry in self._samples.rows if entry["step"] != event["step"]]
+        self._samples.add(without(event, "event", "time"))
+        self._last_time = event.get("time")
+
     def _on_estimate(self, event: Event) -> None:
         self.estimate.update(without(event, "event", "time", "step"))
 
@@ -410,6 +422,7 @@ _HANDLERS: Mapping[str, Callable[[History, Event], None]] = {
     "eval": History._on_eval,
     "best": History._on_best,
     "checkpoint": History._on_checkpoint,
+    "samples": History._on_samples,
     "estimate": History._on_estimate,
     "memory": History._on_memory,
     "warning": History._on_warning,

@@ -42,7 +42,7 @@ _OUTCOME = ("ended_at", "reason", "error", "traceback")
 _STATE = (
     "schema_version", "state", "updated_at", "step", "batch", "training_seconds", "latest", "best", "curve",
     "curve_stride", "epochs", "evaluations", "checkpoints", "estimate", "memory", "warnings", "num_warnings",
-    "num_skipped_updates", "loss_not_finite_at",
+    "num_skipped_updates", "loss_not_finite_at", "sample_files",
 )  # fmt: skip
 """Keys of a report next to the run's facts, its outcome and the figures of its conclusion."""
 
@@ -81,6 +81,7 @@ class Report(History):
             "num_warnings": self.num_warnings,
             "num_skipped_updates": self.num_skipped,
             **({} if self._curve_tells_not_finite() else {"loss_not_finite_at": self.not_finite_at}),
+            **({"sample_files": list(self.sample_files)} if self.sample_files else {}),
             **self.outcome,
             **{key: value for key, value in self.conclusion.items() if key not in _STATE},
         }
@@ -141,6 +142,7 @@ class Report(History):
         rows = map(_row, _list(data.get("evaluations")))
         self._evaluations.rows = [row for row in rows if row is not None and row.epoch is not None]
         self.checkpoints = [e for e in _list(data.get("checkpoints")) if _fits("checkpoint", e)]
+        self._samples.rows = [e for e in _list(data.get("sample_files")) if _fits("samples", e)]
         self.warnings = [e for e in _list(data.get("warnings")) if _fits("warning", e)]
         self.num_warnings = _count(data.get("num_warnings")) or len(self.warnings)
         self.num_skipped = _count(data.get("num_skipped_updates")) or 0
@@ -189,6 +191,8 @@ class Report(History):
                 return any(own.items() <= row.items() for row in self.evaluations if row.step == event["step"])
             case "checkpoint":
                 return own in self.checkpoints
+            case "samples":
+                return own in self.sample_files
             case "warning":
                 return {**own, "time": event["time"]} in self.warnings
         return False  # taken twice, the others change nothing

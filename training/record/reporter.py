@@ -169,6 +169,15 @@ class ProgressReporter:
         facts: dict[str, Any] = {"path": path.name, "step": step}
         self.emit("final_model", facts | ({"lines": list(lines)} if lines else {}))
 
+    def samples(self, step: int, files: Sequence[str]) -> None:
+        """Report pictures of samples that are on disk.
+
+        Args:
+            step: updates done.
+            files: their paths in the run directory, with `/` between the parts.
+        """
+        self.emit("samples", {"step": step, "files": list(files)})
+
     def estimate(self, step: int, figures: Mapping[str, float]) -> None:
         """Report what the run expects of itself (`training.forecast.run_forecast`). Figures may come one by one."""
         if figures:

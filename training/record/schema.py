@@ -128,6 +128,7 @@ EVENTS: Mapping[str, EventSchema] = {
     "memory": EventSchema({"kind": is_text, "peak_bytes": _list_of(is_count)}, {"step": is_count}),
     "warning": EventSchema({"message": is_text}, {"step": is_count_or_none}),
     "said": EventSchema({"lines": is_texts}),
+    "samples": EventSchema({"step": is_count, "files": is_texts}),
     "run_finished": EventSchema({}, {"reason": is_text_or_none}),
     "run_stopped": EventSchema({}, {"reason": is_text_or_none}),
     "run_failed": EventSchema({}, {"error": is_text_or_none, "traceback": is_text_or_none}),
@@ -263,6 +264,7 @@ REPORT: Mapping[str, Check] = {
 
 REPORT_LISTS: Mapping[str, Check] = {
     "epochs": _is_epoch, "evaluations": is_row, "checkpoints": _is_part("checkpoint"), "warnings": _is_part("warning"),
+    "sample_files": _is_part("samples"),
 }  # fmt: skip
 """Lists of a report, with the check of their entries."""
 

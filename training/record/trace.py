@@ -238,6 +238,7 @@ class Trace(Report):
         then.latest = then.updates[-1] if then.updates else Row()
         then._evaluations.rows = [row for row in self.evaluations if row.step <= step]
         then._epochs.rows = [row for row in self.epoch_rows if row["step"] <= step]
+        then._samples.rows = [entry for entry in self.sample_files if entry["step"] <= step]
         then.clipped = [s for s in self.clipped if s <= step]
         then.skipped = [s for s in self.skipped if s <= step]
         then.spikes.spikes.extend(spike for spike in self.loss_spikes if spike.step <= step)

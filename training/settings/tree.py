@@ -129,6 +129,13 @@ class OptimizerConfig(Section):
         le=MOST_UPDATES,
         description="Stop after this many updates in a row whose loss or gradient is not finite.",
     )
+    ema_decay: float | None = Field(
+        None,
+        gt=0.0,
+        lt=1.0,
+        description="Decay of a moving average of the trained weights, such as 0.999: the average is validated, kept "
+        "as the best and published. In the first updates it is at most (1 + n) / (10 + n). None: no average.",
+    )
 
 
 class ScheduleConfig(Section):
@@ -476,6 +483,8 @@ class TrainingConfig(Section):
             del values["model"]["model"]
         if values["model"].get("base_model", "") is None:  # and so do those from before a model could be gone on from
             del values["model"]["base_model"]
+        if values["optimizer"]["ema_decay"] is None:  # and those from before there was an average
+            del values["optimizer"]["ema_decay"]
         if self.task != DEFAULT_TASK:
             values["task"] = self.task
         where_and_how = ("run_dir", "batch_size", "gradient_accumulation_steps", "gradient_checkpointing")

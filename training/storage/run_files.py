@@ -23,6 +23,7 @@ from pathlib import Path
 GROUP = "apt_trainer.run_files"
 BUILT_IN = (
     "training.record.log:RUN_FILES",
+    "training.record.sample_pictures:RUN_FILES",
     "training.checkpoints.run_directory:RUN_FILES",
     "training.checkpoints.branches:RUN_FILES",
     "training.engines.deepspeed.config:RUN_FILES",

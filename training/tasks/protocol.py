@@ -139,6 +139,23 @@ class Task(Protocol):
         """
         ...
 
+    def sample_interval(self, config: TrainingConfig) -> int | None:
+        """Return how many epochs lie between two pictures of `show`; 0: only at the end; None: it shows nothing."""
+        ...
+
+    def show(self, model: nn.Module, prepared: Prepared, seed: int) -> Mapping[str, bytes]:
+        """Draw samples of what the model has learned so far, on rank 0.
+
+        Args:
+            model: the network that is validated, in eval mode, on the device of the run.
+            prepared: return value of `prepare`.
+            seed: of all random draws, the same each time. The global generators are the task's own meanwhile.
+
+        Returns:
+            Pictures by name (small letters, digits and `_`), each the content of a PNG file.
+        """
+        ...
+
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """Examine the finished model, on rank 0: answers, samples, pictures, or nothing.
 
@@ -194,6 +211,14 @@ class BaseTask:
     def check_model(self, model: nn.Module, prepared: Prepared) -> Sequence[str]:
         """See `Task.check_model`: nothing to prove."""
         return ()
+
+    def sample_interval(self, config: TrainingConfig) -> int | None:
+        """See `Task.sample_interval`: never."""
+        return None
+
+    def show(self, model: nn.Module, prepared: Prepared, seed: int) -> Mapping[str, bytes]:
+        """See `Task.show`: no picture."""
+        return {}
 
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """See `Task.conclude`: nothing to show."""

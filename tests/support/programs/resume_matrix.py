@@ -57,6 +57,11 @@ CASES: Mapping[str, Case] = {
         "d_model": 32, "num_layers": 2, "num_heads": 2, "d_ff": 64, "datasets": ["HLBD_Hardcore_Full.json"],
         "validation_split": 0.04, "label_smoothing": 0.1, **SMALL,
     }),
+    # The average of the weights, in what every kind validates, saves and goes on from.
+    "hlbd_average": Case(3, 22, 6, {
+        "d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 32, "datasets": ["HLBD_Hardcore_Full.json"],
+        "validation_split": 0.04, "ema_decay": 0.9, **SMALL,
+    }),
     "text_whole_packed": Case(3, 5, 7, {
         "max_seq_len": 64, "packing": True, "validation_split": 0.1, **SMALL,
     }, "text", "llama", ("topics.jsonl",)),
