@@ -244,8 +244,8 @@ def test_a_module_that_cannot_be_copied_is_refused() -> None:
 
 
 def test_forecasts_know_the_copy(tmp_path: Path) -> None:
-    plain = ModuleObjective(lambda: nn.Sequential(nn.Linear(2, 2, bias=False), nn.Flatten(0)), squared_error)
-    cost = MeasuredCost(plain, BaseFamily(), [{"x": row["x"], "y": row["x"]} for row in ROWS], range(5))
+    plain = ModuleObjective(lambda: nn.Linear(2, 2, bias=False), lambda model, batch: (model(batch["x"]) ** 2).sum())
+    cost = MeasuredCost(plain, BaseFamily(), ROWS, range(5))
     with_it, without = config_of(tmp_path), config_of(tmp_path, None)
     place, batch = Placement.of_launch(without.launch, "cpu"), BatchShape(5, 1, 5)
     needs = [rank_memory(config, cost, batch, 1, "cpu", place) for config in (with_it, without)]
