@@ -49,6 +49,9 @@ class SketchTask(BaseTask):
         self.modes: list[bool] = []
         self.models: list[nn.Module] = []
 
+    def prepare(self, config: Settings) -> Prepared:
+        return Prepared(config, BaseFamily(), OBJECTIVE, ROWS)
+
     def show(self, model: nn.Module, prepared: Prepared, seed: int) -> Mapping[str, bytes]:
         self.modes.append(model.training)
         self.models.append(model)
@@ -77,7 +80,13 @@ class Streams(Callback):
         self.states: list[tuple[Any, ...]] = []
 
     def on_epoch(self, trainer: RunView, epoch: int) -> None:
-        self.states.append((torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()))
+        self.states.append(
+            (
+                torch.get_rng_state().tolist(),
+                random.getstate(),
+                np.random.get_state(legacy=False)["state"]["key"].tolist(),
+            )
+        )
 
 
 def config_of(run_dir: Path, decay: float | None = None) -> TrainingConfig:
@@ -89,7 +98,7 @@ def config_of(run_dir: Path, decay: float | None = None) -> TrainingConfig:
 
 
 def sketches(config: Settings, task: SketchTask, interval: int) -> ProgressSamples:
-    return ProgressSamples(task, Prepared(config, BaseFamily(), OBJECTIVE, ROWS), interval)
+    return ProgressSamples(task, task.prepare(config), interval)
 
 
 def train(config: TrainingConfig, *callbacks: Callback, **arguments: Any) -> Trainer:
