@@ -76,6 +76,7 @@ def test_the_reporter_writes_what_the_schema_says(tmp_path: Path) -> None:
     reporter.memory(5, "resident", [1, 2])
     reporter.estimate(5, {"training_seconds": 3.0})
     reporter.warning("hot", step=5)
+    reporter.samples(5, ["samples/step_000005.png"])
     (tmp_path / "run" / "checkpoint_5").mkdir()
     reporter.checkpoint(tmp_path / "run" / "checkpoint_5", 5)
     run.resume(5)
