@@ -77,11 +77,11 @@ class Report(History):
             "checkpoints": list(self.checkpoints),
             "estimate": self._estimate_and_fact(),
             "memory": self.memory,
-            "sample_files": list(self.sample_files),
             "warnings": list(self.warnings),
             "num_warnings": self.num_warnings,
             "num_skipped_updates": self.num_skipped,
             **({} if self._curve_tells_not_finite() else {"loss_not_finite_at": self.not_finite_at}),
+            **({"sample_files": list(self.sample_files)} if self.sample_files else {}),
             **self.outcome,
             **{key: value for key, value in self.conclusion.items() if key not in _STATE},
         }

@@ -269,7 +269,11 @@ REPORT_LISTS: Mapping[str, Check] = {
 """Lists of a report, with the check of their entries."""
 
 
-_EMPTY: Mapping[str, dict[str, Any] | list[Any]] = {"latest": {}, "curve": {}, **{key: [] for key in REPORT_LISTS}}
+_EMPTY: Mapping[str, dict[str, Any] | list[Any]] = {
+    "latest": {},
+    "curve": {},
+    **{key: [] for key in REPORT_LISTS if key != "sample_files"},  # which only a run that draws samples has
+}
 
 
 def checked_report(report: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
