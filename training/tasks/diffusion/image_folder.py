@@ -221,7 +221,7 @@ def find_images(name: str, directory: Path, condition_on: Condition = "auto") ->
 def _without_conditions(name: str, directory: Path) -> list[ImageFile]:
     """Return the images of a directory and of those below it."""
     _refuse_splits(name, _entries(directory)[1])
-    found = [ImageFile(path.relative_to(directory).as_posix()) for path in _all_images(directory)]
+    found = [ImageFile(path.relative_to(directory).as_posix()) for path in _all_images(directory, None)]
     if not found:
         raise _no_images(name)
     return sorted(found, key=_order)
@@ -230,7 +230,7 @@ def _without_conditions(name: str, directory: Path) -> list[ImageFile]:
 def _of_classes(name: str, directory: Path) -> list[ImageFile]:
     """Return the images of a directory, or of its directories, which are then the classes."""
     files, folders = _entries(directory)
-    images = _only_images(files)
+    images = _only_images(path for path in files if path.name != METADATA)  # left aside: --condition-on class
     if images and folders:
         raise DataError(
             f"{name}: holds images ({images[0].name}) and directories ({folders[0].name}); put all images into it, or "
@@ -275,7 +275,7 @@ def _refuse_splits(name: str, folders: Sequence[Path]) -> None:
 
 def _with_captions(name: str, directory: Path) -> list[ImageFile]:
     """Return the images that `metadata.jsonl` names, if these are all that there are."""
-    there = {path.relative_to(directory).as_posix() for path in _all_images(directory)}
+    there = {path.relative_to(directory).as_posix() for path in _all_images(directory, directory / METADATA)}
     file = DataFile(directory / METADATA, "JSON Lines", "line {:,}")
     with file.opened() as opened:
         if opened.read(1024).lstrip().startswith(b"["):
@@ -329,13 +329,26 @@ def _caption(row: Row, place: str) -> str:
     return value
 
 
-def _all_images(directory: Path) -> Iterable[Path]:
-    """Yield the images of a directory and of those below it."""
+def _all_images(directory: Path, metadata: Path | None) -> Iterable[Path]:
+    """Yield the images of a directory and of those below it.
+
+    Args:
+        directory: the directory.
+        metadata: the file of captions, the only one that may be there; None: such files are left aside.
+    """
     waiting = [directory]
+    seen: dict[Path, Path] = {}
     while waiting:
-        files, folders = _entries(waiting.pop())
-        yield from _only_images(path for path in files if path != directory / METADATA)
-        waiting += [folder for folder in folders if not folder.is_symlink()]
+        folder = waiting.pop()
+        if (before := seen.setdefault(folder.resolve(), folder)) != folder:
+            raise DataError(
+                f"{folder}: a link to what is {before} already; take it out, or copy what should be there twice"
+            )
+        files, folders = _entries(folder)
+        yield from _only_images(
+            path for path in files if path.name != METADATA or (metadata is not None and path != metadata)
+        )
+        waiting += reversed(folders)
 
 
 def _entries(directory: Path) -> tuple[list[Path], list[Path]]:
@@ -360,12 +373,12 @@ def _only_images(files: Iterable[Path]) -> list[Path]:
     """
     images = []
     for path in files:
-        if path.name == METADATA:
-            continue
         if path.suffix.lower() not in ENDINGS:
             remedy = "take it out"
             if path.suffix.lower() in (".txt", ".caption"):
                 remedy = f'captions belong in {METADATA}: {{"file_name": "{path.stem}.png", "text": "…"}}'
+            elif path.name == METADATA:
+                remedy = f"captions are read from the directory that is given: --datasets {path.parent}"
             elif path.suffix.lower() in (".csv", ".parquet"):
                 remedy = f"take it out, or write captions as {METADATA}"
             raise DataError(f"{path}: lies among the images and is none by its name ({_listed_endings()}); {remedy}")

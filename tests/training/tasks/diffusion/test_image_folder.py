@@ -121,7 +121,7 @@ def test_captions_are_those_of_the_rows(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert [(file.name, file.caption) for file in data.files] == [("a.png", "one"), ("sub/b.png", "二")]
     assert data.captions == ("one", "二")
-    reordered = folder(tmp_path / "again", "a.png", "sub/b.png", metadata=rows[::-1])
+    reordered = folder(tmp_path.with_name("again"), "a.png", "sub/b.png", metadata=rows[::-1])
     assert read(reordered).content == data.content
     assert read(folder(reordered, metadata=[rows[0], {**rows[1], "text": "other"}])).content != data.content
     assert read(folder(tmp_path, metadata=[]), "none").captions is None
@@ -200,6 +200,7 @@ def test_an_image_that_changes_under_a_run_is_refused(tmp_path: Path) -> None:
         (("a.png", "a.txt"), 'D/a.txt: lies among the images and is none by its name'),
         (("a.png", "a.txt"), 'captions belong in metadata.jsonl: {"file_name": "a.png", "text": "…"}'),
         (("a.png", "train.csv"), "take it out, or write captions as metadata.jsonl"),
+        (("a/b.png", "a/metadata.jsonl", "c/d.png"), "captions are read from the directory that is given: --datasets"),
         (("a.png", "b"), "D/b: lies among the images and is none by its name"),
     ],
 )  # fmt: skip
@@ -237,6 +238,14 @@ def test_captions_that_do_not_belong_to_images_are_refused(tmp_path: Path, rows:
     assert words in refusal(folder(tmp_path, "a.png", "b.png", metadata=rows))
 
 
+def test_classes_can_be_learned_where_there_are_captions_too(tmp_path: Path) -> None:
+    rows = [{"file_name": name, "text": "x"} for name in ("a/1.png", "b/2.png")]
+    folder(tmp_path, "a/1.png", "b/2.png", metadata=rows)
+    assert (read(tmp_path, "class").class_names, read(tmp_path, "class").captions) == (("a", "b"), None)
+    assert (read(tmp_path).class_names, read(tmp_path).captions) == (None, ("x", "x"))
+    assert read(tmp_path, "none").labels is None
+
+
 @pytest.mark.parametrize(
     ("condition_on", "words"),
     [
@@ -259,6 +268,21 @@ def test_links_that_lead_nowhere_and_pipes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.png").unlink()
     os.mkfifo(tmp_path / "b.png")
     assert "D/b.png: the data file cannot be read (not a regular file)" in refusal(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are POSIX's")
+def test_links_to_directories_are_followed_unless_they_never_end(tmp_path: Path) -> None:
+    inner = folder(tmp_path / "elsewhere", "b.png")
+    images = folder(tmp_path / "images", "a.png", metadata=[ROW, {"file_name": "link/b.png", "text": "two"}])
+    (images / "link").symlink_to(inner)
+    assert read(images).captions == ("one", "two")
+    for target, words in {
+        images: "D/link/loop: a link to what is D already",
+        inner: "a link to what is D/link already",
+    }.items():
+        (inner / "loop").symlink_to(target)
+        assert words in refusal(images, "none")
+        (inner / "loop").unlink()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
