@@ -6,6 +6,8 @@ Which array holds the samples is known by its name, or by being the only one; it
     (N, H, W)                    gray images
     (N, H, W, C), (N, C, H, W)   images of 1 or 3 channels
 
+A column of encoded images, as the library datasets saves them, is decoded: the images have one size then.
+
 Images of uint8 have the levels 0 to 255. Images of floats are in [-1, 1], or in [0, 1] and then taken to [-1, 1]; a
 line says which. Anything else is refused: nobody can know what 300.0 or -7 was meant to be.
 """
@@ -23,7 +25,8 @@ from numpy.typing import NDArray
 
 from training.errors import ConfigError, DataError, UserError, without_middle
 from training.language.messages import Message
-from training.storage.json_files import open_regular
+from training.storage.json_files import open_regular, parse_json
+from training.tasks.diffusion.image_folder import decoded
 from training.tasks.diffusion.transforms import Pixels
 from training.tasks.rows.columns import listed
 from training.tasks.rows.data_file import DataFile, unreadable
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".npz", ".npy", ".parquet")
 """Endings of the files that are read here, in small letters."""
-SAMPLE_NAMES = ("images", "image", "samples", "vectors", "x", "data", "x_train", "train_images")
+SAMPLE_NAMES = ("images", "image", "img", "samples", "vectors", "x", "data", "x_train", "train_images")
 LABEL_NAMES = ("labels", "label", "y", "class", "y_train", "train_labels")
 CAPTION_NAMES = ("captions", "caption", "text")
 """Names of the arrays, or columns, that hold the samples, their classes and their captions."""
@@ -380,6 +383,8 @@ def _of_parquet(file: DataFile) -> dict[str, NDArray[Any]]:
     numbers: dict[str, NDArray[Any]] = {}
     for name in table.column_names:
         array = _of_column(table.column(name), f"{path}, {name!r}")
+        if array.ndim == 1 and array.dtype.kind in "iu" and (classes := _class_names(table.schema, name)):
+            array = _named(array, classes, f"{path}, {name!r}")
         is_number = array.ndim == 1 and array.dtype.kind in ("f" if name.lower() in LABEL_NAMES else "iuf")
         (numbers if is_number else arrays)[name] = array
     is_beside_arrays = any(array.ndim > 1 for array in arrays.values())
@@ -422,11 +427,61 @@ def _of_column(column: pa.ChunkedArray, where: str) -> NDArray[Any]:
         if not lengths[0]:
             raise DataError(f"{where}: the rows have empty lists; fill them")
         array = array.flatten()
-    if pa.types.is_struct(array.type) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-        raise DataError(
-            f"{where}: holds files of images, not arrays; write each to a directory of images, which is read image by "
-            "image"
-        )
+    if pa.types.is_struct(array.type) and {field.name for field in array.type} >= {"bytes"}:
+        array = array.field("bytes")
+    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+        return _of_image_files(array, where)
+    if pa.types.is_struct(array.type):
+        raise DataError(f"{where}: holds {array.type}, which are no samples; leave the column out")
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def _of_image_files(files: pa.Array, where: str) -> NDArray[np.uint8]:
+    """Decode the files of images in a column, as the library datasets saves them, to an array (N, H, W, C).
+
+    Raises:
+        DataError: one is missing, is no image, or has another size than the first; names the row.
+    """
+    images: NDArray[np.uint8] | None = None
+    for number, content in enumerate(files):
+        place = f"{where}, row {number + 1:,}"
+        if not content.is_valid:
+            raise DataError(f"{place}: has no image; a path alone does not hold one: save the images with the data")
+        pixels = decoded(content.as_py(), Path(place), verify=True).pixels
+        if images is None:
+            images = np.empty((len(files), *pixels.shape), dtype=np.uint8)
+        if pixels.shape != images.shape[1:]:
+            raise DataError(
+                f"{place}: an image of {_described(pixels.shape)} where the first has {_described(images.shape[1:])}; "
+                "write images of several sizes to a directory, which is read image by image"
+            )
+        images[number] = pixels
+    assert images is not None  # a table without rows was refused
+    return images
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]} pixels and {shape[2]} channels"
+
+
+def _class_names(schema: pa.Schema, column: str) -> Sequence[str]:
+    """Return the names that the library datasets keeps for the numbers in a column; none where there are none."""
+    try:
+        feature = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+        names = feature["names"]
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+def _named(numbers: NDArray[Any], names: Sequence[str], where: str) -> NDArray[np.str_]:
+    for number, one in enumerate(numbers):
+        if not 0 <= one < len(names):
+            raise DataError(
+                f"{where}: row {number + 1:,} has class {one}, and the file names the classes 0 to {len(names) - 1}; "
+                "leave rows without a class out"
+            )
+    named: NDArray[np.str_] = np.array(names)[numbers]
+    return named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from PIL import Image
 from pyarrow import parquet
 
 from training.errors import UserError
@@ -256,6 +258,47 @@ def test_columns_of_numbers_are_vectors(tmp_path: Path) -> None:
     assert read(tmp_path / "b.parquet").content == data.content
 
 
+def encoded(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def of_datasets(path: Path, images: list[bytes], labels: list[int]) -> Path:
+    """Write images and classes as the library datasets saves them."""
+    features = {"img": {"_type": "Image"}, "label": {"names": ["dog", "cat"], "_type": "ClassLabel"}}
+    table = pa.table({"img": [{"bytes": image, "path": None} for image in images], "label": labels})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, path)
+    return path
+
+
+def test_encoded_images_of_the_library_datasets_are_decoded_and_their_classes_named(tmp_path: Path) -> None:
+    data = read(of_datasets(tmp_path / "a.parquet", [encoded(image) for image in IMAGES], [0, 1, 0, 0, 1, 1]))
+    np.testing.assert_array_equal(data.values, IMAGES)
+    assert data.class_names == ("cat", "dog")
+    assert data.labels is not None
+    assert data.labels.tolist() == [1, 0, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (
+            [encoded(IMAGES[0]), encoded(IMAGES[0, :3])],
+            [0, 1],
+            "row 2: an image of 5×3 pixels and 3 channels where the",
+        ),
+        ([encoded(IMAGES[0]), encoded(IMAGES[0])[:-20]], [0, 1], "row 2: the image is cut off or damaged"),
+        ([encoded(IMAGES[0])] * 2, [0, -1], "row 2 has class -1, and the file names the classes 0 to 1; leave rows"),
+    ],
+)
+def test_encoded_images_that_cannot_be_learned_are_refused(
+    tmp_path: Path, images: list[bytes], labels: list[int], words: str
+) -> None:
+    assert words in refusal(of_datasets(tmp_path / "a.parquet", images, labels))
+
+
 @pytest.mark.parametrize(
     ("column", "words"),
     [
@@ -264,7 +307,9 @@ def test_columns_of_numbers_are_vectors(tmp_path: Path) -> None:
         (pa.array([[1.0, 2.0], None]), "'data': row 2 has no value"),
         (pa.array([[1.0, 2.0], [1.0, None]]), "'data': row 2 has no value"),
         (pa.array([[], []], pa.list_(pa.float32())), "the rows have empty lists"),
-        (pa.array([{"bytes": b"x", "path": "a"}, {"bytes": b"x", "path": "b"}]), "holds files of images, not arrays"),
+        (pa.array([b"x", b"y"]), "'data', row 1: this is plain text, and no image"),
+        (pa.array([{"bytes": None, "path": "a"}, {"bytes": b"x", "path": "b"}]), "'data', row 1: has no image; a path"),
+        (pa.array([{"a": 1}, {"a": 2}]), "'data': holds struct<a: int64>, which are no samples; leave the column out"),
         (pa.array(["a", "b"]), "samples are vectors (N, D) or images"),
         (pa.array([], pa.list_(pa.float32())), "the file holds no rows"),
     ],
