@@ -8,9 +8,9 @@ form, with D the estimate of the clean sample and q = sigma'/sigma:
 D̂ is D for Euler's method and DDIM (which are one method in these coordinates), D and its extrapolation from the step
 before for DPM-Solver++ 2M, and an average that includes the estimate at the end of the step for UniPC. Coefficients are
 computed in float64; tensors keep their dtype. The methods differ from those of diffusers 0.42 in precision and in what
-they accept: its tables of sigmas are float32, its Euler and DPM-Solver++ steps cast samples to float32, and its DDIM
-goes from a level to another one than it visits next unless the number of steps divides the number of levels
-(tests/training/diffusion/test_diffusers_schedulers.py measures them against the closed forms).
+they accept: its tables are float32, its Euler and DPM-Solver++ steps cast samples to float32, and its DDIM goes from a
+level to another one than it visits next, unless the number of steps divides that of the levels or its spacing is
+"leading" (tests/training/diffusion/test_diffusers_schedulers.py measures all of them against the closed forms).
 """
 
 from __future__ import annotations
