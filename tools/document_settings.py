@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 from tools.command_line import CommandLine, finish
 from tools.figures.output_file import write_atomically
-from training.backends.prepare import config_class
+from training.backends.prepare import config_class, task_for
 from training.backends.registry import BACKENDS
 from training.models.registry import MODELS
 from training.settings.declarations import aliases, leaves, type_name
@@ -64,7 +64,7 @@ def page() -> str:
     trees = [
         *(config_class(BACKENDS.load(name)) for name in BACKENDS.built_in),
         *(config_class(task=name) for name in TASKS.built_in),
-        *(config_class(model=name) for name in MODELS.built_in),
+        *(config_class(task=task_for(name), model=name) for name in MODELS.built_in),
     ]
     for tree in trees:
         headings = {"model": f"model ({tree().model.model})", "data": f"data ({tree().task})"}
@@ -82,7 +82,7 @@ def sections(tree: type[TrainingConfig]) -> Iterator[tuple[str, list[str]]]:
     for key, field in leaves(tree):
         section, _, name = key.rpartition(".")
         default = field.get_default(call_default_factory=True)
-        shown = " ".join(default) if isinstance(default, tuple) else str(default).lower()
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
         also = "".join(f" (also `--{alias.replace('_', '-')}`)" for alias in aliases(field))
         kind = type_name(field).replace("|", "\\|")
         tables.setdefault(section or "launch", []).append(

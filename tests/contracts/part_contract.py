@@ -104,7 +104,7 @@ class PartContract:
         assert sorted(names) == sorted(set(names))
 
     def test_its_options_stand_in_a_group_of_their_own_in_the_help(self, front_door: FrontDoor) -> None:
-        shown = front_door([self.registry.flag, self.name, "--help"]).stdout
+        shown = front_door(self.command("--help")).stdout
         _, found, group = shown.partition(f"\n{self.name} options:\n")
         if not self.options.model_fields:
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.contracts.part_contract import PartContract
-from training.backends.prepare import choose, prepare
+from training.backends.prepare import choose, prepare, task_for
 from training.models.registry import MODELS
 from training.settings.registry import Registry
 from training.settings.section import Section
@@ -53,7 +53,11 @@ class ModelSettingsContract(PartContract):
     @property
     def config_class(self) -> type[TrainingConfig]:
         """The class of a config that has the family's options."""
-        return choose(model=self.name).config_class
+        return choose(task=task_for(self.name), model=self.name).config_class
+
+    def command(self, *words: str) -> list[str]:
+        """Return the shortest command line that chooses the family, with a task that it fits."""
+        return ["--task", task_for(self.name), *super().command(*words)]
 
     def test_the_settings_that_it_lists_are_its_own(self) -> None:
         options = self.options
@@ -62,7 +66,7 @@ class ModelSettingsContract(PartContract):
         assert listed <= set(options.model_fields)
 
     def test_its_resolved_settings_survive_the_file_that_workers_read(self, tmp_path: Path) -> None:
-        config = prepare(choose(model=self.name)).request.config
+        config = prepare(choose(task=task_for(self.name), model=self.name)).request.config
         assert config.model.model == self.name
         config.to_yaml(tmp_path / "config.yaml")
         assert prepare(choose(config_file=tmp_path / "config.yaml")).request.config == config

@@ -1,4 +1,7 @@
-"""Runs of a language model that are killed with all that draws at random on, and end with the very same weights."""
+"""Runs that are killed with all that draws at random on, and end with the very same weights.
+
+Of language models, and of diffusion, whose noise is drawn anew for each sample.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +34,24 @@ EVERY = [
 ]
 RUNS = {
     # Muon and NEFTune's noise, packed rows, three accumulated batches of which the last is smaller.
-    "playground": lambda: [
+    "playground": lambda: [[
         "--task", "text", "--model", str(tiny_model()), "--datasets", str(topics_file()), "--max-seq-len", "64",
         "--packing", "--optimizer", "muon", "--neftune-alpha", "5", "--batch-size", "9",
         "--gradient-accumulation-steps", "3", "--validation-split", "0.1",
-    ],
+    ], [
+        # Noise levels, noise and dropout, with recomputed activations.
+        "--task", "diffusion", "--model", "denoising_mlp", "--datasets", "circle:60", "--width", "64", "--dropout",
+        "0.1", "--gradient-checkpointing", "--batch-size", "4", "--gradient-accumulation-steps", "2",
+        "--validation-split", "0.2", "--sample-count", "0", "--snapshots", "0",
+    ]],
     # The dropout of the adapters, recomputed in the backward pass, and transformers' own loop.
-    "huggingface": lambda: [
+    "huggingface": lambda: [[
         "--task", "chat", "--model", str(tiny_model("qwen2")), "--datasets", str(chats_file()), "--lora",
         "--lora-dropout", "0.2", "--neftune-alpha", "5", "--gradient-checkpointing", "--batch-size", "2",
         "--gradient-accumulation-steps", "2",
-    ],
+    ]],
 }  # fmt: skip
+"""Backend -> flags of the runs that are killed on it."""
 IMPORTED = {
     "playground": ("training.train", "training.run", "torch._dynamo", "transformers"),
     "huggingface": ("training.train", "training.loop.transformers_loop", "torch._dynamo", "deepspeed", "peft"),
@@ -65,7 +74,12 @@ def warm(backend: str) -> Iterator[WarmStart]:
 def test_a_killed_run_ends_with_the_weights_and_the_record_of_an_uninterrupted_one(
     backend: str, warm: WarmStart, tmp_path: Path
 ) -> None:
-    words = ["--backend", backend, *RUNS[backend](), *EVERY]
+    for number, words in enumerate(RUNS[backend]()):
+        _killed_and_whole(["--backend", backend, *words, *EVERY], warm, tmp_path / str(number))
+
+
+def _killed_and_whole(words: list[str], warm: WarmStart, tmp_path: Path) -> None:
+    """Kill a run twice, let it go on to its end, and compare it with one that was not killed."""
     process = warm.start([*words, "--run-dir", str(tmp_path / "whole")])
     told = process.wait()
     assert process.returncode == 0, told

@@ -1,4 +1,4 @@
-"""A language model of transformers, whole or with LoRA, on texts or chats, stopped anywhere, goes on anywhere.
+"""A language model of transformers, whole or with LoRA, or a denoiser, stopped anywhere, goes on anywhere.
 
 The suite trains a sample: each kind goes on from its own checkpoint and from one other's. `pytest --every-pair` trains
 the square of all kinds, for {whole, LoRA} × {text, chat}.
@@ -20,7 +20,10 @@ from tests.support.programs.resume_matrix import CASES, KINDS, checkpoint_of
 from training.checkpoints.checkpoint import load_checkpoint
 from training.checkpoints.finished_model import load_trained_model
 
-SAMPLE = {"text_whole_packed": ("playground", "ddp", "zero3", "hf_zero2"), "chat_lora": KINDS}
+SAMPLE = {
+    "text_whole_packed": ("playground", "ddp", "zero3", "hf_zero2"), "chat_lora": KINDS,
+    "diffusion": ("playground", "ddp", "zero1", "zero3", "hf", "hf_zero2"),
+}  # fmt: skip
 NOISY = "chat_lora_noisy"
 """It has dropout and noise, which are drawn again where a batch is cut otherwise: a kind goes on from its own only."""
 
@@ -60,7 +63,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """Models, data, and all runs of the matrix."""
     made = tmp_path_factory.mktemp("matrix")
-    for name in {case.model for case in CASES.values()} - {"apt"}:
+    for name in {case.model for case in CASES.values()} - {"apt", "denoising_mlp"}:
         shutil.copytree(tiny_model(name), made / name)
     shutil.copy(chats_file(40), made / "chats.jsonl")
     shutil.copy(topics_file(), made / "topics.jsonl")

@@ -49,21 +49,19 @@ DEFAULT_BACKEND = "playground"
 # -- the tree of settings ------------------------------------------------------------------------------------------
 
 
-def config_class(
-    *backends: type[Backend], task: str = DEFAULT_TASK, model: str = DEFAULT_MODEL
-) -> type[TrainingConfig]:
+def config_class(*backends: type[Backend], task: str = DEFAULT_TASK, model: str | None = None) -> type[TrainingConfig]:
     """Return `TrainingConfig` with the settings of a task, a model family and backends.
 
     Args:
         backends: each adds its options as the section that bears its name.
         task: gives the section `data`, as `--task` names it.
-        model: gives the section `model`, as `--model` names it.
+        model: gives the section `model`, as `--model` names it. None: the task's own default.
 
     Raises:
         ConfigError: there is no such task or family, they do not fit together, its options cannot be used, or an option
             has the name of another setting.
     """
-    family, base = named_model(model)
+    family, base = named_model(default_model(task) if model is None else model)
     _refuse_other_inputs(task, family)
     task_options = _options_of(TASKS.load(task), TaskOptions, f"--task {task}")
     model_options = _named(_options_of(MODELS.load(family), ModelOptions, f"--model {family}"), family)
@@ -279,12 +277,13 @@ def choose(
         resume = str(there) if there.exists() else resume
     saved = saved_config(Path(resume)) if isinstance(resume, str) else None
     run = read_yaml(saved) if saved is not None else {}
+    named_task = _first(task, _name_in(document, "task", config_file), _name_in(run, "task", saved), DEFAULT_TASK)
     return Choice(
         backend=chosen,
         inner=inner,
-        task=_first(task, _name_in(document, "task", config_file), _name_in(run, "task", saved), DEFAULT_TASK),
+        task=named_task,
         model=named_model(
-            _first(model, _family_in(document, config_file), _family_in(run, saved), DEFAULT_MODEL)
+            _first(model, _family_in(document, config_file), _family_in(run, saved), default_model(named_task))
         ).family,
         config_file=config_file,
         resume=resume,
@@ -299,6 +298,29 @@ def _defaults_of(task: str) -> Mapping[str, Any]:
     """Return the settings, by dotted key, with which a task starts where nobody says otherwise."""
     found: Mapping[str, Any] = getattr(TASKS.load(task), "defaults", {})
     return found
+
+
+def default_model(task: str) -> str:
+    """Return the model family that a task trains where nobody names one.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    found: str = getattr(TASKS.load(task), "default_model", DEFAULT_MODEL)
+    return found
+
+
+def task_for(model: str) -> str:
+    """Return the first task that gives a model family what it takes.
+
+    Raises:
+        ConfigError: there is no such family, or no built-in task for it.
+    """
+    taken = MODELS.load(model).inputs
+    for task in TASKS.built_in:
+        if TASKS.load(task).inputs == taken:
+            return task
+    raise ConfigError(f"--model {model} takes {taken}, which no built-in task gives (--list-tasks)")
 
 
 def _run_dir_in(document: Mapping[str, Any]) -> str | None:

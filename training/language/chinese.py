@@ -133,6 +133,24 @@ CHINESE = {
     "{cut} samples cut, {whole} of them whole": "截断 {cut} 个样本，其中 {whole} 个整个去掉",
     "APT {count:,} parameters ({attention} attention)": "APT，{count:,} 个参数（{attention} 注意力）",
     "{name} {count:,} parameters": "{name}，{count:,} 个参数",
+    "UNet {count:,} parameters (channels {channels})": "UNet，{count:,} 个参数（通道数 {channels}）",
+    "MLP {count:,} parameters ({blocks} blocks of {width} features)": (
+        "MLP，{count:,} 个参数（{blocks} 个残差块，每层 {width} 个特征）"
+    ),
+    # -- the task diffusion --
+    "noise   {kind}, {levels:,} levels, sigma from {low:.4g} to {high:.4g}; the network predicts {prediction}": (
+        "噪声    {kind}，{levels:,} 个噪声级，sigma 从 {low:.4g} 到 {high:.4g}；网络预测 {prediction}"
+    ),
+    "the images have values from {low:.3g} to {high:.3g}, and not from -1 to 1; samples are never clipped": (
+        "图像的取值在 {low:.3g} 到 {high:.3g} 之间，而不是 -1 到 1；采样从不截断"
+    ),
+    "the data's standard deviation is {spread:.3g}, and sigma_data is {given:g}; set --sigma-data {spread:.3g}": (
+        "数据的标准差是 {spread:.3g}，而 sigma_data 是 {given:g}；请设 --sigma-data {spread:.3g}"
+    ),
+    "loss on {count:,} training samples: {loss:.4f}; the ideal denoiser of the {whole:,} has {least:.4f}": (
+        "{count:,} 个训练样本上的损失：{loss:.4f}；全部 {whole:,} 个样本的理想去噪器为 {least:.4f}"
+    ),
+    "  at sigma {sigma:.3g}: {loss:.4f}, ideal {least:.4f}": "  sigma {sigma:.3g} 处：{loss:.4f}，理想值 {least:.4f}",
     "  (as many as fit into {seconds:.1f} s; --answer-samples {all} asks them all)": (
         "  （{seconds:.1f} s 之内能问的题数；加 --answer-samples {all} 可全部问一遍）"
     ),

@@ -75,7 +75,7 @@ class ModelFamily(Protocol):
     Options: ClassVar[type[ModelOptions]]
     """Settings of the network: the config's section `model`, and a group of flags."""
     inputs: ClassVar[str]
-    """Kind of input of the network: "tokens", "vectors", "images"; a task with other inputs refuses the family."""
+    """Kind of input of the network: "tokens", "noisy samples"; a task with other inputs refuses the family."""
 
     def describe(self, options: ModelOptions, num_parameters: int) -> str:
         """Describe a network in a few words: "APT 4,200,000 parameters (autopoietic attention)"."""
@@ -397,7 +397,7 @@ class BaseFamily:
             "options": options.model_dump(mode="json"),
         }  # fmt: skip
         with replacing_directory(directory) as fresh:
-            save_tensors(_weights(model), fresh / WEIGHTS_NAME, {"format": "pt"})
+            save_tensors(weights_of(model), fresh / WEIGHTS_NAME, {"format": "pt"})
             for name, content in ((DESCRIPTION_NAME, described), (ARTEFACTS_NAME, dict(artefacts))):
                 (fresh / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -480,7 +480,7 @@ def load_saved_state(family: ModelFamily, model: nn.Module, saved: Mapping[str, 
     model.load_state_dict(saved, strict=False)  # the frozen rest is there already
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """Return the entries of a model's state on the CPU; a tied entry once, under its first name.
 
     They are copies: an engine may hold all parameters in one block of memory (DeepSpeed does), which cannot be saved.
@@ -493,7 +493,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load into a model what `_weights` returned.
+    """Load into a model what `weights_of` returned.
 
     Raises:
         ValueError, RuntimeError: names or shapes do not fit.

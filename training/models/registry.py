@@ -20,6 +20,12 @@ MODELS: Registry[ModelFamily] = Registry(
             "training.models.huggingface.family:HuggingFaceFamily",
             "any causal language model of transformers, whole or with LoRA; chosen by --model DIR_OR_NAME",
         ),
+        "unet": Entry(
+            "training.models.unet.family:UNetFamily", "UNet of diffusers for images, with or without classes"
+        ),
+        "denoising_mlp": Entry(
+            "training.models.denoising_mlp.family:DenoisingMLPFamily", "residual MLP for vectors, such as points"
+        ),
     },
     required=("name", "Options", "inputs", "build", "save", "load"),
     accepts_classes=True,

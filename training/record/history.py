@@ -58,15 +58,16 @@ class EpochSums:
 
     Args:
         epoch: number from 1.
-        metrics: figures of the run; those that are measured are summed.
+        metrics: figures of the run; those that are measured in updates are summed.
     """
 
     def __init__(self, epoch: int, metrics: Iterable[Metric] = LANGUAGE_METRICS) -> None:
         self.epoch = epoch
         self.last_step = 0
-        self._metrics = tuple(metrics)
+        self._metrics: tuple[Metric, ...] = ()
         self._loss = _WeightedSum()
-        self._figures = {metric.name: _WeightedSum() for metric in self._metrics if metric.derived == "measured"}
+        self._figures: dict[str, _WeightedSum] = {}
+        self.also(tuple(metrics))
         self._count = 0
         self._unit: str | None = None
         self._reported: dict[str, Any] | None = None
@@ -83,8 +84,8 @@ class EpochSums:
 
     def also(self, metrics: tuple[Metric, ...]) -> None:
         """Sum further figures from the next update on."""
-        self._metrics = (*self._metrics, *metrics)
-        self._figures |= {metric.name: _WeightedSum() for metric in metrics if metric.derived == "measured"}
+        self._metrics = (*self._metrics, *(metric for metric in metrics if metric.at == "updates"))
+        self._figures |= {metric.name: _WeightedSum() for metric in metrics if metric.in_updates}
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Count one update; one whose loss is not finite has no weight."""

@@ -201,8 +201,8 @@ class Report(History):
 @lru_cache
 def _curve_keys(metrics: tuple[Metric, ...], unit: str) -> tuple[str, ...]:
     return (
-        "step", "epoch", "loss", *(metric.name for metric in metrics), "grad_norm", "learning_rate",
-        f"{unit}_per_second", "forward_ms", "backward_ms", "skipped",
+        "step", "epoch", "loss", *(metric.name for metric in metrics if metric.at == "updates"), "grad_norm",
+        "learning_rate", f"{unit}_per_second", "forward_ms", "backward_ms", "skipped",
     )  # fmt: skip
 
 

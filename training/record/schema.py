@@ -208,7 +208,7 @@ def declared_metrics(facts: Mapping[str, Any]) -> tuple[Metric, ...]:
         for metric in (declared if isinstance(declared, list) else ())
         if isinstance(metric, dict)
         and all(isinstance(metric.get(key), str) for key in ("name", "label", "better"))
-        and all(isinstance(metric.get(key, ""), str) for key in ("form", "derived"))
+        and all(isinstance(metric.get(key, ""), str) for key in ("form", "derived", "at"))
     )
 
 

@@ -118,7 +118,7 @@ def build_parser(
 
 
 def _help_text(field: FieldInfo, default: Any) -> str:
-    shown = " ".join(default) if isinstance(default, list | tuple) else default
+    shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
     return f"{field.description} [{'none' if shown is None else shown}]".replace("%", "%%")
 
 

@@ -13,7 +13,8 @@ class Metric:
     """Figure of an update or an evaluation in addition to the loss.
 
     The events `run_started` and `run_resumed` contain a run's metrics (`to_dict`), so a reader can show them without
-    the task. Events `step` and `eval` hold each measured metric under its name; a derived one follows from the loss.
+    the task. Events `step` and `eval` hold each measured metric under its name, unless it is measured in evaluations
+    alone; a derived one follows from the loss.
     """
 
     name: str
@@ -26,6 +27,13 @@ class Metric:
     """Form of the value; percent: a share between 0 and 1, shown as `31.7%`."""
     derived: Literal["measured", "exp_loss"] = "measured"
     """Origin of the value; exp_loss: e to the power of the mean loss (perplexity), computed by each reader."""
+    at: Literal["updates", "evaluation"] = "updates"
+    """Events that hold it: updates and evaluations, or evaluations alone."""
+
+    @property
+    def in_updates(self) -> bool:
+        """True if updates hold it under its name."""
+        return self.derived == "measured" and self.at == "updates"
 
     def of_loss(self, loss: float | None) -> float | None:
         """Compute a derived metric from the mean loss; None if the loss is missing or the result would overflow."""
@@ -48,7 +56,7 @@ class Metric:
         Raises:
             KeyError, TypeError: it is not a metric.
         """
-        known = ("name", "label", "better", "form", "derived")
+        known = ("name", "label", "better", "form", "derived", "at")
         return cls(**{key: data[key] for key in known if key in data})
 
 

@@ -183,8 +183,8 @@ def _stacked(samples: list[Any]) -> Any:
 
 
 def measured(metrics: Sequence[Metric]) -> tuple[str, ...]:
-    """Return the names of the metrics for which an objective returns sums, in order."""
-    return tuple(metric.name for metric in metrics if metric.derived == "measured")
+    """Return the names of the metrics for which an objective returns sums for a training batch, in order."""
+    return tuple(metric.name for metric in metrics if metric.in_updates)
 
 
 def seeded_model(objective: Objective, family: ModelFamily, seed: int, gradient_checkpointing: bool) -> nn.Module:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from training.models.protocol import Artefacts, ModelFamily
-from training.settings.tree import ModelOptions, TaskOptions, TrainingConfig
+from training.settings.tree import DEFAULT_MODEL, ModelOptions, TaskOptions, TrainingConfig
 from training.tasks.card import CardFacts, TaskCard, task_card
 from training.tasks.metrics import Metric
 
@@ -83,7 +83,7 @@ class Task(Protocol):
     Options: ClassVar[type[TaskOptions]]
     """Settings of the data: the config's section `data`, and a group of flags."""
     inputs: ClassVar[str]
-    """Required input of the network: "tokens", "vectors", "images"; a model family with other inputs is refused."""
+    """Required input of the network: "tokens", "noisy samples"; a model family with other inputs is refused."""
     metrics: ClassVar[tuple[Metric, ...]]
     """Figures in addition to the loss. A metric that is not declared here appears nowhere."""
 
@@ -191,6 +191,8 @@ class BaseTask:
     metrics: ClassVar[tuple[Metric, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings by dotted key, such as `run.epochs`, that fit the task better than the backend's preset."""
+    default_model: ClassVar[str] = DEFAULT_MODEL
+    """Model family that is trained where nobody names one."""
 
     def data_files(self, options: TaskOptions) -> Sequence[Path]:
         """See `Task.data_files`: the data comes from no file."""

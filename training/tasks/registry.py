@@ -18,6 +18,9 @@ TASKS: Registry[Task] = Registry(
         "hlbd": Entry("training.tasks.hlbd.task:HLBDTask", "questions with answers, and concepts on eight levels"),
         "chat": Entry("training.tasks.chat.task:ChatTask", "chats of any form, the assistant's turns learned"),
         "text": Entry("training.tasks.text.task:TextTask", "texts of any origin, every token learned"),
+        "diffusion": Entry(
+            "training.tasks.diffusion.task:DiffusionTask", "images or vectors drawn from noise, by any noise schedule"
+        ),
     },
     required=("name", "Options", "inputs", "metrics", "prepare", "conclude"),
     accepts_classes=True,

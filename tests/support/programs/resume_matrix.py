@@ -81,6 +81,11 @@ CASES: Mapping[str, Case] = {
         "lora": True, "lora_dropout": 0.2, "neftune_alpha": 5.0, "validation_split": 0.1, "batch_size": 3,
         "global_batch_size": 8,
     }, "chat", "llama", ("chats.jsonl",)),
+    # Noise, levels and left-out classes are drawn for each sample, whatever rank has it.
+    "diffusion": Case(4, 5, 8, {
+        "datasets": ["circle:60"], "width": 16, "num_blocks": 2, "dropout": 0.0, "validation_split": 0.2,
+        "batch_size": 3, "global_batch_size": 10, "prediction": "v", "loss_weighting": "min_snr", "sample_count": 0,
+    }, "diffusion", "denoising_mlp"),
 }  # fmt: skip
 
 

@@ -21,6 +21,18 @@ class TestChat(TaskSettingsContract):
     name: ClassVar[str] = "chat"
 
 
+class TestDiffusion(TaskSettingsContract):
+    name: ClassVar[str] = "diffusion"
+
+
+class TestUNet(ModelSettingsContract):
+    name: ClassVar[str] = "unet"
+
+
+class TestDenoisingMLP(ModelSettingsContract):
+    name: ClassVar[str] = "denoising_mlp"
+
+
 class TestHuggingFace(ModelSettingsContract):
     name: ClassVar[str] = "huggingface"
 

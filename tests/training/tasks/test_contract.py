@@ -9,6 +9,7 @@ from tests.contracts.task_contract import TaskContract
 from tests.support.language_data import chats_file, topics_file
 from tests.third_party.task.apt_reversal_task import ReversalTask
 from training.tasks.chat.task import ChatTask
+from training.tasks.diffusion.task import DiffusionTask
 from training.tasks.hlbd.task import HLBDTask
 from training.tasks.protocol import Task
 from training.tasks.registry import TASKS
@@ -49,6 +50,23 @@ class TestChat(TaskContract):
     settings: ClassVar[Mapping[str, Any]] = {
         "model": {**SMALL, "max_seq_len": 128, "vocab_size": 300}, "data": {"datasets": [str(chats_file())]},
     }  # fmt: skip
+
+
+class TestDiffusion(TaskContract):
+    task: ClassVar[type[Task]] = DiffusionTask
+    model: ClassVar[str] = "denoising_mlp"
+    settings: ClassVar[Mapping[str, Any]] = {
+        "model": {"width": 16, "num_blocks": 1}, "data": {"datasets": ["moons:40"], "sampling_steps": 3},
+    }  # fmt: skip
+
+
+class TestDiffusionOfImages(TaskContract):
+    task: ClassVar[type[Task]] = DiffusionTask
+    model: ClassVar[str] = "unet"
+    settings: ClassVar[Mapping[str, Any]] = {
+        "model": {"block_channels": [4], "layers_per_block": 1, "norm_groups": 2, "attention_head_dim": 4},
+        "data": {"datasets": ["digits"], "prediction": "edm", "noise_bands": 4, "sampling_steps": 3, "sample_count": 4},
+    }
 
 
 def test_the_contract_covers_every_task_that_is_built() -> None:

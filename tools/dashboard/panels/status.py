@@ -123,7 +123,7 @@ def rows(frame: Frame, summary: RunSummary) -> list[tuple[Message, str]]:
         (Message("epoch"), _of(latest.epoch, history.facts.get("num_epochs"))),
         (Message("step"), _of(frame.now, summary.total_steps)),
         (Message("loss"), figure(loss) if loss is not None else "nan" if latest and history.has_losses else UNKNOWN),
-        *((_name(metric), _metric(metric, history)) for metric in history.metrics[:MOST_METRICS]),
+        *((_name(metric), _metric(metric, history)) for metric in _of_updates(history)),
         (UNITS[history.unit or "tokens"], _rate(history)),
         (Message("FW/BW"), _timing(history)),
         (Message("took"), _taken(summary)) if is_over else (Message("ETA"), _left(summary)),
@@ -132,6 +132,11 @@ def rows(frame: Frame, summary: RunSummary) -> list[tuple[Message, str]]:
         (Message("backend"), cut(summary.backend or UNKNOWN, LONGEST_NAME)),
         (Message("params"), _count(history.facts.get("num_parameters"))),
     ]
+
+
+def _of_updates(history: Trace) -> list[Metric]:
+    """Return the metrics that updates have, as many as there is room for."""
+    return [metric for metric in history.metrics if metric.at == "updates"][:MOST_METRICS]
 
 
 def _name(metric: Metric) -> Message:

@@ -21,7 +21,7 @@ from tools.server.gate.problems import Problem
 from tools.server.gate.run_paths import found_run
 from tools.server.gate.state import ServerState
 from tools.server.settings.data_sets import find_data_set
-from training.backends.prepare import DEFAULT_BACKEND, Choice, choose, config_class, prepare
+from training.backends.prepare import DEFAULT_BACKEND, Choice, choose, config_class, default_model, prepare
 from training.backends.registry import BACKENDS
 from training.errors import UserError, did_you_mean, printable
 from training.models.named_model import FINISHED, named_model
@@ -285,7 +285,9 @@ def _choose(
     decision = DECISIONS["model.model"]
     assert isinstance(decision, OneOf)
     if base is None:
-        return _Chosen(found["backend"], found["task"], _one_of("model", family, decision, DEFAULT_MODEL))
+        return _Chosen(
+            found["backend"], found["task"], _one_of("model", family, decision, default_model(found["task"]))
+        )
     place = _finished_model(state, base, names)
     if family is not None and family != (has := named_model(str(place)).family):
         raise _refused(
