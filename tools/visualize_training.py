@@ -8,8 +8,9 @@
     python tools/visualize_training.py --log-dir RUN --compare OTHER_RUN --theme paper
     python tools/visualize_training.py --log-dir RUN --mode offline --panel landscape --output landscape.png
 
-The landscape is shown once `python tools/loss_landscape.py RUN` has measured it. The tool only reads, and costs the run
-nothing; live, it may be started before the run and outlives it. Ctrl-C or closing the window ends it.
+The landscape is shown once `python tools/loss_landscape.py RUN` has measured it, samples where the run draws some. The
+tool only reads, and costs the run nothing; live, it may be started before the run and outlives it. Ctrl-C or closing
+the window ends it.
 
 Exit code: 0, or 2 for unusable input.
 """
@@ -72,7 +73,7 @@ def _parser() -> CommandLine:
     add(
         "--panel",
         metavar="NAME",
-        help="draw one panel alone: landscape, loss, gradient, learning-rate, trajectory or status",
+        help="draw one panel alone: landscape, loss, gradient, learning-rate, trajectory, status or samples",
     )
     add(
         "--dpi",

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from training.record.reporter import ProgressReporter
+from training.record.sample_pictures import SAMPLES_NAME, file_name
 from training.tasks.metrics import Metric
 
 SETTINGS: dict[str, Any] = {
@@ -92,6 +93,14 @@ class RecordedRun:
                 best = self.reporter.report.to_dict()["best"]
                 if best is None or loss < best["loss"]:
                     self.reporter.emit("best", {"step": self.step, "epoch": epoch, "loss": loss})
+        return self
+
+    def draw(self, content: bytes) -> RecordedRun:
+        """A picture of samples after the last update."""
+        file = file_name(self.step)
+        (self.path / SAMPLES_NAME).mkdir(exist_ok=True)
+        (self.path / SAMPLES_NAME / file).write_bytes(content)
+        self.reporter.samples(self.step, [f"{SAMPLES_NAME}/{file}"])
         return self
 
     def resume(self, step: int) -> RecordedRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.recorded_runs import RecordedRun
+from tests.support.sample_pictures import sharper
 from tools import report
 from tools.server.report.markup import tag
 from tools.server.report.page import BEGINNING, POLICY, report_html
@@ -49,8 +51,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = RecordedRun(
         path, start=BEGUN, total_steps=3000, steps_per_epoch=500, loss=loss, validation=lambda epoch: 2.0 / epoch
     )
-    run.train(1500).resume(1400).train()
+    run.train(1000).draw(sharper(0.4)).train(500).draw(sharper(0.6)).resume(1400).train()
     run.reporter.warning("the disk is slow")
+    run.draw(sharper(1.0))
     run.reporter.conclusion({"certificate": {"rows": 7, "cut": {"rows": 0}}}, ["12 + 34 = ? → 46  (right)"])
     run.finish().flush()
     return path
@@ -68,6 +71,16 @@ def test_document_shows_the_run(run_dir: Path) -> None:
     assert classes.count("cross") == 1  # the loss; an update's other figures were finite
     assert "resumed" in classes
     assert "held" in classes
+
+
+def test_samples_are_in_the_document_and_only_those_that_count(run_dir: Path) -> None:
+    found = Elements(report_html(run_dir))
+    pictures = [value for name, value in found.attributes if name == "src"]
+    wanted = [base64.b64encode(sharper(share)).decode() for share in (1.0, 0.4)]
+    assert pictures == [f"data:image/png;base64,{content}" for content in wanted]
+    assert "step 1,000" in found.text
+    (run_dir / "samples" / "step_001000.png").write_bytes(b"<script>")
+    assert len([name for name in Elements(report_html(run_dir)).names if name == "img"]) == 1
 
 
 def test_each_extreme_is_in_the_curve(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from tools.command_line import one_of
-from tools.dashboard.panels import gradient, landscape, learning_rate, loss, status, trajectory
+from tools.dashboard.panels import gradient, landscape, learning_rate, loss, samples, status, trajectory
 from tools.dashboard.panels.drawing_style import LARGE, SMALL, Pen
 from tools.dashboard.panels.frame import Frame
 from tools.dashboard.panels.status import frame_colour, frame_state
@@ -83,6 +83,19 @@ WITHOUT_LANDSCAPE = {
     "learning-rate": Box(0.504, 0.014, 0.992, 0.3865),
 }
 """Boxes as long as there is no landscape to draw: the curves are larger, and no half of the picture is empty."""
+SAMPLES = "samples"
+FURTHER = {
+    SAMPLES: Panel(samples.TITLE, samples.draw, Box(0.553, 0.40, 0.992, 0.935), Margins(0.14, 0.10, 0.14, 0.36)),
+}  # fmt: skip
+"""Panels of runs that have something to show in them."""
+WITH_SAMPLES = {
+    "loss": Box(0.008, 0.40, 0.545, 0.935),
+    SAMPLES: FURTHER[SAMPLES].box,
+    "gradient": Box(0.008, 0.014, 0.361, 0.3865),
+    "learning-rate": Box(0.369, 0.014, 0.722, 0.3865),
+    "status": Box(0.730, 0.014, 0.992, 0.3865),
+}
+"""Boxes of a run that has drawn samples and whose landscape was not measured."""
 _NOTE = Margins(0.08, 0.08, 0.08, 0.34)
 """Room around a note in a landscape's place."""
 _ALONE = Box(0.008, 0.014, 0.992, 0.935)
@@ -92,9 +105,13 @@ def arrangement(frame: Frame, panel: str | None = None) -> dict[str, Box]:
     """Return the boxes of the panels that are drawn; of one alone, the whole picture."""
     if panel is not None:
         return {panel: _ALONE}
+    has_samples = bool(frame.run.history.sample_files)
     if frame.landscape is None:
-        return WITHOUT_LANDSCAPE
-    return {name: one.box for name, one in PANELS.items()}
+        return WITH_SAMPLES if has_samples else WITHOUT_LANDSCAPE
+    boxes = {name: one.box for name, one in PANELS.items()}
+    if has_samples:  # the path is seen on the landscape too
+        boxes[SAMPLES] = boxes.pop("trajectory")
+    return boxes
 
 
 def panel_named(name: str) -> str:
@@ -103,7 +120,7 @@ def panel_named(name: str) -> str:
     Raises:
         UserError: there is none.
     """
-    return one_of("--panel", name, "panel", PANELS)
+    return one_of("--panel", name, "panel", {**PANELS, **FURTHER})
 
 
 def new_figure(width: float = WIDTH, height: float = HEIGHT, dpi: float = 100.0) -> Figure:
@@ -127,7 +144,7 @@ def compose(figure: Figure, frame: Frame, pen: Pen, panel: str | None = None) ->
     _ground(figure, pen)
     _header(figure, frame, pen)
     for name, box in arrangement(frame, panel).items():
-        _panel(figure, name, PANELS[name], box, frame, pen)
+        _panel(figure, name, {**PANELS, **FURTHER}[name], box, frame, pen)
 
 
 def _panel(figure: Figure, name: str, panel: Panel, box: Box, frame: Frame, pen: Pen) -> None:

@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.support.recorded_runs import RecordedRun
+from tests.support.sample_pictures import sharper
 from tools.server.routes.page import PAGE, page_files
 from training.experiments.store.annotations import read_annotations
 from training.experiments.store.identity import run_id_of
@@ -336,6 +337,28 @@ def test_languages_themes_and_a_phone(visitor: Visitor) -> None:
             " && !(one.innerText.trim() || one.ariaLabel || one.labels?.length || one.title)).map((one) => one.id)"
         )
         assert nameless == [], place
+
+
+@pytest.mark.slow
+def test_samples_while_a_run_learns(visitor: Visitor, served: Served) -> None:
+    """The newest picture is large; an earlier one can be chosen, and a new one comes by itself."""
+    run = RecordedRun(served.root / "drawn", start=time.time(), total_steps=60)
+    run.train(10).draw(sharper(0.1)).train(10).draw(sharper(0.5)).flush()
+    page = visitor.show(f"runs/{run_id_of(served.root, run.path)}/samples")
+    large = page.locator(".drawn > a img")
+    large.wait_for()
+    assert large.get_attribute("alt") == "Samples after step 20"
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.drawn img')].every((one) => one.naturalWidth === 256)"
+    )
+    page.get_by_role("button", name="Samples after step 10").click()
+    assert large.get_attribute("alt") == "Samples after step 10"
+    page.get_by_role("button", name="Samples after step 20").click()
+    run.train(10).draw(sharper(1.0)).flush()
+    page.wait_for_function("() => document.querySelector('.drawn > a img').alt === 'Samples after step 30'")
+    run.reporter.conclusion({}, ["12 + 34 = ? → 46  (right)"])
+    run.finish().flush()
+    page.wait_for_selector(".sample.right")
 
 
 @pytest.mark.slow

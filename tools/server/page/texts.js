@@ -182,6 +182,8 @@ export const CHINESE = {
   Download: "下载",
   "There is no certificate yet. Some are written before the first step, others when the model is finished.":
     "还没有证书。有的在第一步之前写出，有的在模型完成时写出。",
+  "Samples after step {step}": "第 {step} 步后的样本",
+  "Samples while it learned": "学习过程中的样本",
   "The run shows samples when it ends.": "训练结束时会给出样例。",
   Overview: "总览",
   Terrain: "地形",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from training.errors import printable_text
 
-VOID = frozenset({"meta", "br", "hr"})
+VOID = frozenset({"meta", "br", "hr", "img"})
 """Elements without an end."""
 
 

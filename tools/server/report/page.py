@@ -1,11 +1,13 @@
 """The report of a run as one HTML document: its figures, curves, settings, certificates, samples, checkpoints.
 
 It is self-contained: no script, no picture and no font from elsewhere, and a policy in its head that lets a browser
-load none. So it opens from a disk, can be sent to somebody, and a hostile record cannot make it act.
+load none; the pictures of samples are in it. So it opens from a disk, can be sent to somebody, and a hostile record
+cannot make it act.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +28,11 @@ from training.machine.units import as_duration, as_size
 from training.record.alerts import Kind
 from training.record.log import LOG_NAME, read_events, read_report
 from training.record.run_state import State
+from training.record.sample_pictures import SamplePicture, pictures_in, spread
 
 BEGINNING = "<!doctype html>\n<!-- Report of a run, by tools/report.py -->"
 """First bytes of every report, by which an earlier one is known."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """Content security policy of the document; a server that sends it says the same in its header."""
 STYLE = Path(__file__).with_name("report.css")
 POINTS = 1000
@@ -37,6 +40,10 @@ CERTIFICATES = ("certificate", "packing", "merge", "stop")
 """Keys of a report under which a run says what it has proved."""
 MOST_LINES = 400
 """Lines of what a run says of its model."""
+MOST_EARLIER = 8
+"""Earlier pictures of samples in a row."""
+MOST_PICTURE_BYTES = 4 * 2**20
+"""Largest picture of samples that the document takes in."""
 MOST_ROWS = 2000
 """Rows of a table: a hostile record may have any number."""
 _LATER = frozenset({"forward_ms", "backward_ms"})
@@ -131,8 +138,8 @@ class _Document:
     def html(self) -> Markup:
         """Return the whole document."""
         sections = [
-            self._head(), self._curves(), self._conclusion(), self._certificates(), self._checkpoints(), self._epochs(),
-            self._settings(), self._warnings(), self._facts(),
+            self._head(), self._curves(), self._samples(), self._conclusion(), self._certificates(),
+            self._checkpoints(), self._epochs(), self._settings(), self._warnings(), self._facts(),
         ]  # fmt: skip
         made = datetime.fromtimestamp(self._run.made_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         foot = tag("p", self._word(Message("APT trainer, {time}", time=made)), class_="faint")
@@ -226,6 +233,34 @@ class _Document:
         if curve.not_finite:
             keys.append(("d", Message("not finite: {count:,}", count=len(curve.not_finite))))
         return [tag("span", self._word(word), class_=f"key {style}") for style, word in keys]
+
+    def _samples(self) -> Markup | None:
+        pictures = pictures_in(self._run.report.get("sample_files", ()))
+        if not pictures:
+            return None
+        last = [picture for picture in pictures if picture.step == pictures[-1].step]
+        earlier = spread([picture for picture in pictures if picture.step != pictures[-1].step], MOST_EARLIER)
+        large = [found for picture in last if (found := self._picture(picture, "drawn")) is not None]
+        small = [found for picture in earlier if (found := self._picture(picture, "earlier")) is not None]
+        if not large and not small:
+            return None
+        row = tag("div", small, class_="film") if small else None
+        return self._section(Message("samples"), tag("div", large, class_="drawn"), row)
+
+    def _picture(self, picture: SamplePicture, style: str) -> Markup | None:
+        """Return a picture of samples with its update; None: it is missing, no picture, or too large."""
+        path = picture.path(self._run.run_dir)
+        try:
+            if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_PICTURE_BYTES:
+                return None
+            content = path.read_bytes()
+        except OSError:  # it was taken away this very moment, and the report shows what is there
+            return None
+        if not content.startswith(b"\x89PNG"):
+            return None
+        word = self._word(Message("step {step:,}", step=picture.step))
+        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        return tag("figure", tag("img", src=source, alt=word), tag("figcaption", word, class_="faint"), class_=style)
 
     def _conclusion(self) -> Markup | None:
         if not self._run.lines:

@@ -24,13 +24,15 @@ from tools.server.gate.problems import Problem
 from tools.server.gate.run_paths import found_run
 from tools.server.gate.state import ServerState
 from training.errors import printable
-from training.record.log import LOG_NAME, REPORT_NAME
+from training.record.log import LOG_NAME, REPORT_NAME, read_report
 
 ROOT = Path(__file__).resolve().parents[3]
 CURVES = ("loss", "gradient", "learning-rate", "status")
 """Panels that every run has."""
 OF_LANDSCAPE = ("landscape", "trajectory", "terrain")
 """Pictures of a run whose landscape was measured."""
+SAMPLES = "samples"
+"""Picture of a run that has drawn samples."""
 OVERVIEW = "overview"
 Theme = Literal["cyber", "matrix", "vaporwave", "paper"]
 FRESH_SECONDS = 5.0
@@ -134,7 +136,8 @@ def pictures_of(run_dir: Path) -> list[str]:
     from tools.landscape.surface import read_surface
 
     measured = OF_LANDSCAPE if read_surface(run_dir) is not None else ()
-    return [OVERVIEW, *CURVES, *measured]
+    drawn = (SAMPLES,) if (read_report(run_dir) or {}).get("sample_files") else ()
+    return [OVERVIEW, *CURVES, *drawn, *measured]
 
 
 def make_router(state: ServerState) -> APIRouter:

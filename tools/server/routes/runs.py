@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 from collections.abc import AsyncGenerator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
 
 from tools.server.gate.problems import Problem
@@ -29,11 +31,13 @@ from tools.server.reading.log_position import START, LogPosition
 from tools.server.reading.run_index import RunIndex, status_of_row
 from tools.server.routes.chat import has_model
 from tools.server.settings.policy import public_text
+from training.errors import printable
 from training.experiments.store.artefacts import CERTIFICATES, artefacts_of
 from training.experiments.store.query import DEFAULT_SORT
 from training.experiments.store.query import Query as RunQuery
 from training.experiments.store.rows import RunRow
 from training.record.log import LOG_NAME, read_report
+from training.record.sample_pictures import MOST_BYTES, SAMPLES_NAME, SamplePicture, pictures_in
 from training.tasks.answers.stop_certificate import StopCertificate
 from training.tasks.chat.certificate import MaskCertificate
 
@@ -306,8 +310,40 @@ def _add_record(router: APIRouter, state: ServerState) -> None:
 
     @router.get(PREFIX + "/{run_id}/samples", summary="Show what a finished model answers", response_class=Response)
     def samples(run_id: RunId) -> Response:
-        """Answer {samples, figures}: lines that the run has printed about its finished model, figures behind them."""
-        return json_response(_samples(state, found_run(state, run_id)))
+        """Answer {samples, figures, pictures}: what the run has printed about its finished model, and has drawn.
+
+        `samples` are lines, `figures` those behind them, `pictures` {step, name} of what it has drawn while it learned.
+        """
+        run = found_run(state, run_id)
+        pictures = [picture._asdict() for picture in _pictures(run)]
+        return json_response({**_samples(state, run), "pictures": pictures})
+
+    @router.get(PREFIX + "/{run_id}/samples/{name}", summary="Send a picture of samples", response_class=Response)
+    def sample_picture(
+        run_id: RunId,
+        name: Annotated[str, PathParameter(max_length=100)],
+        if_none_match: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """Answer the PNG that a run has drawn; `samples` lists the names."""
+        run = found_run(state, run_id)
+        if name not in {picture.name for picture in _pictures(run)}:
+            raise Problem(404, "No such picture", f"the run {run.name!r} has no samples {printable(name)!r}")
+        try:
+            with open_directory(state.root, run.path / SAMPLES_NAME) as folder, open_in(folder, name) as file:
+                content = file.read(MOST_BYTES + 1)
+        except FileNotFoundError as error:
+            raise Problem(404, "No such picture", f"{name} is no longer in the run {run.name!r}") from error
+        except OSError as error:
+            raise refused(run, error) from error
+        if len(content) > MOST_BYTES or not content.startswith(PNG_BEGINNING):
+            raise Problem(
+                409, "No picture", f"{name} in the run {run.name!r} is no PNG, or larger than any that is sent"
+            )
+        # A run that goes on from an earlier step may draw a file of this name again.
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"', "Cache-Control": "private, no-cache"}
+        if if_none_match == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type="image/png", headers=headers)
 
     @router.get(PREFIX + "/{run_id}/artifacts", summary="List what a run has made", response_class=Response)
     def artifacts(run_id: RunId) -> Response:
@@ -354,6 +390,14 @@ def _lines_of(name: str, document: object) -> list[str] | None:
 
 
 _OF_STOPS = ("asked", "ended", "longest")
+
+
+PNG_BEGINNING = b"\x89PNG\r\n\x1a\n"
+
+
+def _pictures(run: FoundRun) -> list[SamplePicture]:
+    """Return the pictures of samples that a run's record names."""
+    return pictures_in((read_report(run.path) or {}).get("sample_files", ()))
 
 
 def _samples(state: ServerState, run: FoundRun) -> dict[str, Any]:

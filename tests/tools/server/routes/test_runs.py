@@ -19,8 +19,9 @@ import pytest
 from tests.support.measured_surfaces import quadratic_surface
 from tests.support.recorded_runs import RecordedRun
 from tests.support.running_server import Answer, RunningServer, serving
+from tests.support.sample_pictures import sharper
 from tests.support.served_apps import SentEvent, sent_events
-from tools.dashboard.layout import PANELS
+from tools.dashboard.layout import FURTHER, PANELS
 from tools.dashboard.panels.theme import THEMES
 from tools.landscape.surface import surface_path, write_surface
 from tools.server.reading.history import HistoryCache
@@ -62,6 +63,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 write_manifest(checkpoint, step=step, kind="test", run_id="first", config_hash=None)
                 run.reporter.checkpoint(checkpoint, step)
             (run.path / "final_model.pt").write_bytes(b"weights")
+            run.draw(sharper(1.0)).draw(sharper(1.0))
+            (run.path / "samples" / "step_000999.png").write_bytes(b"of another run")
             run.reporter.conclusion(
                 {"stop": {"asked": 2, "ended": 1, "longest": 9}}, ["stop    1 of 2 answers", "  雨 → rain"]
             )
@@ -167,8 +170,27 @@ def test_certificates_and_samples(server: RunningServer) -> None:
     samples = server.get(f"{JOBS}/{run_id}/samples").json
     assert samples["samples"] == ["stop    1 of 2 answers", "  雨 → rain"]
     other = ids(server)["sweep/a"]
-    assert server.get(f"{JOBS}/{other}/samples").json == {"samples": [], "figures": {}}
+    assert server.get(f"{JOBS}/{other}/samples").json == {"samples": [], "figures": {}, "pictures": []}
     assert server.get(f"{JOBS}/{other}/certificates").json == {"certificates": []}
+
+
+def test_pictures_of_samples_are_sent_if_the_record_names_them(server: RunningServer, root: Path) -> None:
+    run_id = ids(server)["first"]
+    where = f"{JOBS}/{run_id}/samples"
+    assert server.get(where).json["pictures"] == [{"step": 100, "name": "step_000100.png"}]
+    sent = server.get(f"{where}/step_000100.png")
+    assert (sent.status, sent.headers["content-type"], sent.body) == (200, "image/png", sharper(1.0))
+    assert server.get(f"{where}/step_000100.png", headers={"If-None-Match": sent.headers["etag"]}).status == 304
+    for name in ("step_000999.png", "..%2Fprogress.jsonl", "%2e%2e", "config.yaml", "x" * 90):
+        assert server.get(f"{where}/{name}").status == 404, name
+    path = root / "first" / "samples" / "step_000100.png"
+    path.write_bytes(b"<script>alert(1)</script>")
+    assert server.get(f"{where}/step_000100.png").status == 409
+    path.unlink()
+    path.symlink_to(root / "first" / "config.yaml")
+    assert server.get(f"{where}/step_000100.png").status in (404, 503)
+    path.unlink()
+    assert server.get(f"{where}/step_000100.png").status == 404
 
 
 def test_runs_are_compared(server: RunningServer, root: Path) -> None:
@@ -479,6 +501,7 @@ def test_streams_end_with_the_server(tmp_path: Path) -> None:
 
 def test_the_names_of_pictures_are_those_of_the_dashboard() -> None:
     assert {*pictures.CURVES, *pictures.OF_LANDSCAPE} == {*PANELS, "terrain"}
+    assert pictures.SAMPLES in FURTHER
     assert set(pictures.Theme.__args__) == set(THEMES)  # type: ignore[attr-defined]  # of a Literal
 
 

@@ -207,15 +207,37 @@ function shownFigures(of) {
 }
 
 function showSamples(panel, run) {
-  const draw = ({ lines = [], figures = {} }) => {
-    if (!lines.length && !Object.keys(figures).length) return none(t("The run shows samples when it ends."));
+  let shown = null; // the picture that was chosen; null: the newest
+  const draw = ({ samples: lines = [], figures = {}, pictures = [] }) => {
+    if (!lines.length && !pictures.length && !Object.keys(figures).length) return none(t("The run shows samples when it ends."));
     return [
+      pictures.length ? samplePictures(run, pictures, shown, (name) => { shown = name === pictures.at(-1).name ? null : name; }) : null,
       lines.length ? el("div.samples", {}, lines.map(sampleLine)) : null,
       Object.entries(figures).map(([name, of]) => el("section.stack", {}, el("h3", {}, capital(figureName(name))), answered(of) ?? shownFigures(of))),
     ];
   };
   const { read, close } = reader(panel, ofRun(run.id, "samples"), draw);
-  return { take: ({ name }) => ["conclusion", "said"].includes(name) && read(), refresh: read, close };
+  return { take: ({ name }) => ["conclusion", "said", "samples"].includes(name) && read(), refresh: read, close };
+}
+
+/** Show the newest picture of samples, and the earlier ones in a row; one of them can be chosen. */
+function samplePictures(run, pictures, shown, choose) {
+  const source = ({ name }) => ofRun(run.id, `samples/${encodeURIComponent(name)}`);
+  const nameOf = ({ step }) => t("Samples after step {step}", { step: count(step) });
+  const image = el("img", { decoding: "async" });
+  const link = el("a", { target: "_blank", rel: "noopener" }, image);
+  const caption = el("figcaption.faint");
+  const row = el("div.film", { role: "group", "aria-label": t("Samples while it learned") }, pictures.map((one) =>
+    el("button.quiet", { type: "button", "data-name": one.name, "aria-label": nameOf(one), onclick: () => { choose(one.name); show(one); } },
+      el("img", { src: source(one), alt: "", loading: "lazy", decoding: "async" }), el("span.faint", {}, count(one.step)))));
+  function show(one) {
+    image.src = link.href = source(one);
+    image.alt = nameOf(one);
+    fill(caption, nameOf(one));
+    for (const button of row.children) button.setAttribute("aria-pressed", String(button.dataset.name === one.name));
+  }
+  show(pictures.find((one) => one.name === shown) ?? pictures.at(-1));
+  return el("figure.drawn", {}, link, caption, pictures.length > 1 ? row : null);
 }
 
 /** Show a line of what the run says of its model; an answer by whether it is right. */
@@ -239,7 +261,7 @@ function answered(of) {
 function showPictures(panel, run) {
   const names = {
     overview: () => t("Overview"), landscape: () => t("Loss landscape"), terrain: () => t("Terrain"), trajectory: () => t("Path through weight space"), loss: () => t("Loss curves"), gradient: () => t("Gradient norm"),
-    "learning-rate": () => t("Learning rate"), status: () => t("Figures"),
+    "learning-rate": () => t("Learning rate"), status: () => t("Figures"), samples: () => t("Samples"),
   };
   const nameOf = (key) => (names[key] ? names[key]() : capital(figureName(key)));
   const draw = ({ pictures = [] }) => {
