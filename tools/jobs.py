@@ -6,6 +6,7 @@
     python tools/jobs.py watch first               # by its name or its id; ends when the job does
     python tools/jobs.py stop first
     python tools/jobs.py resume first
+    python tools/jobs.py resume first --checkpoint checkpoint_step_40
     python tools/jobs.py logs first --follow
 
 The server of --root is found by the files that it has written there; another one by --url and --token. Ctrl-C ends
@@ -84,8 +85,13 @@ def _parser() -> CommandLine:
     part = command("stop", "Stop a job; it saves a checkpoint first.")
     part.add_argument("job", metavar="JOB", help="name or id")
     part.add_argument("--at-once", action="store_true", help="kill it, without a checkpoint")
-    part = command("resume", "Go on with a job, or a run of a terminal, from its newest checkpoint.")
+    part = command("resume", "Go on with a job, or a run of a terminal, from its newest checkpoint or a chosen one.")
     part.add_argument("job", metavar="JOB", help="name or id")
+    part.add_argument(
+        "--checkpoint",
+        metavar="NAME",
+        help="of the run's, such as checkpoint_step_40; what came after it is set aside [the newest good one]",
+    )
     part = command("logs", "Print what a job has printed.")
     part.add_argument("job", metavar="JOB", help="name or id")
     part.add_argument("--follow", action="store_true", help="go on until the job ends")
@@ -127,8 +133,11 @@ def run(arguments: list[str]) -> int:
     if args.command == "logs":
         _print_log(client, args.job, args.follow)
     else:
-        is_at_once = args.command == "stop" and args.at_once
-        _say_state(_act(client, args.job, args.command, {"at_once": True} if is_at_once else None))
+        given = {
+            "stop": lambda: {"at_once": True} if args.at_once else None,
+            "resume": lambda: {"checkpoint": args.checkpoint} if args.checkpoint is not None else None,
+        }
+        _say_state(_act(client, args.job, args.command, given[args.command]()))
     return 0
 
 

@@ -84,8 +84,11 @@ def test_a_job_is_submitted_listed_stopped_and_resumed(
     assert call(folder, "stop", "one") == 0
     assert capsys.readouterr().out == f"one ({job.id})  stopping\n"
     until(server, "one", "stopped")
-    assert call(folder, "resume", job.id) == 0
+    with pytest.raises(UserError, match="the run has no checkpoint 'checkpoint_best'"):
+        call(folder, "resume", "one", "--checkpoint", "checkpoint_best")
+    assert call(folder, "resume", job.id, "--checkpoint", "checkpoint_step_1") == 0
     until(server, "one", "running")
+    assert (server.state.root / "one" / "resumed_from").read_text() == "checkpoint_step_1"
     assert call(folder, "stop", "one", "--at-once") == 0
     until(server, "one", "stopped")
 

@@ -339,7 +339,14 @@ def _activity(
     axes: Axes, shown: Sequence[RunSummary], colours: dict[Path, str], names: dict[Path, str], face: Typeface
 ) -> None:
     axes.set_title(face.label(Message("at work")), family=face.bold_families)
-    ends = {State.FAILED: "X", State.STALLED: "D", State.FINISHED: "s", State.STOPPED: "P", State.RUNNING: ">"}
+    ends = {
+        State.FAILED: "X",
+        State.LOST: "v",
+        State.STALLED: "D",
+        State.FINISHED: "s",
+        State.STOPPED: "P",
+        State.RUNNING: ">",
+    }
     found = {run.path: spans(run.path) for run in shown}
     known = [time for times in found.values() for span in times for time in span]
     least = (max(known) - min(known)) / 300.0 if known else 0.0  # a bar that can be seen

@@ -10,11 +10,12 @@ from typing import Any
 from tools.figures.wording import figure
 from training.checkpoints.run_search import read_settings
 from training.errors import UserError
+from training.experiments.store.rows import live_state
 from training.record.alerts import Alert, Kind, alerts_of
 from training.record.follower import ProgressFollower, Reading
 from training.record.history import Row
 from training.record.log import Marks, scan_marks
-from training.record.run_state import State, allowed_silence, state_of
+from training.record.run_state import State, allowed_silence
 from training.record.schema import number, text
 from training.record.trace import Trace
 from training.tasks.metrics import Metric
@@ -150,7 +151,8 @@ class WatchedRun:
         trace = self.trace
         silent = self._silent_seconds(trace, now)
         allowed = self._stalled_after if self._stalled_after is not None else allowed_silence(trace, self._settings)
-        state = state_of(trace.state, trace.step, silent, allowed)
+        is_over = trace.state in (State.FINISHED, State.STOPPED, State.FAILED)
+        state = State(trace.state) if is_over else live_state(self.path, trace.step, silent, allowed)
         alerts = tuple(alerts_of(trace, state, silent, self._settings.get("run.precision")))
         if self._problem:
             alerts = (Alert(Kind.UNREADABLE, self._problem), *alerts)

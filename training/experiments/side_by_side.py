@@ -98,12 +98,13 @@ class SideBySide:
         }
 
 
-def side_by_side(store: ExperimentStore, run_ids: Sequence[str]) -> SideBySide:
+def side_by_side(store: ExperimentStore, run_ids: Sequence[str], *, with_curves: bool = True) -> SideBySide:
     """Compare runs.
 
     Args:
         store: up to date.
         run_ids: ids or names, the reference first; each counts once.
+        with_curves: the curves are wanted; without them only the records that statistics need are read.
 
     Raises:
         UserError: there is no such run, or they are fewer than two or more than `MOST_RUNS`.
@@ -112,7 +113,7 @@ def side_by_side(store: ExperimentStore, run_ids: Sequence[str]) -> SideBySide:
     if not 2 <= len(runs) <= MOST_RUNS:
         raise UserError(f"compare: from 2 to {MOST_RUNS} runs are compared, got {len(runs)}")
     settings = store.settings_of([run.id for run in runs])
-    traces = {run.id: _trace(store.run_path(run.id)) for run in runs}
+    traces = _Traces(store)
     differing = _differing(runs, settings)
     statistics: tuple[Paired, ...] = ()
     try:
@@ -124,7 +125,7 @@ def side_by_side(store: ExperimentStore, run_ids: Sequence[str]) -> SideBySide:
         tuple(runs),
         differing,
         _figures(runs),
-        {run.id: _curve(traces[run.id]) for run in runs},
+        {run.id: _curve(traces[run.id]) for run in runs} if with_curves else {},
         statistics,
         why_not,
     )
@@ -137,6 +138,18 @@ class _NotComparableError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class _Traces(dict[str, Trace]):
+    """Records of runs by id, each read when it is first asked for."""
+
+    def __init__(self, store: ExperimentStore) -> None:
+        super().__init__()
+        self._store = store
+
+    def __missing__(self, run_id: str) -> Trace:
+        found = self[run_id] = _trace(self._store.run_path(run_id))
+        return found
 
 
 def _trace(run_dir: Path) -> Trace:

@@ -612,6 +612,85 @@ CHINESE = {
     "value": "值",
     "warnings": "警告",
     "what the finished model does": "最终模型的表现",
+    # -- answers of the server: tools/server/, training/experiments/jobs/job_queue.py --
+    "the server made an error of its own; its terminal shows which: please report it": (
+        "服务自身出错；它的终端显示了错误：请报告给我们"
+    ),
+    "{count} streams of events are open, and there may be no more; close a page": (
+        "已打开 {count} 个事件流，不能再多；请关掉一个页面"
+    ),
+    "this needs the server's token, as `Authorization: Bearer TOKEN` or by the cookie of its login link; the server's "
+    "terminal shows the link, and .server/token below its root holds the token": (
+        "需要服务的令牌：用 `Authorization: Bearer TOKEN`，或打开登录链接得到 cookie；链接显示在服务的终端，"
+        "令牌在根目录下的 .server/token"
+    ),
+    "more than {count:g} requests a second; wait": "每秒超过 {count:g} 个请求；请稍候",
+    "this is not the token of the server; its terminal shows the right link": (
+        "这不是服务的令牌；它的终端显示了正确的链接"
+    ),
+    "no run has the id '{id}'; GET /api/training/jobs lists them": (
+        "没有编号为 '{id}' 的训练；GET /api/training/jobs 列出全部"
+    ),
+    "no job and no run has the id '{id}'; GET {path} lists them": "没有编号为 '{id}' 的任务或训练；GET {path} 列出全部",
+    "the run '{name}' has not begun; wait until it has": "训练 '{name}' 还没有开始；请等它开始",
+    "the run '{name}' cannot be read now ({reason}); ask again": "训练 '{name}' 现在读不了（{reason}）；请再试",
+    "{count} pictures wait to be drawn; ask again": "有 {count} 张图等待绘制；请再试",
+    "the picture was not drawn within {seconds:g} s; ask again later": "图在 {seconds:g} 秒内没有画完；请稍后再试",
+    "{count} configs are stored, and there may be no more; delete some": "已存 {count} 个配置，不能再多；请删除一些",
+    "no config has the id '{id}'; GET /api/training/configs lists them": (
+        "没有编号为 '{id}' 的配置；GET /api/training/configs 列出全部"
+    ),
+    "{name} is a finished model, which holds no state to go on from; choose a checkpoint": (
+        "{name} 是最终模型，没有可供续训的状态；请选一个检查点"
+    ),
+    "the run has no checkpoint '{asked}'; GET {path} lists them": "该训练没有检查点 '{asked}'；GET {path} 列出全部",
+    "the run was trained by the backend '{backend}'; resume it where it was started, by --resume": (
+        "该训练由后端 '{backend}' 进行；请在启动它的地方用 --resume 续训"
+    ),
+    "no checkpoint has the id '{id}'; GET …/jobs/ID/checkpoints lists them": (
+        "没有编号为 '{id}' 的检查点；GET …/jobs/ID/checkpoints 列出全部"
+    ),
+    "from 1 to {most} runs are compared, got {count}": "可比较 1 到 {most} 个训练，收到 {count} 个",
+    "the last message must be the user's, with some text": "最后一条消息必须是用户的，并且有内容",
+    "another question is being answered; wait for its end, or close its stream": (
+        "正在回答另一个问题；请等它结束，或关闭它的流"
+    ),
+    "the run '{name}' has no finished model and no checkpoint; wait for one": (
+        "训练 '{name}' 还没有最终模型，也没有检查点；请等待"
+    ),
+    "{count} forecasts or readings of data are asked for already; try again": (
+        "已有 {count} 个估算或数据读取请求；请再试"
+    ),
+    "the process that did the work failed (exit code {code}); it may have needed more than the {memory} GB of memory "
+    "that it may have: try it from the command line": (
+        "执行的进程失败（退出码 {code}）；它可能需要超过 {memory} GB 的内存上限：请在命令行试"
+    ),
+    "the model needs about {needed} of memory, and {free} are free; stop a run, or let another program end": (
+        "模型约需 {needed} 内存，而空闲的只有 {free}；请停止一个训练，或结束别的程序"
+    ),
+    "the server ends; ask the next one": "服务正在结束；请等下一个服务",
+    "it takes longer than {seconds:g} s; try it from the command line, where it may take any time": (
+        "用时超过 {seconds:g} 秒；请在命令行试，那里没有时间限制"
+    ),
+    "job {name} has ended already ({state}); there is nothing to stop": "任务 {name} 已经结束（{state}）；没有可停止的",
+    "it has finished": "它已完成",
+    "it is {state}": "它处于 {state} 状态",
+    "job {name} cannot be resumed: {why}": "任务 {name} 不能续训：{why}",
+    "run {name} cannot be resumed: a process is training in it": "训练 {name} 不能续训：有进程正在其中训练",
+    "run {name} cannot be resumed: it has no checkpoint": "训练 {name} 不能续训：它没有检查点",
+    "job {name} is at work; stop it first": "任务 {name} 正在运行；请先停止",
+    "job {name} is about to start; stop it first": "任务 {name} 即将启动；请先停止",
+    "a process is training in {name}; stop it first": "有进程正在 {name} 中训练；请先停止",
+    "run {name} does not run; there is nothing to stop": "训练 {name} 没有在运行；没有可停止的",
+    "run {name} belongs to another user, who alone can stop it": "训练 {name} 属于另一个用户，只有他能停止",
+    "run {name}: its process (pid {pid}) runs on another computer, or cannot be identified; stop it there": (
+        "训练 {name}：它的进程（pid {pid}）在另一台机器上，或无法辨认；请在那里停止"
+    ),
+    "the server is ending and takes no more orders; ask again when it runs": (
+        "服务正在结束，不再接受请求；等它运行后再试"
+    ),
+    "none": "无",
+    "{name} has no checkpoint '{checkpoint}'; there is {listed}": "{name} 没有检查点 '{checkpoint}'；现有 {listed}",
     # -- tools/jobs.py --
     "queued": "排队中",
     "stopping": "停止中",

@@ -6,6 +6,7 @@ memory; `CountedEvents` does so for a log of any length without holding it.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ _OF_THE_END = frozenset({"conclusion", "recitation"})
 
 LONGEST_LINE = 16 * 2**20
 """Bytes of a line; what is longer is read in pieces, none of which is an event."""
+BLOCK_BYTES = 256 * 1024
+"""Bytes of a log that are looked at at once."""
 
 
 @dataclass
@@ -145,17 +148,15 @@ class CountedEvents:
         self.last_line = b""
         self._resumed: list[tuple[int, int]] = []  # (where the event's line ends, its step), as in the log
         file.seek(0)
-        for line in complete_lines(file):
-            self.length, self.last_line = self.length + len(line), line
-            if (
-                b'"run_resumed"' in line
-                and (event := parse_event(line)) is not None
-                and event["event"] == "run_resumed"
-            ):
-                self._resumed.append((self.length, event["step"]))
+        for block in complete_blocks(file):
+            for start, end in _lines_with(b'"run_resumed"', block):
+                event = parse_event(block[start:end])
+                if event is not None and event["event"] == "run_resumed":
+                    self._resumed.append((self.length + end, event["step"]))
+            self.length, self.last_line = self.length + len(block), block[block.rfind(b"\n", 0, -1) + 1 :]
 
-    def lines(self) -> Iterator[tuple[bytes, int | None]]:
-        """Yield each line, with the last step that counts in its part of the log; None: all steps count there.
+    def blocks(self) -> Iterator[tuple[bytes, int | None]]:
+        """Yield the log in pieces of whole lines, each with the last step that counts in it; None: all steps count.
 
         A line that resumes belongs to the part before, which it ends; it counts itself, whatever its step.
         """
@@ -163,13 +164,22 @@ class CountedEvents:
         limits = self._limits()
         limit, until = next(limits)
         position = 0
-        for line in complete_lines(self._file):
-            position += len(line)
-            if position > self.length:
-                return
-            while until is not None and position > until:
-                limit, until = next(limits)
-            yield line, limit
+        for block in complete_blocks(self._file):
+            end = min(len(block), self.length - position)
+            start = 0
+            while start < end:
+                stop = end if until is None else min(end, until - position)
+                yield block[start:stop], limit
+                start = stop
+                if position + start == until:
+                    limit, until = next(limits)
+            position += end
+
+    def lines(self) -> Iterator[tuple[bytes, int | None]]:
+        """Yield each line, with the last step that counts in its part of the log, as `blocks` does."""
+        for block, limit in self.blocks():
+            for line in complete_lines(io.BytesIO(block)):
+                yield line, limit
 
     def __iter__(self) -> Iterator[Event]:
         step = 0
@@ -200,6 +210,34 @@ def complete_lines(file: IO[bytes]) -> Iterator[bytes]:
     for line in iter(partial(file.readline, LONGEST_LINE), b""):
         if line.endswith(b"\n") or len(line) == LONGEST_LINE:
             yield line
+
+
+def complete_blocks(file: IO[bytes], size: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield what stands behind the place of an open log, many lines at once; an unfinished last line is left out.
+
+    What is longer than `LONGEST_LINE` comes in pieces of their own, as by `complete_lines`.
+
+    Args:
+        file: opened for binary reading.
+        size: bytes that are read at once.
+    """
+    rest = b""
+    while content := file.read(size):
+        end = content.rfind(b"\n") + 1
+        rest, complete = (content[end:], rest + content[:end]) if end else (rest + content, b"")
+        if complete:
+            yield complete
+        while len(rest) >= LONGEST_LINE:
+            yield rest[:LONGEST_LINE]
+            rest = rest[LONGEST_LINE:]
+
+
+def _lines_with(mark: bytes, block: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where the lines of a block begin and end that contain some bytes."""
+    end = 0
+    while (found := block.find(mark, end)) >= 0:
+        start, end = block.rfind(b"\n", 0, found) + 1, block.find(b"\n", found) + 1 or len(block)
+        yield start, end
 
 
 # -- a fast path ---------------------------------------------------------------------------------------------------

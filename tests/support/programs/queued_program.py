@@ -3,7 +3,8 @@
 It behaves towards the queue as a training does: it claims the run directory, begins a record, and ends with 130 where
 it is interrupted. It notes each of its starts, with its GPUs, in `starts`, and ends when `DIR/end` is there, with the
 exit code in it. With WITH_RANKS in its environment it starts as many processes, each in a session of its own, as a
-launcher starts ranks; with RANK_HAS_RUN the first of them holds the run directory in its place.
+launcher starts ranks; with RANK_HAS_RUN the first of them holds the run directory in its place. A checkpoint that it is
+to go on from is noted in `resumed_from`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def main() -> int:
     words = sys.argv[1:]
     flag = "--run-dir" if "--run-dir" in words else "--resume"
     run_dir = Path(words[words.index(flag) + 1])
+    if run_dir.name.startswith("checkpoint"):
+        (run_dir.parent / "resumed_from").write_text(run_dir.name)
+        run_dir = run_dir.parent
     run_dir.mkdir(parents=True, exist_ok=True)
     ranks = int(os.environ.pop("WITH_RANKS", 0))
     for _ in range(ranks):

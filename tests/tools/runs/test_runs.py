@@ -17,6 +17,7 @@ from tools.monitoring.leaderboard import leaderboards
 from tools.monitoring.order import ORDERS, in_order
 from tools.runs.fleet import SEARCH_EVERY, Fleet
 from tools.runs.summary import RunSummary, WatchedRun
+from training.checkpoints.run_lock import LOCK_NAME, RunLock
 from training.record.alerts import Kind
 from training.record.reporter import LOG_NAME, REPORT_NAME, read_events, read_report
 from training.record.run_state import State
@@ -81,6 +82,20 @@ def test_a_run_that_reports_rarely_is_given_the_time(record: Record) -> None:
     run = record(seconds=2.0, settings={"report": {"report_batches": 100}}).train(20).flush()
     assert seen(run, at=900.0).state is State.RUNNING
     assert seen(run, at=1100.0).state is State.STALLED
+
+
+def test_a_run_whose_process_is_gone_is_lost_and_not_stalled(record: Record) -> None:
+    run = record().train(20).flush()
+    lock = RunLock.take(run.path)
+    assert lock is not None
+    document = json.loads((run.path / LOCK_NAME).read_text())
+    assert seen(run, at=1e6).state is State.STALLED, "its process is this one, which lives"
+    lock.release()
+    document["process"] = document["process"].rpartition("/")[0] + "/1"  # the same pid, started at another time
+    (run.path / LOCK_NAME).write_text(json.dumps(document))
+    lost = seen(run)
+    assert (lost.state, lost.speed, kinds(lost)) == (State.LOST, None, [Kind.LOST])
+    assert seen(run.train().finish()).state is State.FINISHED
 
 
 def test_a_wrong_clock_on_the_run_s_computer_stalls_nothing(record: Record) -> None:

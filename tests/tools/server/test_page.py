@@ -197,10 +197,14 @@ def served(folder: Path, live: RecordedRun) -> Iterator[Served]:
     shutil.copy(ROOT / "data" / "HLBD_Hardcore_Full.json", folder / "data" / "sums.json")
     start = time.time() - 3600
     for n, name in enumerate(("sweep/low", "sweep/high")):
-        RecordedRun(
+        run = RecordedRun(
             folder / "runs" / name, start=start + n, total_steps=60, validation=lambda epoch: 2.0 / epoch,
             settings={"optimizer": {"learning_rate": 10.0**-n}},
-        ).train().finish().flush()  # fmt: skip
+        )  # fmt: skip
+        run.train().reporter.conclusion(
+            {"stop": {"asked": 2, "ended": 1, "longest": 9}}, ["stop    1 of 2 answers", "  雨 → rain"]
+        )
+        run.finish().flush()
     found = Served(folder / "runs").start()
     yield found
     found.kill()
@@ -303,6 +307,10 @@ def test_keyboard_alone(visitor: Visitor) -> None:
     keys.press("ArrowRight")
     assert page.evaluate("document.activeElement.id") == "tab-log"
     page.wait_for_function("() => document.querySelector('pre.log')?.textContent.includes('run_finished')")
+    keys.press("ArrowRight")
+    for said in ("rain", "1 of 2 answers end by themselves within 9 tokens"):  # samples, and certificates
+        keys.press("ArrowRight")
+        page.wait_for_function("(said) => document.querySelector('#tabpanel').innerText.includes(said)", arg=said)
     page.locator("[data-action=tags]").focus()
     keys.press("Enter")
     page.wait_for_selector("dialog[open]")
@@ -450,6 +458,21 @@ def test_a_run_from_the_form_to_the_chat(visitor: Visitor, served: Served, tmp_p
     assert curve(page) == recorded(path)
     assert [step for step, _ in curve(page)] == list(range(1, 241))
     assert page.evaluate("document.querySelector('figure[data-chart=loss]').chart.drawn.lines") == [stopped_at]
+
+    before = recorded(path)
+    chosen = f"checkpoint_step_{stopped_at}"
+    page.click("#tab-checkpoints")
+    page.click(f"[data-resume={chosen}]")
+    dialog = page.get_by_role("dialog")
+    assert "final_model" in dialog.inner_text(), "it says what is set aside"
+    dialog.get_by_role("button", name="Resume").click()
+    page.wait_for_function("() => !document.querySelector('.state.finished')")
+    page.wait_for_selector(".state.finished")
+    wait_for_points(page, 240)
+    assert curve(page) == recorded(path) == before, "the same updates again, bit for bit"
+    [branch] = path.glob("abandoned_at_step_*")
+    assert branch.name == f"abandoned_at_step_{stopped_at}"
+    assert (branch / "final_model").is_dir()
 
     page.click("#tab-chat")
     page.fill("#question", "88 - 43 = ?")

@@ -90,7 +90,7 @@ def state_text(view: RunView) -> Message:
 def state_colour(view: RunView, theme: Theme) -> str:
     """Return the colour of a state: bad news in red, a standstill in the colour of marks."""
     state = view.summary.state if view.summary is not None else None
-    if state in (State.FAILED, State.UNREADABLE):
+    if state in (State.FAILED, State.LOST, State.UNREADABLE):
         return theme.bad
     if state in (State.STALLED, State.STOPPED) or state is None:
         return theme.tertiary

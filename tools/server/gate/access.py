@@ -18,12 +18,13 @@ from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from tools.server.gate.problems import LOG, MEDIA_TYPE, Problem, fault_of_server
 from tools.server.gate.state import ServerState
+from training.language.messages import Message
 from training.storage.json_files import parse_json
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+SentMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[SentMessage]]
+Send = Callable[[SentMessage], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -117,7 +118,7 @@ class Access:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_begun = is_stream = False
 
-        async def guarded_send(message: Message) -> None:
+        async def guarded_send(message: SentMessage) -> None:
             nonlocal is_begun, is_stream
             if message["type"] == "http.response.start":
                 headers = [(name.lower(), value) for name, value in message.get("headers", [])]
@@ -141,7 +142,9 @@ class Access:
             refused = Problem(
                 429,
                 "",
-                f"{self._streams} streams of events are open, and there may be no more; close a page",
+                Message(
+                    "{count} streams of events are open, and there may be no more; close a page", count=self._streams
+                ),
                 headers={"retry-after": "10"},
             )
         except Exception:
@@ -168,8 +171,10 @@ class Access:
             return Problem(
                 401,
                 "",
-                "this needs the server's token, as `Authorization: Bearer TOKEN` or by the cookie of its login link; "
-                "the server's terminal shows the link, and .server/token below its root holds the token",
+                Message(
+                    "this needs the server's token, as `Authorization: Bearer TOKEN` or by the cookie of its login "
+                    "link; the server's terminal shows the link, and .server/token below its root holds the token"
+                ),
                 headers={"www-authenticate": "Bearer"},
             )
         if (refused := _check_origin(scope, headers)) is not None:
@@ -195,7 +200,7 @@ class Access:
             return Problem(
                 429,
                 "",
-                f"more than {limits.requests_per_second:g} requests a second; wait",
+                Message("more than {count:g} requests a second; wait", count=limits.requests_per_second),
                 headers={"retry-after": str(max(1, round(seconds)))},
             )
         if scope["http_version"] not in ("1.0", "1.1"):
@@ -251,7 +256,7 @@ class Access:
             return Problem(405, "", f"{LOGIN!r} does not take {scope['method']}; use GET", headers={"allow": "GET"})
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         if len(given) != 1 or not _is_same(given[0], self._state.token):
-            return Problem(401, "", "this is not the token of the server; its terminal shows the right link")
+            return Problem(401, "", Message("this is not the token of the server; its terminal shows the right link"))
         name, value = self._state.cookie
         cookie = f"{name}={value}; Max-Age={SECONDS_KEPT}; Path=/; HttpOnly; SameSite=Strict"
         await _send(send, 303, [(b"location", b"/"), (b"set-cookie", cookie.encode())], b"")
@@ -369,7 +374,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives a body which was read already, and then waits for the client to leave."""
     is_given = False
 
-    async def again() -> Message:
+    async def again() -> SentMessage:
         nonlocal is_given
         if not is_given:
             is_given = True

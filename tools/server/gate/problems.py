@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from training.errors import UserError, printable
+from training.language.messages import Message
 from training.storage.json_files import DamagedFileError
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ PROBLEM_SCHEMA: Mapping[str, Any] = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "one line: what is wrong, the value received, where"},
+        "detail_zh": {
+            "type": "string",
+            "description": "the same in Chinese, where there is a translation",
+        },
         "key": {"type": "string", "description": "setting or field at fault"},
         "remedy": {"type": "string", "description": "what to do about it"},
     },
@@ -41,7 +46,8 @@ class Problem(Exception):  # noqa: N818  # the word of RFC 9457
     Args:
         status: status code of HTTP, 400 to 599.
         title: kind of error in a few words, the same whatever the request; empty: as HTTP names the status.
-        detail: what was wrong, the value received and where, in one line. Escaped and shortened.
+        detail: what was wrong, the value received and where, in one line. Escaped and shortened. The answer has a
+            `Message` in Chinese too.
         key: setting or field that is at fault.
         remedy: what to do about it; None: the part of `detail` behind its first semicolon, if it has one.
         headers: further headers of the answer, such as Retry-After.
@@ -62,6 +68,7 @@ class Problem(Exception):  # noqa: N818  # the word of RFC 9457
     ) -> None:
         self.status, self.title = status, title or http.HTTPStatus(status).phrase
         self.detail = printable(detail)
+        self._chinese = printable(detail.chinese) if isinstance(detail, Message) else None
         self.key = None if key is None else printable(key)
         found = self.detail.partition("; ")[2] if remedy is None else printable(remedy)
         self.remedy = found or None
@@ -71,7 +78,7 @@ class Problem(Exception):  # noqa: N818  # the word of RFC 9457
     def document(self) -> dict[str, Any]:
         """Return the answer's body as plain data."""
         found = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
-        further = {"key": self.key, "remedy": self.remedy}
+        further = {"detail_zh": self._chinese, "key": self.key, "remedy": self.remedy}
         return found | {name: value for name, value in further.items() if value is not None}
 
     def body(self, further: Mapping[str, str] | None = None) -> bytes:
@@ -80,17 +87,22 @@ class Problem(Exception):  # noqa: N818  # the word of RFC 9457
         return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
+def line_of(error: UserError) -> str:
+    """Return the line of an error; a `Message` where it is one."""
+    return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+
+
 def problem_of(error: UserError, key: str | None = None) -> Problem:
     """Return the answer to what a user can mend, with the line of the command line: 422, or 500 for a damaged file."""
     status = 500 if isinstance(error, DamagedFileError) else 422
     return Problem(
-        status, "The request cannot be carried out" if status == 422 else "A file is damaged", str(error), key
+        status, "The request cannot be carried out" if status == 422 else "A file is damaged", line_of(error), key
     )
 
 
 def fault_of_server() -> Problem:
     """Return the answer to an error of the program, which says nothing about its inside."""
-    return Problem(500, "", "the server made an error of its own; its terminal shows which: please report it")
+    return Problem(500, "", Message("the server made an error of its own; its terminal shows which: please report it"))
 
 
 def show_problems(app: FastAPI) -> None:

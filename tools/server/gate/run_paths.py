@@ -13,6 +13,7 @@ from typing import BinaryIO
 from tools.server.gate.problems import Problem
 from tools.server.gate.state import ServerState
 from training.experiments.store.identity import is_run_id
+from training.language.messages import Message
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -30,7 +31,9 @@ class FoundRun:
 
 def no_such_run(run_id: str) -> Problem:
     """Return the answer to an id that no run has."""
-    return Problem(404, "No such run", f"no run has the id {run_id!r}; GET /api/training/jobs lists them")
+    return Problem(
+        404, "No such run", Message("no run has the id '{id}'; GET /api/training/jobs lists them", id=run_id)
+    )
 
 
 def found_run(state: ServerState, run_id: str) -> FoundRun:

@@ -3,6 +3,7 @@
 import { call, ofRun, post, put } from "./api.js";
 import { ask, attempt } from "./dialog.js";
 import { announce, el } from "./dom.js";
+import { count } from "./format.js";
 import { t } from "./language.js";
 
 /** Ask for tags, and set them on all of the runs. */
@@ -80,6 +81,23 @@ export function askStop(run, done) {
     isBad: true,
     act: async (form) => {
       await post(ofRun(run.id, "stop"), form.get("now") ? { at_once: true } : {});
+      done?.();
+    },
+  });
+}
+
+/** Ask whether a run goes on from one of its checkpoints, and say what becomes of what came after it. */
+export function askResumeFrom(run, checkpoint, later, done) {
+  ask({
+    title: t("Resume {name} from step {step}?", { name: run.name, step: count(checkpoint.step) }),
+    content: [
+      el("p", {}, t("Its record goes back to this step, and training goes on from there.")),
+      later.length ? el("p", {}, t("What came later is set aside in the run's directory, and can be gone on with from there: {names}", { names: later.map(({ name }) => name).join(", ") })) : null,
+    ],
+    action: t("Resume"),
+    act: async () => {
+      await post(ofRun(run.id, "resume"), { checkpoint: checkpoint.id });
+      announce(t("{name} is resumed", { name: run.name }), "good");
       done?.();
     },
   });

@@ -1,14 +1,14 @@
 // Calls of the server, and its streams of events.
 
-import { t } from "./language.js";
+import { chosenLanguage, t } from "./language.js";
 
 /** An answer that says what is wrong, where, and what to do: one line, as on a terminal. */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || t("The server answered with {status}.", { status }));
+    super((chosenLanguage() === "zh" && body.detail_zh) || body.detail || body.title || t("The server answered with {status}.", { status }));
     this.status = status;
     this.key = body.key || null;
-    this.remedy = body.remedy || null;
+    this.remedy = chosenLanguage() === "zh" && body.detail_zh ? null : body.remedy || null; // the Chinese line has its own
   }
 
   /** The line and its remedy. */

@@ -114,6 +114,10 @@ export const CHINESE = {
   "At once, without saving: what was trained since the last checkpoint is lost": "立即停止，不保存：上一个检查点之后的训练会丢失",
   Stop: "停止",
   "{name} is resumed": "{name} 已续训",
+  "Resume {name} from step {step}?": "让 {name} 从第 {step} 步续训？",
+  "Resume from {name}": "从 {name} 续训",
+  "Its record goes back to this step, and training goes on from there.": "它的记录会退回到这一步，训练从这里继续。",
+  "What came later is set aside in the run's directory, and can be gone on with from there: {names}": "之后的内容会移到训练目录里的单独目录，仍可从那里继续：{names}",
 
   // -- one run --
   Details: "详情",

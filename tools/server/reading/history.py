@@ -14,7 +14,7 @@ import math
 import os
 import threading
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tools.server.reading.log_position import START, LogPosition, generation_of
 from tools.server.reading.update_lines import Updates, read_updates
 from training.record.history import unit_of
-from training.record.log import LOG_NAME, CountedEvents, complete_lines, read_report
+from training.record.log import LOG_NAME, CountedEvents, complete_blocks, read_report
 from training.record.report import Report
 from training.record.schema import Event, declared_metrics, is_number
 from training.storage.json_files import open_regular
@@ -358,27 +358,25 @@ class RunCurve:
         self.updates.add(self._place(event), *self._figures(event))
 
     def extend(self, updates: Updates) -> None:
-        """Fold updates in whose figures are all finite: the same as folding them one by one."""
-        columns = updates.columns
-        steps, count = columns["step"], len(updates)
-        before = [] if self._last_time is None else [self._last_time]
-        if (times := columns.get("time")) is None:  # as `training.record.history` counts them
-            gaps, self._last_time = np.zeros(count), None
-        else:
-            gaps = np.maximum(0.0, np.diff(np.concatenate([before or times[:1], times])))
-            self._last_time = float(times[-1])
-        seconds = np.add.accumulate(np.concatenate([[self._seconds], gaps]))[1:]
-        self._seconds = float(seconds[-1])
+        """Fold updates in whose figures are all finite, and the events among them: the same as one by one."""
+        others = deque(updates.others)
+        while others and (not others[0][0] or not len(updates)):
+            self.apply(others.popleft()[1])
+        if not len(updates):
+            return
+        columns, count = updates.columns, len(updates)
+        steps = columns["step"]
+        seconds = np.add.accumulate(np.concatenate([[self._seconds], self._gaps(columns.get("time"), count, others)]))
         if self.unit is None:
             self.unit = unit_of(columns)
         counted = columns.get(self.unit or "tokens")
-        totals = self._count + (np.zeros(count) if counted is None else np.add.accumulate(counted))
-        self._count = int(totals[-1])
+        counts = np.zeros(count) if counted is None else counted
+        totals = np.add.accumulate(np.concatenate([[self._count], counts]))
         epochs = columns.get("epoch", np.full(count, math.nan))
         places = {
             "step": steps,
-            "seconds": seconds,
-            "tokens": np.full(count, math.nan) if self.unit is None else totals,
+            "seconds": seconds[1:],
+            "tokens": np.full(count, math.nan) if self.unit is None else totals[1:],
             "epoch": steps / self._steps_per_epoch if self._steps_per_epoch else epochs,
         }
         figures = {name: values for name, values in columns.items() if name not in _NO_FIGURES}
@@ -388,6 +386,30 @@ class RunCurve:
                 if any(value is not None for value in derived):
                     figures[metric.name] = np.array([math.nan if value is None else value for value in derived])
         self.updates.extend(places, figures)
+        for before, event in others:
+            if event["event"] == "eval":
+                self._seconds, self._count = float(seconds[before]), int(totals[before])
+                self._on_eval(event)
+        self._seconds, self._count = float(seconds[-1]), int(totals[-1])
+
+    def _gaps(self, times: Floats | None, count: int, others: Iterable[tuple[int, Event]]) -> Floats:
+        """Return the training seconds of each update, and note the time of the last event.
+
+        They are counted as `training.record.history` does: from the update, validation or checkpoint before.
+
+        Args:
+            times: of the updates; None: they have none.
+            count: number of updates.
+            others: events among them, each with the number of updates before it.
+        """
+        ends = np.full(count, math.nan) if times is None else times
+        before = np.concatenate([[math.nan if self._last_time is None else self._last_time], ends])
+        for number, event in others:
+            if event["event"] in ("eval", "checkpoint"):
+                time = event.get("time")
+                before[number] = math.nan if time is None else time
+        self._last_time = _known(float(before[-1]))
+        return np.nan_to_num(np.maximum(0.0, ends - before[:-1]), nan=0.0)
 
     def _place(self, event: Event) -> tuple[float, float, float, float]:
         step, epoch = event["step"], event.get("epoch")
@@ -529,16 +551,16 @@ class FollowedCurve:
         return True
 
     def _appended(self, file: IO[bytes]) -> Iterator[tuple[bytes, int | None]]:
-        for line in complete_lines(file):
-            self.bytes_read += len(line)
-            self._stand_behind(self._offset + len(line), line)
-            yield line, None
+        for block in complete_blocks(file):
+            self.bytes_read += len(block)
+            self._stand_behind(self._offset + len(block), block)
+            yield block, None
 
     def _read_whole(self, file: IO[bytes], status: os.stat_result) -> None:
         self.curve, self._inode = RunCurve(), status.st_ino
         generation = generation_of(file)
         events = CountedEvents(file)
-        for found in read_updates(events.lines()):
+        for found in read_updates(events.blocks()):
             if isinstance(found, Updates):
                 self.curve.extend(found)
             else:

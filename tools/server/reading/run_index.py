@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ LOOK_SECONDS = 1.0
 """Time between two looks at the runs that are at work, while somebody watches."""
 WHOLE_SECONDS, WHOLE_UNWATCHED_SECONDS = 5.0, 20.0
 """Time between two looks at all runs, while somebody watches and while nobody does: each is asked for its files."""
+PAUSE, LONGEST_PAUSE_SECONDS = 50.0, 10.0
+"""Time of rest after a look, by the processor time that it took: looks take a fiftieth of a processor at most."""
 SEARCH_SECONDS = 10.0
 """Time between two searches for runs that a terminal has begun: a walk over a large tree is not free."""
 WATCHED_SECONDS = 30.0
@@ -39,6 +41,8 @@ ENDED = frozenset({"finished", "stopped", "failed"})
 """States that change only if somebody begins again."""
 AT_WORK = frozenset({"starting", "running", "stalled", "unreadable"})
 """States of the record of a run whose process lives."""
+MOST_NAMED = 500
+"""Runs that are asked for by their ids; if more may have changed, all are."""
 MOST_REMOVED = 1000
 """Runs that are remembered as removed; who has missed more begins again."""
 
@@ -74,6 +78,8 @@ class RunIndex:
         self._statuses: dict[str, dict[str, Any]] = {}
         self._removed: OrderedDict[str, int] = OrderedDict()
         self._at_work: frozenset[str] = frozenset()  # runs whose state or figures may change this moment
+        self._seen_jobs: dict[str, Job] = {}  # as of the last look at all runs; of an ended one always the same object
+        self._pause = 0.0
         self._searched_at = self._looked_at = self._looked_at_all = self._watched_at = -1e9
         self._num_watchers = 0
         self._recorded: frozenset[str] = frozenset()
@@ -85,11 +91,17 @@ class RunIndex:
     def look_if_due(self) -> None:
         """Look, if it is time: rarely while nobody watches, and more often at the runs that are at work."""
         now = time.monotonic()
+        if now - self._looked_at < self._pause:
+            return
         is_watched = self._num_watchers > 0 or now - self._watched_at < WATCHED_SECONDS
+        begun = time.thread_time()
         if now - self._looked_at_all >= (WHOLE_SECONDS if is_watched else WHOLE_UNWATCHED_SECONDS):
             self.look()
         elif is_watched and now - self._looked_at >= LOOK_SECONDS:
             self._look_at_work()
+        else:
+            return
+        self._pause = min(LONGEST_PAUSE_SECONDS, PAUSE * (time.thread_time() - begun))
 
     def look(self, *, search: bool = False) -> None:
         """Read what has changed on the disk, and tell who watches.
@@ -104,10 +116,19 @@ class RunIndex:
             if search:
                 self._searched_at = now
             self._looked_at = self._looked_at_all = now
-            merged = self._rows_and_jobs(Query(archived=None))
+            touched, jobs = self._store.touched(), self._jobs()
+            others = {job_id for job_id, job in jobs.items() if self._seen_jobs.get(job_id) is not job}
+            wanted = (touched or frozenset()) | self._at_work | others | (self._seen_jobs.keys() - jobs.keys())
+            if touched is None or len(wanted) > MOST_NAMED:
+                rows = self._rows_and_jobs(Query(archived=None))
+                self._at_work = frozenset()
+            else:  # no other row can have changed
+                rows = self._rows_and_jobs(Query(ids=tuple(wanted), archived=None)) if wanted else []
+                self._at_work -= wanted
+            self._seen_jobs = jobs
             self._recorded = self._store.ids()
-            self._at_work = frozenset(row.id for row in merged if row.state not in ENDED)
-            self._publish(merged, is_whole=True)
+            self._at_work |= {row.id for row in rows if row.state not in ENDED}
+            self._publish(rows, there=self._recorded | jobs.keys() | {row.id for row in rows})
 
     def _look_at_work(self) -> None:
         """Do the same for the runs that are at work, and for jobs."""
@@ -134,12 +155,12 @@ class RunIndex:
         if self._looked_at < 0.0:
             self.look()
 
-    def _publish(self, rows: Sequence[RunRow], *, is_whole: bool = False) -> None:
+    def _publish(self, rows: Sequence[RunRow], *, there: Collection[str] | None = None) -> None:
         """Count what is not as it was.
 
         Args:
             rows: as they are now.
-            is_whole: runs without a row are gone.
+            there: ids of all runs that there are; None: those of before.
         """
         with self._lock:
             before = self.revision
@@ -151,7 +172,7 @@ class RunIndex:
                     self._documents[row.id], self._revisions[row.id] = mark, self.revision
                     self._statuses[row.id] = status_of_row(document)
                     self._removed.pop(row.id, None)
-            for run_id in self._documents.keys() - {row.id for row in rows} if is_whole else ():
+            for run_id in self._documents.keys() - set(there) if there is not None else ():
                 self.revision += 1
                 del self._documents[run_id], self._revisions[run_id], self._statuses[run_id]
                 self._removed[run_id] = self.revision

@@ -26,6 +26,11 @@ from tools.server.reading.events import HEARTBEAT, HEARTBEAT_SECONDS, EventStrea
 from training.checkpoints.manifest import checkpoint_directories
 from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY
 from training.errors import printable
+from training.language.messages import Message
+from training.machine.free_memory import gpu_memory, host_memory
+from training.machine.hardware import gpu_uuids
+from training.machine.units import as_size
+from training.record.log import read_report
 
 ROOT = Path(__file__).resolve().parents[3]
 IDLE_SECONDS = 300.0
@@ -63,7 +68,7 @@ class ChatRequest(BaseModel):
         """
         last = self.messages[-1]
         if last.role != "user" or not last.content.strip():
-            raise Problem(422, "", "the last message must be the user's, with some text", key="messages")
+            raise Problem(422, "", Message("the last message must be the user's, with some text"), key="messages")
         if any(message.role == "system" for message in self.messages[1:]):
             raise Problem(422, "", "a system message can only be the first one", key="messages")
 
@@ -212,7 +217,9 @@ class ChatModels:
         """
         if self._lock.locked():
             raise Problem(
-                409, "The model is busy", "another question is being answered; wait for its end, or close its stream"
+                409,
+                "The model is busy",
+                Message("another question is being answered; wait for its end, or close its stream"),
             )
 
     async def events(self, run_id: str, run_dir: Path, request: ChatRequest) -> AsyncGenerator[bytes, None]:
@@ -223,6 +230,8 @@ class ChatModels:
                 loaded, signature = self._loaded, model_signature(run_dir)
                 if loaded is None or not loaded.is_still(run_id, signature):
                     await self._end()
+                    if (fault := await asyncio.to_thread(lack_of_memory, run_dir)) is not None:
+                        raise ModelEndedError(fault)
                     loaded = self._loaded = Loaded(run_id, signature, await ChatProcess.start(run_dir))
                 if loaded.process.facts is None:
                     yield event_bytes("state", {"status": "loading"})
@@ -234,7 +243,9 @@ class ChatModels:
                         yield _event_of(found)
         except ModelEndedError as error:
             await self._end()
-            yield event_bytes("error", {"detail": str(error)})
+            line = error.args[0]
+            chinese = {"detail_zh": line.chinese} if isinstance(line, Message) else {}
+            yield event_bytes("error", {"detail": line, **chinese})
         finally:
             self._keep()
             self._idle = asyncio.create_task(self._let_go())
@@ -287,6 +298,39 @@ def has_model(run_dir: Path) -> bool:
     )
 
 
+def lack_of_memory(run_dir: Path) -> Message | None:
+    """Say that a run's model has no room in the memory that is free, by the sizes of its files; None: it has, or the
+    system does not say.
+
+    The weights are read as they are, and are there in fp32 then: while the model is loaded, both take room.
+    """
+    needed = bytes_to_load(run_dir)
+    free = gpu_memory() if gpu_uuids() else host_memory()
+    if free is None or needed <= free:
+        return None
+    return Message(
+        "the model needs about {needed} of memory, and {free} are free; stop a run, or let another program end",
+        needed=as_size(needed),
+        free=as_size(free),
+    )
+
+
+def bytes_to_load(run_dir: Path) -> int:
+    """Return about how much memory is needed to load a run's model: its files, and its parameters in fp32."""
+    finished = [path for name in (FINAL_NAME, MODEL_DIRECTORY) if (path := run_dir / name).exists()]
+    found = max(map(_bytes_of, finished[:1] or checkpoint_directories(run_dir)), default=0)
+    parameters = (read_report(run_dir) or {}).get("num_parameters")
+    return found + (4 * parameters if isinstance(parameters, int) else found)
+
+
+def _bytes_of(path: Path) -> int:
+    total = 0
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        with contextlib.suppress(OSError):  # deleted this moment, by the run's own tidying
+            total += file.stat().st_size
+    return total
+
+
 def model_signature(run_dir: Path) -> object:
     """Return what changes when a run has a newer model than before."""
     found = [run_dir / FINAL_NAME, run_dir / MODEL_DIRECTORY]
@@ -321,7 +365,9 @@ def make_router(state: ServerState) -> APIRouter:
         request.check()
         if not await asyncio.to_thread(has_model, run.path):
             raise Problem(
-                409, "No model yet", f"the run {run.name!r} has no finished model and no checkpoint; wait for one"
+                409,
+                "No model yet",
+                Message("the run '{name}' has no finished model and no checkpoint; wait for one", name=run.name),
             )
         models.check_free()
         return EventStream(models.events(run.id, run.path, request))

@@ -31,6 +31,7 @@ from training.checkpoints.manifest import BEST_NAME, is_checkpoint_name, read_ma
 from training.checkpoints.run_directory import FINAL_NAME, MODEL_DIRECTORY
 from training.errors import CheckpointError
 from training.experiments.store.identity import is_run_id
+from training.language.messages import Message
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -207,6 +208,5 @@ def make_router(state: ServerState) -> APIRouter:
 
 
 def _no_such_checkpoint(checkpoint_id: str) -> Problem:
-    return Problem(
-        404, "No such checkpoint", f"no checkpoint has the id {checkpoint_id!r}; GET …/jobs/ID/checkpoints lists them"
-    )
+    line = Message("no checkpoint has the id '{id}'; GET …/jobs/ID/checkpoints lists them", id=checkpoint_id)
+    return Problem(404, "No such checkpoint", line)

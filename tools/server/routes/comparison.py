@@ -13,6 +13,7 @@ from tools.server.reading.history import DEFAULT_POINTS, MOST_POINTS, HistoryCac
 from tools.server.routes.runs import history_of, json_response, names_in
 from training.experiments.side_by_side import MOST_RUNS, side_by_side
 from training.experiments.store.identity import ID_LENGTH
+from training.language.messages import Message
 
 LONGEST_IDS = (ID_LENGTH + 1) * 4 * MOST_RUNS
 """Characters of the list of runs."""
@@ -42,7 +43,8 @@ def make_router(state: ServerState, histories: HistoryCache) -> APIRouter:
         """
         found = [found_run(state, run_id.strip()) for run_id in dict.fromkeys(ids.split(",")) if run_id.strip()]
         if not 1 <= len(found) <= MOST_RUNS:
-            raise Problem(422, "", f"from 1 to {MOST_RUNS} runs are compared, got {len(found)}", key="ids")
+            line = Message("from 1 to {most} runs are compared, got {count}", most=MOST_RUNS, count=len(found))
+            raise Problem(422, "", line, key="ids")
         document = _compared(state, found)
         document["curves"] = {
             run.id: history_of(state, histories, run.id, points, names_in(keys), with_bands=bands) for run in found
@@ -58,6 +60,6 @@ def _compared(state: ServerState, runs: list[FoundRun]) -> dict[str, Any]:
     begun = [run.id for run in runs if run.id in state.index.recorded]
     document: dict[str, Any] = {"settings": {}, "figures": {}, "statistics": [], "no_statistics": ""}
     if len(begun) > 1:
-        document |= side_by_side(state.store, begun).to_dict()
+        document |= side_by_side(state.store, begun, with_curves=False).to_dict()
     document["runs"] = [{"id": run.id, "name": run.name, "state": rows[run.id].state} for run in runs if run.id in rows]
     return document

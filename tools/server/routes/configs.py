@@ -27,6 +27,7 @@ from tools.server.settings.policy import PreparedSettings, SettingsProblem, chec
 from tools.server.workers.limited_process import run_limited
 from training.checkpoints.run_search import read_settings
 from training.errors import printable, printable_text
+from training.language.messages import Message
 from training.storage.atomic import write_atomically
 from training.storage.json_files import DamagedFileError, as_declared, parse_json
 
@@ -151,7 +152,8 @@ class StoredConfigs:
             Problem: there are too many.
         """
         if len(self._ids()) >= MOST_CONFIGS:
-            raise Problem(409, "", f"{MOST_CONFIGS} configs are stored, and there may be no more; delete some")
+            full = Message("{count} configs are stored, and there may be no more; delete some", count=MOST_CONFIGS)
+            raise Problem(409, "", full)
         self._directory.mkdir(mode=0o700, exist_ok=True)
         document = {"id": secrets.token_hex(6), "created_at": time.time(), **config.model_dump()}
         text = json.dumps(document, ensure_ascii=False, indent=1)
@@ -185,7 +187,8 @@ class StoredConfigs:
 
 
 def _no_config(identity: str) -> Problem:
-    return Problem(404, "", f"no config has the id {identity!r}; GET /api/training/configs lists them", key="id")
+    line = Message("no config has the id '{id}'; GET /api/training/configs lists them", id=identity)
+    return Problem(404, "", line, key="id")
 
 
 def checked(state: ServerState, asked: Asked) -> PreparedSettings:

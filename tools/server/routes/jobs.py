@@ -10,9 +10,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tools.server.gate.problems import Problem
-from tools.server.gate.run_paths import is_below
+from tools.server.gate.problems import Problem, line_of
+from tools.server.gate.run_paths import found_run, is_below
 from tools.server.gate.state import ServerState
+from tools.server.routes.checkpoints import checkpoints_of
 from tools.server.routes.configs import LONGEST_NAME, Asked, StoredConfigs, one_line
 from tools.server.settings.policy import LOCAL_BACKENDS, PreparedSettings, check
 from training.backends.placement import placement_of
@@ -28,6 +29,7 @@ from training.experiments.jobs.job_queue import (
     UnknownJobError,
 )
 from training.experiments.store.identity import is_run_id
+from training.language.messages import Message
 
 PREFIX = "/api/training/jobs"
 LONGEST_KEY = 200
@@ -48,6 +50,15 @@ class HowToStop(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     at_once: bool = Field(False, description="kill it, without a checkpoint")
+
+
+class HowToResume(BaseModel):
+    """Place from which a job goes on."""
+
+    model_config = ConfigDict(extra="forbid")
+    checkpoint: str | None = Field(
+        None, max_length=300, description="id or name of one of the run's checkpoints; null: the newest good one"
+    )
 
 
 class NewPriority(BaseModel):
@@ -78,12 +89,16 @@ def make_router(state: ServerState) -> APIRouter:
     def stop(job_id: str, how: HowToStop | None = None) -> dict[str, Any]:
         return stop_job(state, job_id, at_once=how is not None and how.at_once)
 
-    @router.post("/{job_id}/resume", status_code=202, summary="Go on with a job or run from its newest checkpoint")
-    def resume(job_id: str) -> dict[str, Any]:
+    @router.post("/{job_id}/resume", status_code=202, summary="Go on with a job or run from one of its checkpoints")
+    def resume(job_id: str, how: HowToResume | None = None) -> dict[str, Any]:
+        """Queue it again. From an earlier checkpoint, what came later is set aside in the run directory."""
         with answering(job_id):
             run_dir = directory_without_job(state, job_id)
             backend = None if run_dir is None else _backend_of(run_dir)
-            return shown(state, queue_of(state).resume(job_id, run_dir=run_dir, backend=backend))
+            asked = None if how is None else how.checkpoint
+            checkpoint = None if asked is None else _checkpoint_of(state, job_id, asked)
+            job = queue_of(state).resume(job_id, run_dir=run_dir, backend=backend, checkpoint=checkpoint)
+            return shown(state, job)
 
     @router.post("/{job_id}/priority", summary="Let a job that waits start earlier or later")
     def priority(job_id: str, new: NewPriority) -> dict[str, Any]:
@@ -203,14 +218,15 @@ def answering(job_id: str | None = None, key: str | None = None) -> Iterator[Non
     except UnknownJobError:
         raise no_job(job_id or "") from None
     except JobStateError as error:
-        raise Problem(409, "", str(error)) from error
+        raise Problem(409, "", line_of(error)) from error
     except KeyTakenError as error:
-        raise Problem(422, "", str(error), key=key) from error
+        raise Problem(422, "", line_of(error), key=key) from error
 
 
 def no_job(job_id: str) -> Problem:
     """Return the answer to an id that nothing has."""
-    return Problem(404, "No such run", f"no job and no run has the id {job_id!r}; GET {PREFIX} lists them")
+    line = Message("no job and no run has the id '{id}'; GET {path} lists them", id=job_id, path=PREFIX)
+    return Problem(404, "No such run", line)
 
 
 def directory_without_job(state: ServerState, run_id: str) -> Path | None:
@@ -219,6 +235,29 @@ def directory_without_job(state: ServerState, run_id: str) -> Path | None:
         return None
     found = state.index.find(run_id)
     return found.path if found is not None and is_below(state.root, found.path) and found.path.is_dir() else None
+
+
+def _checkpoint_of(state: ServerState, run_id: str, asked: str) -> str:
+    """Return the name of the checkpoint that a request means.
+
+    Raises:
+        Problem: the run has none of this id or name, or it is no checkpoint but a finished model.
+    """
+    for one in checkpoints_of(state, found_run(state, run_id)):
+        if asked in (one["id"], one["name"]):
+            if one["kind"] == "model":
+                line = Message(
+                    "{name} is a finished model, which holds no state to go on from; choose a checkpoint",
+                    name=one["name"],
+                )
+                raise Problem(422, "", line, key="checkpoint")
+            return str(one["name"])
+    line = Message(
+        "the run has no checkpoint '{asked}'; GET {path} lists them",
+        asked=asked,
+        path=f"{PREFIX}/{run_id}/checkpoints",
+    )
+    raise Problem(404, "No such checkpoint", line, key="checkpoint")
 
 
 def _backend_of(run_dir: Path) -> str:
@@ -230,6 +269,11 @@ def _backend_of(run_dir: Path) -> str:
     backend = read_settings(run_dir).get("backend", DEFAULT_BACKEND)
     if backend not in LOCAL_BACKENDS:
         raise Problem(
-            409, "", f"the run was trained by the backend {backend!r}; resume it where it was started, by --resume"
+            409,
+            "",
+            Message(
+                "the run was trained by the backend '{backend}'; resume it where it was started, by --resume",
+                backend=str(backend),
+            ),
         )
     return str(backend)

@@ -24,6 +24,7 @@ from tools.server.gate.problems import Problem
 from tools.server.gate.run_paths import found_run
 from tools.server.gate.state import ServerState
 from training.errors import printable
+from training.language.messages import Message
 from training.record.log import LOG_NAME, REPORT_NAME, read_report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,7 +74,10 @@ class Pictures:
         key = (run_id, picture, language, theme)
         if self._waiting >= MOST_WAITING:
             raise Problem(
-                429, "", f"{self._waiting} pictures wait to be drawn; ask again", headers={"retry-after": "5"}
+                429,
+                "",
+                Message("{count} pictures wait to be drawn; ask again", count=self._waiting),
+                headers={"retry-after": "5"},
             )
         self._waiting += 1
         try:
@@ -108,7 +112,8 @@ async def _drawn(run_dir: Path, name: str, picture: str, language: str, theme: s
         async with asyncio.timeout(DRAWING_SECONDS):
             content, errors = await process.communicate()
     except TimeoutError as error:
-        raise Problem(504, "", f"the picture was not drawn within {DRAWING_SECONDS:g} s; ask again later") from error
+        late = Message("the picture was not drawn within {seconds:g} s; ask again later", seconds=DRAWING_SECONDS)
+        raise Problem(504, "", late) from error
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

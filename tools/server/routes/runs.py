@@ -36,6 +36,7 @@ from training.experiments.store.artefacts import CERTIFICATES, artefacts_of
 from training.experiments.store.query import DEFAULT_SORT
 from training.experiments.store.query import Query as RunQuery
 from training.experiments.store.rows import RunRow
+from training.language.messages import Message
 from training.record.log import LOG_NAME, read_report
 from training.record.sample_pictures import MOST_BYTES, SAMPLES_NAME, SamplePicture, pictures_in
 from training.tasks.answers.stop_certificate import StopCertificate
@@ -257,7 +258,8 @@ def history_of(
 
 def refused(run: FoundRun, error: OSError) -> Problem:
     """Return the answer where the disk refuses a run's file."""
-    return Problem(503, "The disk refuses", f"the run {run.name!r} cannot be read now ({error.strerror}); ask again")
+    line = Message("the run '{name}' cannot be read now ({reason}); ask again", name=run.name, reason=error.strerror)
+    return Problem(503, "The disk refuses", line)
 
 
 # -- the record ----------------------------------------------------------------------------------------------------
@@ -546,7 +548,9 @@ def _add_annotations(router: APIRouter, state: ServerState) -> None:
     def annotate(run_id: str, **given: Any) -> Response:
         run = found_run(state, run_id)
         if not run.path.is_dir():
-            raise Problem(409, "No record yet", f"the run {run.name!r} has not begun; wait until it has")
+            raise Problem(
+                409, "No record yet", Message("the run '{name}' has not begun; wait until it has", name=run.name)
+            )
         state.store.annotate(run.id, **given)
         state.index.look()
         return json_response(_row(state, run.id).to_dict())

@@ -21,6 +21,7 @@ from typing import Any
 
 from tools.server.gate.problems import Problem
 from training.errors import UserError
+from training.language.messages import Message
 from training.storage.json_files import parse_json
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,7 +51,7 @@ def run_limited(module: str, request: Mapping[str, Any], seconds: float, stoppin
             failed (500).
     """
     if not _requests.acquire(blocking=False):
-        busy = f"{MOST_ASKED} forecasts or readings of data are asked for already; try again"
+        busy = Message("{count} forecasts or readings of data are asked for already; try again", count=MOST_ASKED)
         raise Problem(503, "", busy, headers={"retry-after": "5"})
     try:
         with _places, tempfile.TemporaryDirectory(prefix="apt_server_") as folder:
@@ -63,8 +64,12 @@ def run_limited(module: str, request: Mapping[str, Any], seconds: float, stoppin
         raise Problem(
             500,
             "",
-            f"the process that did the work failed (exit code {code}); it may have needed more than the "
-            f"{MEMORY_BYTES // 10**9} GB of memory that it may have: try it from the command line",
+            Message(
+                "the process that did the work failed (exit code {code}); it may have needed more than the {memory} GB "
+                "of memory that it may have: try it from the command line",
+                code=code,
+                memory=MEMORY_BYTES // 10**9,
+            ),
         )
     return answer["result"]
 
@@ -95,9 +100,12 @@ def _run(
     try:
         while process.poll() is None:
             if stopping.is_set():
-                raise Problem(503, "", "the server ends; ask the next one")
+                raise Problem(503, "", Message("the server ends; ask the next one"))
             if _now() > ends:
-                late = f"it takes longer than {seconds:g} s; try it from the command line, where it may take any time"
+                late = Message(
+                    "it takes longer than {seconds:g} s; try it from the command line, where it may take any time",
+                    seconds=seconds,
+                )
                 raise Problem(504, "", late)
             time.sleep(_SECONDS_BETWEEN)
     finally:

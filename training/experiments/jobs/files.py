@@ -85,6 +85,8 @@ class AttemptRequest:
     """Order in the queue: the lower one was there earlier."""
     queued_at: float
     resume: bool
+    checkpoint: str | None = None
+    """Name of the checkpoint in the run directory that it goes on from; None: the newest good one."""
 
 
 @dataclass(frozen=True)

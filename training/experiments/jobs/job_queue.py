@@ -46,6 +46,7 @@ from training.experiments.jobs.files import (
 from training.experiments.jobs.slots import environment_of, free_slots, slots_of_machine
 from training.experiments.jobs.states import ENDED, Facts, JobState, occupies_slots, state_of
 from training.experiments.store.identity import directory_of, id_of_relative, name_of, relative_path
+from training.language.messages import Message
 from training.machine.processes import ProcessIdentity, kill_all_with
 from training.record.log import LOG_NAME, read_report
 from training.storage.atomic import delete, delete_whole
@@ -57,6 +58,8 @@ LONGEST_NAME = 80
 """Characters of a run directory's name."""
 LONGEST_NAME_BYTES = 200
 _LONGEST_REASON = 500
+_LISTED = 8
+"""Checkpoints that an error line lists."""
 _NEVER_NAMES = frozenset({"node_modules", "__pycache__"})
 """Directories that a search for runs does not enter."""
 
@@ -312,7 +315,7 @@ class JobQueue:
         """
         with self._lock:
             if self._is_closed:
-                raise UserError("the server is ending and takes no more orders; ask again when it runs")
+                raise UserError(Message("the server is ending and takes no more orders; ask again when it runs"))
             yield
 
     def _take(self) -> RunLock:
@@ -409,11 +412,13 @@ class JobQueue:
             run_dir = self._new_run_directory(directory_name_of(request.name))
             return self._create(request, run_dir, yaml_text(dict(request.settings))).job()
 
-    def _create(self, request: JobRequest, run_dir: Path, settings: str, adopted: bool = False) -> _Entry:
+    def _create(
+        self, request: JobRequest, run_dir: Path, settings: str, adopted: bool = False, checkpoint: str | None = None
+    ) -> _Entry:
         relative, now = relative_path(self._root, run_dir), time.time()
         document = JobDocument(id_of_relative(relative), relative, now, request, adopted)
         path = self._directory / document.id
-        JobFiles.create(path, document, settings, AttemptRequest(self._next_place(), now, resume=adopted))
+        JobFiles.create(path, document, settings, AttemptRequest(self._next_place(), now, adopted, checkpoint))
         entry = self._entries[document.id] = _Entry(self._root, path)
         if request.key is not None:
             self._by_key[request.key] = document.id
@@ -447,45 +452,67 @@ class JobQueue:
                 return
             state = state_of(facts)
             if state in ENDED:
-                raise JobStateError(f"job {entry.name} has ended already ({state}); there is nothing to stop")
+                raise JobStateError(
+                    Message(
+                        "job {name} has ended already ({state}); there is nothing to stop",
+                        name=entry.name, state=Message(state.value),
+                    )
+                )  # fmt: skip
             if facts.stop is None or (at_once and not facts.stop.at_once):
                 entry.attempt.write_stop(Stop(time.time(), at_once))
             if at_once:
                 _kill(entry)
 
-    def resume(self, job_id: str, *, run_dir: Path | None = None, backend: str | None = None) -> Job:
-        """Queue a job again, at the end: it goes on from its newest good checkpoint.
+    def resume(
+        self,
+        job_id: str,
+        *,
+        run_dir: Path | None = None,
+        backend: str | None = None,
+        checkpoint: str | None = None,
+    ) -> Job:
+        """Queue a job again, at the end: it goes on from its newest good checkpoint, or from the one that is named.
+
+        From an earlier checkpoint it goes on as `train.py --resume RUN/CHECKPOINT` does: later checkpoints and the
+        finished model are set aside in a directory of their own, and the record goes back to that step.
 
         Args:
             job_id: of the job, or of a run that was started without a server.
             run_dir: of such a run.
             backend: that it is resumed on.
+            checkpoint: name of a checkpoint in the run directory; with it, a job that has finished is resumed too.
 
         Raises:
             UnknownJobError: there is none.
-            JobStateError: it has not ended, has finished, or has no checkpoint to go on from.
+            JobStateError: it has not ended, has finished, or has no (such) checkpoint to go on from.
         """
         with self._changing():
             entry = self._entries.get(job_id)
             if entry is None:
-                return self._adopt(job_id, run_dir, backend).job()
+                return self._adopt(job_id, run_dir, backend, checkpoint).job()
             job = entry.job()
-            if not job.can_resume:
-                why = "it has finished" if job.state is JobState.FINISHED else f"it is {job.state}"
-                raise JobStateError(f"job {job.name} cannot be resumed: {why}")
+            if not (job.can_resume or (checkpoint is not None and job.state is JobState.FINISHED)):
+                is_over = job.state is JobState.FINISHED
+                why = (
+                    Message("it has finished") if is_over else Message("it is {state}", state=Message(job.state.value))
+                )
+                raise JobStateError(Message("job {name} cannot be resumed: {why}", name=job.name, why=why))
+            _check_checkpoint(job.run_dir, job.name, checkpoint)
             number = job.attempt + 1
-            entry.files.attempt(number).write_request(AttemptRequest(self._next_place(), time.time(), resume=True))
+            request = AttemptRequest(self._next_place(), time.time(), True, checkpoint)
+            entry.files.attempt(number).write_request(request)
             entry.reload()
             return entry.job()
 
-    def _adopt(self, job_id: str, run_dir: Path | None, backend: str | None) -> _Entry:
+    def _adopt(self, job_id: str, run_dir: Path | None, backend: str | None, checkpoint: str | None) -> _Entry:
         if run_dir is None:
             raise UnknownJobError(f"there is no job {job_id}")
         if is_locked(run_dir):
-            raise JobStateError(f"run {run_dir.name} cannot be resumed: a process is training in it")
+            raise JobStateError(Message("run {name} cannot be resumed: a process is training in it", name=run_dir.name))
         if not checkpoint_directories(run_dir):
-            raise JobStateError(f"run {run_dir.name} cannot be resumed: it has no checkpoint")
-        return self._create(JobRequest(run_dir.name, backend=backend), run_dir, "", adopted=True)
+            raise JobStateError(Message("run {name} cannot be resumed: it has no checkpoint", name=run_dir.name))
+        _check_checkpoint(run_dir, run_dir.name, checkpoint)
+        return self._create(JobRequest(run_dir.name, backend=backend), run_dir, "", adopted=True, checkpoint=checkpoint)
 
     def set_priority(self, job_id: str, priority: int) -> Job:
         """Change the priority of a job; one that runs keeps its slots.
@@ -523,12 +550,12 @@ class JobQueue:
             if entry is not None:
                 run_dir, facts = entry.run_dir, entry.facts()
                 if facts.is_alive or facts.has_ranks or (facts.is_run_by_other and files):
-                    raise JobStateError(f"job {entry.name} is at work; stop it first")
+                    raise JobStateError(Message("job {name} is at work; stop it first", name=entry.name))
                 if facts.is_started and entry.job().state is JobState.STARTING:
-                    raise JobStateError(f"job {entry.name} is about to start; stop it first")
+                    raise JobStateError(Message("job {name} is about to start; stop it first", name=entry.name))
             if files and run_dir is not None and run_dir.is_dir():
                 if is_locked(run_dir):
-                    raise JobStateError(f"a process is training in {run_dir.name}; stop it first")
+                    raise JobStateError(Message("a process is training in {name}; stop it first", name=run_dir.name))
                 directory = RunDirectory(run_dir, resume=True)  # nobody else can begin in it meanwhile
                 try:
                     directory.delete_run()
@@ -621,6 +648,9 @@ class JobQueue:
         request, document = entry.document.request, entry.document
         if request.backend is not None:
             yield from ("--backend", request.backend)
+        if entry.request.checkpoint is not None:
+            yield from ("--resume", str(entry.run_dir.absolute() / entry.request.checkpoint))
+            return
         if document.is_adopted or (entry.request.resume and checkpoint_directories(entry.run_dir)):
             yield from ("--resume", str(entry.run_dir.absolute()))
             return
@@ -681,22 +711,47 @@ def _check_priority(priority: int) -> None:
         raise UserError(f"priority must be from {-LARGEST_PRIORITY} to {LARGEST_PRIORITY}, got {priority}")
 
 
+def _check_checkpoint(run_dir: Path, name: str, checkpoint: str | None) -> None:
+    """Refuse a checkpoint that a run does not have.
+
+    Raises:
+        JobStateError: names those that it has.
+    """
+    if checkpoint is None:
+        return
+    there = [path.name for path in checkpoint_directories(run_dir)]
+    if checkpoint not in there:
+        more = ", …" if len(there) > _LISTED else ""
+        listed = f"{', '.join(there[:_LISTED])}{more}" if there else Message("none")
+        raise JobStateError(
+            Message(
+                "{name} has no checkpoint '{checkpoint}'; there is {listed}",
+                name=name, checkpoint=checkpoint, listed=listed,
+            )
+        )  # fmt: skip
+
+
 def _stop_other(run_id: str, run_dir: Path | None, at_once: bool) -> None:
     """Stop a run that was started without a server, as its terminal or another tool would."""
     if run_dir is None:
         raise UnknownJobError(f"there is no job {run_id}")
     owner = owner_of(run_dir) if is_locked(run_dir) else None
     if owner is None:
-        raise JobStateError(f"run {run_dir.name} does not run; there is nothing to stop")
+        raise JobStateError(Message("run {name} does not run; there is nothing to stop", name=run_dir.name))
     number = signal.SIGKILL if at_once else signal.SIGTERM
     try:
         was_sent = owner.identity.send(number)
     except PermissionError as error:
-        raise JobStateError(f"run {run_dir.name} belongs to another user, who alone can stop it") from error
+        raise JobStateError(
+            Message("run {name} belongs to another user, who alone can stop it", name=run_dir.name)
+        ) from error
     if not was_sent:
         raise JobStateError(
-            f"run {run_dir.name}: its process (pid {owner.pid}) runs on another computer, or cannot be identified; "
-            "stop it there"
+            Message(
+                "run {name}: its process (pid {pid}) runs on another computer, or cannot be identified; stop it there",
+                name=run_dir.name,
+                pid=owner.pid,
+            )
         )
 
 

@@ -134,6 +134,14 @@ class Database:
                 ) from error
             yield
 
+    def version(self) -> tuple[object, int]:
+        """Return what changes when another connection than this one has changed the tables, or the file was replaced.
+
+        Call it while `reading`.
+        """
+        assert self._connection is not None
+        return self._identity, int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a block one consistent view of the tables."""

@@ -16,15 +16,16 @@ import math
 import os
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from training.checkpoints.run_directory import RunDirectory, asides_of_kills, leftovers_of_kills
+from training.checkpoints.run_directory import CONFIG_NAME, RunDirectory, asides_of_kills, leftovers_of_kills
 from training.checkpoints.run_lock import RunLock, owner_of
-from training.checkpoints.run_search import find_runs
+from training.checkpoints.run_search import find_runs, read_settings
 from training.errors import UserError, did_you_mean
 from training.experiments.store.annotations import (
     Annotations,
@@ -45,6 +46,7 @@ from training.experiments.store.names import Name, Names
 from training.experiments.store.query import Query, condition_of, order_of, sortable
 from training.experiments.store.rows import (
     LONGEST_TEXT,
+    RACY_SECONDS,
     IndexedRun,
     Pace,
     RunRow,
@@ -58,6 +60,8 @@ from training.record.log import LOG_NAME, REPORT_NAME
 from training.record.run_state import State
 from training.storage.atomic import delete
 
+MOST_SETTINGS_KEPT = 64
+"""Runs whose settings are kept: more than are at work at a time."""
 RUNS_PER_TRANSACTION = 200
 """Runs that are read before what was read is kept: a first look at thousands of runs may be interrupted."""
 LEAST_OF_ID = 4
@@ -116,6 +120,33 @@ class _Reading:
     fault: str = ""
 
 
+class _KeptSettings:
+    """Settings of the runs that were read last: a run at work is read every second, and its config stays the same.
+
+    Args:
+        clock: Unix seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[Path, tuple[tuple[int, ...], dict[str, Any]]] = OrderedDict()
+
+    def of(self, run_dir: Path) -> dict[str, Any]:
+        """Return the settings of a run directory, as `read_settings` does."""
+        try:
+            status = (run_dir / CONFIG_NAME).stat()
+        except OSError:
+            return read_settings(run_dir)
+        signature = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        kept = self._kept.pop(run_dir, None)
+        found = kept if kept is not None and kept[0] == signature else (signature, read_settings(run_dir))
+        if max(status.st_mtime_ns, status.st_ctime_ns) / 1e9 < self._clock() - RACY_SECONDS:
+            self._kept[run_dir] = found
+            if len(self._kept) > MOST_SETTINGS_KEPT:
+                self._kept.popitem(last=False)
+        return found[1]
+
+
 class ExperimentStore:
     """The index of the runs below a root. Threads may share it; other processes may use the same file.
 
@@ -134,6 +165,9 @@ class ExperimentStore:
         self.root = root
         self._clock = clock
         self._database = Database(root)
+        self._settings = _KeptSettings(clock)
+        self._touched: set[str] = set()
+        self._version: object = None
 
     def close(self) -> None:
         """Close the file."""
@@ -231,7 +265,8 @@ class ExperimentStore:
             files = signature_of(directory_of(self.root, path))
             if files.text == signature:
                 return None
-            return _Reading(path, files, read_run(self.root, path), files.text if files.is_settled(now) else None)
+            run = read_run(self.root, path, self._settings.of)
+            return _Reading(path, files, run, files.text if files.is_settled(now) else None)
         except (FileNotFoundError, NotADirectoryError):
             return _Reading(path, is_gone=True)
         except OSError as error:
@@ -244,8 +279,10 @@ class ExperimentStore:
         with self._database.writing() as connection:
             for reading in map(self._as_of_now, wanted):
                 if reading.run is not None:
+                    self._touched.add(reading.run.row.id)
                     put_run(connection, reading.run, reading.signature)
                 elif not reading.fault:
+                    self._touched.add(id_of_relative(reading.path))
                     connection.execute("DELETE FROM runs WHERE id = ?", (id_of_relative(reading.path),))
 
     def _as_of_now(self, reading: _Reading) -> _Reading:
@@ -287,6 +324,22 @@ class ExperimentStore:
         def ask() -> frozenset[str]:
             with self._asking() as connection:
                 return frozenset(found for (found,) in connection.execute("SELECT id FROM runs"))
+
+        return self._asked(ask)
+
+    def touched(self) -> frozenset[str] | None:
+        """Return the runs whose rows were written since this was asked last; None: any may have been, by a process.
+
+        Rows of runs at work change by themselves too. For one caller, which shows rows as they change.
+        """
+
+        def ask() -> frozenset[str] | None:
+            with self._database.reading():
+                version = self._database.version()
+                found = frozenset(self._touched) if version == self._version else None
+                self._touched.clear()
+                self._version = version
+                return found
 
         return self._asked(ask)
 

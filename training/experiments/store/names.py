@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from training.errors import UserError, did_you_mean
@@ -73,11 +74,23 @@ class Names:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._settings = [key for (key,) in connection.execute("SELECT DISTINCT key FROM settings ORDER BY key")]
-        self._figures = [name for (name,) in connection.execute("SELECT DISTINCT name FROM figures ORDER BY name")]
-        self._by_last_part: dict[str, list[str]] = {}
+        self._connection = connection
+
+    # Asked for when they are needed: of thousands of runs that takes milliseconds, and most queries name columns only.
+    @cached_property
+    def _settings(self) -> list[str]:
+        return [key for (key,) in self._connection.execute("SELECT DISTINCT key FROM settings ORDER BY key")]
+
+    @cached_property
+    def _figures(self) -> list[str]:
+        return [name for (name,) in self._connection.execute("SELECT DISTINCT name FROM figures ORDER BY name")]
+
+    @cached_property
+    def _by_last_part(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         for key in self._settings:
-            self._by_last_part.setdefault(key.rpartition(".")[2], []).append(key)
+            found.setdefault(key.rpartition(".")[2], []).append(key)
+        return found
 
     def find(self, text: str, where: str) -> Name:
         """Return what a name stands for.

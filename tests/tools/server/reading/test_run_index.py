@@ -190,8 +190,9 @@ def test_a_query_that_cannot_be_used_is_the_caller_s_error(index: RunIndex) -> N
 def test_what_was_removed_is_remembered_within_bounds(index: RunIndex) -> None:
     index.look()
     first = index.revision
-    index._publish([replace(index.rows(Query())[0][0], id=f"{n:012x}") for n in range(MOST_REMOVED + 5)], is_whole=True)
-    index._publish([], is_whole=True)
+    rows = [replace(index.rows(Query())[0][0], id=f"{n:012x}") for n in range(MOST_REMOVED + 5)]
+    index._publish(rows, there=[row.id for row in rows])
+    index._publish([], there=())
     assert index.changes_since(first) is None
     found = index.changes_since(index.revision - 3)
     assert found is not None
@@ -220,6 +221,10 @@ def test_all_runs_are_looked_at_rarely_and_those_at_work_often(root: Path, index
     assert index._looked_at_all == whole, "the other runs were not asked for"
     assert index.changes_since(before) == (before + 1, [run_id], [])
     index._looked_at_all = time.monotonic() - 60.0
+    index._pause = 30.0
+    index.look_if_due()
+    assert index._looked_at_all < time.monotonic() - 50.0, "it rests after a look that took long"
+    index._pause = 0.0
     index.look_if_due()
     assert index._looked_at_all > whole
     run.train(1).flush()

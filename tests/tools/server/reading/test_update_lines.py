@@ -70,7 +70,7 @@ def one_by_one(content: bytes) -> RunCurve:
 
 def many_at_a_time(content: bytes) -> RunCurve:
     curve = RunCurve()
-    for found in read_updates(CountedEvents(io.BytesIO(content)).lines()):
+    for found in read_updates(CountedEvents(io.BytesIO(content)).blocks()):
         if isinstance(found, Updates):
             curve.extend(found)
         else:

@@ -21,7 +21,15 @@ from tests.support.served_apps import SentEvent, sent_events, served
 from tests.support.talking_models import chat_directory
 from tools.server.gate.problems import Problem
 from tools.server.reading.events import EventStream
-from tools.server.routes.chat import ChatModels, ChatRequest, has_model, model_signature
+from tools.server.routes import chat as routes
+from tools.server.routes.chat import (
+    ChatModels,
+    ChatRequest,
+    bytes_to_load,
+    has_model,
+    lack_of_memory,
+    model_signature,
+)
 from tools.server.workers.chat import prompt_of
 
 pytestmark = pytest.mark.slow
@@ -132,6 +140,22 @@ def test_a_model_is_loaded_once_answers_stops_and_is_let_go(tmp_path: Path) -> N
         assert error.name == "error"
         assert "no model and no checkpoint" in error.data["detail"]
         assert "\n" not in error.data["detail"]
+        assert chat.models.loaded is None
+
+
+def test_a_model_without_room_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").symlink_to(chat_directory())
+    needed = bytes_to_load(tmp_path / "model")
+    assert needed > 0
+    monkeypatch.setattr(routes, "host_memory", lambda: needed)  # of a machine with no more than that
+    monkeypatch.setattr(routes, "gpu_uuids", lambda: ())
+    assert lack_of_memory(tmp_path / "model") is None
+    monkeypatch.setattr(routes, "host_memory", lambda: needed - 1)
+    with chatting(tmp_path) as chat:
+        [error] = chat.ask(tmp_path / "model")
+        assert error.name == "error"
+        assert error.data["detail"].startswith("the model needs about ")
+        assert error.data["detail_zh"].startswith("模型约需 ")
         assert chat.models.loaded is None
 
 

@@ -165,6 +165,30 @@ def test_a_job_is_stopped_resumed_and_deleted(server: RunningServer) -> None:
     assert problem(server.ask("DELETE", f"{JOBS}/{job_id}"), 404)
 
 
+def test_a_job_goes_on_from_a_chosen_checkpoint(server: RunningServer) -> None:
+    job_id = started(server, name="chosen")["job_id"]
+    job = until(server, job_id, "running")
+    (job.run_dir / "end").write_text("0")
+    until(server, job_id, "finished")
+    (job.run_dir / "end").unlink()
+    (job.run_dir / "checkpoint_step_2").mkdir()
+    (job.run_dir / "final_model").mkdir()
+    resume = f"{JOBS}/{job_id}/resume"
+    assert "it has finished" in problem(server.post(resume), 409)
+    assert "is a finished model, which holds no state" in problem(
+        server.post(resume, {"checkpoint": "final_model"}), 422
+    )
+    for name in ("checkpoint_step_9", f"{NONE}-checkpoint_step_1", "../chosen/checkpoint_step_1", "", ".lock"):
+        assert "the run has no checkpoint" in problem(server.post(resume, {"checkpoint": name}), 404)
+    answer = server.post(resume, {"checkpoint": name})
+    assert answer.json["detail_zh"].startswith(f"该训练没有检查点 '{name}'")
+    assert problem(server.post(resume, {"checkpoint": 1}), 422)
+    ids = [one["id"] for one in server.get(f"{JOBS}/{job_id}/checkpoints").json["checkpoints"]]
+    assert server.post(resume, {"checkpoint": ids[-1]}).status == 202
+    until(server, job_id, "running")
+    assert (job.run_dir / "resumed_from").read_text() == "checkpoint_step_1"
+
+
 def test_a_job_that_waits_can_be_moved(server: RunningServer) -> None:
     first = started(server)
     until(server, first["job_id"], "running")

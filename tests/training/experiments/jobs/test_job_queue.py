@@ -342,6 +342,42 @@ def test_a_run_of_a_terminal_can_be_stopped_and_resumed_as_a_job(
     assert [resumes for _, _, resumes in starts(run_dir)] == [False, True]
 
 
+def test_a_job_goes_on_from_the_checkpoint_that_is_named(queue: JobQueue, make: Callable[..., JobQueue]) -> None:
+    job = until(queue, queue.submit(JobRequest("one")), "running")
+    with pytest.raises(JobStateError, match="job one cannot be resumed: it is running"):
+        queue.resume(job.id, checkpoint="checkpoint_step_1")
+    let_end(job)
+    until(queue, job, "finished")
+    (job.run_dir / "checkpoint_step_2").mkdir()
+    (job.run_dir / "end").unlink()
+    for name in ("checkpoint_step_3", "../one/checkpoint_step_1", "final_model", ""):
+        with pytest.raises(JobStateError, match="there is checkpoint_step_1, checkpoint_step_2"):
+            queue.resume(job.id, checkpoint=name)
+    assert queue.resume(job.id, checkpoint="checkpoint_step_1").state == "queued"
+    queue.close()
+    queue = make()  # the next one on the same root knows it too
+    until(queue, job, "running")
+    assert (job.run_dir / "resumed_from").read_text() == "checkpoint_step_1"
+    queue.stop(job.id)
+    until(queue, job, "stopped")
+    (job.run_dir / "resumed_from").unlink()
+    until(queue, queue.resume(job.id), "running")
+    assert not (job.run_dir / "resumed_from").exists(), "that was for one time"
+
+
+def test_a_run_of_a_terminal_goes_on_from_the_checkpoint_that_is_named(
+    queue: JobQueue, root: Path, terminal_run: tuple[Path, subprocess.Popen[bytes]]
+) -> None:
+    run_dir, process = terminal_run
+    run_id = run_id_of(root, run_dir)
+    queue.stop(run_id, run_dir=run_dir)
+    process.wait(SECONDS)
+    with pytest.raises(JobStateError, match="by hand has no checkpoint 'checkpoint_best'; there is checkpoint_step_1"):
+        queue.resume(run_id, run_dir=run_dir, checkpoint="checkpoint_best")
+    until(queue, queue.resume(run_id, run_dir=run_dir, checkpoint="checkpoint_step_1"), "running")
+    assert (run_dir / "resumed_from").read_text() == "checkpoint_step_1"
+
+
 def test_a_job_that_somebody_resumes_at_a_terminal_runs_and_can_be_stopped(
     queue: JobQueue, root: Path, terminal_run: tuple[Path, subprocess.Popen[bytes]]
 ) -> None:

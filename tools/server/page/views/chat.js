@@ -1,6 +1,6 @@
 // A talk with a finished model: each answer is shown while it is written.
 
-import { streamed } from "../api.js";
+import { Problem, streamed } from "../api.js";
 import { el, fill, icon } from "../dom.js";
 import { t } from "../language.js";
 
@@ -55,7 +55,7 @@ export function showChat(panel, run) {
         if (name === "state") status.textContent = data.status === "loading" ? t("The model is being loaded …") : data.model ?? "";
         if (name === "text") answer.append(data.text);
         if (name === "end") reason = data.reason;
-        if (name === "error") throw Object.assign(new Error(data.detail), { line: data.detail });
+        if (name === "error") throw new Problem(0, data);
         talk.scrollTop = talk.scrollHeight;
       }
       messages.push({ role: "assistant", content: answer.textContent });

@@ -1,11 +1,13 @@
 // What a run leaves behind, a tab each: settings, log, checkpoints, certificates, samples, pictures, and a chat with it.
 
+import { askResumeFrom } from "../actions.js";
 import { get, ofRun, withQuery } from "../api.js";
 import { attempt, faultOf } from "../dialog.js";
 import { el, fill, icon, throttled } from "../dom.js";
 import { bytes, count, figure, moment, UNKNOWN, value } from "../format.js";
 import { chosenLanguage, t } from "../language.js";
 import { capital, figureName } from "../panels.js";
+import { isAtWork } from "../states.js";
 import { showChat } from "./chat.js";
 
 /** Name → what it is called, how it is shown, and which runs have it. */
@@ -161,6 +163,11 @@ function sourceName(source) {
 // -- checkpoints -------------------------------------------------------------------------------------------------------
 
 function showCheckpoints(panel, run) {
+  const resumeFrom = (one, all) => {
+    const later = all.filter((other) => other.kind === "model" || (other.step ?? 0) > one.step);
+    return el("button", { type: "button", "data-resume": one.name, "aria-label": t("Resume from {name}", { name: one.name }), onclick: () => askResumeFrom(run, one, later) },
+      icon("play"), t("Resume"));
+  };
   const draw = ({ checkpoints }) => {
     if (!checkpoints.length) return none(t("No checkpoint was saved yet."));
     return el("div.scroll", {}, el("table.cards", {},
@@ -169,6 +176,7 @@ function showCheckpoints(panel, run) {
         el("td.what", {}, el("div.row", {}, el("code.name", {}, one.name), one.is_best ? el("span.tag", {}, t("best")) : null, one.kind === "model" ? el("span.tag", {}, t("finished model")) : null)),
         el("td", { "data-label": t("Step") }, count(one.step)), el("td", { "data-label": t("Size") }, bytes(one.bytes)), el("td", { "data-label": t("Saved") }, moment(one.time)),
         el("td.wide", {}, el("div.row.end", {},
+          one.kind === "checkpoint" && one.step !== null && !isAtWork(run.state) ? resumeFrom(one, checkpoints) : null,
           el("a.button", { href: `/api/training/checkpoints/${encodeURIComponent(one.id)}/download`, download: "" }, icon("download"), t("Download")))))))));
   };
   const { read, close } = reader(panel, ofRun(run.id, "checkpoints"), draw);
@@ -178,21 +186,21 @@ function showCheckpoints(panel, run) {
 // -- certificates, samples ---------------------------------------------------------------------------------------------
 
 function showCertificates(panel, run) {
-  const draw = ({ certificates = {} }) => {
-    const found = Object.entries(certificates);
-    return found.length ? found.map(([name, of]) => certificate(name, of))
+  const draw = ({ certificates }) => {
+    return certificates.length ? certificates.map(certificate)
       : none(t("There is no certificate yet. Some are written before the first step, others when the model is finished."));
   };
   const { read, close } = reader(panel, ofRun(run.id, "certificates"), draw);
   return { refresh: read, close };
 }
 
-/** Show a certificate: its counts as they are, and what is nested below its own name. */
-function certificate(name, of) {
+/** Show a certificate: its lines as a terminal shows them, and its counts; what is nested has a name of its own. */
+function certificate({ name, lines, document: of }) {
   const names = {
     certificate: () => t("Loss mask"), packing: () => t("Packing"), merge: () => t("Merged adapter"), stop: () => t("Ends of answers"),
   };
-  return el("section.stack", { "data-certificate": name }, el("h3", {}, names[name] ? names[name]() : capital(figureName(name))), shownFigures(of));
+  return el("section.stack", { "data-certificate": name }, el("h3", {}, names[name] ? names[name]() : capital(figureName(name))),
+    (lines ?? []).map((line) => el("p.mono.plain", {}, line)), shownFigures(of));
 }
 
 function shownFigures(of) {
