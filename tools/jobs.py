@@ -133,11 +133,12 @@ def run(arguments: list[str]) -> int:
     if args.command == "logs":
         _print_log(client, args.job, args.follow)
     else:
-        given = {
-            "stop": lambda: {"at_once": True} if args.at_once else None,
-            "resume": lambda: {"checkpoint": args.checkpoint} if args.checkpoint is not None else None,
-        }
-        _say_state(_act(client, args.job, args.command, given[args.command]()))
+        document: dict[str, Any] | None = None
+        if args.command == "stop" and args.at_once:
+            document = {"at_once": True}
+        if args.command == "resume" and args.checkpoint is not None:
+            document = {"checkpoint": args.checkpoint}
+        _say_state(_act(client, args.job, args.command, document))
     return 0
 
 

@@ -409,7 +409,8 @@ class RunCurve:
                 time = event.get("time")
                 before[number] = math.nan if time is None else time
         self._last_time = _known(float(before[-1]))
-        return np.nan_to_num(np.maximum(0.0, ends - before[:-1]), nan=0.0)
+        gaps: Floats = np.nan_to_num(np.maximum(0.0, ends - before[:-1]), nan=0.0)
+        return gaps
 
     def _place(self, event: Event) -> tuple[float, float, float, float]:
         step, epoch = event["step"], event.get("epoch")
