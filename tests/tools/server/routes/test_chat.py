@@ -144,15 +144,16 @@ def test_a_model_is_loaded_once_answers_stops_and_is_let_go(tmp_path: Path) -> N
 
 
 def test_a_model_without_room_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model").symlink_to(chat_directory())
-    needed = bytes_to_load(tmp_path / "model")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "final_model").symlink_to(chat_directory())
+    needed = bytes_to_load(tmp_path / "run")
     assert needed > 0
     monkeypatch.setattr(routes, "host_memory", lambda: needed)  # of a machine with no more than that
     monkeypatch.setattr(routes, "gpu_uuids", lambda: ())
-    assert lack_of_memory(tmp_path / "model") is None
+    assert lack_of_memory(tmp_path / "run") is None
     monkeypatch.setattr(routes, "host_memory", lambda: needed - 1)
     with chatting(tmp_path) as chat:
-        [error] = chat.ask(tmp_path / "model")
+        [error] = chat.ask(tmp_path / "run")
         assert error.name == "error"
         assert error.data["detail"].startswith("the model needs about ")
         assert error.data["detail_zh"].startswith("模型约需 ")
