@@ -370,6 +370,7 @@ TRANSPARENT = np.dstack([PIXELS, np.full((6, 8), 254, np.uint8)])
         (PNG[:20], ": the image is cut off or damaged"),
         (encoded(SMOOTH, "JPEG")[:-30], ": the image is cut off or damaged ("),
         (PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:], ": the image is cut off or damaged ("),
+        (PNG[:-16] + bytes([PNG[-16] ^ 1]) + PNG[-15:], ": the image is cut off or damaged (broken PNG file"),
         (b"<html>log in</html>", ": this is an HTML page, as a login or error page in the place of a download is"),
         (b"PK\x03\x04" + b"x" * 40, ": this is a ZIP archive"),
         (b"version https://git-lfs.github.com/spec/v1\n", ": this is a pointer of Git LFS"),
