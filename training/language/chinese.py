@@ -709,9 +709,15 @@ CHINESE = {
     "step {step}/{total}  loss {loss}": "第 {step}/{total} 步  损失 {loss}",
     "error: {message}": "错误：{message}",
     # -- data of the task diffusion: training/tasks/diffusion/ --
-    "data    {count:,} images of {width}×{height} pixels, {channels} channels: {name}, {kind}": (
-        "数据    {count:,} 张 {width}×{height} 像素的图像，{channels} 个通道：{name}，{kind}"
+    "data    {count:,} images of {width}×{height} pixels, {colors}: {name}, {kind}": (
+        "数据    {count:,} 张 {width}×{height} 像素的图像，{colors}：{name}，{kind}"
     ),
+    "gray": "灰度",
+    "RGB": "RGB",
+    "a directory of images": "图像目录",
+    "arrays in a file {suffix}": "{suffix} 文件中的数组",
+    "points of the plane from a formula": "由公式生成的平面点集",
+    "handwritten digits of scikit-learn, levels 0 to 16 as [-1, 1]": "scikit-learn 的手写数字，灰度级 0 到 16 变换到 [-1, 1]",
     "data    {count:,} vectors of {length:,} numbers, each taken to mean 0 and deviation 1: {name}, {kind}": (
         "数据    {count:,} 个向量，每个有 {length:,} 个数，逐维标准化为均值 0、标准差 1：{name}，{kind}"
     ),

@@ -53,7 +53,7 @@ class ArraySamples:
     name: str
     """Name as the user gave it."""
     kind: str
-    """Origin, as users know it: `arrays (.npz)`."""
+    """Origin, as users know it: `arrays in a file .npz`."""
     values: NDArray[Any]
     """Images (N, H, W, C), uint8 or float32 in [-1, 1]; or vectors (N, D), float64."""
     labels: NDArray[np.int64] | None = None
@@ -120,7 +120,7 @@ def read_arrays(name: str, path: Path) -> ArraySamples:
         ConfigError: pyarrow is not installed, which reads Parquet.
     """
     suffix = path.suffix.lower()
-    file = DataFile(path, f"arrays ({suffix})", "row {:,}")
+    file = DataFile(path, f"arrays in a file {suffix}", "row {:,}")
     with file.opened():  # the errors about a file that is missing, empty, unreadable or a pointer of Git LFS
         pass
     try:
@@ -129,7 +129,7 @@ def read_arrays(name: str, path: Path) -> ArraySamples:
         raise DataError(
             f"{path}: its arrays do not fit into memory; give a directory of images, which is read image by image"
         ) from error
-    return _samples(name, file.kind, found)
+    return _samples(name, Message("arrays in a file {suffix}", suffix=suffix), found)
 
 
 def _samples(name: str, kind: str, arrays: Mapping[str, NDArray[Any]]) -> ArraySamples:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import ConfigError, DataError
+from training.language.messages import Message
 from training.tasks.diffusion.arrays import ArraySamples
 
 POINT_SETS = ("circle", "line", "moons", "swiss_roll")
@@ -67,7 +68,7 @@ def built_in_set(name: str) -> ArraySamples:
             f"--datasets {name}: {asked!r} is no number of points; give {FEWEST_POINTS} to {MOST_POINTS}, such as "
             f"{kind}:{POINTS}"
         )
-    return ArraySamples(kind, "points of the plane from a formula", points(kind, count))
+    return ArraySamples(kind, Message("points of the plane from a formula"), points(kind, count))
 
 
 def points(name: str, count: int, seed: int = SEED) -> NDArray[np.float64]:
@@ -132,7 +133,7 @@ def _digits() -> ArraySamples:
     images = (rows[:, :64].reshape(-1, 8, 8, 1) / 8.0 - 1.0).astype(np.float32)
     return ArraySamples(
         DIGITS,
-        "handwritten digits of scikit-learn, levels 0 to 16 as [-1, 1]",
+        Message("handwritten digits of scikit-learn, levels 0 to 16 as [-1, 1]"),
         images,
         rows[:, 64].astype(np.int64),
         tuple(map(str, range(10))),

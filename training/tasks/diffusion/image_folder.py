@@ -103,7 +103,7 @@ class ImageFolder:
     captions: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
     """Lines for the user about how the data was read."""
-    kind: str = field(default="a directory of images", init=False)
+    kind: str = field(default=Message("a directory of images"), init=False)
 
     @property
     def content(self) -> str:

@@ -184,8 +184,8 @@ class ImageSource:
         """See `SampleSource.introduction`."""
         channels, height, width = self.shape
         line = Message(
-            "data    {count:,} images of {width}×{height} pixels, {channels} channels: {name}, {kind}",
-            count=len(self), width=width, height=height, channels=channels, name=self.data.name, kind=self.data.kind,
+            "data    {count:,} images of {width}×{height} pixels, {colors}: {name}, {kind}", count=len(self), width=width,
+            height=height, colors=Message("gray") if channels == 1 else Message("RGB"), name=self.data.name, kind=self.data.kind,
         )  # fmt: skip
         return [line, *_lines_of_conditions(self), *self.data.notes, *self.notes]
 

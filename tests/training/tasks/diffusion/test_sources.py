@@ -121,7 +121,7 @@ def test_a_directory_of_classes_becomes_samples_of_one_shape(images: Path) -> No
     assert sample.values.dtype == np.float32
     assert (sample.label, sample.caption) == (0, None)
     assert [str(line) for line in source.introduction] == [
-        f"data    20 images of 8×8 pixels, 3 channels: {images}, a directory of images",
+        f"data    20 images of 8×8 pixels, RGB: {images}, a directory of images",
         "classes 2: cat, dog",
         "7 images are gray, and get three equal channels",
         "warning: 20 images are smaller than image_size=8 and are enlarged",
