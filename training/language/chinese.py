@@ -717,7 +717,9 @@ CHINESE = {
     "a directory of images": "图像目录",
     "arrays in a file {suffix}": "{suffix} 文件中的数组",
     "points of the plane from a formula": "由公式生成的平面点集",
-    "handwritten digits of scikit-learn, levels 0 to 16 as [-1, 1]": "scikit-learn 的手写数字，灰度级 0 到 16 变换到 [-1, 1]",
+    "handwritten digits of scikit-learn, levels 0 to 16 as [-1, 1]": (
+        "scikit-learn 的手写数字，灰度级 0 到 16 变换到 [-1, 1]"
+    ),
     "data    {count:,} vectors of {length:,} numbers, each taken to mean 0 and deviation 1: {name}, {kind}": (
         "数据    {count:,} 个向量，每个有 {length:,} 个数，逐维标准化为均值 0、标准差 1：{name}，{kind}"
     ),

@@ -184,9 +184,14 @@ class ImageSource:
         """See `SampleSource.introduction`."""
         channels, height, width = self.shape
         line = Message(
-            "data    {count:,} images of {width}×{height} pixels, {colors}: {name}, {kind}", count=len(self), width=width,
-            height=height, colors=Message("gray") if channels == 1 else Message("RGB"), name=self.data.name, kind=self.data.kind,
-        )  # fmt: skip
+            "data    {count:,} images of {width}×{height} pixels, {colors}: {name}, {kind}",
+            count=len(self),
+            width=width,
+            height=height,
+            colors=Message("gray") if channels == 1 else Message("RGB"),
+            name=self.data.name,
+            kind=self.data.kind,
+        )
         return [line, *_lines_of_conditions(self), *self.data.notes, *self.notes]
 
     @cached_property
