@@ -48,7 +48,8 @@ class DiffusionTask(BaseTask):
     default_model: ClassVar[str] = "unet"
     defaults: ClassVar[Mapping[str, Any]] = {
         "run.run_dir": "runs/diffusion", "run.epochs": 100, "schedule.schedule": "cosine",
-        "optimizer.learning_rate": 5e-4, "optimizer.adam_beta2": 0.99, "data.validation_split": 0.1,
+        "optimizer.learning_rate": 5e-4, "optimizer.adam_beta2": 0.99, "optimizer.ema_decay": 0.999,
+        "data.validation_split": 0.1,
     }  # fmt: skip
 
     def data_files(self, options: TaskOptions) -> Sequence[Path]:

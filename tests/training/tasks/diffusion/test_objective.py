@@ -19,7 +19,13 @@ from training.diffusion.predictions import PREDICTIONS, Prediction
 from training.machine.ranks import Ranks
 from training.models.denoiser import LABELS, BaseDenoiserFamily, DenoiserOptions
 from training.settings.tree import ModelOptions
-from training.tasks.diffusion.objective import Conditioning, DiffusionObjective, LevelDraws, NoisySamples
+from training.tasks.diffusion.objective import (
+    Conditioning,
+    DiffusionObjective,
+    LevelDraws,
+    NoisySamples,
+    SampleDraws,
+)
 from training.tasks.diffusion.sources import Sample
 from training.tasks.rank_batches import Feed
 
@@ -101,6 +107,18 @@ def test_a_draw_is_a_function_of_sample_and_seed(index: int, seed: int) -> None:
     assert not np.array_equal(one.noise, other.noise)
     assert one.noise.dtype == np.float32
     assert one.sigmas[0] in SCHEDULE.sigmas
+
+
+@given(seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=4), count=st.integers(1, 5))
+@settings(max_examples=20, deadline=None)
+def test_a_stream_begins_where_a_new_generator_of_its_seed_does(seeds: list[int], count: int) -> None:
+    draws = SampleDraws()
+    for seed in seeds:
+        one, other = draws.of(seed), np.random.Generator(np.random.Philox(key=seed))
+        assert one.random() == other.random()
+        assert np.array_equal(
+            one.standard_normal(count, dtype=np.float32), other.standard_normal(count, dtype=np.float32)
+        )
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
