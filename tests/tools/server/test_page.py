@@ -146,7 +146,7 @@ class Visitor:
     def open(self) -> Page:
         """Open one more tab."""
         page = self.context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(300_000)  # a busy machine
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", self._note)
         return page

@@ -31,8 +31,9 @@ LOOK_SECONDS = 1.0
 """Time between two looks at the runs that are at work, while somebody watches."""
 WHOLE_SECONDS, WHOLE_UNWATCHED_SECONDS = 5.0, 20.0
 """Time between two looks at all runs, while somebody watches and while nobody does: each is asked for its files."""
-PAUSE, LONGEST_PAUSE_SECONDS = 50.0, 10.0
-"""Time of rest after a look, by the processor time that it took: looks take a fiftieth of a processor at most."""
+PAUSE, LONGEST_PAUSE_SECONDS = 100.0, 5.0
+"""Time of rest after a look, by the processor time that it took: looks take a hundredth of a processor, as long as one
+takes a twentieth of a second at most."""
 SEARCH_SECONDS = 10.0
 """Time between two searches for runs that a terminal has begun: a walk over a large tree is not free."""
 WATCHED_SECONDS = 30.0
