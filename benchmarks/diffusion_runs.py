@@ -1,0 +1,156 @@
+"""Trainings and samples of `--task diffusion` that the benchmarks measure, and the digits that they train on."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.workload import WARMUP_UPDATES, UpdateTimes, config_of, trainer_of
+from training.diffusion.denoiser import Denoiser
+from training.diffusion.samplers import draw as drawn_by
+from training.models.denoiser import DIFFUSION, LABELS
+from training.tasks.protocol import Prepared, task_of
+
+TIMED_UPDATES = 10
+"""Updates by which the length of a run is chosen, after the warm-up."""
+HALF = 898
+"""Number of digits in a half; scikit-learn's own example trains on the first one, in the file's order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """Run that has finished."""
+
+    prepared: Prepared
+    model: nn.Module
+    """Network with the average of its weights, where one is kept."""
+    parameters: int
+    updates: int
+    seconds: float
+    """Duration of the updates, without the preparation of the data and the last save."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """Digits with 64 pixels of 0 to 16 each, in rows, and what they show."""
+
+    pixels: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """Return the pictures (N, 8, 8) with 0 to 255; 16 becomes 255."""
+        return np.rint(self.pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
+
+
+def digit_halves() -> tuple[Digits, Digits]:
+    """Return the halves of scikit-learn's digits in the file's order; of the odd number the last one is left out.
+
+    The second half was written by other people than most of the first one: the classifier of scikit-learn's example,
+    taught on the first, has an accuracy of 0.97 on it.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    first, second = slice(0, HALF), slice(HALF, 2 * HALF)
+    return Digits(pixels[first], labels[first]), Digits(pixels[second], labels[second])
+
+
+def prepare(settings: Mapping[str, Any], run_dir: Path) -> Prepared:
+    """Return the data and the network of settings as the task prepares them."""
+    config = config_of({"task": "diffusion", **settings}, str(run_dir))
+    return task_of(config).prepare(config)
+
+
+def train(settings: Mapping[str, Any], folder: Path) -> TrainedRun:
+    """Train to the end, as `train.py` does, without a terminal.
+
+    Args:
+        settings: flat settings, with `max_steps`.
+        folder: new directory for the run.
+    """
+    prepared, times = prepare(settings, folder), UpdateTimes()
+    trainer = trainer_of(prepared, times)
+    result = trainer.train()
+    return TrainedRun(
+        prepared, trainer.evaluated_model(), trainer.num_parameters, result.step, sum(times.seconds)
+    )
+
+
+def updates_in(seconds: float, settings: Mapping[str, Any], folder: Path) -> int:
+    """Return how many updates fit into a time, from the median of a few."""
+    times = UpdateTimes()
+    trainer = trainer_of(prepare({**settings, "max_steps": WARMUP_UPDATES + TIMED_UPDATES}, folder), times)
+    try:
+        trainer.make_updates()
+    finally:
+        trainer.close()
+    return max(1, int(seconds / statistics.median(times.seconds[WARMUP_UPDATES:])))
+
+
+def denoiser_of(
+    model: nn.Module, prepared: Prepared, labels: NDArray[np.int64] | None = None, guidance: float = 1.0
+) -> Denoiser:
+    """Return a network as the estimate of clean samples.
+
+    Args:
+        model: network in eval mode.
+        prepared: what it was trained on.
+        labels: classes of the samples; None: none is asked for.
+        guidance: see `Denoiser`.
+    """
+    objective: Any = prepared.objective
+    device = next(model.parameters()).device
+    wanted = {} if labels is None else {LABELS: torch.as_tensor(labels, device=device)}
+    free = {name: torch.full_like(values, objective.options.num_classes) for name, values in wanted.items()}
+
+    def network(samples: Tensor, time: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        found: Tensor = objective.family.denoise(model, samples, time, conditions)
+        return found
+
+    return Denoiser(network, objective.schedule, objective.prediction, wanted, free, guidance)
+
+
+def draw(
+    run: TrainedRun,
+    count: int,
+    *,
+    sampler: str,
+    steps: int,
+    seed: int,
+    labels: NDArray[np.int64] | None = None,
+    guidance: float = 1.0,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> NDArray[np.float64]:
+    """Return samples in the data's own unit: images in [-1, 1], vectors as they were given.
+
+    Args:
+        run: run with a network.
+        count: number of samples.
+        sampler: see `training.diffusion.samplers`.
+        steps: steps of the sampler.
+        seed: seed of the noise.
+        labels: classes of the samples; None: none is asked for.
+        guidance: see `Denoiser`.
+        on_step: see `training.diffusion.samplers.draw`.
+    """
+    facts = run.prepared.artefacts[DIFFUSION]
+    objective: Any = run.prepared.objective
+    device = next(run.model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    start = torch.randn(count, *facts["shape"], generator=generator, device=device)
+    sigmas = objective.schedule.sampling_sigmas(steps)
+    run.model.eval()
+    denoise = denoiser_of(run.model, run.prepared, labels, guidance)
+    samples = drawn_by(denoise, start, sigmas, sampler, generator, on_step).double().cpu().numpy()
+    if facts.get("scale") is not None:
+        samples = samples * np.asarray(facts["scale"]) + np.asarray(facts["mean"])
+    return samples
