@@ -37,13 +37,13 @@ if str(ROOT) not in sys.path:
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.diffusion_runs import Digits, TrainedRun, digit_halves, draw, train, updates_in
 from benchmarks.sample_quality import NEAR, frechet_distance, memorised, taught_accuracy, two_sample_accuracy
 from benchmarks.workload import parse
+from training.tasks.diffusion.drawing import Sampling
 
-WAY, WAY_SHOWN = 20, (1, 8, 12, 16, 18, 20)
+WAY, WAY_SHOWN = 20, (0, 8, 12, 16, 18, 20)
 """Steps of the way that the picture shows, and those of them that it shows."""
 PICTURED, STEPS_SHOWN = ("ddim", "dpmpp_2m", "heun"), (1, 2, 5, 10, 50)
 """Samplers and numbers of steps of the picture."""
@@ -125,10 +125,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         f"{options.batch_size} in {run.seconds:.2f} s"
     )
     started = time.perf_counter()
-    images = draw(
-        run, len(held_out.labels), sampler=options.sampler, steps=options.sampling_steps, seed=1,
-        labels=held_out.labels, guidance=options.guidance,
-    )  # fmt: skip
+    how = Sampling(options.sampler, options.sampling_steps, options.guidance, seed=1)
+    images = draw(run, held_out.labels.tolist(), how).values
     print(
         f"{len(images)} samples by {options.sampler} in {options.sampling_steps} steps, guidance {options.guidance:g}: "
         f"{time.perf_counter() - started:.2f} s"
@@ -145,21 +143,13 @@ def draw_picture(run: TrainedRun, options: argparse.Namespace) -> None:
     """Draw the digits 0 to 9 by steps: their way in twenty steps, and the end by several samplers and numbers of steps."""
     from matplotlib.figure import Figure
 
-    digits, columns = np.arange(10), {}
-    way: dict[int, NDArray[np.float64]] = {}
-
-    def kept(step: int, moved: Tensor) -> None:
-        sigma = float(run.prepared.objective.schedule.sampling_sigmas(WAY)[step])  # type: ignore[attr-defined]
-        way[step] = moved.numpy().astype(np.float64) / np.hypot(1.0, sigma)
-
-    draw(run, 10, sampler="ddim", steps=WAY, seed=7, labels=digits, guidance=options.guidance, on_step=kept)
-    for step in WAY_SHOWN:
-        columns[f"{step}\nof {WAY}"] = way[step]
+    digits = list(range(10))
+    way = draw(run, digits, Sampling("ddim", WAY, options.guidance, seed=7)).frames
+    columns = {f"{step}\nof {WAY}": way[step] for step in WAY_SHOWN}
     for sampler in PICTURED:
         for steps in STEPS_SHOWN:
-            columns[f"{sampler}\n{steps} step{'s' if steps > 1 else ''}"] = draw(
-                run, 10, sampler=sampler, steps=steps, seed=7, labels=digits, guidance=options.guidance
-            )
+            title = f"{sampler}\n{steps} step{'s' if steps > 1 else ''}"
+            columns[title] = draw(run, digits, Sampling(sampler, steps, options.guidance, seed=7)).values
     figure = Figure(figsize=(0.62 * len(columns), 0.62 * 10 + 0.5), dpi=100)
     axes = figure.subplots(10, len(columns), gridspec_kw={"wspace": 0.06, "hspace": 0.06})
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.93)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.workload import WARMUP_UPDATES, UpdateTimes, config_of, trainer_of
 from training.diffusion.denoiser import Denoiser
-from training.diffusion.samplers import draw as drawn_by
-from training.models.denoiser import DIFFUSION, LABELS
+from training.models.denoiser import DIFFUSION
+from training.tasks.diffusion.drawing import AT_ONCE, Drawn, Sampling, draw_samples
 from training.tasks.protocol import Prepared, task_of
 
 TIMED_UPDATES = 10
@@ -96,61 +95,32 @@ def updates_in(seconds: float, settings: Mapping[str, Any], folder: Path) -> int
     return max(1, int(seconds / statistics.median(times.seconds[WARMUP_UPDATES:])))
 
 
-def denoiser_of(
-    model: nn.Module, prepared: Prepared, labels: NDArray[np.int64] | None = None, guidance: float = 1.0
-) -> Denoiser:
-    """Return a network as the estimate of clean samples.
+def denoiser_of(model: nn.Module, prepared: Prepared) -> Denoiser:
+    """Return a network without conditions, in eval mode, as the estimate of clean samples.
 
     Args:
-        model: network in eval mode.
+        model: the network.
         prepared: what it was trained on.
-        labels: classes of the samples; None: none is asked for.
-        guidance: see `Denoiser`.
     """
     objective: Any = prepared.objective
-    device = next(model.parameters()).device
-    wanted = {} if labels is None else {LABELS: torch.as_tensor(labels, device=device)}
-    free = {name: torch.full_like(values, objective.options.num_classes) for name, values in wanted.items()}
 
     def network(samples: Tensor, time: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
         found: Tensor = objective.family.denoise(model, samples, time, conditions)
         return found
 
-    return Denoiser(network, objective.schedule, objective.prediction, wanted, free, guidance)
+    return Denoiser(network, objective.schedule, objective.prediction)
 
 
-def draw(
-    run: TrainedRun,
-    count: int,
-    *,
-    sampler: str,
-    steps: int,
-    seed: int,
-    labels: NDArray[np.int64] | None = None,
-    guidance: float = 1.0,
-    on_step: Callable[[int, Tensor], None] | None = None,
-) -> NDArray[np.float64]:
-    """Return samples in the data's own unit: images in [-1, 1], vectors as they were given.
+def draw(run: TrainedRun, labels: Sequence[int | None], how: Sampling, at_once: int = AT_ONCE) -> Drawn:
+    """Draw samples as `tools/sample.py` does, and all that lies on their way.
 
     Args:
         run: run with a network.
-        count: number of samples.
-        sampler: see `training.diffusion.samplers`.
-        steps: steps of the sampler.
-        seed: seed of the noise.
-        labels: classes of the samples; None: none is asked for.
-        guidance: see `Denoiser`.
-        on_step: see `training.diffusion.samplers.draw`.
+        labels: class of each sample; None: no class.
+        how: sampler, steps, guidance and seed.
+        at_once: samples that are drawn together.
     """
-    facts = run.prepared.artefacts[DIFFUSION]
     objective: Any = run.prepared.objective
-    device = next(run.model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    start = torch.randn(count, *facts["shape"], generator=generator, device=device)
-    sigmas = objective.schedule.sampling_sigmas(steps)
-    run.model.eval()
-    denoise = denoiser_of(run.model, run.prepared, labels, guidance)
-    samples = drawn_by(denoise, start, sigmas, sampler, generator, on_step).double().cpu().numpy()
-    if facts.get("scale") is not None:
-        samples = samples * np.asarray(facts["scale"]) + np.asarray(facts["mean"])
-    return samples
+    diffusion = run.prepared.artefacts[DIFFUSION]
+    model = run.model.eval()
+    return draw_samples(model, objective.family, diffusion, how, labels, at_once=at_once, with_frames=True)

@@ -37,6 +37,7 @@ from benchmarks.diffusion_runs import TrainedRun, draw, train
 from benchmarks.sample_quality import knn_divergence
 from benchmarks.workload import parse
 from training.tasks.diffusion.built_in_sets import points as points_of
+from training.tasks.diffusion.drawing import Sampling
 
 Points = NDArray[np.float64]
 PUBLISHED = {"circle": 0.354, "line": 0.161, "moons": 0.090}
@@ -150,7 +151,9 @@ def ours(name: str, options: argparse.Namespace, folder: Path) -> tuple[Points, 
         },
         folder / "run",
     )  # fmt: skip
-    return draw(run, options.samples, sampler=options.sampler, steps=options.sampling_steps, seed=1), run
+    how = Sampling(options.sampler, options.sampling_steps, seed=1)
+    drawn = draw(run, [None] * options.samples, how, at_once=options.samples)
+    return drawn.values.astype(np.float64), run
 
 
 def compare(name: str, options: argparse.Namespace) -> None:

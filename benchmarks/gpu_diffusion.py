@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.diffusion_runs import TrainedRun, draw, prepare
 from benchmarks.gpu_language import data_sheet_figure, product_speed, synchronize
 from benchmarks.workload import UpdateTimes, parse, trainer_of
+from training.tasks.diffusion.drawing import Sampling
 from training.tasks.protocol import Prepared
 
 WARM_UP = 5
@@ -114,7 +115,7 @@ def measure(prepared: Prepared, device: torch.device, speed: float, gpu: str, op
     synchronize(device)
     started = time.perf_counter()
     run = TrainedRun(prepared, trainer.evaluated_model(), trainer.num_parameters, trainer.step, sum(times.seconds))
-    draw(run, options.batch_size, sampler="ddim", steps=options.sampling_steps, seed=0)
+    draw(run, [None] * options.batch_size, Sampling("ddim", options.sampling_steps), at_once=options.batch_size)
     synchronize(device)
     drawn = options.batch_size / (time.perf_counter() - started)
     print(f"drawing by ddim in {options.sampling_steps} steps: {drawn:,.2f} images/s", flush=True)
