@@ -5,7 +5,7 @@
 
 The peer does what `examples/unconditional_image_generation/train_unconditional.py` of diffusers does in its loop, with
 its defaults: a folder of images read by datasets, DDPMScheduler, AdamW and the learning rate through accelerate, EMA by
-`EMAModel`, a progress bar. (The script itself needs torchvision for what Pillow does here, and it has no held-out loss.)
+`EMAModel`, its log. (The script itself needs torchvision for what Pillow does here, and it has no held-out loss.)
 Both train the same UNet2DModel on the same folder, scikit-learn's digits as RGB files of 8 by 8 pixels, in batches of
 the same size; nothing is saved or drawn during the time.
 
@@ -20,6 +20,7 @@ the clock. Run it on an idle machine.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -134,7 +135,7 @@ class Clock:
     def speed(self) -> float:
         """Return updates a second, from their median time after the warm-up."""
         after = self.marks[WARMUP_UPDATES - 1 :]
-        return 1 / statistics.median(b - a for a, b in zip(after, after[1:], strict=False))
+        return 1 / statistics.median(b - a for a, b in itertools.pairwise(after))
 
     @property
     def final(self) -> float:
@@ -226,9 +227,7 @@ def train_theirs(
     optimizer: Any = torch.optim.AdamW(
         network.parameters(), lr=learning_rate, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
     )
-    dataset = datasets.load_dataset(
-        "imagefolder", data_dir=str(images), split="train", cache_dir=str(output / "cache")
-    )
+    dataset = datasets.load_dataset("imagefolder", data_dir=str(images), split="train", cache_dir=str(output / "cache"))
     dataset.set_transform(lambda rows: {"input": [as_tensor(image, SIDE) for image in rows["image"]]})
     loader: Any = torch.utils.data.DataLoader(dataset, batch_size=batch_size, shuffle=True, num_workers=0)
     rates: Any = get_scheduler(

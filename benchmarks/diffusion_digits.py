@@ -16,8 +16,8 @@ compared with the second half, which the network never saw:
     memorised            share of samples nearer to a training digit than 99 % of the second half's digits are (0.01
                          if nothing is copied), and the share of samples whose nearest digit was trained on
 
-Time is that of the training alone; nothing else should run meanwhile. `--picture FILE` draws the ten digits on their way
-from noise, and what each sampler makes of the same noise in 1 to 50 steps (docs/images/diffusion_samples.png).
+Time is that of the training alone; nothing else should run meanwhile. `--picture FILE` draws the ten digits on their
+way from noise, and what each sampler makes of the same noise in 1 to 50 steps (docs/images/diffusion_samples.png).
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def report(samples_ND: NDArray[np.float64], train_half: Digits, held_out: Digits
     of_real = taught_accuracy(train_half.pixels, train_half.labels, held_out.pixels, held_out.labels)
     print(f"classifier on real digits, taught on: samples {of_samples:.4f}, real digits {of_real:.4f}   goal {GOAL}")
     print(
-        f"two-sample test against the real second half: samples {two_sample_accuracy(samples_ND, held_out.pixels):.4f}, "
+        "two-sample test against the real second half: "
+        f"samples {two_sample_accuracy(samples_ND, held_out.pixels):.4f}, "
         f"real first half {two_sample_accuracy(train_half.pixels, held_out.pixels):.4f}"
     )
     found = memorised(samples_ND, train_half.pixels, held_out.pixels)
@@ -140,7 +141,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
 
 
 def draw_picture(run: TrainedRun, options: argparse.Namespace) -> None:
-    """Draw the digits 0 to 9 by steps: their way in twenty steps, and the end by several samplers and numbers of steps."""
+    """Draw the digits 0 to 9: their way in twenty steps, and the end by several samplers and numbers of steps."""
     from matplotlib.figure import Figure
 
     digits = list(range(10))

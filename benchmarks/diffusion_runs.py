@@ -79,9 +79,7 @@ def train(settings: Mapping[str, Any], folder: Path) -> TrainedRun:
     prepared, times = prepare(settings, folder), UpdateTimes()
     trainer = trainer_of(prepared, times)
     result = trainer.train()
-    return TrainedRun(
-        prepared, trainer.evaluated_model(), trainer.num_parameters, result.step, sum(times.seconds)
-    )
+    return TrainedRun(prepared, trainer.evaluated_model(), trainer.num_parameters, result.step, sum(times.seconds))
 
 
 def updates_in(seconds: float, settings: Mapping[str, Any], folder: Path) -> int:

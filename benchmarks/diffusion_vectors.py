@@ -192,7 +192,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--optimizer", default="adamw", choices=["adamw", "muon"])
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--ema-decay", type=float, default=0.999)
-    parser.add_argument("--level-mean", type=float, default=-1.5, help="of ln sigma, in standard deviations of the data")
+    parser.add_argument(
+        "--level-mean", type=float, default=-1.5, help="of ln sigma, in standard deviations of the data"
+    )
     parser.add_argument("--level-deviation", type=float, default=1.8)
     parser.add_argument("--sampler", default="heun")
     parser.add_argument("--sampling-steps", type=int, default=40)

@@ -20,7 +20,9 @@ def gaussian(seed: int, count: int, mean: float = 0.0, spread: float = 1.0, size
 
 @given(SPREADS, st.floats(-5, 5), st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
-def test_frechet_is_the_closed_form_of_gaussians_with_common_axes(spreads: list[float], shift: float, seed: int) -> None:
+def test_frechet_is_the_closed_form_of_gaussians_with_common_axes(
+    spreads: list[float], shift: float, seed: int
+) -> None:
     size = len(spreads)
     draws = np.random.default_rng(seed)
     axes, _ = np.linalg.qr(draws.standard_normal((size, size)))
@@ -89,4 +91,6 @@ def test_the_classifier_has_the_accuracy_of_scikit_learn_s_example_on_real_halve
 
     points, labels = load_digits(return_X_y=True)
     half = len(points) // 2
-    assert quality.taught_accuracy(points[:half], labels[:half], points[half:], labels[half:]) == pytest.approx(0.969, abs=1e-3)
+    assert quality.taught_accuracy(points[:half], labels[:half], points[half:], labels[half:]) == pytest.approx(
+        0.969, abs=1e-3
+    )
