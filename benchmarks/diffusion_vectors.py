@@ -192,10 +192,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--optimizer", default="adamw", choices=["adamw", "muon"])
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--ema-decay", type=float, default=0.999)
-    parser.add_argument(
-        "--level-mean", type=float, default=-1.5, help="of ln sigma, in standard deviations of the data"
-    )
-    parser.add_argument("--level-deviation", type=float, default=1.8)
+    parser.add_argument("--level-mean", type=float, default=-1.5, help="mean of ln sigma in training")
+    parser.add_argument("--level-deviation", type=float, default=1.8, help="standard deviation of ln sigma")
     parser.add_argument("--sampler", default="heun")
     parser.add_argument("--sampling-steps", type=int, default=40)
     parser.add_argument("--peer", action="store_true", help="train the published method too")

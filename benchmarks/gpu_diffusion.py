@@ -3,9 +3,9 @@
 
     python benchmarks/gpu_diffusion.py [--batch-size 128] [--updates 30]
 
-It needs an NVIDIA GPU. Our loop trains diffusers' UNet2DModel at the size of arXiv 2006.11239, App. B (channels 128, 256,
-256, 256; two layers a block, attention at 16 by 16 pixels) on random images of 32 by 32 pixels, with an average of the
-weights, as that paper does. Then it draws images. The work of a forward pass is counted by torch (`FlopCounterMode`),
+It needs an NVIDIA GPU. Our loop trains diffusers' UNet2DModel at the size of arXiv 2006.11239, App. B (channels 128,
+256, 256, 256; two layers a block, attention at 16 by 16 pixels) on random images of 32 by 32 pixels, with an average of
+the weights, as that paper does. Then it draws images. The work of a forward pass is counted by torch (`FlopCounterMode`),
 a training step counts as three of them, and is divided by what a large matrix product reaches on this GPU in the same
 precision, measured in the same run, and by the data sheet's figure where the GPU is a known one.
 """

@@ -62,8 +62,8 @@ def frechet_distance(points_ND: Points, others_MD: Points) -> float:
 def knn_divergence(points_ND: Points, others_MD: Points, neighbours: int = KNN) -> float:
     """Estimate the Kullback-Leibler divergence KL(P || Q) in bits from points of P and points of Q.
 
-    Each point of P is compared by the distance to its k-th nearest neighbour in P without itself (rho) and in Q (nu), in
-    the maximum norm: D/N Σ log2(nu/rho) + log2(M/(N - 1)). This is the estimator of Wang, Kulkarni and Verdú
+    Each point of P is compared by the distance to its k-th nearest neighbour in P without itself (rho) and in Q (nu),
+    in the maximum norm: D/N Σ log2(nu/rho) + log2(M/(N - 1)). This is the estimator of Wang, Kulkarni and Verdú
     (IEEE Transactions on Information Theory 55, 2009) and Pérez-Cruz (ISIT 2008). The published figures have k = 5.
 
     Raises:

@@ -26,7 +26,7 @@ DIFFUSION_LINES = {
     ],
     "gpu_diffusion": [
         "CPU: {} Tflop/s in a matrix product, fp32",
-        "UNet2DModel: {} parameters, {} Gflop a forward pass, {} ms per update, {} images/s, MFU {} of the matrix product",
+        "UNet2DModel: {} parameters, {} Gflop a forward pass, {} ms per update, {} images/s, MFU {} of the matrix",
         "drawing by ddim in 2 steps: {} images/s",
     ],
 }
