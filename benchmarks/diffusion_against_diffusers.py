@@ -56,14 +56,14 @@ THEIR_WARM_UP = 500
 """Updates in which the script lets the learning rate rise, at most: here a tenth of all, if that is fewer."""
 
 
-def write_digits(folder: Path) -> Tensor:
-    """Write nine tenths of the digits as files for both sides; return the rest in [-1, 1], (N, 3, 8, 8)."""
+def write_digits(folder: Path, count: int) -> Tensor:
+    """Write nine tenths of so many digits as files for both sides; return the rest in [-1, 1], (N, 3, 8, 8)."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
     values = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
-    order = np.random.default_rng(0).permutation(len(values))
-    cut = len(values) // 10
+    order = np.random.default_rng(0).permutation(len(values))[:count]
+    cut = len(order) // 10
     folder.mkdir()
     for number, index in enumerate(order[cut:]):
         Image.fromarray(values[index]).convert("RGB").save(folder / f"{number:04}.png")
@@ -227,7 +227,7 @@ def train_theirs(
     optimizer: Any = torch.optim.AdamW(
         network.parameters(), lr=learning_rate, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
     )
-    dataset = datasets.load_dataset("imagefolder", data_dir=str(images), split="train", cache_dir=str(output / "cache"))
+    dataset = datasets.load_dataset("imagefolder", data_dir=str(images), split="train", cache_dir=str(folder / "cache"))
     dataset.set_transform(lambda rows: {"input": [as_tensor(image, SIDE) for image in rows["image"]]})
     loader: Any = torch.utils.data.DataLoader(dataset, batch_size=batch_size, shuffle=True, num_workers=0)
     rates: Any = get_scheduler(
@@ -364,6 +364,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", type=int, default=40, help="timed updates of each side in a turn")
     parser.add_argument("--minutes", type=float, default=5.0, help="time of each of the peer's trainings")
     parser.add_argument("--their-learning-rates", nargs="+", type=float, default=[1e-4, 1e-3])
+    parser.add_argument("--images", type=int, default=1797, help="digits that take part")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--block-channels", nargs="+", type=int, default=[32, 64])
     parser.add_argument("--layers", type=int, default=1, help="layers of a block")
@@ -374,7 +375,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ema-decay", type=float, default=0.995)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of both")
     small = {
-        "rounds": 1, "updates": 3, "minutes": 0.005, "their_learning_rates": [1e-3], "batch_size": 8,
+        "rounds": 1, "updates": 3, "minutes": 0.002, "their_learning_rates": [1e-3], "images": 40, "batch_size": 8,
         "block_channels": [8, 8], "threads": 1,
     }  # fmt: skip
     options = parse(parser, small, argv)
@@ -383,7 +384,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with tempfile.TemporaryDirectory() as name, variables_set(DS_ACCELERATOR="cpu"):
             folder = Path(name)
-            held_out = HeldOut(write_digits(folder / "images"))
+            held_out = HeldOut(write_digits(folder / "images", options.images))
             compare_speeds(folder / "images", held_out, folder, options)
             compare_losses(folder / "images", held_out, folder, options)
     finally:

@@ -11,9 +11,9 @@ DIFFUSION_LINES = {
         "ours, in half of the time: held-out loss {} after {} updates in {} s",
     ],
     "diffusion_digits": [
-        "898 digits, UNet2DModel with {} parameters, {} updates of {} in {} s",
-        "898 samples by heun in {} steps, guidance {}: {} s",
-        "Fréchet distance of 898 digits to the real second half: samples {}, real first half {}",
+        "120 digits, UNet2DModel with {} parameters, {} updates of {} in {} s",
+        "120 samples by heun in {} steps, guidance {}: {} s",
+        "Fréchet distance of 120 digits to the real second half: samples {}, real first half {}",
         "classifier on real digits, taught on: samples {}, real digits {}   goal 0.95",
         "two-sample test against the real second half: samples {}, real first half {}",
         "memorised:",
