@@ -186,7 +186,8 @@ def our_loss(model: nn.Module, prepared: Prepared, held_out: HeldOut) -> float:
         signal = float(held_out.kept[level]) ** 0.5
         sigma = (1 - signal**2) ** 0.5 / signal
         moved = noisy / signal
-        return (moved - denoise(moved, sigma)) / sigma
+        noise: Tensor = (moved - denoise(moved, sigma)) / sigma
+        return noise
 
     return held_out.loss(noise_of)
 

@@ -5,9 +5,9 @@
 
 It needs an NVIDIA GPU. Our loop trains diffusers' UNet2DModel at the size of arXiv 2006.11239, App. B (channels 128,
 256, 256, 256; two layers a block, attention at 16 by 16 pixels) on random images of 32 by 32 pixels, with an average of
-the weights, as that paper does. Then it draws images. The work of a forward pass is counted by torch (`FlopCounterMode`),
-a training step counts as three of them, and is divided by what a large matrix product reaches on this GPU in the same
-precision, measured in the same run, and by the data sheet's figure where the GPU is a known one.
+the weights, as that paper does. Then it draws images. The work of a forward pass is counted by torch
+(`FlopCounterMode`), a training step counts as three of them, and is divided by what a large matrix product reaches on
+this GPU in the same precision, measured in the same run, and by the data sheet's figure where the GPU is a known one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.diffusion_runs import TrainedRun, draw, prepare
+from benchmarks.diffusion_runs import How, TrainedRun, draw, prepare
 from benchmarks.gpu_language import data_sheet_figure, product_speed, synchronize
 from benchmarks.workload import UpdateTimes, parse, trainer_of
-from training.tasks.diffusion.drawing import Sampling
 from training.tasks.protocol import Prepared
 
 WARM_UP = 5
@@ -115,7 +114,7 @@ def measure(prepared: Prepared, device: torch.device, speed: float, gpu: str, op
     synchronize(device)
     started = time.perf_counter()
     run = TrainedRun(prepared, trainer.evaluated_model(), trainer.num_parameters, trainer.step, sum(times.seconds))
-    draw(run, [None] * options.batch_size, Sampling("ddim", options.sampling_steps), at_once=options.batch_size)
+    draw(run, options.batch_size, How("ddim", options.sampling_steps))
     synchronize(device)
     drawn = options.batch_size / (time.perf_counter() - started)
     print(f"drawing by ddim in {options.sampling_steps} steps: {drawn:,.2f} images/s", flush=True)

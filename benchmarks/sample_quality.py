@@ -79,8 +79,8 @@ def knn_divergence(points_ND: Points, others_MD: Points, neighbours: int = KNN) 
     other_N = cKDTree(others).query(points, k=[neighbours], p=math.inf)[0][:, 0]
     if not (own_N.all() and other_N.all()):
         raise ValueError(f"a point is there more than {neighbours} times: its density is not finite")
-    bits = size * float(np.log2(other_N / own_N).mean())
-    return bits + math.log2(other_count / (count - 1))
+    bits = size * float(np.log2(other_N / own_N).mean()) + math.log2(other_count / (count - 1))
+    return float(bits)
 
 
 def distances(points_ND: Points, others_MD: Points) -> NDArray[np.float64]:
