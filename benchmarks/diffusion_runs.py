@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from training.models.denoiser import DIFFUSION, LABELS
 
 from benchmarks.workload import WARMUP_UPDATES, UpdateTimes, config_of, trainer_of
 from training.diffusion.denoiser import Denoiser
 from training.diffusion.samplers import draw as drawn_by
+from training.models.denoiser import DIFFUSION, LABELS
 from training.tasks.protocol import Prepared, task_of
 
 TIMED_UPDATES = 10
