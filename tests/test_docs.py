@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools.document_settings import PAGE, page
-from training.backends.prepare import config_class
+from training.backends.prepare import config_class, task_for
 from training.backends.registry import BACKENDS
 from training.models.registry import MODELS
 from training.settings.declarations import leaf_names
@@ -30,7 +30,7 @@ def test_the_chinese_settings_page_explains_every_setting() -> None:
     text = (ROOT / "docs" / "zh-CN" / "CONFIGURATION.md").read_text(encoding="utf-8")
     trees = [config_class(BACKENDS.load(name)) for name in BACKENDS.built_in]
     trees += [config_class(task=name) for name in TASKS.built_in]
-    trees += [config_class(model=name) for name in MODELS.built_in]
+    trees += [config_class(task=task_for(name), model=name) for name in MODELS.built_in]
     names = {name for tree in trees for name in leaf_names(tree)}
     assert sorted(name for name in names if f"| `{name}` |" not in text) == []
     english = PAGE.read_text(encoding="utf-8")
