@@ -179,7 +179,7 @@ def our_settings(images: Path, options: argparse.Namespace, **settings: Any) -> 
 
 
 def our_loss(model: nn.Module, prepared: Prepared, held_out: HeldOut) -> float:
-    """Return the held-out loss of a network of ours, from its estimate of the clean images."""
+    """Return the held-out loss of our network, from its estimate of the clean images."""
     denoise = denoiser_of(model, prepared)
 
     def noise_of(noisy: Tensor, level: int) -> Tensor:

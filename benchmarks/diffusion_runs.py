@@ -59,8 +59,8 @@ class Digits:
 def digit_halves() -> tuple[Digits, Digits]:
     """Return two halves of scikit-learn's digits, drawn at random; of the odd number one is left out.
 
-    In the order of the file the halves are by different writers, and even two real halves are told apart by a
-    nearest-neighbour test three times of four.
+    In the order of the file the halves are by different writers: a nearest-neighbour test tells even real ones apart,
+    three times of four.
     """
     from sklearn.datasets import load_digits
 
