@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,11 +51,11 @@ class WarmStart:
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
 
-    def start(self, arguments: list[str]) -> WarmProcess:
-        """A process that runs `train.py` with these arguments."""
+    def start(self, arguments: list[str], variables: Mapping[str, str] | None = None) -> WarmProcess:
+        """A process that runs `train.py` with these arguments, and with further variables in its environment."""
         self._started += 1
         output = Path(self._outputs.name) / f"{self._started}.txt"
-        return WarmProcess(self, self.ask("start", str(output), *arguments), output)
+        return WarmProcess(self, self.ask("start", str(output), dict(variables or {}), *arguments), output)
 
 
 class WarmProcess:

@@ -81,7 +81,7 @@ def resolved(variant: Variant, config_file: str | None, steps: int, flags: Seque
     layers = [
         Layer("preset", _options_in_preset(choice)),
         *([] if choice.config_file else [_default(tree, given)]),
-        *with_the_model(choice.model, [*_of_the_file(choice), Layer(FLAGS, given), own_layer]),
+        *with_the_model(choice.model, [*_of_the_file(choice), Layer(FLAGS, given), own_layer], choice.task),
         Layer("the variant", {"backend": variant.backend}),
     ]
     asked = resolve(tree, layers).config

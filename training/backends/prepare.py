@@ -78,6 +78,7 @@ class _ChosenConfig(TrainingConfig):
     def _with_the_model(cls, settings: Settings, where: str) -> Settings:
         named = dict(with_named_model(settings))
         family = cls.model_fields["model"].annotation.model_fields["model"].default  # type: ignore[union-attr]
+        task: str = cls.model_fields["task"].default
         if named.get("model.model", family) != family:
             raise ConfigError(
                 f"{where}: these are settings of the model family {family}, and {named['model.model']} is named; make "
@@ -86,7 +87,7 @@ class _ChosenConfig(TrainingConfig):
         if cls.base is not None:
             named.setdefault("model.base_model", cls.base)
         merged: Settings = {}
-        for layer in with_the_model(family, [Layer(where, named)]):
+        for layer in with_the_model(family, [Layer(where, named)], task):
             merged |= layer.settings
         return merged
 
@@ -398,7 +399,7 @@ def layers_of(
     tree, resume = choice.config_class, choice.resume
     below = [*choice.presets(), *defaults]
     above = [Layer(str(choice.config_file), read_settings(choice.config_file, tree))] if choice.config_file else []
-    above = with_the_model(choice.model, [*above, *settings])
+    above = with_the_model(choice.model, [*above, *settings], choice.task)
     named = next((layer.settings["backend"] for layer in reversed(above) if "backend" in layer.settings), None)
     if named != choice.backend.name:
         above.append(Layer("the chosen backend", {"backend": choice.backend.name}))
@@ -414,16 +415,17 @@ def layers_of(
     return [*below, Layer(name, saved, gives_way=True), *above]
 
 
-def with_the_model(family: str, layers: Sequence[Layer]) -> list[Layer]:
-    """Return layers in which `--model DIR` is a family and a place, over one with the shape of the network there.
+def with_the_model(family: str, layers: Sequence[Layer], task: str) -> list[Layer]:
+    """Return layers in which `--model DIR` is a family and a place, over one with what is fixed by the network there.
 
     Args:
         family: name of the family of that model.
         layers: settings, the lowest first; where one of them is complete, as in a run's config.yaml, the model is not
             looked at.
+        task: name of the task, whose settings the network may fix too, such as its noise levels.
 
     Raises:
-        UserError: there is no such model, it is damaged, or a setting of the network contradicts its shape.
+        UserError: there is no such model, it is damaged, or a setting contradicts it.
     """
     layers = _with_named_models(layers)
     of_base = next((layer for layer in reversed(layers) if "model.base_model" in layer.settings), None)
@@ -432,21 +434,28 @@ def with_the_model(family: str, layers: Sequence[Layer]) -> list[Layer]:
     every = {f"model.{name}" for name in options.model_fields}
     if of_base is None or not isinstance(base, str) or any(every <= layer.settings.keys() for layer in layers):
         return layers
+    of_data: type[TaskOptions] = TASKS.load(task).Options
     try:
-        shape = MODELS.load(family)().shape_of(str(path_of("base_model", base)))
+        chosen, place = MODELS.load(family)(), str(path_of("base_model", base))
+        fixed = {f"model.{name}": value for name, value in chosen.shape_of(place).items()}
+        for name, value in chosen.data_settings_of(place).items():
+            if name in of_data.model_fields:
+                fixed[f"data.{name}"] = value
     except CheckpointError as error:
         raise ConfigError(f"{of_base.origin('model.base_model')}: no model in {printable(base)} ({error})") from error
-    _refuse_another_shape(options, shape, layers, base)
-    return [Layer(f"the model in {base}", {f"model.{name}": value for name, value in shape.items()}), *layers]
+    _refuse_what_contradicts({"model": options, "data": of_data}, fixed, layers, base)
+    return [Layer(f"the model in {base}", fixed), *layers]
 
 
-def _refuse_another_shape(
-    options: type[ModelOptions], shape: Mapping[str, Any], layers: Sequence[Layer], base: str
+def _refuse_what_contradicts(
+    sections: Mapping[str, type[Section]], fixed: Mapping[str, Any], layers: Sequence[Layer], base: str
 ) -> None:
-    """Refuse a setting of the network that is not that of the model which training starts from."""
+    """Refuse a setting that is not that of the model which training starts from."""
     for layer in layers:
-        for name, has in shape.items():
-            if (key := f"model.{name}") not in layer.settings or name in options.fits_any_weights:
+        for key, has in fixed.items():
+            section, _, name = key.partition(".")
+            options = sections[section]
+            if key not in layer.settings or name in getattr(options, "fits_any_weights", ()):
                 continue
             try:
                 wanted = TypeAdapter(cast(Any, options.model_fields[name].annotation)).validate_python(

@@ -22,7 +22,7 @@ from training.checkpoints.run_directory import (
 )
 from training.checkpoints.single_file import save_single_file
 from training.errors import CheckpointError
-from training.models.named_model import ADAPTER_NAME, family_of_directory
+from training.models.named_model import ADAPTER_NAME, INDEX_NAME, family_of_directory
 from training.models.named_model import CONFIG_NAME as CONFIG_JSON
 from training.models.protocol import (
     DESCRIPTION_NAME,
@@ -212,7 +212,7 @@ def _from_directory(path: Path) -> TrainedModel:
 
 def is_model_directory(path: Path) -> bool:
     """Return whether a directory looks like a finished model; it may still be damaged."""
-    return any((path / name).is_file() for name in (DESCRIPTION_NAME, CONFIG_JSON, ADAPTER_NAME))
+    return any((path / name).is_file() for name in (DESCRIPTION_NAME, CONFIG_JSON, INDEX_NAME, ADAPTER_NAME))
 
 
 def load_model_directory(path: Path) -> TrainedModel:

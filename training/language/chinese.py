@@ -743,4 +743,23 @@ CHINESE = {
     "{count:,} samples are copies of others; none is held back from its copies": (
         "{count:,} 个样本与别的样本完全相同；相同的样本不会被分到训练和验证两边"
     ),
+    # -- pipelines: training/tasks/diffusion/latents.py, training/models/diffusion_pipeline/saving.py --
+    "data    computing the latents of {count:,} images, once": "数据    正在计算 {count:,} 张图像的潜变量（只算一次）",
+    "data    latents of {done:,} of {count:,} images": "数据    已算出 {count:,} 张图像中 {done:,} 张的潜变量",
+    "latents {shape} of images {pixels}, {captions:,} captions of up to {tokens} tokens, cached in {directory}": (
+        "潜变量  {shape}，来自 {pixels} 的图像；{captions:,} 种文字说明，每种至多 {tokens} 个 token；缓存于 {directory}"
+    ),
+    "noise   schedule and prediction are those of the pipeline's scheduler": (
+        "噪声    噪声调度与预测目标取自该 pipeline 的 scheduler"
+    ),
+    "{count:,} captions have more than {tokens} tokens, and their ends are cut off": (
+        "{count:,} 种文字说明超过 {tokens} 个 token，末尾被截去"
+    ),
+    "merge   {where} against the adapters: outputs differ by {largest:.1e} at most (the largest is {scale:.1e})": (
+        "合并    {where} 与适配器比较：输出最多相差 {largest:.1e}（最大的输出为 {scale:.1e}）"
+    ),
+    "{where} is not the network that was trained: its outputs differ by {largest:.1e} (tolerance {tolerance:.1e}); "
+    "use the adapters with their base": (
+        "{where} 不是训练出来的那个网络：输出相差 {largest:.1e}（容许 {tolerance:.1e}）；请使用适配器加基座模型"
+    ),
 }

@@ -50,6 +50,56 @@ class DenoiserOptions(ModelOptions):
     )
 
 
+class LatentSpace(Protocol):
+    """Frozen parts before and behind a network that reads latents: a VAE for images, a text encoder for captions."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Side in pixels of the images that the network was made for; None: it does not say."""
+        ...
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that latents and embeddings depend on."""
+        ...
+
+    def shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return the shape of the latents of images.
+
+        Args:
+            image_shape: (channels, height, width).
+
+        Raises:
+            ConfigError: there are no latents of such images; says which there are.
+        """
+        ...
+
+    def encode(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of the latents of images, as the network reads them, (N, c, h, w).
+
+        Args:
+            images_NCHW: float32 in [-1, 1].
+        """
+        ...
+
+    def decode(self, latents_NChw: Tensor) -> Tensor:
+        """Return the images of latents, (N, C, H, W), about in [-1, 1]."""
+        ...
+
+    def embed(self, captions: Sequence[str]) -> Tensor:
+        """Return the embeddings of captions, (N, T, D)."""
+        ...
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """Return how many captions are longer than the text encoder reads."""
+        ...
+
+
 class DenoiserFamily(ModelFamily, Protocol):
     """Protocol of a model family that takes noise out of samples."""
 
@@ -85,6 +135,14 @@ class DenoiserFamily(ModelFamily, Protocol):
         """
         ...
 
+    def latent_space(self, options: ModelOptions) -> LatentSpace | None:
+        """Return the frozen parts between images with captions and the network; None: it reads images themselves.
+
+        Raises:
+            UserError: the pipeline that they belong to cannot be used.
+        """
+        ...
+
 
 class BaseDenoiserFamily(BaseFamily):
     """Base class of a denoiser: inherit it and write `network`, `completed_for` and `denoise`."""
@@ -110,6 +168,10 @@ class BaseDenoiserFamily(BaseFamily):
                     f"({str(error).splitlines()[-1].strip()}); leave the settings of the network out"
                 ) from error
         return network
+
+    def latent_space(self, options: ModelOptions) -> LatentSpace | None:
+        """See `DenoiserFamily.latent_space`: none."""
+        return None
 
     def rebuild(self, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts) -> nn.Module:
         """See `ModelFamily.rebuild`: without the weights of the base model."""

@@ -16,8 +16,14 @@ from training.storage.user_paths import path_of
 FINISHED = "final_model"
 """Directory of a run with its finished model."""
 CONFIG_NAME, ADAPTER_NAME, MANIFEST_NAME = "config.json", "adapter_config.json", "manifest.json"
+INDEX_NAME = "model_index.json"
+"""File that makes a directory a pipeline of diffusers."""
 PLAIN = "huggingface"
 """Family of every directory that transformers or PEFT wrote."""
+PIPELINE = "diffusion_pipeline"
+"""Family of every pipeline of diffusers that is not in `PIPELINES`; it refuses the kinds that it does not know."""
+PIPELINES = {"DDPMPipeline": "unet", "DDIMPipeline": "unet"}
+"""Pipelines of one network and a scheduler, which read nothing but noise -> their family."""
 _ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -76,7 +82,8 @@ def _in_directory(path: Path, where: str) -> NamedModel:
             f"{where}: this is a checkpoint of a run; go on with it by --resume, or give its finished model"
         )
     raise ConfigError(
-        f"{where}: there is no model in this directory (no {CONFIG_NAME}, {DESCRIPTION_NAME} or {FINISHED}/ in it)"
+        f"{where}: there is no model in this directory (no {CONFIG_NAME}, {INDEX_NAME}, {DESCRIPTION_NAME} or "
+        f"{FINISHED}/ in it)"
     )
 
 
@@ -89,18 +96,30 @@ def _family_in(place: Path) -> str | None:
     if (place / DESCRIPTION_NAME).is_file():
         family: str = read_description(place)["family"]
         return family
+    if (place / INDEX_NAME).is_file():
+        kind = _entry_in(place / INDEX_NAME, "_class_name")
+        return PIPELINES.get(kind, PIPELINE) if isinstance(kind, str) else PIPELINE
     if (place / ADAPTER_NAME).is_file():
         return PLAIN
     if not (place / CONFIG_NAME).is_file() or (place / MANIFEST_NAME).is_file():
         return None
+    kind = _entry_in(place / CONFIG_NAME, "model_type")
+    return kind if isinstance(kind, str) and kind in MODELS.built_in else PLAIN
+
+
+def _entry_in(file: Path, name: str) -> object:
+    """Return an entry of a JSON file; None: it has none.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     try:
-        described = read_json(place / CONFIG_NAME)
+        described = read_json(file)
     except DamagedFileError as error:
         raise CheckpointError(str(error)) from error
     except OSError as error:
-        raise unreadable(place / CONFIG_NAME, error) from error
-    kind = described.get("model_type") if isinstance(described, Mapping) else None
-    return kind if isinstance(kind, str) and kind in MODELS.built_in else PLAIN
+        raise unreadable(file, error) from error
+    return described.get(name) if isinstance(described, Mapping) else None
 
 
 def with_named_model(settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -162,6 +162,14 @@ class ModelFamily(Protocol):
         """
         ...
 
+    def data_settings_of(self, base: str) -> Mapping[str, Any]:
+        """Return the settings of the data, by name, by which the network in a directory was trained: noise levels.
+
+        Raises:
+            UserError: there is no such model, it is damaged, or it was trained by settings that there are not here.
+        """
+        ...
+
     def random_draws(self, options: ModelOptions) -> Mapping[str, float]:
         """Return the settings by which a forward pass in training draws random numbers, such as dropout.
 
@@ -344,6 +352,10 @@ class BaseFamily:
 
     def shape_of(self, base: str) -> Mapping[str, Any]:
         """See `ModelFamily.shape_of`: the options hold no shape."""
+        return {}
+
+    def data_settings_of(self, base: str) -> Mapping[str, Any]:
+        """See `ModelFamily.data_settings_of`: any data will do."""
         return {}
 
     def random_draws(self, options: ModelOptions) -> Mapping[str, float]:

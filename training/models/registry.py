@@ -26,6 +26,10 @@ MODELS: Registry[ModelFamily] = Registry(
         "denoising_mlp": Entry(
             "training.models.denoising_mlp.family:DenoisingMLPFamily", "residual MLP for vectors, such as points"
         ),
+        "diffusion_pipeline": Entry(
+            "training.models.diffusion_pipeline.family:DiffusionPipelineFamily",
+            "a Stable Diffusion pipeline of diffusers, its U-Net whole or with LoRA; chosen by --model DIR",
+        ),
     },
     required=("name", "Options", "inputs", "build", "save", "load"),
     accepts_classes=True,

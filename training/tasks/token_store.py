@@ -35,17 +35,15 @@ from numpy.typing import ArrayLike, NDArray
 from training.errors import CheckpointError, DataError, UnreadableError, UserError, unreadable
 from training.machine.output import complain
 from training.storage.atomic import (
-    aside_of,
     delete,
     make_temporary,
     put_in_place,
     temporary_of,
     write_atomically,
 )
-from training.storage.cache_directory import REMEDY, cache_directory
+from training.storage.cache_directory import REMEDY, cache_directory, read_or_make, unwritable
 from training.storage.checksums import FileEntry, check_entries, file_entries, is_intact, sealed
 from training.storage.disk_refusals import disk_refusals
-from training.storage.file_locks import NO_LOCKS, one_at_a_time
 from training.storage.json_files import DamagedFileError, as_declared, parse_json, read_bytes
 from training.tasks.token_dataset import EncodedSample
 
@@ -149,7 +147,7 @@ class TokenStoreWriter:
         try:
             self.directory.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(self.directory.parent, error) from error
+            raise unwritable(self.directory.parent, error, _WHAT) from error
         with self._refusals():
             temporary = make_temporary(self.directory)
             self._to: dict[str, BinaryIO] = {
@@ -352,24 +350,19 @@ def cached(key: str, vocabulary: int, make: Callable[[TokenStoreWriter], None]) 
     if not _KEY.fullmatch(key):
         raise ValueError(f"the key {key!r} should be letters and digits, as `key_of` returns them")
     directory = cache_directory() / "tokens" / key
-    with contextlib.suppress(FileNotFoundError, DamagedStoreError):
-        return _of(directory, vocabulary)
-    with contextlib.ExitStack() as alone:
-        try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            alone.enter_context(one_at_a_time(directory.with_name(f".{key}.lock")))
-            delete(aside_of(directory))  # a kill may have left it
-        except OSError as error:
-            raise _unwritable(directory.parent, error) from error
-        try:
-            return _of(directory, vocabulary)  # another process has made it meanwhile
-        except FileNotFoundError:
-            pass
-        except DamagedStoreError as error:
-            complain(f"warning: {error}; the tokens are made again")
+
+    def write() -> None:
         with TokenStoreWriter(directory, vocabulary) as writer:
             make(writer)
-        return _of(directory, vocabulary)
+
+    return read_or_make(
+        directory,
+        lambda: _of(directory, vocabulary),
+        write,
+        DamagedStoreError,
+        lambda error: complain(f"warning: {error}; the tokens are made again"),
+        _WHAT,
+    )
 
 
 def _of(directory: Path, vocabulary: int) -> TokenStore:
@@ -382,11 +375,6 @@ def _of(directory: Path, vocabulary: int) -> TokenStore:
             f"{directory}: made for {store.vocabulary} tokens and not {vocabulary}, which the key leaves out"
         )
     return store
-
-
-def _unwritable(directory: Path, error: OSError) -> UserError:
-    why = "its disk has no file locks, " if error.errno in NO_LOCKS else ""
-    return UserError(f"{directory}: {_WHAT} cannot be written ({why}{error.strerror}); {REMEDY}")
 
 
 def key_of(*parts: object) -> str:

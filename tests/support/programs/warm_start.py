@@ -1,6 +1,6 @@
 """Starts `train.py` again and again by forking, after the slow imports are done once (tests/support/warm_start.py).
 
-Each line that it reads is a list: `["start", output file, argument, …]` is answered with the new process's id,
+Each line that it reads is a list: `["start", output file, {variable: value}, argument, …]` is answered with the new process's id,
 `["poll", id, seconds]` with its exit code, or null where it still runs after that time. It ends when its input does.
 """
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
 
-def start(output: str, arguments: list[str], answers: int) -> int:
+def start(output: str, variables: dict[str, str], arguments: list[str], answers: int) -> int:
     """The id of a process that runs the front door; the pipe of the answers is not for it."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     process = os.fork()
@@ -28,6 +28,7 @@ def start(output: str, arguments: list[str], answers: int) -> int:
     exit_code = 1
     try:
         os.close(answers)
+        os.environ.update(variables)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(file, 1)
         os.dup2(file, 2)
@@ -66,7 +67,7 @@ def main() -> None:
     assert threading.active_count() == 1, threading.enumerate()
     for line in sys.stdin:
         verb, *rest = json.loads(line)
-        answer = start(rest[0], rest[1:], answers) if verb == "start" else poll(*rest)
+        answer = start(rest[0], rest[1], rest[2:], answers) if verb == "start" else poll(*rest)
         os.write(answers, f"{json.dumps(answer)}\n".encode())
 
 

@@ -97,6 +97,7 @@ DECISIONS: Mapping[str, Decision] = {
     "task": OneOf(tuple(TASKS.built_in), "others are plug-ins; use them from the command line"),
     "model.model": OneOf(tuple(MODELS.built_in), "others are plug-ins; use them from the command line"),
     "model.base_model": NamedRun(),
+    "model.base_digest": Word(re.compile(r"[0-9a-f]{32}"), "a hash of 32 hex digits"),
     "model.architecture": _FILE,
     "model.trust_remote_code": _CODE,
     "model.lora_targets": _LAYERS,

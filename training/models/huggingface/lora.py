@@ -55,7 +55,7 @@ def add_adapters(network: Any, options: HuggingFaceOptions, new_rows: bool) -> A
     tied = _is_tied(network)
     if new_rows:
         _refuse_untrained_rows(ends, whole, tied)
-    saves_an_end = any(_matches(name, whole) for names in ends for name in names)
+    saves_an_end = any(matches(name, whole) for names in ends for name in names)
     config = LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha or 2 * options.lora_rank,
@@ -86,7 +86,7 @@ def _takes_adapter(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Embedding) or type(module).__name__ == "Conv1D"
 
 
-def _matches(layer: str, names: Iterable[str]) -> bool:
+def matches(layer: str, names: Iterable[str]) -> bool:
     """Return True if PEFT finds a layer by one of the names: the whole name, or its end."""
     return any(layer == name or layer.endswith(f".{name}") for name in names)
 
@@ -102,7 +102,7 @@ def _is_tied(network: Any) -> bool:
 
 def _refuse_strangers(flag: str, given: Iterable[str], layers: set[str]) -> None:
     for name in given:
-        if not any(_matches(layer, (name,)) for layer in layers):
+        if not any(matches(layer, (name,)) for layer in layers):
             ends = _ends(layers)
             shown = ", ".join(ends[:MOST_NAMES]) + (", …" if len(ends) > MOST_NAMES else "")
             raise ConfigError(
@@ -117,7 +117,7 @@ def _ends(layers: set[str]) -> list[str]:
 def _refuse_untrained_rows(ends: tuple[list[str], list[str]], whole: tuple[str, ...], tied: bool) -> None:
     """Refuse new rows that stay as they are made: all alike, so that no new token would differ from another."""
     needed = [names[0] for names in (ends[:1] if tied else ends) if names]
-    missing = [name for name in needed if not (_matches(name, whole) or (tied and _matches_any(ends, whole)))]
+    missing = [name for name in needed if not (matches(name, whole) or (tied and _matches_any(ends, whole)))]
     if missing:
         words = " ".join(name.rpartition(".")[2] for name in needed)
         raise ConfigError(
@@ -126,7 +126,7 @@ def _refuse_untrained_rows(ends: tuple[list[str], list[str]], whole: tuple[str, 
 
 
 def _matches_any(ends: tuple[list[str], list[str]], whole: tuple[str, ...]) -> bool:
-    return any(_matches(name, whole) for names in ends for name in names)
+    return any(matches(name, whole) for names in ends for name in names)
 
 
 # -- adapters in a directory -----------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def _rows_in(shapes: dict[str, list[int]], network: Any) -> int:
     """Return how many rows the embedding has that an adapter was trained with, as far as its tensors show it."""
     names = _names_of(network, network.get_input_embeddings()) + _names_of(network, network.get_output_embeddings())
     return max(
-        (shape[0] for tensor, shape in shapes.items() if _matches(tensor, [f"{n}.weight" for n in names])), default=0
+        (shape[0] for tensor, shape in shapes.items() if matches(tensor, [f"{n}.weight" for n in names])), default=0
     )
 
 

@@ -76,6 +76,8 @@ class Sample:
     label: int | None = None
     """Class, a place in the source's `class_names`."""
     caption: str | None = None
+    text: NDArray[np.float32] | None = None
+    """Embedding of the caption, (T, D), where a pipeline's text encoder has read it."""
 
 
 class SampleSource(Protocol):

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from training.diffusion.noise_schedules import NoiseSchedule
 from training.errors import ConfigError, printable
 from training.language.messages import Message
-from training.models.denoiser import DIFFUSION, LABELS, NOISY_SAMPLES, DenoiserFamily
+from training.models.denoiser import DIFFUSION, LABELS, NOISY_SAMPLES, TEXT, DenoiserFamily
 from training.settings.tree import TaskOptions, TrainingConfig
 from training.tasks.card import CardFacts, TaskCard
 from training.tasks.diffusion.card import diffusion_card
+from training.tasks.diffusion.latents import LatentSamples, read_latents
 from training.tasks.diffusion.metrics import band_metrics
 from training.tasks.diffusion.options import DiffusionOptions
 from training.tasks.diffusion.sources import SampleSource, data_files, read_samples, split, with_data_files
@@ -73,12 +74,13 @@ class DiffusionTask(BaseTask):
 
         schedule = schedule_of(options)
         _refuse_remaining_signal(schedule)
-        source = read_samples(options)
+        family = cast(DenoiserFamily, family_of(config))
+        space = family.latent_space(config.model)
+        source: SampleSource = read_samples(options) if space is None else read_latents(options, space)
         sigma_data = options.sigma_data or (SIGMA_DATA_OF_IMAGES if len(source.shape) == 3 else 1.0)
         prediction = Prediction(options.prediction, sigma_data)
         prediction.check_schedule(schedule, options.weighting)
-        family = cast(DenoiserFamily, family_of(config))
-        num_classes = _num_classes(options, source)
+        num_classes = _num_classes(options, source) if space is None else None
         artefact = {
             "schedule": schedule.to_dict(),
             "prediction": prediction.to_dict(),
@@ -107,7 +109,7 @@ class DiffusionTask(BaseTask):
         options = cast(DiffusionOptions, config.data)
         schedule = NoiseSchedule.from_dict(artefact["schedule"])
         prediction = Prediction.from_dict(artefact["prediction"])
-        conditioning = _conditioning(options, artefact["class_names"])
+        conditioning = _conditioning(options, source, artefact["class_names"])
         levels = LevelDraws(schedule, options.level_law, options.level_mean, options.level_deviation)
         train, held_back = split(source, options.validation_split, config.run.seed)
         objective = DiffusionObjective(
@@ -129,7 +131,7 @@ class DiffusionTask(BaseTask):
                 "noise_bands": [float(sigma) for sigma in bands],
             },
             artefacts={DIFFUSION: dict(artefact)},
-            introduction=[*source.introduction, *_introduction(options, schedule, prediction, train)],
+            introduction=[*source.introduction, *_introduction(schedule, prediction, train, isinstance(source, LatentSamples))],
             **more,
         )
 
@@ -137,6 +139,8 @@ class DiffusionTask(BaseTask):
         """See `Task.conclude`: the loss on the training set beside the least that any network could have."""
         from training.tasks.diffusion.ideal import compared_with_ideal
 
+        if cast(DenoiserFamily, prepared.family).latent_space(prepared.config.model) is not None:
+            return Conclusion()  # latents are drawn anew in each epoch: there is no finite set of them
         return compared_with_ideal(model, prepared)
 
     def card(self, facts: CardFacts) -> TaskCard:
@@ -225,9 +229,17 @@ def _refuse_another_base(base: Mapping[str, Any] | None, new: Mapping[str, Any],
             )
 
 
-def _conditioning(options: DiffusionOptions, class_names: Sequence[str] | None) -> Conditioning | None:
+def _conditioning(
+    options: DiffusionOptions, source: SampleSource, class_names: Sequence[str] | None
+) -> Conditioning | None:
     from training.tasks.diffusion.objective import Conditioning
 
+    if isinstance(source, LatentSamples):
+        return Conditioning(
+            of=lambda index, sample: {TEXT: sample.text},
+            left_out={TEXT: source.no_text},
+            dropout=options.condition_dropout,
+        )
     if not class_names:
         return None
     return Conditioning(
@@ -242,7 +254,7 @@ def _numbers(values: NDArray[Any] | None) -> list[float] | None:
 
 
 def _introduction(
-    options: DiffusionOptions, schedule: NoiseSchedule, prediction: Prediction, train: SampleSource
+    schedule: NoiseSchedule, prediction: Prediction, train: SampleSource, are_latents: bool
 ) -> Iterator[str]:
     """Yield lines about the noise, and about data that does not look as the settings say."""
     sigmas = schedule.sigmas
@@ -253,7 +265,7 @@ def _introduction(
     )  # fmt: skip
     looked_at = np.stack([train.sample(number, None).values for number in range(min(LOOKED_AT, len(train)))])
     low, high, spread = float(looked_at.min()), float(looked_at.max()), float(looked_at.std())
-    if looked_at.ndim == 4 and (low < -1.0 or high > 1.0):
+    if looked_at.ndim == 4 and not are_latents and (low < -1.0 or high > 1.0):
         outside = Message(
             "the images have values from {low:.3g} to {high:.3g}, and not from -1 to 1; samples are never clipped",
             low=low, high=high,
