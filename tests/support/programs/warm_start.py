@@ -1,7 +1,8 @@
 """Starts `train.py` again and again by forking, after the slow imports are done once (tests/support/warm_start.py).
 
-Each line that it reads is a list: `["start", output file, {variable: value}, argument, …]` is answered with the new process's id,
-`["poll", id, seconds]` with its exit code, or null where it still runs after that time. It ends when its input does.
+Each line that it reads is a list: `["start", output file, {variable: value}, argument, …]` is answered with the new
+process's id, `["poll", id, seconds]` with its exit code, or null where it still runs after that time. It ends when its
+input does.
 """
 
 from __future__ import annotations

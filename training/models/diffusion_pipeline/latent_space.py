@@ -83,7 +83,7 @@ class PipelineLatentSpace:
         """Return the images of latents, float32 on the CPU, (N, C, H, W), about in [-1, 1]."""
         with torch.inference_mode():
             scaled = latents_NChw.to(self._device, torch.float32) / self._pipeline.vae.scaling_factor
-            parts = [self._vae.decode(one, return_dict=False)[0].float().cpu() for one in scaled.split(AT_ONCE)]
+            parts = [self._vae.decode(one, return_dict=False)[0].float().cpu() for one in torch.split(scaled, AT_ONCE)]
         return torch.cat(parts)
 
     def embed(self, captions: Sequence[str]) -> Tensor:

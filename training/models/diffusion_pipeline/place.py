@@ -268,7 +268,7 @@ def digest_of(pipeline: PipelineDirectory, parts: Sequence[str]) -> str:
 def _checksum(file: Path, size: int, changed: int) -> str:
     """Return the checksum of a file; of gigabytes it takes seconds, so it is computed once for each change."""
     with file.open("rb") as opened:
-        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def variant_of(folder: Path, stem: str | None) -> str | None:

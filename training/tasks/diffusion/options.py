@@ -39,7 +39,7 @@ class DiffusionOptions(TaskOptions):
         ge=1,
         le=MOST_SIDE,
         description="Height and width of the images in pixels; others are resized and cropped. None: the data's own, "
-        "which must then be the same for all.",
+        "which must then be the same for all; with a pipeline, what its U-Net was made for.",
         json_schema_extra={"aliases": ["resolution"]},
     )
     crop: Literal["center", "random"] = Field(

@@ -131,7 +131,10 @@ class DiffusionTask(BaseTask):
                 "noise_bands": [float(sigma) for sigma in bands],
             },
             artefacts={DIFFUSION: dict(artefact)},
-            introduction=[*source.introduction, *_introduction(schedule, prediction, train, isinstance(source, LatentSamples))],
+            introduction=[
+                *source.introduction,
+                *_introduction(schedule, prediction, train, isinstance(source, LatentSamples)),
+            ],
             **more,
         )
 
