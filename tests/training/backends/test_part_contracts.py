@@ -41,6 +41,10 @@ class TestAPT(ModelSettingsContract):
     name: ClassVar[str] = "apt"
 
 
+class TestDiffusionPipeline(ModelSettingsContract):
+    name: ClassVar[str] = "diffusion_pipeline"
+
+
 def test_the_contracts_cover_every_task_and_family_that_is_built_in() -> None:
     assert set(TASKS.built_in) <= {contract.name for contract in TaskSettingsContract.__subclasses__()}
     assert set(MODELS.built_in) <= {contract.name for contract in ModelSettingsContract.__subclasses__()}
