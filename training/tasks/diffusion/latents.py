@@ -9,7 +9,7 @@ store is a directory in the cache (`training/storage/cache_directory.py`), in `l
     captions.bin    row in texts.bin of each image's caption: int64 (N,)
     manifest.json   format, version, shapes, and every file's size and checksum
 
-KEY changes with the images, the captions, the weights of the pipeline's parts and the settings. What is drawn anew in
+KEY changes with the images, the captions, the weights of the pipeline's parts and the settings. What is drawn again in
 each epoch (mirroring, the noise of the latents) is drawn from the sample's own generator, as all draws of diffusion.
 """
 

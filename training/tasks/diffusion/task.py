@@ -143,7 +143,7 @@ class DiffusionTask(BaseTask):
         from training.tasks.diffusion.ideal import compared_with_ideal
 
         if cast(DenoiserFamily, prepared.family).latent_space(prepared.config.model) is not None:
-            return Conclusion()  # latents are drawn anew in each epoch: there is no finite set of them
+            return Conclusion()  # latents are drawn again in each epoch: there is no finite set of them
         return compared_with_ideal(model, prepared)
 
     def card(self, facts: CardFacts) -> TaskCard:
