@@ -33,6 +33,7 @@ from training.tasks.registry import TASKS
 TREES = [
     config_class(BACKENDS.load(backend), task=task, model=model)
     for backend, task, model in itertools.product(BACKENDS.built_in, TASKS.built_in, MODELS.built_in)
+    if TASKS.load(task).inputs == MODELS.load(model).inputs
 ]
 
 
