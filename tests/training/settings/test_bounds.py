@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from training.backends.prepare import config_class
+from training.backends.prepare import config_class, task_for
 from training.backends.registry import BACKENDS
 from training.errors import ConfigError
 from training.models.registry import MODELS
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 TREES: list[type[TrainingConfig]] = [
     *(config_class(BACKENDS.load(name)) for name in BACKENDS.built_in),
     *(config_class(task=name) for name in TASKS.built_in),
-    *(config_class(model=name) for name in MODELS.built_in),
+    *(config_class(task=task_for(name), model=name) for name in MODELS.built_in),
 ]
 
 
 def numeric_settings() -> Iterator[tuple[type[TrainingConfig], str, FieldInfo]]:
-    """Yield each numeric setting of the whole project once, with a tree that has it."""
+    """Yield each setting of the whole project that is one number, with a tree that has it.
+
+    Lists of numbers, such as a network's channels, have validators, which say what goes with the other settings.
+    """
     seen: set[str] = set()
     for tree in TREES:
         for key, field in leaves(tree):
+            if get_origin(field.annotation) is tuple:
+                continue
             if key not in seen and {int, float} & set(get_args(field.annotation) or [field.annotation]):
                 seen.add(key)
                 yield tree, key, field

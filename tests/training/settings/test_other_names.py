@@ -29,7 +29,12 @@ def our_flags() -> set[str]:
     """Every flag of the front door, with any backend."""
     found = {option for action in launcher_parser()._actions for option in action.option_strings}
     trees = [config_class(BACKENDS.load(backend)) for backend in BACKENDS.built_in]
-    trees += [config_class(task=task, model=model) for task in TASKS.built_in for model in MODELS.built_in]
+    trees += [
+        config_class(task=task, model=model)
+        for task in TASKS.built_in
+        for model in MODELS.built_in
+        if TASKS.load(task).inputs == MODELS.load(model).inputs
+    ]
     for tree in trees:
         for key, field in leaves(tree):
             found |= {f"--{name.replace('_', '-')}" for name in (short_name(key), *aliases(field))}
