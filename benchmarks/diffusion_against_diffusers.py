@@ -12,9 +12,10 @@ the same size; nothing is saved or drawn during the time.
 First the speeds are measured in turns, with both sides' updates doing the same work. Then each side trains for some
 minutes. The held-out loss is the mean squared error of the estimated noise on 179 digits that nobody trained on, at
 fixed levels of the linear schedule and with fixed noise, whatever the network predicts. Theirs is measured with the
-weights and with their average, and the lower figure counts, at the script's own learning rate (1e-4) and at a better one
-for so short a run (1e-3). Ours trains once, for half of that time, with the choices that the flags name (prediction,
-optimizer, learning rate, average of the weights). Evaluation is not on the clock. Run it on an idle machine.
+weights and with their average, and the lower figure counts, at the script's own learning rate (1e-4) and at a better
+one for so short a run (1e-3). Ours trains once, for half of that time, with the choices that the flags name
+(prediction, optimizer, learning rate, average of the weights). Evaluation is not on the clock. Run it on an idle
+machine.
 """
 
 from __future__ import annotations
