@@ -16,6 +16,7 @@ from training.models.denoiser import DIFFUSION, LABELS, NOISY_SAMPLES, TEXT, Den
 from training.settings.tree import TaskOptions, TrainingConfig
 from training.tasks.card import CardFacts, TaskCard
 from training.tasks.diffusion.card import diffusion_card
+from training.tasks.diffusion.drawing import Sampling, in_units, progress_picture, refuse_guidance_without_classes
 from training.tasks.diffusion.latents import LatentSamples, read_latents
 from training.tasks.diffusion.metrics import band_metrics
 from training.tasks.diffusion.options import DiffusionOptions
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from training.diffusion.predictions import Prediction
-    from training.tasks.diffusion.objective import Conditioning
+    from training.tasks.diffusion.objective import Conditioning, NoisySamples
 
 SIGMA_DATA_OF_IMAGES = 0.5
 """EDM's standard deviation of images in -1 to 1 (arXiv 2206.00364, table 1)."""
@@ -86,9 +87,16 @@ class DiffusionTask(BaseTask):
             "prediction": prediction.to_dict(),
             "shape": list(source.shape),
             "class_names": list(source.class_names or ()) if num_classes else None,
+            "condition_dropout": options.condition_dropout if num_classes else None,
             "mean": _numbers(source.mean),
             "scale": _numbers(source.scale),
         }
+        if space is not None and options.sample_every:
+            raise ConfigError(
+                f"--sample-every {options.sample_every}: a pipeline with a text encoder draws no samples while it learns; "
+                "leave it out, and draw with diffusers from final_model/"
+            )
+        refuse_guidance_without_classes(artefact, options.guidance)
         _refuse_another_base(family.starting_artefacts(config.model).get(DIFFUSION), artefact, config)
         model = family.completed_for(config.model, source.shape, num_classes, artefact)
         asked, config = config.model, config.model_copy(update={"model": model})
@@ -138,6 +146,23 @@ class DiffusionTask(BaseTask):
             **more,
         )
 
+    def sample_interval(self, config: TrainingConfig) -> int | None:
+        """See `Task.sample_interval`."""
+        options = cast(DiffusionOptions, config.data)
+        if cast(DenoiserFamily, family_of(config)).latent_space(config.model) is not None:
+            return None  # `prepare` refuses sample_every there
+        return options.sample_every if options.sample_count else None
+
+    def show(self, model: nn.Module, prepared: Prepared, seed: int) -> Mapping[str, bytes]:
+        """See `Task.show`: images in a grid, vectors as points on those of the training set."""
+        options, diffusion = cast(DiffusionOptions, prepared.config.data), prepared.artefacts[DIFFUSION]
+        source = cast("NoisySamples", prepared.train).source
+        picture = progress_picture(
+            model, cast(DenoiserFamily, prepared.family), diffusion, sampling_of(options, seed), options.sample_count,
+            lambda most: in_units(first_values(source, most), diffusion),
+        )  # fmt: skip
+        return {"samples": picture}
+
     def conclude(self, model: nn.Module, prepared: Prepared) -> Conclusion:
         """See `Task.conclude`: the loss on the training set beside the least that any network could have."""
         from training.tasks.diffusion.ideal import compared_with_ideal
@@ -149,6 +174,16 @@ class DiffusionTask(BaseTask):
     def card(self, facts: CardFacts) -> TaskCard:
         """See `Task.card`."""
         return diffusion_card(facts)
+
+
+def sampling_of(options: DiffusionOptions, seed: int) -> Sampling:
+    """Return how the samples of a run are drawn while it learns."""
+    return Sampling(options.sampler, options.sampling_steps, options.guidance, seed)
+
+
+def first_values(source: Any, most: int) -> NDArray[np.float32]:
+    """Return the first samples of a source, without random crops and flips, at most so many."""
+    return np.stack([source.sample(number, None).values for number in range(min(most, len(source)))])
 
 
 def schedule_of(options: DiffusionOptions) -> NoiseSchedule:
