@@ -99,7 +99,7 @@ def _schedule(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if prediction is None:
         known = ", ".join(PREDICTIONS)
         raise CheckpointError(f"{where}: prediction_type {config.get('prediction_type')!r} is not read; {known} are")
-    betas = {} if kind == "cosine" else {name: config.get(name) for name in ("beta_start", "beta_end")}
+    betas: dict[str, Any] = {} if kind == "cosine" else {name: config.get(name) for name in ("beta_start", "beta_end")}
     schedule = NoiseSchedule(
         kind,
         levels=config.get("num_train_timesteps", 1000),

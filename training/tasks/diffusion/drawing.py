@@ -239,7 +239,7 @@ def refuse_guidance_without_classes(diffusion: Mapping[str, Any], guidance: floa
 
 def labels_in_turn(count: int, num_classes: int) -> list[int | None]:
     """Return classes for so many samples, as equally often as they go, each class's together; None without classes."""
-    return sorted(n % num_classes for n in range(count)) if num_classes else [None] * count
+    return [*sorted(n % num_classes for n in range(count))] if num_classes else [None] * count
 
 
 def columns_for(labels: Sequence[int | None]) -> int:
@@ -280,7 +280,7 @@ def film_of(frames: Sequence[Values], labels: Sequence[int | None], class_names:
         images: Iterator[Image] = (grid_of(frame, columns) for frame in frames)
     else:
         images = _frames_of(_plot(frames[-1:], labels, class_names, None), frames, labels)
-    first, *others = [image.convert("P", dither=0, palette=1, colors=256) for image in images]
+    first, *others = [image.quantize(256) for image in images]
     buffer = io.BytesIO()
     durations = [FRAME_MILLISECONDS] * len(others) + [LAST_MILLISECONDS]
     first.save(buffer, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
