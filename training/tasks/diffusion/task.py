@@ -93,7 +93,7 @@ class DiffusionTask(BaseTask):
         }
         if space is not None and options.sample_every:
             raise ConfigError(
-                f"--sample-every {options.sample_every}: a pipeline with a text encoder draws no samples while it learns; "
+                f"--sample-every {options.sample_every}: a pipeline of latents draws no samples while it learns; "
                 "leave it out, and draw with diffusers from final_model/"
             )
         refuse_guidance_without_classes(artefact, options.guidance)
