@@ -1,6 +1,6 @@
 """Pipeline directories of diffusers that another program wrote: a UNet2DModel and a scheduler, for drawing samples.
 
-Their scheduler's table of noise levels becomes a `NoiseSchedule`, so every sampler of ours draws from them. No torch at
+Their scheduler's table of noise levels becomes a `NoiseSchedule`, so every sampler here draws from them. No torch at
 import.
 """
 
@@ -82,7 +82,7 @@ def _schedule(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return schedule and prediction of a scheduler's configuration, as our artefact has them.
 
     Raises:
-        CheckpointError: the scheduler has a table of its own, or one that is none of ours.
+        CheckpointError: the scheduler has a table of its own, or one that is not known here.
     """
     where = path / SCHEDULER / "scheduler_config.json"
     if config.get("trained_betas") is not None:

@@ -215,7 +215,7 @@ def in_units(values: Values, diffusion: Mapping[str, Any]) -> Values:
 
 
 def refuse_guidance_without_classes(diffusion: Mapping[str, Any], guidance: float) -> None:
-    """Refuse to guide a network towards what it was never told.
+    """Refuse to guide a network that has not learned what guidance needs.
 
     Raises:
         ConfigError: guidance is not 1, and the network knows no class, or has learned no sample without its class.
