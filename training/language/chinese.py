@@ -206,6 +206,9 @@ CHINESE = {
     "accuracy": "准确率",
     "no update yet": "还没有更新",
     "no sample yet": "还没有样本",
+    "drew {count:,} samples of {model} ({sampler}, {steps:,} steps, seed {seed}): {path}": (
+        "已从 {model} 采样 {count:,} 个（{sampler}，{steps:,} 步，种子 {seed}）：{path}"
+    ),
     "samples": "样本",
     "step {step:,}": "第 {step:,} 步",
     "... and {count} more": "……还有 {count} 个",
