@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.hostile.cases import KINDS, hostile_case
+from tests.hostile.cases import KINDS, Case, hostile_case
 from tests.hostile.sandbox import faults, flags_of_scripts, import_what_is_slow, make_template, run_case
 
 
@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="this case alone, shown whole")
     parser.add_argument("--kind", choices=list(KINDS), help="cases of this kind alone")
     parser.add_argument("--deadline", type=float, default=90.0, help="seconds for a case (default: 90)")
+    parser.add_argument("--planted", nargs="*", default=[], help="faults of tests/hostile/planted.py to judge first")
     given = parser.parse_args()
     import_what_is_slow()
     flags = flags_of_scripts()
@@ -38,6 +39,12 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         template = make_template(Path(place) / "template")
+        for number, fault in enumerate(given.planted):
+            directory = Path(place) / f"planted_{number}"
+            directory.mkdir()
+            case = Case(number, "planted", ("tests/hostile/planted.py", fault))
+            wrong = faults(case, run_case(case, template, directory, deadline=2 if fault == "hang" else 60))
+            print(f"{fault} -> {', '.join(kind.split(':')[0] for kind in wrong)}", flush=True)
         for number in numbers:
             case = hostile_case(given.seed, number, flags)
             if given.kind is not None and case.kind != given.kind:
