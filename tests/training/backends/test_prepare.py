@@ -211,7 +211,7 @@ def test_a_resumed_run_chooses_task_and_family_but_no_backend(theirs: Path) -> N
     [
         ({"backend": "deepsped"}, "--backend deepsped: unknown backend; .*did you mean 'deepspeed'"),
         ({"backend": ""}, "--backend : unknown backend"),
-        ({"task": "hlbdd"}, "--task hlbdd: unknown task; choose from hlbd, chat, text; did you mean 'hlbd'"),
+        ({"task": "hlbdd"}, "--task hlbdd: unknown task; choose from hlbd, chat, text, diffusion; did you mean 'hlbd'"),
         ({"task": ""}, "--task : unknown task"),
         ({"model": "atp"}, "--model atp: unknown model family; choose from apt"),
         ({"inner_backend": "deepspeed"}, "--inner-backend deepspeed: --backend playground trains by itself"),

@@ -185,7 +185,9 @@ def foreign(*events: Event) -> list[Event]:
     return [started, *({"time": 2.0 + n, **event} for n, event in enumerate(events))]
 
 
-REWARD = {"name": "reward", "label": "reward", "better": "higher", "form": "number", "derived": "measured"}
+REWARD = {
+    "name": "reward", "label": "reward", "better": "higher", "form": "number", "derived": "measured", "at": "updates",
+}  # fmt: skip
 
 
 def test_metrics_may_be_declared_when_they_are_first_logged() -> None:

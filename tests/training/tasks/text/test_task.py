@@ -241,6 +241,7 @@ def test_settings_of_another_task_are_refused_in_python_too() -> None:
     for wrong in (3, None, ["chat"]):
         with pytest.raises(ConfigError, match="and no task's name"):
             config_class(task=wrong, model="apt")  # type: ignore[arg-type]
+    for wrong in (3, ["chat"]):  # None is the task's default
         with pytest.raises(ConfigError, match="and no model's name or directory"):
             config_class(task="chat", model=wrong)  # type: ignore[arg-type]
 
