@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 from tests.support.recorded_runs import RecordedRun
 from tests.support.sample_pictures import sharper
 from tools.server.routes.page import PAGE, page_files
+from training.experiments.jobs.job_queue import read_jobs
 from training.experiments.store.annotations import read_annotations
 from training.experiments.store.identity import run_id_of
 from training.record.log import LOG_NAME, counted, read_events
@@ -434,10 +437,15 @@ def test_a_run_from_the_form_to_the_chat(visitor: Visitor, served: Served, tmp_p
 
     page.wait_for_selector("h1:has-text('from-the-page')")
     wait_for_points(page, 10)
+    path = served.root / "from-the-page"
+    process = next(job.process for job in read_jobs(served.root) if job.run_dir == path)
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)  # a browser on a busy machine may take longer than the whole training
     page.click("[data-action=stop]")
     page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    page.wait_for_selector(".state.stopping")
+    os.kill(process.pid, signal.SIGCONT)
     page.wait_for_selector(".state.stopped")
-    path = served.root / "from-the-page"
     page.wait_for_selector("[data-action=resume]")
     stopped_at = int(recorded(path)[-1][0])
     assert stopped_at < 240
