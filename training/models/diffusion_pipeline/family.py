@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from training.errors import CheckpointError, ConfigError, printable, unreadable
 from training.language.messages import Message
 from training.models.card import FamilyCard, PublishedModel
-from training.models.denoiser import NOISY_SAMPLES, TEXT
+from training.models.denoiser import DIFFUSION, NOISY_SAMPLES, TEXT
 from training.models.diffusers_library import needs_diffusers
 from training.models.diffusion_pipeline.card import pipeline_card
 from training.models.diffusion_pipeline.options import DiffusionPipelineOptions
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 NETWORK = "network"
 """Name of the artefact with the content of the U-Net's config.json."""
+USUAL_SIDE = 64
+"""Side of the latents of a pipeline that does not say it: those of images of 512 pixels."""
 
 
 class DiffusionPipelineFamily(BaseFamily):
@@ -61,7 +63,8 @@ class DiffusionPipelineFamily(BaseFamily):
 
     def data_settings_of(self, base: str) -> Mapping[str, Any]:
         """See `ModelFamily.data_settings_of`: noise schedule and prediction of the pipeline's scheduler."""
-        return settings_of_scheduler(read_pipeline(base))
+        pipeline = read_pipeline(base)
+        return settings_of_scheduler(pipeline.scheduler, pipeline.path / "scheduler" / "scheduler_config.json")
 
     def completed_for(
         self, options: ModelOptions, shape: Sequence[int], num_classes: int | None, diffusion: Mapping[str, Any]
@@ -160,7 +163,7 @@ class DiffusionPipelineFamily(BaseFamily):
         try:
             needs_diffusers(str(directory))
             network: nn.Module = read_unet(read_pipeline(directory))
-            artefacts = dict(self.artefacts_of(network))
+            artefacts = {**self.artefacts_of(network), DIFFUSION: _diffusion_of(read_pipeline(directory))}
             if (directory / ARTEFACTS_NAME).is_file():
                 artefacts |= read_json(directory / ARTEFACTS_NAME)
         except (ConfigError, DamagedFileError) as error:
@@ -173,6 +176,25 @@ class DiffusionPipelineFamily(BaseFamily):
     def card(self, published: PublishedModel) -> FamilyCard:
         """See `ModelFamily.card`."""
         return pipeline_card(published)
+
+
+def _diffusion_of(pipeline: PipelineDirectory) -> dict[str, Any]:
+    """Return the artefact `DIFFUSION` of a pipeline that others have trained, from what its scheduler says."""
+    from training.diffusion.noise_schedules import NoiseSchedule
+    from training.diffusion.predictions import Prediction
+
+    found = settings_of_scheduler(pipeline.scheduler, pipeline.path / "scheduler" / "scheduler_config.json")
+    schedule = NoiseSchedule(
+        found["noise_schedule"], found["noise_levels"], found.get("beta_start"), found.get("beta_end"),
+        zero_terminal_snr=found["zero_terminal_snr"],
+    )  # fmt: skip
+    size = pipeline.unet.sample_size
+    sides = [size, size] if isinstance(size, int) else list(size or (USUAL_SIDE, USUAL_SIDE))
+    return {
+        "schedule": schedule.to_dict(), "prediction": Prediction(found["prediction"]).to_dict(),
+        "shape": [pipeline.unet.in_channels, *sides], "class_names": None, "mean": None, "scale": None,
+        "reads_text": True,
+    }  # fmt: skip
 
 
 def pipeline_of(options: ModelOptions) -> PipelineDirectory:

@@ -89,11 +89,15 @@ class PipelineLatentSpace:
     def embed(self, captions: Sequence[str]) -> Tensor:
         """Return the embeddings of captions, float32 on the CPU, (N, tokens, width), as diffusers computes them."""
         with torch.inference_mode():
-            read = self._tokens(captions)
-            mask = read["attention_mask"] if getattr(self._text_encoder.config, "use_attention_mask", False) else None
-            found: Tensor = self._text_encoder(
-                read["input_ids"].to(self._device), attention_mask=None if mask is None else mask.to(self._device)
-            )[0]
+            parts = [self._embedded(captions[n : n + AT_ONCE]) for n in range(0, len(captions), AT_ONCE)]
+        return torch.cat(parts)
+
+    def _embedded(self, captions: Sequence[str]) -> Tensor:
+        read = self._tokens(captions)
+        mask = read["attention_mask"] if getattr(self._text_encoder.config, "use_attention_mask", False) else None
+        found: Tensor = self._text_encoder(
+            read["input_ids"].to(self._device), attention_mask=None if mask is None else mask.to(self._device)
+        )[0]
         return found.float().cpu()
 
     def num_cut(self, captions: Sequence[str]) -> int:

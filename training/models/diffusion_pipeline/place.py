@@ -20,7 +20,7 @@ from training.storage.json_files import DamagedFileError, as_declared, read_json
 INDEX = "model_index.json"
 """File that makes a directory a pipeline of diffusers."""
 PIPELINE = "StableDiffusionPipeline"
-SUPPORTED = f"supported are {PIPELINE} (Stable Diffusion 1 and 2, for --model diffusion_pipeline)"
+SUPPORTED = f"supported are {PIPELINE} (Stable Diffusion 1 and 2), DDPMPipeline and DDIMPipeline"
 SCHEDULERS = (
     "DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
     "HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler",
@@ -182,30 +182,32 @@ def read_pipeline(place: str | Path) -> PipelineDirectory:
     """
     path = Path(place)
     where = f"--model {printable(place)}"
-    document = _mapping_in(path / INDEX)
+    document = mapping_in(path / INDEX)
     _refuse_other_pipelines(document, where)
     parts = [*PARTS, *(name for name in OPTIONAL_PARTS if _kind_in(document, name) is not None)]
     for name in parts:
-        _check_part(path, name, document)
-    unet = _declared_in(path / "unet" / "config.json", UNetConfig)
+        check_part(path, name, _part(name), document)
+    unet = declared_in(path / "unet" / "config.json", UNetConfig)
     pipeline = PipelineDirectory(
         path, tuple(parts), unet,
-        _declared_in(path / "vae" / "config.json", VAEConfig),
-        _declared_in(path / "text_encoder" / "config.json", TextEncoderConfig),
-        _declared_in(path / "scheduler" / "scheduler_config.json", SchedulerConfig),
+        declared_in(path / "vae" / "config.json", VAEConfig),
+        declared_in(path / "text_encoder" / "config.json", TextEncoderConfig),
+        declared_in(path / "scheduler" / "scheduler_config.json", SchedulerConfig),
     )  # fmt: skip
     _refuse_parts_that_do_not_fit(pipeline, where)
     return pipeline
 
 
-def settings_of_scheduler(pipeline: PipelineDirectory) -> dict[str, Any]:
-    """Return the settings of the data by which the network was trained: its noise schedule and its prediction.
+def settings_of_scheduler(found: SchedulerConfig, file: Path) -> dict[str, Any]:
+    """Return the settings of the data by which a network was trained: its noise schedule and its prediction.
+
+    Args:
+        found: content of its scheduler's file.
+        file: that file, for errors.
 
     Raises:
         ConfigError: it was trained by others than there are here.
     """
-    found = pipeline.scheduler
-    file = pipeline.path / "scheduler" / "scheduler_config.json"
     if found.trained_betas is not None:
         raise ConfigError(f"{file}: a schedule that is a list of its own (trained_betas) cannot be trained in")
     if found.beta_schedule not in NOISE_SCHEDULES:
@@ -311,14 +313,20 @@ def _refuse_other_pipelines(document: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}: a pipeline of the kind {printable(repr(kind))}; {SUPPORTED}")
 
 
-def _check_part(path: Path, name: str, document: Mapping[str, Any]) -> None:
+def check_part(path: Path, name: str, part: Part, document: Mapping[str, Any]) -> None:
     """Check that a part is there, of a class that can be used, and with weights that hold no code.
+
+    Args:
+        path: directory of the pipeline.
+        name: name of the part.
+        part: what it should be.
+        document: content of the pipeline's model_index.json.
 
     Raises:
         ConfigError: it is of another class, or its weights are pickles.
         CheckpointError: it is missing.
     """
-    part, kind, folder = _part(name), _kind_in(document, name), path / name
+    kind, folder = _kind_in(document, name), path / name
     if kind is None:
         raise CheckpointError(f"{path / INDEX}: the pipeline has no {name}; give a whole pipeline")
     if kind not in part.kinds:
@@ -341,7 +349,7 @@ def _check_weights(folder: Path, stem: str) -> None:
         return
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
-        names = _mapping_in(index).get("weight_map")
+        names = mapping_in(index).get("weight_map")
         for name in sorted({str(name) for name in names.values()} if isinstance(names, dict) else ()):
             if not re.fullmatch(_plain(stem), name) or not (folder / name).is_file():
                 raise CheckpointError(f"{folder / name} is missing, and {index.name} names it; copy the pipeline whole")
@@ -383,14 +391,24 @@ def _refuse_parts_that_do_not_fit(pipeline: PipelineDirectory, where: str) -> No
         )
 
 
-def _declared_in(file: Path, declared: type[T]) -> T:
+def declared_in(file: Path, declared: type[T]) -> T:
+    """Return the content of a JSON file as a dataclass.
+
+    Raises:
+        CheckpointError: it is damaged, or cannot be read.
+    """
     try:
-        return as_declared(_mapping_in(file), declared, file)
+        return as_declared(mapping_in(file), declared, file)
     except DamagedFileError as error:
         raise CheckpointError(str(error)) from error
 
 
-def _mapping_in(file: Path) -> dict[str, Any]:
+def mapping_in(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        CheckpointError: it is damaged, or cannot be read.
+    """
     try:
         document = read_json(file)
     except DamagedFileError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -18,8 +19,8 @@ from training.settings.tree import ModelOptions
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-UNET = "unet"
-"""Directory of the network in that of a pipeline."""
+UNET, NETWORK = "unet", "network"
+"""Directory of the network in that of a pipeline, and the artefact with the content of its config.json."""
 
 
 class UNetFamily(BaseDenoiserFamily):
@@ -85,6 +86,46 @@ class UNetFamily(BaseDenoiserFamily):
         )
         return network
 
+    def build(self, options: ModelOptions, vocabulary: int | None) -> nn.Module:
+        """See `ModelFamily.build`: a pipeline's network has settings that the options do not show."""
+        options = cast(UNetOptions, options)
+        if options.base_model is None or not (Path(options.base_model) / UNET / "config.json").is_file():
+            return super().build(options, vocabulary)
+        from torch._guards import detect_fake_mode
+
+        if detect_fake_mode() is not None:  # sizes are measured on fake tensors, into which nothing can be read
+            return network_of({**read_config(Path(options.base_model)), "dropout": options.dropout})
+        base = self.load(Path(options.base_model)).module
+        network = network_of({**config_of(base), "dropout": options.dropout})
+        network.load_state_dict(base.state_dict())
+        return network
+
+    def rebuild(self, options: ModelOptions, vocabulary: int | None, artefacts: Artefacts) -> nn.Module:
+        """See `ModelFamily.rebuild`: from the network's own config."""
+        return (
+            network_of(artefacts[NETWORK]) if NETWORK in artefacts else super().rebuild(options, vocabulary, artefacts)
+        )
+
+    def artefacts_of(self, model: nn.Module) -> Artefacts:
+        """See `ModelFamily.artefacts_of`: config.json."""
+        return {NETWORK: config_of(model)}
+
+    def shape_of(self, base: str) -> Mapping[str, Any]:
+        """See `ModelFamily.shape_of`: also of a pipeline that others have trained."""
+        from training.models.unet.foreign_start import foreign_options, is_foreign
+
+        if not is_foreign(Path(base)):
+            return super().shape_of(base)
+        options = foreign_options(Path(base))
+        fixed = UNetOptions.model_fields.keys() - {"model", "base_model"} - UNetOptions.fits_any_weights
+        return {name: getattr(options, name) for name in sorted(fixed)}
+
+    def data_settings_of(self, base: str) -> Mapping[str, Any]:
+        """See `ModelFamily.data_settings_of`: noise schedule and prediction of a pipeline that others have trained."""
+        from training.models.unet.foreign_start import foreign_data_settings, is_foreign
+
+        return foreign_data_settings(Path(base)) if is_foreign(Path(base)) else {}
+
     def denoise(
         self, model: Callable[..., Any], sample: Tensor, time: Tensor, conditions: Mapping[str, Tensor]
     ) -> Tensor:
@@ -105,16 +146,24 @@ class UNetFamily(BaseDenoiserFamily):
             return
         from training.models.unet.pipeline_directory import save_pipeline
 
-        save_pipeline(directory, model, options.model_copy(update={"base_model": None}), artefacts)
+        others = {name: content for name, content in artefacts.items() if name != NETWORK}
+        save_pipeline(directory, model, options.model_copy(update={"base_model": None}), others)
 
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`."""
+        from training.models.unet.foreign_start import foreign_options, is_foreign, read_foreign
+
+        if is_foreign(directory):
+            needs_diffusers(str(directory))
+            found: nn.Module = read_foreign(directory)
+            return LoadedModel(found, foreign_options(directory), None, self.artefacts_of(found))
         if not (directory / UNET).is_dir():
             return super().load(directory)
         from training.models.unet.pipeline_directory import load_pipeline
 
         options, artefacts, weights = load_pipeline(directory, self.Options)
-        network = self.network(options)
+        network = network_of(read_config(directory))
+        artefacts = {**artefacts, NETWORK: config_of(network)}
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
@@ -125,6 +174,41 @@ class UNetFamily(BaseDenoiserFamily):
     def card(self, published: PublishedModel) -> FamilyCard:
         """See `ModelFamily.card`."""
         return unet_card(published)
+
+
+def config_of(model: nn.Module) -> dict[str, Any]:
+    """Return the content of a network's config.json, without the directory that it came from."""
+    config: dict[str, Any] = json.loads(cast(Any, model).to_json_string())
+    return {name: value for name, value in config.items() if name != "_name_or_path"}
+
+
+def read_config(directory: Path) -> Mapping[str, Any]:
+    """Return the content of the config.json of a pipeline's network.
+
+    Raises:
+        CheckpointError: it is damaged, or cannot be read.
+    """
+    from training.models.diffusion_pipeline.place import mapping_in
+
+    return mapping_in(directory / UNET / "config.json")
+
+
+def network_of(config: Mapping[str, Any]) -> nn.Module:
+    """Build the network of a config.json in fp32; its weights are random.
+
+    Raises:
+        CheckpointError: the config is damaged.
+    """
+    from diffusers import UNet2DModel
+
+    from training.models.diffusers_library import quiet_diffusers
+
+    try:
+        with quiet_diffusers():
+            network: nn.Module = UNet2DModel.from_config(dict(config))
+    except Exception as error:  # of the library: it raises anything on a damaged config
+        raise CheckpointError(f"the config of the U-Net is damaged ({str(error).splitlines()[0]})") from error
+    return network
 
 
 def needs_diffusers(flag: str) -> None:

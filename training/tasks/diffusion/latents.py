@@ -93,6 +93,15 @@ class LatentSamples:
     def __len__(self) -> int:
         return len(self._captions)
 
+    def captions(self, count: int) -> list[str]:
+        """Return so many captions of the data, each different one in turn; all are empty where none is learned."""
+        rows, first = np.unique(self._captions, return_index=True)
+        found = [
+            "" if row == 0 else str(self._source.sample(int(n), None).caption)
+            for row, n in zip(rows, first, strict=True)
+        ]
+        return [found[number % len(found)] for number in range(count)]
+
     def sample(self, index: int, draws: np.random.Generator | None) -> Sample:
         """Return the latent of an image, drawn from the distribution that the VAE gives, and its caption's embedding.
 

@@ -15,13 +15,7 @@ from tests.support.tiny_pipeline import tiny_pipeline
 from training.errors import UserError
 from training.models.diffusion_pipeline.family import DiffusionPipelineFamily
 from training.models.diffusion_pipeline.options import DiffusionPipelineOptions
-from training.models.diffusion_pipeline.place import (
-    PARTS,
-    digest_of,
-    files_of,
-    read_pipeline,
-    settings_of_scheduler,
-)
+from training.models.diffusion_pipeline.place import PARTS, digest_of, files_of, read_pipeline
 from training.models.named_model import named_model
 
 pytestmark = pytest.mark.slow
@@ -147,7 +141,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(pipeline: Path, case: str
 def test_a_pipeline_is_read_whole_and_its_scheduler_decides_the_noise() -> None:
     found = read_pipeline(tiny_pipeline())
     assert (found.factor, found.image_size, found.latent_shape((3, 32, 16))) == (2, 16, (4, 16, 8))
-    assert settings_of_scheduler(found) == {
+    assert DiffusionPipelineFamily().data_settings_of(str(tiny_pipeline())) == {
         "noise_schedule": "scaled_linear", "noise_levels": 1000, "beta_start": 0.00085, "beta_end": 0.012,
         "zero_terminal_snr": False, "prediction": "epsilon",
     }  # fmt: skip
@@ -156,11 +150,11 @@ def test_a_pipeline_is_read_whole_and_its_scheduler_decides_the_noise() -> None:
 
 def test_old_pipelines_that_name_no_prediction_predict_the_noise_and_others_what_they_say(pipeline: Path) -> None:
     changed(SCHEDULER, prediction_type=None, beta_schedule="squaredcos_cap_v2")(pipeline)
-    found = settings_of_scheduler(read_pipeline(pipeline))
+    found = DiffusionPipelineFamily().data_settings_of(str(pipeline))
     assert (found["prediction"], found["noise_schedule"]) == ("epsilon", "cosine")
     assert "beta_start" not in found
     changed(SCHEDULER, prediction_type="v_prediction", rescale_betas_zero_snr=True)(pipeline)
-    found = settings_of_scheduler(read_pipeline(pipeline))
+    found = DiffusionPipelineFamily().data_settings_of(str(pipeline))
     assert (found["prediction"], found["zero_terminal_snr"]) == ("v", True)
 
 
