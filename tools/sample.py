@@ -40,7 +40,8 @@ from training.language.messages import Message, say
 if TYPE_CHECKING:
     from torch import nn
 
-    from training.models.denoiser import DenoiserFamily
+    from training.models.denoiser import DenoiserFamily, LatentSpace
+    from training.tasks.diffusion.drawing import Prompts
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PICTURE, FILM, NUMBERS = ".png", ".gif", ".npz"
@@ -68,6 +69,7 @@ def _parser() -> CommandLine:
     add("--seed", metavar="N", default="0", help="the same seed draws the same samples (default: %(default)s)")
     add("--count", metavar="N", default="16", help="number of samples (default: %(default)s)")
     add("--class", metavar="NAME", dest="classes", nargs="+", default=[], help="names or numbers of classes, or none")
+    add("--prompt", metavar="TEXT", dest="prompts", nargs="+", default=[], help="texts, for a model that reads them")
     add("--at-once", metavar="N", default="256", help="samples that are drawn together (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda or mps (default: the best one here)")
     add("--output", metavar="FILE", type=path_given, required=True, help=".png, .gif (the way from noise) or .npz")
@@ -100,14 +102,15 @@ def run(arguments: list[str]) -> int:
     if args.spacing is not None:
         one_of("--spacing", args.spacing, "spacing", SPACINGS)
     device = pick_device(None if args.device == "auto" else args.device)
-    model, family, diffusion = _trained(args.model)
+    model, family, diffusion, space = _trained(args.model)
     labels = _labels(args.classes, count, diffusion)
+    prompts = _prompts(args.prompts, count, space)
     if args.output.suffix.lower() == FILM:
         _refuse_long_film(steps)
     how = Sampling(args.sampler, steps, guidance, seed, args.spacing)
     drawn = draw_samples(
         model.to(device), family, diffusion, how, labels, at_once=at_once,
-        with_frames=args.output.suffix.lower() == FILM,
+        with_frames=args.output.suffix.lower() == FILM, prompts=prompts,
     )  # fmt: skip
     _refuse_not_finite(drawn.values, args.model)
     write_atomically(args.output, _content(args.output, drawn, labels, diffusion["class_names"]))
@@ -134,21 +137,38 @@ def _refuse_long_film(steps: int) -> None:
         raise UserError(f"--steps {steps}: a film (.gif) shows how samples form; give more steps, or --output FILE.png")
 
 
-def _trained(path: Path) -> tuple[nn.Module, DenoiserFamily, Mapping[str, Any]]:
-    """Return the diffusion model at a path, its family, and what it was trained on.
+def _prompts(given: Sequence[str], count: int, space: LatentSpace | None) -> Prompts | None:
+    """Return the text of each sample; None: the model reads none.
+
+    Raises:
+        UserError: a text is missing, or the model reads none.
+    """
+    from training.tasks.diffusion.drawing import Prompts
+
+    if space is None:
+        if given:
+            raise UserError(f"--prompt {given[0]}: this model reads no text; leave --prompt out")
+        return None
+    if not given:
+        raise UserError("--prompt is missing: this model draws for a text; give --prompt TEXT, or --prompt '' for none")
+    return Prompts([given[n * len(given) // count] for n in range(count)], space)
+
+
+def _trained(path: Path) -> tuple[nn.Module, DenoiserFamily, Mapping[str, Any], LatentSpace | None]:
+    """Return the diffusion model at a path, its family, what it was trained on, and its VAE and text encoder.
 
     Raises:
         UserError: there is none.
     """
     from training.checkpoints.finished_model import load_trained_model
     from training.models.denoiser import DIFFUSION
+    from training.models.named_model import family_of_directory
+    from training.models.unet.family import UNetFamily
     from training.models.unet.foreign_pipeline import is_foreign_pipeline, load_foreign_pipeline
 
-    if is_foreign_pipeline(path):
-        from training.models.unet.family import UNetFamily
-
+    if is_foreign_pipeline(path) and family_of_directory(path) == UNetFamily.name:
         foreign = load_foreign_pipeline(path)
-        return foreign.module, UNetFamily(), foreign.diffusion
+        return foreign.module, UNetFamily(), foreign.diffusion, None
     trained = load_trained_model(path)
     if DIFFUSION not in trained.artefacts:
         raise UserError(
@@ -156,7 +176,7 @@ def _trained(path: Path) -> tuple[nn.Module, DenoiserFamily, Mapping[str, Any]]:
             "give one of --task diffusion (tools/chat.py talks to a language model)"
         )
     family: Any = trained.family
-    return trained.model, family, trained.artefacts[DIFFUSION]
+    return trained.model, family, trained.artefacts[DIFFUSION], family.latent_space(trained.options)
 
 
 def _labels(given: Sequence[str], count: int, diffusion: Mapping[str, Any]) -> list[int | None]:

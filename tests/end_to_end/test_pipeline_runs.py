@@ -20,6 +20,7 @@ from tests.conftest import Outcome, enter_front_door
 from tests.support.matrix_runs import steps
 from tests.support.tiny_pipeline import captioned_pictures, tiny_pipeline
 from tests.support.warm_start import WarmStart
+from training.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def words(directory: Path, *more: object) -> list[str]:
         "--task", "diffusion", "--model", str(tiny_pipeline()), "--datasets", str(captioned_pictures()),
         "--device", "cpu", "--max-steps", str(UPDATES), "--save-steps", "2", "--save-interval", "none",
         "--global-batch-size", "4", "--batch-size", "2", "--learning-rate", "0.01", "--validation-split", "0.2",
-        "--random-flip", "--condition-dropout", "0.3", "--sample-count", "0", "--snapshots", "0",
+        "--random-flip", "--condition-dropout", "0.3", "--sample-count", "2", "--sampling-steps", "2", "--snapshots", "0",
         "--run-dir", str(directory), *map(str, more),
     ]  # fmt: skip
 
@@ -128,6 +129,33 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one_and_two_ranks_
     if not more:  # dropout's draws are those of a batch, and two ranks have other batches
         one, two = curve(run.path), curve(tmp_path / "two")
         assert all(abs(one[step] - two[step]) < 1e-4 for step in one)
+
+
+def test_samples_are_drawn_for_captions_of_the_data_and_for_a_prompt(run: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from tools import sample
+
+    (picture,) = (run.path / "samples").rglob("*.png")
+    with Image.open(picture) as grid:
+        assert grid.size == (2 * 64 + 6, 64 + 4)
+    common = ["--steps", "2", "--count", "2", "--guidance", "2", "--seed", "3", "--device", "cpu"]
+
+    def drawn(model: Path, *prompts: str) -> Any:
+        file = tmp_path / "drawn.npz"
+        words = ["--model", str(model), *common, "--output", str(file), "--overwrite"]
+        assert sample.run([*words, "--prompt", *prompts]) == 0
+        return np.load(file)["samples"]
+
+    after = drawn(run.path, "a red box")
+    assert after.shape == (2, 3, 16, 16)
+    assert np.array_equal(after, drawn(run.path, "a red box", "a red box"))
+    assert not np.array_equal(after, drawn(tiny_pipeline(), "a red box")), "the base draws others"
+    other = drawn(run.path, "a red box", "a blue box")
+    assert np.allclose(other[0], after[0], atol=1e-5)
+    assert not np.allclose(other[1], after[1], atol=1e-5)
+    with pytest.raises(UserError, match="--prompt is missing"):
+        sample.run(["--model", str(run.path), *common, "--output", str(tmp_path / "none.png")])
 
 
 @pytest.mark.parametrize(("flags", "line"), [

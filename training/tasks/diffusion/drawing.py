@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from training.diffusion.noise_schedules import NoiseSchedule
 from training.errors import ConfigError
-from training.models.denoiser import LABELS, DenoiserFamily
+from training.models.denoiser import LABELS, TEXT, DenoiserFamily, LatentSpace
 from training.tasks.batch_plan import mix
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ POINTS = 2000
 _START = 0
 """Number of the draw of a sample's first noise; its step n draws with n + 1."""
 
+AT_ONCE_OF_PIPELINES = 4
+"""Samples that a pipeline draws together, at most: their latents and their attention take much memory."""
+
 Values = NDArray[np.float32]
 """Samples, (N, C, H, W) in [-1, 1], or vectors (N, D)."""
 
@@ -69,6 +72,22 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """Texts for which a network draws, and the frozen parts that read them and make images of its latents."""
+
+    texts: Sequence[str]
+    """A text for each sample."""
+    space: LatentSpace
+
+    def images(self, latents: Values) -> Values:
+        """Return the images of latents."""
+        import torch
+
+        images: Values = self.space.decode(torch.from_numpy(latents)).numpy()
+        return images
+
+
+@dataclass(frozen=True)
 class Drawn:
     """Samples, and the way on which they came."""
 
@@ -88,6 +107,7 @@ def draw_samples(
     *,
     at_once: int = AT_ONCE,
     with_frames: bool = False,
+    prompts: Prompts | None = None,
 ) -> Drawn:
     """Draw samples from a network, on its device and in fp32.
 
@@ -99,6 +119,7 @@ def draw_samples(
         labels: class of each sample; None: no class.
         at_once: samples that are drawn together; it changes the memory needed, and none of the noise.
         with_frames: keep the samples of the steps too.
+        prompts: text of each sample, for a network that reads texts and latents; None: it reads neither.
 
     Raises:
         ConfigError: the sampler, the number of steps or the guidance does not fit the network.
@@ -113,17 +134,20 @@ def draw_samples(
     sigmas = schedule.sampling_sigmas(how.steps, how.spacing)
     device = next(model.parameters()).device
     kept = _kept_steps(len(sigmas) - 1) if with_frames else []
+    at_once = at_once if prompts is None else min(at_once, AT_ONCE_OF_PIPELINES)
     found: list[list[Values]] = [[] for _ in range(len(kept) + 1)]
     with torch.no_grad():
         for begin in range(0, len(labels), at_once):
             numbers = range(begin, min(begin + at_once, len(labels)))
             parts = _draw_batch(
                 model, family, diffusion, schedule, prediction, how, sigmas, [labels[n] for n in numbers], numbers,
-                device, kept,
+                device, kept, prompts,
             )  # fmt: skip
             for part, values in zip(found, parts, strict=True):
                 part.append(values)
     *frames, values = [np.concatenate(part) for part in found]
+    if prompts is not None:
+        *frames, values = map(prompts.images, (*frames, values))
     whole = in_units(values, diffusion)
     return Drawn(whole, [*(in_units(frame, diffusion) for frame in frames), whole] if with_frames else ())
 
@@ -140,6 +164,7 @@ def _draw_batch(
     numbers: range,
     device: Any,
     kept: Sequence[int],
+    prompts: Prompts | None,
 ) -> list[Values]:
     """Draw some of the samples; return them after each of the steps `kept`, and at the end."""
     import torch
@@ -153,6 +178,11 @@ def _draw_batch(
         chosen = [num_classes if label is None else label for label in labels]
         conditions = {LABELS: torch.tensor(chosen, device=device)}
         unconditional = {LABELS: torch.full((len(labels),), num_classes, device=device)}
+    if prompts is not None:
+        conditions, unconditional = (
+            {TEXT: prompts.space.embed(texts).to(device)}
+            for texts in ([prompts.texts[n] for n in numbers], [""] * len(numbers))
+        )
 
     def network(sample: Tensor, time: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         return family.denoise(model, sample, time, given)
@@ -222,7 +252,7 @@ def refuse_guidance_without_classes(diffusion: Mapping[str, Any], guidance: floa
     """
     if guidance == 1.0:
         return
-    if not diffusion["class_names"]:
+    if not diffusion["class_names"] and not diffusion.get("reads_text"):
         raise ConfigError(
             f"guidance {guidance:g}: this model was trained without classes, so there is nothing to guide it to; leave "
             "guidance out, or train with classes (--condition-on class)"
@@ -412,6 +442,7 @@ def progress_picture(
     how: Sampling,
     count: int,
     real: Callable[[int], Values] | None = None,
+    prompts: Prompts | None = None,
 ) -> bytes:
     """Draw the picture of a run's progress: samples of all classes in turn, with the same noise each time.
 
@@ -422,9 +453,10 @@ def progress_picture(
         how: sampler, steps, guidance and seed.
         count: number of samples.
         real: function that returns so many training vectors, in the data's own units; None: none are shown.
+        prompts: as `draw_samples` takes them.
     """
     names = diffusion["class_names"]
     labels = labels_in_turn(count, len(names or ()))
-    values = draw_samples(model, family, diffusion, how, labels).values
+    values = draw_samples(model, family, diffusion, how, labels, prompts=prompts).values
     shown = real(POINTS) if real is not None and values.ndim == 2 else None
     return picture_of(values, labels, names, shown)

@@ -16,11 +16,24 @@ from training.models.denoiser import DIFFUSION, LABELS, NOISY_SAMPLES, TEXT, Den
 from training.settings.tree import TaskOptions, TrainingConfig
 from training.tasks.card import CardFacts, TaskCard
 from training.tasks.diffusion.card import diffusion_card
-from training.tasks.diffusion.drawing import Sampling, in_units, progress_picture, refuse_guidance_without_classes
+from training.tasks.diffusion.drawing import (
+    Prompts,
+    Sampling,
+    in_units,
+    progress_picture,
+    refuse_guidance_without_classes,
+)
 from training.tasks.diffusion.latents import LatentSamples, read_latents
 from training.tasks.diffusion.metrics import band_metrics
 from training.tasks.diffusion.options import DiffusionOptions
-from training.tasks.diffusion.sources import SampleSource, data_files, read_samples, split, with_data_files
+from training.tasks.diffusion.sources import (
+    SampleSource,
+    SubsetSource,
+    data_files,
+    read_samples,
+    split,
+    with_data_files,
+)
 from training.tasks.metrics import Metric
 from training.tasks.protocol import BaseTask, Conclusion, Prepared, family_of
 
@@ -87,15 +100,11 @@ class DiffusionTask(BaseTask):
             "prediction": prediction.to_dict(),
             "shape": list(source.shape),
             "class_names": list(source.class_names or ()) if num_classes else None,
-            "condition_dropout": options.condition_dropout if num_classes else None,
+            "condition_dropout": options.condition_dropout if num_classes or space is not None else None,
+            "reads_text": space is not None,
             "mean": _numbers(source.mean),
             "scale": _numbers(source.scale),
         }
-        if space is not None and options.sample_every:
-            raise ConfigError(
-                f"--sample-every {options.sample_every}: a pipeline of latents draws no samples while it learns; "
-                "leave it out, and draw with diffusers from final_model/"
-            )
         refuse_guidance_without_classes(artefact, options.guidance)
         _refuse_another_base(family.starting_artefacts(config.model).get(DIFFUSION), artefact, config)
         model = family.completed_for(config.model, source.shape, num_classes, artefact)
@@ -149,8 +158,6 @@ class DiffusionTask(BaseTask):
     def sample_interval(self, config: TrainingConfig) -> int | None:
         """See `Task.sample_interval`."""
         options = cast(DiffusionOptions, config.data)
-        if cast(DenoiserFamily, family_of(config)).latent_space(config.model) is not None:
-            return None  # `prepare` refuses sample_every there
         return options.sample_every if options.sample_count else None
 
     def show(self, model: nn.Module, prepared: Prepared, seed: int) -> Mapping[str, bytes]:
@@ -159,7 +166,7 @@ class DiffusionTask(BaseTask):
         source = cast("NoisySamples", prepared.train).source
         picture = progress_picture(
             model, cast(DenoiserFamily, prepared.family), diffusion, sampling_of(options, seed), options.sample_count,
-            lambda most: in_units(first_values(source, most), diffusion),
+            lambda most: in_units(first_values(source, most), diffusion), _prompts(prepared, source),
         )  # fmt: skip
         return {"samples": picture}
 
@@ -174,6 +181,15 @@ class DiffusionTask(BaseTask):
     def card(self, facts: CardFacts) -> TaskCard:
         """See `Task.card`."""
         return diffusion_card(facts)
+
+
+def _prompts(prepared: Prepared, source: SampleSource) -> Prompts | None:
+    """Return captions of the data, for which a pipeline draws while it learns; None: the network reads none."""
+    space = cast(DenoiserFamily, prepared.family).latent_space(prepared.config.model)
+    latents = source.base if isinstance(source, SubsetSource) else source
+    if space is None or not isinstance(latents, LatentSamples):
+        return None
+    return Prompts(latents.captions(cast(DiffusionOptions, prepared.config.data).sample_count), space)
 
 
 def sampling_of(options: DiffusionOptions, seed: int) -> Sampling:
