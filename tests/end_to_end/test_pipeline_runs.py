@@ -33,7 +33,8 @@ def words(directory: Path, *more: object) -> list[str]:
         "--task", "diffusion", "--model", str(tiny_pipeline()), "--datasets", str(captioned_pictures()),
         "--device", "cpu", "--max-steps", str(UPDATES), "--save-steps", "2", "--save-interval", "none",
         "--global-batch-size", "4", "--batch-size", "2", "--learning-rate", "0.01", "--validation-split", "0.2",
-        "--random-flip", "--condition-dropout", "0.3", "--sample-count", "2", "--sampling-steps", "2", "--snapshots", "0",
+        "--random-flip", "--condition-dropout", "0.3", "--sample-count", "2", "--sampling-steps", "2",
+        "--snapshots", "0",
         "--run-dir", str(directory), *map(str, more),
     ]  # fmt: skip
 
