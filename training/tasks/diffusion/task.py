@@ -183,7 +183,7 @@ class DiffusionTask(BaseTask):
         return diffusion_card(facts)
 
 
-def _prompts(prepared: Prepared, source: SampleSource) -> Prompts | None:
+def _prompts(prepared: Prepared, source: object) -> Prompts | None:
     """Return captions of the data, for which a pipeline draws while it learns; None: the network reads none."""
     space = cast(DenoiserFamily, prepared.family).latent_space(prepared.config.model)
     latents = source.base if isinstance(source, SubsetSource) else source
