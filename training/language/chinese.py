@@ -765,8 +765,4 @@ CHINESE = {
     "use the adapters with their base": (
         "{where} 不是训练出来的那个网络：输出相差 {largest:.1e}（容许 {tolerance:.1e}）；请使用适配器加基座模型"
     ),
-    # -- samples: tools/sample.py --
-    "drew {count:,} samples of {model} ({sampler}, {steps:,} steps, seed {seed}): {path}": (
-        "已从 {model} 采样 {count:,} 个（{sampler}，{steps:,} 步，种子 {seed}）：{path}"
-    ),
 }
