@@ -40,7 +40,7 @@ if __name__ == "__main__":
 from training.checkpoints.run_lock import RunLock
 from training.errors import EXIT_INTERRUPTED
 from training.experiments.jobs.files import AttemptFiles, Exit
-from training.machine.output import complain
+from training.machine.output import Output, complain
 from training.machine.processes import ProcessIdentity
 
 SECONDS_BETWEEN_LOOKS = 0.25
@@ -125,9 +125,9 @@ def run_attempt(attempt: AttemptFiles, program: Path) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a line is in the file as soon as it was printed
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     code = EXIT_INTERRUPTED if attempt.stop() is not None else _watched(attempt, program, start.words)
+    # What a full disk or a closed stream refuses goes nowhere; Python would try again at its end, and fail with 120.
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # a full disk
-            stream.flush()
+        Output(stream, may_be_lost=True).flush()
     with contextlib.suppress(OSError):  # a full disk: whoever started this process sees the code, and tries again
         attempt.write_exit(Exit(code, time.time()))
     return code
