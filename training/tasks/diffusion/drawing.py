@@ -40,6 +40,8 @@ GROUND = (36, 40, 52)
 """Colour between the images of a grid."""
 MOST_SIDE = 8192
 """Pixels of a grid's longer side, at most."""
+LIMITS = (0.01, 0.99)
+"""Quantiles of the points that the axes are made for: one sample far off must not hide the shape of the others."""
 POINTS = 2000
 """Training vectors that are plotted beside the drawn ones."""
 _START = 0
@@ -374,14 +376,17 @@ def _plot(
     dimensions = shown[0].shape[1]
     reference = real if real is not None and len(real) else np.concatenate(list(shown))
     reference = reference[np.isfinite(reference).all(axis=1)]
-    low, high = (reference.min(axis=0), reference.max(axis=0)) if len(reference) else (-np.ones(2), np.ones(2))
-    center, reach = (low + high) / 2.0, 0.56 * np.maximum(high - low, 1e-6)
+    low, high = np.quantile(reference, LIMITS, axis=0) if len(reference) else (-np.ones(2), np.ones(2))
+    center, reach = (low + high) / 2.0, 0.6 * np.maximum(high - low, 1e-6)
     if dimensions > 1:  # one scale for both
         reach = np.full_like(reach, reach[:2].max())
     axes.set_xlim(float(center[0] - reach[0]), float(center[0] + reach[0]))
     if dimensions > 1:
         axes.set_ylim(float(center[1] - reach[1]), float(center[1] + reach[1]))
         axes.set_aspect("equal")
+        if outside := int((np.abs(shown[-1] - center)[:, :2] > reach[:2]).any(axis=1).sum()):
+            text = f"{outside:,} of {len(shown[-1]):,} samples lie outside"
+            axes.text(0.02, 0.02, text, transform=axes.transAxes, fontsize=8, color="#586276", zorder=3)
         if real is not None:
             axes.scatter(
                 real[:POINTS, 0], real[:POINTS, 1], s=9, color="#c9ced8", lw=0, zorder=1, label="training data"
