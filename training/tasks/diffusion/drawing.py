@@ -40,7 +40,7 @@ GROUND = (36, 40, 52)
 """Colour between the images of a grid."""
 MOST_SIDE = 8192
 """Pixels of a grid's longer side, at most."""
-LIMITS = (0.01, 0.99)
+LIMITS = (0.05, 0.95)
 """Quantiles of the points that the axes are made for: one sample far off must not hide the shape of the others."""
 POINTS = 2000
 """Training vectors that are plotted beside the drawn ones."""
@@ -377,7 +377,7 @@ def _plot(
     reference = real if real is not None and len(real) else np.concatenate(list(shown))
     reference = reference[np.isfinite(reference).all(axis=1)]
     low, high = np.quantile(reference, LIMITS, axis=0) if len(reference) else (-np.ones(2), np.ones(2))
-    center, reach = (low + high) / 2.0, 0.6 * np.maximum(high - low, 1e-6)
+    center, reach = (low + high) / 2.0, 0.8 * np.maximum(high - low, 1e-6)
     if dimensions > 1:  # one scale for both
         reach = np.full_like(reach, reach[:2].max())
     axes.set_xlim(float(center[0] - reach[0]), float(center[0] + reach[0]))
