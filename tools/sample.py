@@ -6,8 +6,9 @@
     python tools/sample.py --model runs/moons --count 5000 --output moons.npz
 
 MODEL is a run directory, also of a run that is not finished; a final_model/, a checkpoint_*; or a pipeline directory of
-diffusers with a UNet2DModel (DDPMPipeline, DDIMPipeline). Any sampler takes any number of steps. Of a model that was
-trained with an average of its weights (ema_decay), the average draws.
+diffusers: with a UNet2DModel (DDPMPipeline, DDIMPipeline), or of the Stable Diffusion family, which reads --prompt. Any
+sampler takes any number of steps. Of a model that was trained with an average of its weights (ema_decay), the average
+draws.
 
 A sample is a function of --seed and of its number alone: the same however many are drawn, and at whatever --at-once.
 Without --class a model with classes draws all of them in turn. An .npz has `samples`, as the data had them (images from
