@@ -31,7 +31,7 @@ FLAGS = """
     --adam-beta1 --adam-beta2 --adam-eps --answer-samples --attention --backend --base-model --batch-size --bf16
     --compare --compare-seeds --compile --config --d-ff --d-model --dataset --datasets --dbc-rank --dbc-spike-factor
     --device --dropout --dry-run
-    --early-stopping --early-stopping-patience --epochs --estimate --explain --fingerprints --fp16
+    --early-stopping --early-stopping-patience --ema-decay --epochs --estimate --explain --fingerprints --fp16
     --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
     --keep-best --keep-last --label-smoothing --label-smoothing-factor --lang --learning-rate --length-window
     --list-backends --list-models --list-tasks
@@ -121,7 +121,11 @@ def test_a_task_and_a_family_of_the_users_own_have_their_groups_in_the_help(
 
 
 @pytest.mark.parametrize(
-    ("flag", "names"), [("--list-tasks", ["hlbd", "chat", "text"]), ("--list-models", ["apt", "huggingface"])]
+    ("flag", "names"),
+    [
+        ("--list-tasks", ["hlbd", "chat", "text", "diffusion"]),
+        ("--list-models", ["apt", "huggingface", "unet", "denoising_mlp", "diffusion_pipeline"]),
+    ],
 )
 def test_tasks_and_families_are_listed_with_a_line_that_says_what_they_are(
     flag: str, names: list[str], front_door: FrontDoor

@@ -38,5 +38,6 @@ MODELS: Registry[ModelFamily] = Registry(
 
 def describe_models() -> Iterator[str]:
     """Yield one line per model family: its name and its description."""
+    width = max(12, *map(len, MODELS.names()))
     for name in MODELS.names():
-        yield f"{name:<12} {MODELS.entry(name).summary}"
+        yield f"{name:<{width}} {MODELS.entry(name).summary}"
