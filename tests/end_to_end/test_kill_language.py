@@ -1,6 +1,6 @@
 """Runs that are killed with all that draws at random on, and end with the very same weights.
 
-Of language models, and of diffusion, whose noise is drawn anew for each sample.
+Language models, and diffusion, whose noise is drawn for each sample.
 """
 
 from __future__ import annotations

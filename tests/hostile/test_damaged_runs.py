@@ -75,7 +75,7 @@ def test_a_damaged_file_is_refused_or_passed_over_in_one_line(
     ],
 )
 def test_no_reader_waits_for_what_is_no_file(file: str, readers: tuple[str, ...], whole: Path, tmp_path: Path) -> None:
-    """Each reader meets each file once, in one of three forms; the forms go around."""
+    """One meeting of each reader with each file, in one of three forms in turn."""
     for number, reader in enumerate(readers, len(file)):
         what = ("pipe", "endless device", "nested without end")[number % 3]
         outcome = examine(Case(file, what, WHOLE[what], reader), whole, tmp_path)

@@ -1,4 +1,4 @@
-"""What the output of a diffusion network means: its input, its target, the estimate of the clean sample, loss weights.
+"""Meaning of a diffusion network's output: its input, its target, the estimate of the clean sample, loss weights.
 
 All formulas are in terms of a noise level (a, s), a² + s² = 1, and stay finite where they have a limit: at a = 0, pure
 noise, everything but the clean sample of an epsilon prediction has one.

@@ -40,7 +40,7 @@ LARGEST_FLOAT32_ERROR = 1e-5
 
 
 class Method(NamedTuple):
-    """A scheduler of diffusers, the sampler of ours that is the same method, and what was measured."""
+    """A scheduler of diffusers, our sampler that is the same method, and what was measured."""
 
     scheduler: str
     sampler: str

@@ -1,4 +1,4 @@
-"""What a network predicts: each output and its clean sample belong together, and the weights are the papers'."""
+"""Meanings of a network's output: each output and its clean sample belong together, and the weights are the papers'."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ SCHEDULES: dict[str, Callable[[int], NDArray[np.float64]]] = {
 
 
 def expected(sampler: str, sigmas: NDArray[np.float64], start: Tensor) -> Tensor:
-    """What a deterministic sampler returns on the three data sets, by its closed product."""
+    """Return the samples of a deterministic sampler on the three data sets, by its closed product."""
     factors = torch.tensor([sampler_factor(sampler, sigmas, float(s)) for s in DEVIATIONS], dtype=torch.float64)
     first = float(sigmas[0])
     return MEANS + factors * (start if math.isinf(first) else first * start - MEANS)
