@@ -163,13 +163,7 @@ def _trained(path: Path) -> tuple[nn.Module, DenoiserFamily, Mapping[str, Any], 
     """
     from training.checkpoints.finished_model import load_trained_model
     from training.models.denoiser import DIFFUSION
-    from training.models.named_model import family_of_directory
-    from training.models.unet.family import UNetFamily
-    from training.models.unet.foreign_pipeline import is_foreign_pipeline, load_foreign_pipeline
 
-    if is_foreign_pipeline(path) and family_of_directory(path) == UNetFamily.name:
-        foreign = load_foreign_pipeline(path)
-        return foreign.module, UNetFamily(), foreign.diffusion, None
     trained = load_trained_model(path)
     if DIFFUSION not in trained.artefacts:
         raise UserError(

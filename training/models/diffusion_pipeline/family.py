@@ -16,6 +16,7 @@ from training.models.diffusion_pipeline.card import pipeline_card
 from training.models.diffusion_pipeline.options import DiffusionPipelineOptions
 from training.models.diffusion_pipeline.place import (
     PipelineDirectory,
+    diffusion_of,
     digest_of,
     read_pipeline,
     settings_of_scheduler,
@@ -179,22 +180,11 @@ class DiffusionPipelineFamily(BaseFamily):
 
 
 def _diffusion_of(pipeline: PipelineDirectory) -> dict[str, Any]:
-    """Return the artefact `DIFFUSION` of a pipeline that others have trained, from what its scheduler says."""
-    from training.diffusion.noise_schedules import NoiseSchedule
-    from training.diffusion.predictions import Prediction
-
-    found = settings_of_scheduler(pipeline.scheduler, pipeline.path / "scheduler" / "scheduler_config.json")
-    schedule = NoiseSchedule(
-        found["noise_schedule"], found["noise_levels"], found.get("beta_start"), found.get("beta_end"),
-        zero_terminal_snr=found["zero_terminal_snr"],
-    )  # fmt: skip
+    """Return the artefact `DIFFUSION` of a pipeline that others have trained, from what its files say."""
     size = pipeline.unet.sample_size
     sides = [size, size] if isinstance(size, int) else list(size or (USUAL_SIDE, USUAL_SIDE))
-    return {
-        "schedule": schedule.to_dict(), "prediction": Prediction(found["prediction"]).to_dict(),
-        "shape": [pipeline.unet.in_channels, *sides], "class_names": None, "mean": None, "scale": None,
-        "reads_text": True,
-    }  # fmt: skip
+    file = pipeline.path / "scheduler" / "scheduler_config.json"
+    return diffusion_of(pipeline.scheduler, file, [pipeline.unet.in_channels, *sides], reads_text=True)
 
 
 def pipeline_of(options: ModelOptions) -> PipelineDirectory:

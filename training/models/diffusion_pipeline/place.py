@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from training.errors import CheckpointError, ConfigError, printable, unreadable
+from training.models.named_model import INDEX_NAME as INDEX
 from training.storage.json_files import DamagedFileError, as_declared, read_json
 
-INDEX = "model_index.json"
-"""File that makes a directory a pipeline of diffusers."""
 PIPELINE = "StableDiffusionPipeline"
 SUPPORTED = f"supported are {PIPELINE} (Stable Diffusion 1 and 2), DDPMPipeline and DDIMPipeline"
 SCHEDULERS = (
@@ -209,7 +208,7 @@ def settings_of_scheduler(found: SchedulerConfig, file: Path) -> dict[str, Any]:
         ConfigError: it was trained by others than there are here.
     """
     if found.trained_betas is not None:
-        raise ConfigError(f"{file}: a schedule that is a list of its own (trained_betas) cannot be trained in")
+        raise ConfigError(f"{file}: the scheduler has a table of betas of its own (trained_betas), which is not read")
     if found.beta_schedule not in NOISE_SCHEDULES:
         raise ConfigError(
             f"{file}: beta_schedule = {found.beta_schedule!r} is not supported; {', '.join(NOISE_SCHEDULES)} are"
@@ -227,6 +226,42 @@ def settings_of_scheduler(found: SchedulerConfig, file: Path) -> dict[str, Any]:
         "zero_terminal_snr": bool(found.rescale_betas_zero_snr),
         "prediction": PREDICTIONS[found.prediction_type],
     }
+
+
+def diffusion_of(
+    found: SchedulerConfig,
+    file: Path,
+    shape: Sequence[int],
+    *,
+    class_names: Sequence[str] | None = None,
+    reads_text: bool = False,
+) -> dict[str, Any]:
+    """Return the artefact `training.models.denoiser.DIFFUSION` of a network that others have trained.
+
+    Args:
+        found: content of its scheduler's file.
+        file: that file, for errors.
+        shape: of one sample that the network reads.
+        class_names: names of its classes; none of them means "no class", as far as its files say.
+        reads_text: it draws for a text.
+
+    Raises:
+        ConfigError: it was trained by others than there are here.
+    """
+    from training.diffusion.noise_schedules import NoiseSchedule
+    from training.diffusion.predictions import Prediction
+
+    settings = settings_of_scheduler(found, file)
+    schedule = NoiseSchedule(
+        settings["noise_schedule"], settings["noise_levels"], settings.get("beta_start"), settings.get("beta_end"),
+        zero_terminal_snr=settings["zero_terminal_snr"],
+    )  # fmt: skip
+    return {
+        "schedule": schedule.to_dict(), "prediction": Prediction(settings["prediction"]).to_dict(),
+        "shape": list(shape), "class_names": None if class_names is None else list(class_names),
+        "condition_dropout": 0.0 if class_names is not None else None, "reads_text": reads_text,
+        "mean": None, "scale": None,
+    }  # fmt: skip
 
 
 def files_of(pipeline: PipelineDirectory, parts: Sequence[str]) -> Iterator[tuple[str, Path]]:

@@ -11,6 +11,7 @@ from training.errors import CheckpointError, ConfigError
 from training.language.messages import Message
 from training.models.card import FamilyCard, PublishedModel
 from training.models.denoiser import DIFFUSION, LABELS, BaseDenoiserFamily, refuse_other_data
+from training.models.diffusers_library import needs_diffusers
 from training.models.protocol import Artefacts, LoadedModel
 from training.models.unet.card import unet_card
 from training.models.unet.options import UNetOptions
@@ -93,8 +94,11 @@ class UNetFamily(BaseDenoiserFamily):
             return super().build(options, vocabulary)
         from torch._guards import detect_fake_mode
 
+        from training.models.unet.foreign_pipeline import refuse_foreign_classes
+
         if detect_fake_mode() is not None:  # sizes are measured on fake tensors, into which nothing can be read
             return network_of({**read_config(Path(options.base_model)), "dropout": options.dropout})
+        refuse_foreign_classes(Path(options.base_model))
         base = self.load(Path(options.base_model)).module
         network = network_of({**config_of(base), "dropout": options.dropout})
         network.load_state_dict(base.state_dict())
@@ -112,17 +116,18 @@ class UNetFamily(BaseDenoiserFamily):
 
     def shape_of(self, base: str) -> Mapping[str, Any]:
         """See `ModelFamily.shape_of`: also of a pipeline that others have trained."""
-        from training.models.unet.foreign_start import foreign_options, is_foreign
+        from training.models.unet.foreign_pipeline import foreign_options, is_foreign, refuse_foreign_classes
 
         if not is_foreign(Path(base)):
             return super().shape_of(base)
+        refuse_foreign_classes(Path(base))
         options = foreign_options(Path(base))
         fixed = UNetOptions.model_fields.keys() - {"model", "base_model"} - UNetOptions.fits_any_weights
         return {name: getattr(options, name) for name in sorted(fixed)}
 
     def data_settings_of(self, base: str) -> Mapping[str, Any]:
         """See `ModelFamily.data_settings_of`: noise schedule and prediction of a pipeline that others have trained."""
-        from training.models.unet.foreign_start import foreign_data_settings, is_foreign
+        from training.models.unet.foreign_pipeline import foreign_data_settings, is_foreign
 
         return foreign_data_settings(Path(base)) if is_foreign(Path(base)) else {}
 
@@ -151,12 +156,12 @@ class UNetFamily(BaseDenoiserFamily):
 
     def load(self, directory: Path) -> LoadedModel:
         """See `ModelFamily.load`."""
-        from training.models.unet.foreign_start import foreign_options, is_foreign, read_foreign
+        from training.models.unet.foreign_pipeline import is_foreign, read_foreign
 
         if is_foreign(directory):
             needs_diffusers(str(directory))
-            found: nn.Module = read_foreign(directory)
-            return LoadedModel(found, foreign_options(directory), None, self.artefacts_of(found))
+            found, options, diffusion = read_foreign(directory)
+            return LoadedModel(found, options, None, {**self.artefacts_of(found), DIFFUSION: diffusion})
         if not (directory / UNET).is_dir():
             return super().load(directory)
         from training.models.unet.pipeline_directory import load_pipeline
@@ -209,15 +214,3 @@ def network_of(config: Mapping[str, Any]) -> nn.Module:
     except Exception as error:  # of the library: it raises anything on a damaged config
         raise CheckpointError(f"the config of the U-Net is damaged ({str(error).splitlines()[0]})") from error
     return network
-
-
-def needs_diffusers(flag: str) -> None:
-    """Refuse to go on without diffusers.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("diffusers") is None:
-        raise ConfigError(f"{flag} needs diffusers, which is not installed; pip install 'apt-trainer[diffusion]'")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from training.checkpoints.finished_model import load_trained_model
 from training.diffusion.noise_schedules import NoiseSchedule
 from training.errors import CheckpointError
-from training.models.denoiser import DenoiserFamily
-from training.models.unet.family import UNetFamily
-from training.models.unet.foreign_pipeline import is_foreign_pipeline, load_foreign_pipeline
+from training.models.denoiser import DIFFUSION, DenoiserFamily
+from training.models.unet.foreign_pipeline import is_foreign
 from training.tasks.diffusion.drawing import Sampling, draw_samples
 
 pytestmark = pytest.mark.slow
@@ -47,20 +47,21 @@ def test_noise_levels_and_prediction_are_the_schedulers(
 ) -> None:
     from diffusers import DDPMScheduler
 
-    assert is_foreign_pipeline(saved(tmp_path, **scheduler))
-    found = load_foreign_pipeline(tmp_path)
-    schedule = NoiseSchedule.from_dict(found.diffusion["schedule"])
-    assert (schedule.kind, found.diffusion["prediction"]["kind"]) == (kind, prediction)
+    assert is_foreign(saved(tmp_path, **scheduler))
+    found = load_trained_model(tmp_path)
+    diffusion = found.artefacts[DIFFUSION]
+    schedule = NoiseSchedule.from_dict(diffusion["schedule"])
+    assert (schedule.kind, diffusion["prediction"]["kind"]) == (kind, prediction)
     signals = DDPMScheduler(**scheduler).alphas_cumprod.double().numpy()
     np.testing.assert_allclose(schedule.sigmas, np.sqrt((1.0 - signals) / signals), rtol=5e-4)
-    family = cast(DenoiserFamily, UNetFamily())
-    drawn = draw_samples(found.module, family, found.diffusion, Sampling("ddim", steps=3), [None] * 2)
+    family = cast(DenoiserFamily, found.family)
+    drawn = draw_samples(found.model, family, diffusion, Sampling("ddim", steps=3), [None] * 2)
     assert drawn.values.shape == (2, 1, 8, 8)
     assert np.isfinite(drawn.values).all()
 
 
 def test_its_classes_are_numbers_and_none_of_them_means_no_class(tmp_path: Path) -> None:
-    diffusion = load_foreign_pipeline(saved(tmp_path, classes=3)).diffusion
+    diffusion = load_trained_model(saved(tmp_path, classes=3)).artefacts[DIFFUSION]
     assert (diffusion["class_names"], diffusion["condition_dropout"]) == (["0", "1", "2"], 0.0)
 
 
@@ -68,13 +69,13 @@ def test_its_classes_are_numbers_and_none_of_them_means_no_class(tmp_path: Path)
     ("file", "change", "said"),
     [
         ("scheduler/scheduler_config.json", {"trained_betas": [0.1, 0.2]}, "a table of betas of its own"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid' is not read"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type 'flow' is not read"),
-        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "a pipeline with a UNet2DConditionModel"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "beta_schedule = 'sigmoid' is not supported"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type = 'flow' is not supported"),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "this is a UNet2DConditionModel"),
         ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, "a pipeline of latents"),
         ("unet/config.json", {"sample_size": None}, "does not say the size"),
-        ("scheduler/scheduler_config.json", None, "a part of the pipeline cannot be read"),
-        ("unet/diffusion_pytorch_model.safetensors", None, "the network cannot be read"),
+        ("scheduler/scheduler_config.json", None, "scheduler_config.json is missing"),
+        ("unet/diffusion_pytorch_model.safetensors", None, "safetensors is missing"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(file: str, change: dict[str, Any] | None, said: str, tmp_path: Path) -> None:
@@ -84,5 +85,5 @@ def test_what_cannot_be_sampled_is_refused(file: str, change: dict[str, Any] | N
     else:
         path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=said) as caught:
-        load_foreign_pipeline(tmp_path)
+        load_trained_model(tmp_path)
     assert "\n" not in str(caught.value)

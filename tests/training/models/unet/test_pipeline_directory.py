@@ -24,7 +24,7 @@ from training.errors import CheckpointError
 from training.machine.seeding import seed_everything
 from training.models.denoiser import LABELS
 from training.models.named_model import named_model
-from training.models.unet.family import UNetFamily
+from training.models.unet.family import UNetFamily, config_of
 from training.models.unet.options import UNetOptions
 from training.models.unet.pipeline_directory import scheduler_of
 
@@ -83,7 +83,7 @@ def options_of(case: str) -> UNetOptions:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One saved model for each case, and beside it what diffusers drew from it in a process of its own."""
+    """Make a saved model for each case, and next to it the samples that diffusers draws from it in its own process."""
     made = tmp_path_factory.mktemp("pipelines")
     family, jobs = UNetFamily(), []
     for case, (_, _, classes, _) in CASES.items():
@@ -159,7 +159,7 @@ def test_it_is_found_and_read_back_as_our_model(folder: Path) -> None:
         assert named_model(str(folder / case)) == ("unet", str(folder / case))
         read = load_trained_model(folder / case)
         assert read.options == options_of(case)
-        assert read.artefacts == {"diffusion": artefact(case)}
+        assert read.artefacts == {"diffusion": artefact(case), "network": config_of(read.model)}
 
 
 @pytest.mark.parametrize(
