@@ -39,8 +39,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.diffusion_runs import TIMED_UPDATES, denoiser_of, prepare, updates_in
+from benchmarks.diffusion_runs import TIMED_UPDATES, prepare, updates_in
 from benchmarks.workload import WARMUP_UPDATES, parse, spread, trainer_of
+from training.diffusion.denoiser import Denoiser
 from training.engines.results import UpdateResult
 from training.loop.callbacks import Callback, RunView
 from training.machine.environment import variables_set
@@ -181,7 +182,13 @@ def our_settings(images: Path, options: argparse.Namespace, **settings: Any) -> 
 
 def our_loss(model: nn.Module, prepared: Prepared, held_out: HeldOut) -> float:
     """Return the held-out loss of our network, from its estimate of the clean images."""
-    denoise = denoiser_of(model, prepared)
+    objective: Any = prepared.objective
+
+    def network(samples: Tensor, time: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        found: Tensor = objective.family.denoise(model, samples, time, conditions)
+        return found
+
+    denoise = Denoiser(network, objective.schedule, objective.prediction)
 
     def noise_of(noisy: Tensor, level: int) -> Tensor:
         signal = float(held_out.kept[level]) ** 0.5
@@ -190,7 +197,11 @@ def our_loss(model: nn.Module, prepared: Prepared, held_out: HeldOut) -> float:
         noise: Tensor = (moved - denoise(moved, sigma)) / sigma
         return noise
 
-    return held_out.loss(noise_of)
+    was_training = model.training
+    model.eval()
+    loss = held_out.loss(noise_of)
+    model.train(was_training)
+    return loss
 
 
 def train_ours(settings: Mapping[str, Any], held_out: HeldOut, clock: Clock, folder: Path) -> None:

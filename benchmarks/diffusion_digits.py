@@ -37,9 +37,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.diffusion_runs import HALF, Digits, How, TrainedRun, digit_halves, draw, train, updates_in
+from benchmarks.diffusion_runs import HALF, Digits, TrainedRun, digit_halves, draw, train, updates_in
 from benchmarks.sample_quality import NEAR, frechet_distance, memorised, taught_accuracy, two_sample_accuracy
 from benchmarks.workload import parse
+from training.tasks.diffusion.drawing import Sampling
 
 WAY, WAY_SHOWN = 20, (0, 8, 12, 16, 18, 20)
 """Steps of the way that the picture shows, and those of them that it shows."""
@@ -132,8 +133,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
         f"{options.batch_size} in {run.seconds:.2f} s"
     )
     started = time.perf_counter()
-    how = How(options.sampler, options.sampling_steps, options.guidance, seed=1)
-    images = draw(run, len(held_out.labels), how, held_out.labels.tolist())[-1]
+    how = Sampling(options.sampler, options.sampling_steps, options.guidance, seed=1)
+    images = draw(run, len(held_out.labels), how, held_out.labels.tolist()).values
     print(
         f"{len(images)} samples by {options.sampler} in {options.sampling_steps} steps, guidance {options.guidance:g}: "
         f"{time.perf_counter() - started:.2f} s"
@@ -151,12 +152,12 @@ def draw_picture(run: TrainedRun, options: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
     digits = list(range(10))
-    way = draw(run, 10, How("ddim", WAY, options.guidance, seed=7), digits)
+    way = draw(run, 10, Sampling("ddim", WAY, options.guidance, seed=7), digits, with_frames=True).frames
     columns = {f"{step}\nof {WAY}": way[step] for step in WAY_SHOWN}
     for sampler in PICTURED:
         for steps in STEPS_SHOWN:
             title = f"{sampler}\n{steps} step{'s' if steps > 1 else ''}"
-            columns[title] = draw(run, 10, How(sampler, steps, options.guidance, seed=7), digits)[-1]
+            columns[title] = draw(run, 10, Sampling(sampler, steps, options.guidance, seed=7), digits).values
     figure = Figure(figsize=(0.62 * len(columns), 0.62 * 10 + 0.5), dpi=100)
     axes = figure.subplots(10, len(columns), gridspec_kw={"wspace": 0.06, "hspace": 0.06})
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.93)

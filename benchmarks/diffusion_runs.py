@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.workload import WARMUP_UPDATES, UpdateTimes, config_of, trainer_of
-from training.diffusion.denoiser import Denoiser
-from training.diffusion.samplers import draw as drawn_by
-from training.models.denoiser import DIFFUSION, LABELS
+from training.models.denoiser import DIFFUSION
+from training.tasks.diffusion.drawing import Drawn, Sampling, draw_samples
 from training.tasks.protocol import Prepared, task_of
 
 TIMED_UPDATES = 10
@@ -100,62 +97,20 @@ def updates_in(seconds: float, settings: Mapping[str, Any], folder: Path) -> int
     return max(1, int(seconds / statistics.median(times.seconds[WARMUP_UPDATES:])))
 
 
-@dataclasses.dataclass(frozen=True)
-class How:
-    """Choices of drawing: see `training.diffusion.samplers.draw` and `Denoiser`."""
-
-    sampler: str
-    steps: int
-    guidance: float = 1.0
-    seed: int = 0
-
-
-def denoiser_of(
-    model: nn.Module, prepared: Prepared, labels: Sequence[int] | None = None, guidance: float = 1.0
-) -> Denoiser:
-    """Return a network as the estimate of clean samples, and put it into eval mode.
-
-    Args:
-        model: the network.
-        prepared: what it was trained on.
-        labels: class of each sample; None: it knows no classes.
-        guidance: classifier-free guidance; 1: none.
-    """
-    objective: Any = prepared.objective
-    device = next(model.parameters()).device
-    model.eval()
-    wanted = {} if labels is None else {LABELS: torch.tensor(labels, device=device)}
-    free = {name: torch.full_like(values, objective.options.num_classes) for name, values in wanted.items()}
-
-    def network(samples: Tensor, time: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
-        found: Tensor = objective.family.denoise(model, samples, time, conditions)
-        return found
-
-    return Denoiser(network, objective.schedule, objective.prediction, wanted, free, guidance)
-
-
-def draw(run: TrainedRun, count: int, how: How, labels: Sequence[int] | None = None) -> list[NDArray[np.float64]]:
-    """Draw samples; return the noise and the samples after each step, all scaled to the variance of noise and data.
+def draw(
+    run: TrainedRun, count: int, how: Sampling, labels: Sequence[int] | None = None, with_frames: bool = False
+) -> Drawn:
+    """Draw samples of a run in one batch, as `tools/sample.py` does; the model is put into eval mode.
 
     Args:
         run: run with a network.
         count: number of samples.
         how: sampler, steps, guidance and seed.
         labels: class of each sample; None: it knows no classes.
-
-    Returns:
-        One array a step and one for the noise, of images in [-1, 1] or of vectors in the data's own unit.
+        with_frames: keep the samples of the steps too.
     """
-    diffusion, objective = run.prepared.artefacts[DIFFUSION], run.prepared.objective
-    device = next(run.model.parameters()).device
-    generator = torch.Generator(device).manual_seed(how.seed)
-    start = torch.randn(count, *diffusion["shape"], generator=generator, device=device)
-    sigmas = objective.schedule.sampling_sigmas(how.steps)  # type: ignore[attr-defined]
-    way = [start]
-    denoise = denoiser_of(run.model, run.prepared, labels, how.guidance)
-    drawn_by(
-        denoise, start, sigmas, how.sampler, generator, lambda n, x: way.append(x / math.hypot(1.0, float(sigmas[n])))
-    )
-    scale = np.asarray(diffusion["scale"] if diffusion["scale"] is not None else 1.0)
-    mean = np.asarray(diffusion["mean"] if diffusion["mean"] is not None else 0.0)
-    return [moved.double().cpu().numpy() * scale + mean for moved in way]
+    prepared: Any = run.prepared
+    return draw_samples(
+        run.model.eval(), prepared.family, prepared.artefacts[DIFFUSION], how, labels or [None] * count, at_once=count,
+        with_frames=with_frames,
+    )  # fmt: skip

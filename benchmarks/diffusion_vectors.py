@@ -33,10 +33,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.diffusion_runs import How, TrainedRun, draw, train
+from benchmarks.diffusion_runs import TrainedRun, draw, train
 from benchmarks.sample_quality import knn_divergence
 from benchmarks.workload import parse
 from training.tasks.diffusion.built_in_sets import points as points_of
+from training.tasks.diffusion.drawing import Sampling
 
 Points = NDArray[np.float64]
 PUBLISHED = {"circle": 0.354, "line": 0.161, "moons": 0.090}
@@ -109,7 +110,7 @@ def train_published(points: Points, options: argparse.Namespace) -> tuple[Points
             noise, levels = torch.randn_like(clean), torch.randint(100, (len(clean),))
             signal = kept[levels, None]
             loss = F.mse_loss(network(signal.sqrt() * clean + (1 - signal).sqrt() * noise, levels), noise)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(network.parameters(), 0.5)
             optimizer.step()
             optimizer.zero_grad()
@@ -150,7 +151,9 @@ def ours(name: str, options: argparse.Namespace, folder: Path) -> tuple[Points, 
         },
         folder / "run",
     )  # fmt: skip
-    return draw(run, options.samples, How(options.sampler, options.sampling_steps, seed=1))[-1], run
+    return draw(run, options.samples, Sampling(options.sampler, options.sampling_steps, seed=1)).values.astype(
+        np.float64
+    ), run
 
 
 def compare(name: str, options: argparse.Namespace) -> None:

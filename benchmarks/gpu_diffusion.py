@@ -29,9 +29,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.diffusion_runs import How, TrainedRun, draw, prepare
-from benchmarks.gpu_language import data_sheet_figure, product_speed, synchronize
+from benchmarks.diffusion_runs import TrainedRun, draw, prepare
+from benchmarks.gpu_language import data_sheet_figure, measured_device, synchronize
 from benchmarks.workload import UpdateTimes, parse, trainer_of
+from training.tasks.diffusion.drawing import Sampling
 from training.tasks.protocol import Prepared
 
 WARM_UP = 5
@@ -77,14 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "updates": 3, "batch_size": 2, "side": 8, "block_channels": [8, 8], "precision": "fp32", "sampling_steps": 2,
     }  # fmt: skip
     options = parse(parser, small, argv)
-    if not options.miniature and not torch.cuda.is_available():
-        print("gpu_diffusion: no NVIDIA GPU here; --miniature shows on a CPU that it runs", file=sys.stderr)
-        raise SystemExit(2)
-    device = torch.device("cpu" if options.miniature else "cuda")
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[options.precision]
-    speed = product_speed(device, dtype, 128 if options.miniature else 8192)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{name}: {speed / 1e12:.3g} Tflop/s in a matrix product, {options.precision}; torch {torch.__version__}")
+    device, speed, name = measured_device("gpu_diffusion", options)
     with tempfile.TemporaryDirectory() as folder:
         measure(prepare_random(Path(folder), options), device, speed, name, options)
 
@@ -114,7 +108,7 @@ def measure(prepared: Prepared, device: torch.device, speed: float, gpu: str, op
     synchronize(device)
     started = time.perf_counter()
     run = TrainedRun(prepared, trainer.evaluated_model(), trainer.num_parameters, trainer.step, sum(times.seconds))
-    draw(run, options.batch_size, How("ddim", options.sampling_steps))
+    draw(run, options.batch_size, Sampling("ddim", options.sampling_steps))
     synchronize(device)
     drawn = options.batch_size / (time.perf_counter() - started)
     print(f"drawing by ddim in {options.sampling_steps} steps: {drawn:,.2f} images/s", flush=True)

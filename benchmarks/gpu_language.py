@@ -62,6 +62,24 @@ def product_speed(device: torch.device, dtype: torch.dtype, size: int) -> float:
     return 2 * size**3 / statistics.median(seconds[3:])
 
 
+def measured_device(benchmark: str, options: argparse.Namespace) -> tuple[torch.device, float, str]:
+    """Return the device to measure on, its speed in a matrix product in flop/s, and its name; they are printed.
+
+    Args:
+        benchmark: name of the benchmark, for the refusal where there is no GPU.
+        options: `miniature` (then it is the CPU) and `precision`.
+    """
+    if not options.miniature and not torch.cuda.is_available():
+        print(f"{benchmark}: no NVIDIA GPU here; --miniature shows on a CPU that it runs", file=sys.stderr)
+        raise SystemExit(2)
+    device = torch.device("cpu" if options.miniature else "cuda")
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[options.precision]
+    speed = product_speed(device, dtype, 128 if options.miniature else 8192)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    print(f"{name}: {speed / 1e12:.3g} Tflop/s in a matrix product, {options.precision}; torch {torch.__version__}")
+    return device, speed, name
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for the GPU."""
     if device.type == "cuda":
@@ -143,14 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "precision": "fp32",
     }  # fmt: skip
     options = parse(parser, small, argv)
-    if not options.miniature and not torch.cuda.is_available():
-        print("gpu_language: no NVIDIA GPU here; --miniature shows on a CPU that it runs", file=sys.stderr)
-        raise SystemExit(2)
-    device = torch.device("cpu" if options.miniature else "cuda")
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[options.precision]
-    speed = product_speed(device, dtype, 128 if options.miniature else 8192)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{name}: {speed / 1e12:.3g} Tflop/s in a matrix product, {options.precision}; torch {torch.__version__}")
+    device, speed, name = measured_device("gpu_language", options)
     with tempfile.TemporaryDirectory() as folder:
         for network, settings in networks(Path(folder), options).items():
             measure(network, prepare(settings, Path(folder) / network, options), device, speed, name, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import diffusion_vectors, gpu_diffusion
+from benchmarks import diffusion_vectors
 from tests.benchmarks.diffusion_lines import DIFFUSION_LINES
 from tests.benchmarks.test_miniatures import check_miniature
 
@@ -13,18 +13,6 @@ from tests.benchmarks.test_miniatures import check_miniature
 @pytest.mark.parametrize("name", DIFFUSION_LINES)
 def test_a_diffusion_benchmark_s_figures_come_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     check_miniature(name, DIFFUSION_LINES[name], capsys)
-
-
-def test_the_gpu_s_benchmark_is_refused_in_one_line_where_there_is_none(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(SystemExit) as ended:
-        gpu_diffusion.main([])
-    assert ended.value.code == 2
-    shown = capsys.readouterr()
-    assert shown.err == "gpu_diffusion: no NVIDIA GPU here; --miniature shows on a CPU that it runs\n"
-    assert not shown.out
 
 
 def test_the_published_network_has_the_size_that_its_settings_give() -> None:

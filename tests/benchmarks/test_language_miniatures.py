@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from types import ModuleType
 
 import pytest
 
-from benchmarks import gpu_language
+from benchmarks import gpu_diffusion, gpu_language
 from tests.benchmarks.language_lines import LANGUAGE_LINES
 from tests.benchmarks.test_miniatures import check_miniature
 
@@ -25,15 +26,17 @@ def test_a_language_benchmark_s_figures_come_out(name: str, capsys: pytest.Captu
         assert all(float(difference) <= 1e-5 for difference in differences)
 
 
-def test_the_gpu_s_benchmark_is_refused_in_one_line_where_there_is_none(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("benchmark", [gpu_language, gpu_diffusion])
+def test_the_gpu_s_benchmarks_are_refused_in_one_line_where_there_is_none(
+    benchmark: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit) as ended:
-        gpu_language.main([])
+        benchmark.main([])
     assert ended.value.code == 2
     shown = capsys.readouterr()
-    assert shown.err == "gpu_language: no NVIDIA GPU here; --miniature shows on a CPU that it runs\n"
+    name = benchmark.__name__.rpartition(".")[2]
+    assert shown.err == f"{name}: no NVIDIA GPU here; --miniature shows on a CPU that it runs\n"
     assert not shown.out
 
 

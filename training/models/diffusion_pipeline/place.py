@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from training.errors import CheckpointError, ConfigError, printable, unreadable
-from training.models.named_model import INDEX_NAME as INDEX
+from training.models.named_model import INDEX_NAME
 from training.storage.json_files import DamagedFileError, as_declared, read_json
 
 PIPELINE = "StableDiffusionPipeline"
@@ -181,7 +181,7 @@ def read_pipeline(place: str | Path) -> PipelineDirectory:
     """
     path = Path(place)
     where = f"--model {printable(place)}"
-    document = mapping_in(path / INDEX)
+    document = mapping_in(path / INDEX_NAME)
     _refuse_other_pipelines(document, where)
     parts = [*PARTS, *(name for name in OPTIONAL_PARTS if _kind_in(document, name) is not None)]
     for name in parts:
@@ -363,11 +363,11 @@ def check_part(path: Path, name: str, part: Part, document: Mapping[str, Any]) -
     """
     kind, folder = _kind_in(document, name), path / name
     if kind is None:
-        raise CheckpointError(f"{path / INDEX}: the pipeline has no {name}; give a whole pipeline")
+        raise CheckpointError(f"{path / INDEX_NAME}: the pipeline has no {name}; give a whole pipeline")
     if kind not in part.kinds:
-        raise ConfigError(f"{path / INDEX}: {name} is a {printable(kind)}; supported is {' or '.join(part.kinds)}")
+        raise ConfigError(f"{path / INDEX_NAME}: {name} is a {printable(kind)}; supported is {' or '.join(part.kinds)}")
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is missing, and {INDEX} names it; copy the pipeline whole")
+        raise CheckpointError(f"{folder} is missing, and {INDEX_NAME} names it; copy the pipeline whole")
     needed = [part.description]
     if name == "tokenizer" and not (folder / "tokenizer.json").is_file():
         needed += ["vocab.json", "merges.txt"]

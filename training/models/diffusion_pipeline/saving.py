@@ -15,7 +15,8 @@ from training.errors import UserError, printable
 from training.language.messages import Message
 from training.models.diffusers_library import quiet_diffusers
 from training.models.diffusion_pipeline.network import adapter_weights, has_adapters, plain_weights, read_unet
-from training.models.diffusion_pipeline.place import INDEX, PipelineDirectory, files_of, read_pipeline
+from training.models.diffusion_pipeline.place import PipelineDirectory, files_of, read_pipeline
+from training.models.named_model import INDEX_NAME
 from training.models.protocol import SavedProof
 from training.storage.json_files import read_json
 from training.storage.tensor_files import let_the_umask_decide, save_tensors
@@ -47,8 +48,8 @@ def save_pipeline(directory: Path, unet: nn.Module, base: PipelineDirectory) -> 
         OSError: the disk is full or refuses.
         UserError: a file of the base is gone.
     """
-    index = {name: value for name, value in read_json(base.path / INDEX).items() if name != "_name_or_path"}
-    _write_json(directory / INDEX, index)
+    index = {name: value for name, value in read_json(base.path / INDEX_NAME).items() if name != "_name_or_path"}
+    _write_json(directory / INDEX_NAME, index)
     for name, file in files_of(base, [part for part in base.parts if part != "unet"]):
         target = directory / name
         target.parent.mkdir(exist_ok=True)

@@ -160,8 +160,8 @@ class UNetFamily(BaseDenoiserFamily):
 
         if is_foreign(directory):
             needs_diffusers(str(directory))
-            found, options, diffusion = read_foreign(directory)
-            return LoadedModel(found, options, None, {**self.artefacts_of(found), DIFFUSION: diffusion})
+            found, described, diffusion = read_foreign(directory)
+            return LoadedModel(found, described, None, {**self.artefacts_of(found), DIFFUSION: diffusion})
         if not (directory / UNET).is_dir():
             return super().load(directory)
         from training.models.unet.pipeline_directory import load_pipeline

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.errors import CheckpointError, ConfigError, printable
-from training.models import named_model
 from training.models.diffusers_library import quiet_diffusers
 from training.models.diffusion_pipeline.place import (
-    INDEX,
     SCHEDULERS,
     Part,
     SchedulerConfig,
@@ -27,6 +25,8 @@ from training.models.diffusion_pipeline.place import (
     settings_of_scheduler,
     variant_of,
 )
+from training.models.named_model import INDEX_NAME
+from training.models.named_model import PIPELINES as FAMILIES
 from training.models.protocol import DESCRIPTION_NAME
 from training.models.transformers_library import reason_of
 from training.models.unet.options import UNetOptions
@@ -34,7 +34,7 @@ from training.models.unet.options import UNetOptions
 if TYPE_CHECKING:
     from torch import nn
 
-PIPELINES = tuple(name for name, family in named_model.PIPELINES.items() if family == "unet")
+PIPELINES = tuple(name for name, family in FAMILIES.items() if family == "unet")
 UNET, SCHEDULER = "unet", "scheduler"
 PARTS: Mapping[str, Part] = {
     UNET: Part(("UNet2DModel",), "config.json", "diffusion_pytorch_model"),
@@ -67,7 +67,7 @@ class UNetConfig:
 
 def is_foreign(directory: Path) -> bool:
     """Return True if a directory holds a pipeline that this project did not write."""
-    return (directory / INDEX).is_file() and not (directory / DESCRIPTION_NAME).is_file()
+    return (directory / INDEX_NAME).is_file() and not (directory / DESCRIPTION_NAME).is_file()
 
 
 def _described(directory: Path) -> UNetConfig:
@@ -77,7 +77,7 @@ def _described(directory: Path) -> UNetConfig:
         ConfigError: it is a pipeline of another kind, or has a part or a network that is not supported.
         CheckpointError: a part is missing or damaged.
     """
-    document = mapping_in(directory / INDEX)
+    document = mapping_in(directory / INDEX_NAME)
     if (kind := pipeline_kind(document)) not in PIPELINES:
         raise ConfigError(
             f"{directory}: a pipeline of the kind {printable(repr(kind))}, and not {' or '.join(PIPELINES)}"
@@ -86,12 +86,14 @@ def _described(directory: Path) -> UNetConfig:
         check_part(directory, name, part, document)
     if others := sorted(name for name, entry in document.items() if isinstance(entry, list) and name not in PARTS):
         raise ConfigError(
-            f"{directory / INDEX}: the pipeline has a {printable(others[0])} too (a pipeline of latents?); supported "
-            f"are pipelines of a {' and a '.join(PARTS)} alone"
+            f"{directory / INDEX_NAME}: the pipeline has a {printable(others[0])} too (a pipeline of latents?); "
+            f"supported are pipelines of a {' and a '.join(PARTS)} alone"
         )
     file = directory / UNET / "config.json"
     if (of := mapping_in(file).get("_class_name", "UNet2DModel")) != "UNet2DModel":
-        raise ConfigError(f"{file}: this is a {printable(str(of))}, and {INDEX} names a UNet2DModel; give a whole copy")
+        raise ConfigError(
+            f"{file}: this is a {printable(str(of))}, and {INDEX_NAME} names a UNet2DModel; give a whole copy"
+        )
     found = declared_in(file, UNetConfig)
     if found.in_channels != found.out_channels:
         raise ConfigError(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from training.diffusion.noise_schedules import NoiseSchedule
 from training.errors import CheckpointError, unreadable
 from training.models.denoiser import DIFFUSION
+from training.models.named_model import INDEX_NAME
 from training.models.protocol import (
     ARTEFACTS_NAME,
     DESCRIPTION_NAME,
@@ -33,7 +34,7 @@ from training.storage.atomic import replacing_directory
 from training.storage.json_files import DamagedFileError, read_json
 from training.storage.tensor_files import load_tensors, save_tensors
 
-INDEX, SCHEDULER, UNET = "model_index.json", "scheduler", "unet"
+SCHEDULER, UNET = "scheduler", "unet"
 UNET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 PIPELINE_FILE, PIPELINE_CLASS = "noise_to_images", "NoiseToImagesPipeline"
 """Module in the directory, and its class."""
@@ -119,7 +120,7 @@ def save_pipeline(directory: Path, model: nn.Module, options: ModelOptions, arte
         save_tensors(weights_of(model), fresh / UNET / UNET_WEIGHTS, {"format": "pt"})
         cast(Any, model).save_config(fresh / UNET)
         scheduler.save_config(fresh / SCHEDULER)
-        for name, content in ((INDEX, index), (DESCRIPTION_NAME, described), (ARTEFACTS_NAME, dict(artefacts))):
+        for name, content in ((INDEX_NAME, index), (DESCRIPTION_NAME, described), (ARTEFACTS_NAME, dict(artefacts))):
             (fresh / name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         if is_own:
             file = f"{PIPELINE_FILE}.py"
@@ -140,7 +141,7 @@ def load_pipeline(
     try:
         options = options_class.model_validate(described["options"])
         artefacts = read_json(directory / ARTEFACTS_NAME)
-        for name in (INDEX, f"{UNET}/config.json", f"{SCHEDULER}/scheduler_config.json"):
+        for name in (INDEX_NAME, f"{UNET}/config.json", f"{SCHEDULER}/scheduler_config.json"):
             read_json(directory / name)
         weights = load_tensors(directory / UNET / UNET_WEIGHTS)
     except DamagedFileError as error:
