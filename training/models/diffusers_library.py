@@ -1,4 +1,4 @@
-"""Manners of diffusers: silence, and one line where it is not installed. No torch at import, and none of diffusers."""
+"""Names and manners of diffusers: silence, one line where it is not installed. Imports neither torch nor diffusers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import warnings
 from collections.abc import Iterator
 
 from training.errors import ConfigError
+
+NOISE_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+"""Name of a schedule in diffusers (`beta_schedule`) -> in `training.diffusion.noise_schedules`."""
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+"""Name of a prediction in diffusers (`prediction_type`) -> in `training.diffusion.predictions`."""
 
 
 def needs_diffusers(what: str) -> None:

@@ -93,6 +93,7 @@ def make_router(state: ServerState, histories: HistoryCache, streams: EventStrea
     _add_run(router, state)
     _add_figures(router, state, histories)
     _add_record(router, state)
+    _add_samples(router, state)
     _add_streams(router, state, streams)
     _add_annotations(router, state)
     return router
@@ -310,6 +311,13 @@ def _add_record(router: APIRouter, state: ServerState) -> None:
         ]
         return json_response({"certificates": found})
 
+    @router.get(PREFIX + "/{run_id}/artifacts", summary="List what a run has made", response_class=Response)
+    def artifacts(run_id: RunId) -> Response:
+        found = artefacts_of(found_run(state, run_id).path)
+        return json_response({"artifacts": [_finite(artefact.to_dict()) for artefact in found]})
+
+
+def _add_samples(router: APIRouter, state: ServerState) -> None:
     @router.get(PREFIX + "/{run_id}/samples", summary="Show what a finished model answers", response_class=Response)
     def samples(run_id: RunId) -> Response:
         """Answer {samples, figures, pictures}: what the run has printed about its finished model, and has drawn.
@@ -346,11 +354,6 @@ def _add_record(router: APIRouter, state: ServerState) -> None:
         if if_none_match == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(content, media_type="image/png", headers=headers)
-
-    @router.get(PREFIX + "/{run_id}/artifacts", summary="List what a run has made", response_class=Response)
-    def artifacts(run_id: RunId) -> Response:
-        found = artefacts_of(found_run(state, run_id).path)
-        return json_response({"artifacts": [_finite(artefact.to_dict()) for artefact in found]})
 
 
 def _log_of(state: ServerState, run: FoundRun) -> tuple[str, Path, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from training.errors import CheckpointError, ConfigError, printable, unreadable
+from training.models.diffusers_library import NOISE_SCHEDULES, PREDICTIONS
 from training.models.named_model import INDEX_NAME
 from training.storage.json_files import DamagedFileError, as_declared, read_json
 
@@ -27,10 +28,6 @@ SCHEDULERS = (
     "DEISMultistepScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
 """Schedulers that sample by a schedule of betas, in which the network was trained."""
-NOISE_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
-"""Name of a schedule in diffusers -> in `training.diffusion.noise_schedules`."""
-PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
-"""Name of a prediction in diffusers -> in `training.diffusion.predictions`."""
 KEPT_ENDS = frozenset({".json", ".txt", ".model", ".safetensors"})
 """Ends of the names of a part's files that are data and no code."""
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from training.diffusion.noise_schedules import NoiseSchedule
 from training.errors import CheckpointError, unreadable
 from training.models.denoiser import DIFFUSION
+from training.models.diffusers_library import NOISE_SCHEDULES, PREDICTIONS
 from training.models.named_model import INDEX_NAME
 from training.models.protocol import (
     ARTEFACTS_NAME,
@@ -38,9 +39,9 @@ SCHEDULER, UNET = "scheduler", "unet"
 UNET_WEIGHTS = "diffusion_pytorch_model.safetensors"
 PIPELINE_FILE, PIPELINE_CLASS = "noise_to_images", "NoiseToImagesPipeline"
 """Module in the directory, and its class."""
-PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}
+PREDICTION_TYPES = {ours: theirs for theirs, ours in PREDICTIONS.items()}
 """Prediction -> diffusers' name of it."""
-BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+BETA_SCHEDULES = {ours: theirs for theirs, ours in NOISE_SCHEDULES.items()}
 """Noise schedule -> diffusers' name of it."""
 SAME = 1e-3
 """Largest relative difference of a sigma by which a schedule counts as diffusers' own, which is rounded to fp32."""

@@ -7,8 +7,11 @@ micro-batches and any backend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -85,6 +88,10 @@ class LevelDraws:
     mean: float = -1.2
     deviation: float = 1.2
 
+    @cached_property
+    def _log_sigma(self) -> NormalDist:
+        return NormalDist(self.mean, self.deviation)
+
     def drawn(self, draws: np.random.Generator) -> float:
         """Return the sigma of a level; one number is drawn."""
         return self.quantile(draws.random())
@@ -94,10 +101,8 @@ class LevelDraws:
         sigmas = self.schedule.sigmas
         if self.law == "uniform":
             return float(sigmas[min(int(share * len(sigmas)), len(sigmas) - 1)])
-        from statistics import NormalDist
-
         share = min(max(share, 1e-12), 1.0 - 1e-12)
-        sigma = float(np.exp(NormalDist(self.mean, self.deviation).inv_cdf(share)))
+        sigma = math.exp(self._log_sigma.inv_cdf(share))
         return min(max(sigma, float(sigmas[0])), float(sigmas[-1]))
 
     def bands(self, count: int) -> NDArray[np.float64]:

@@ -280,6 +280,13 @@ class VectorSource:
         """See `SampleSource.units`."""
         return self.data.units
 
+    @cached_property
+    def _standardized(self) -> NDArray[np.float32]:
+        """All vectors as the network learns them, computed once and not in each update."""
+        values: NDArray[np.float32] = ((self.data.values - self.mean) / self.scale).astype(np.float32)
+        values.setflags(write=False)
+        return values
+
     def __len__(self) -> int:
         """Return the number of vectors."""
         return len(self.data)
@@ -287,7 +294,7 @@ class VectorSource:
     def sample(self, index: int, draws: np.random.Generator | None) -> Sample:
         """See `SampleSource.sample`; nothing is random in a vector."""
         return Sample(
-            ((self.data.values[index] - self.mean) / self.scale).astype(np.float32),
+            self._standardized[index],
             int(self.data.labels[index]) if self.class_names is not None and self.data.labels is not None else None,
             self.data.captions[index] if self.has_captions and self.data.captions is not None else None,
         )
