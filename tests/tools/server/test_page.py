@@ -367,9 +367,12 @@ def test_samples_while_a_run_learns(visitor: Visitor, served: Served) -> None:
     page.get_by_role("button", name="Samples after step 20").click()
     run.train(10).draw(sharper(1.0)).flush()
     page.wait_for_function("() => document.querySelector('.drawn > a img').alt === 'Samples after step 30'")
-    run.reporter.conclusion({}, ["12 + 34 = ? → 46  (right)"])
+    bands = [{"sigma": 0.43, "loss": 0.5}, {"sigma": 7.2, "loss": 0.1}]
+    run.reporter.conclusion({"ideal": {"samples": 2, "by_band": bands}}, ["12 + 34 = ? → 46  (right)"])
     run.finish().flush()
     page.wait_for_selector(".sample.right")
+    assert page.locator("table th").all_inner_texts() == ["sigma", "loss"]
+    assert page.locator("table td").all_inner_texts() == ["0.43", "0.5", "7.2", "0.1"]
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from training.language.messages import Message
 from training.machine.free_memory import gpu_memory, host_memory
 from training.machine.hardware import gpu_uuids
 from training.machine.units import as_size
+from training.models.registry import MODELS
 from training.record.log import read_report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -289,6 +290,11 @@ def _event_of(found: dict[str, Any]) -> bytes:
     if "error" in found:
         return event_bytes("error", {"detail": found["error"]})
     return event_bytes("end", found["end"])
+
+
+def reads_words(family: str | None) -> bool:
+    """Return False for a model family that reads no text; one that is not built in is asked when it is loaded."""
+    return family not in MODELS.built_in or MODELS.load(str(family)).inputs == "tokens"
 
 
 def has_model(run_dir: Path) -> bool:

@@ -29,7 +29,7 @@ from tools.server.reading.events import (
 from tools.server.reading.history import DEFAULT_POINTS, MOST_POINTS, HistoryCache
 from tools.server.reading.log_position import START, LogPosition
 from tools.server.reading.run_index import RunIndex, status_of_row
-from tools.server.routes.chat import has_model
+from tools.server.routes.chat import has_model, reads_words
 from tools.server.settings.policy import public_text
 from training.errors import printable
 from training.experiments.store.artefacts import CERTIFICATES, artefacts_of
@@ -144,7 +144,7 @@ def _add_run(router: APIRouter, state: ServerState) -> None:
             **row.to_dict(),
             "settings": _settings(state, run, report.get("settings_from") or {}),
             "facts": _finite({k: v for k, v in report.items() if k not in NOT_FACTS and not isinstance(v, list)}),
-            "can_chat": has_model(run.path),
+            "can_chat": reads_words(row.model) and has_model(run.path),
         })  # fmt: skip
 
     @router.get(PREFIX + "/{run_id}/status", summary="Say how far a run is", response_class=Response)

@@ -26,6 +26,7 @@ from tools.dashboard.panels.theme import THEMES
 from tools.landscape.surface import surface_path, write_surface
 from tools.server.reading.history import HistoryCache
 from tools.server.routes import pictures
+from tools.server.routes.chat import reads_words
 from tools.server.routes.checkpoints import CHUNK_BYTES, archive
 from tools.server.routes.runs import _whole_characters
 from training.checkpoints.manifest import write_manifest
@@ -134,6 +135,13 @@ def test_an_id_that_no_run_has_is_not_found(server: RunningServer, run_id: str, 
     answer = server.get(f"{JOBS}/{run_id}{part}")
     assert answer.status == 404
     detail(answer)
+
+
+@pytest.mark.parametrize(
+    ("family", "is_asked"), [("apt", True), ("huggingface", True), (None, True), ("mine:Family", True), ("unet", False)]
+)
+def test_a_model_that_reads_no_text_has_no_chat(family: str | None, is_asked: bool) -> None:
+    assert reads_words(family) is is_asked
 
 
 def test_one_run_with_settings_facts_and_figures(server: RunningServer) -> None:

@@ -205,13 +205,26 @@ function certificate({ name, lines, document: of }) {
 
 function shownFigures(of) {
   if (of === null || typeof of !== "object") return el("p", {}, value(of));
+  if (isTable(of)) return figureTable(of);
   if (Array.isArray(of)) return of.every((one) => one === null || typeof one !== "object") ? el("p.mono", {}, value(of)) : el("div.stack", {}, of.map(shownFigures));
   const [plain, nested] = [[], []];
-  for (const entry of Object.entries(of)) (entry[1] !== null && typeof entry[1] === "object" && !Array.isArray(entry[1]) ? nested : plain).push(entry);
+  for (const entry of Object.entries(of)) (isObject(entry[1]) || isTable(entry[1]) ? nested : plain).push(entry);
   return [
     plain.length ? el("dl.figures", {}, plain.map(([key, one]) => el("div", {}, el("dt", {}, figureName(key)), el("dd", {}, typeof one === "number" ? figure(one) : value(one))))) : null,
     nested.map(([key, one]) => el("div.stack", {}, el("h4", {}, figureName(key)), shownFigures(one))),
   ];
+}
+
+const isObject = (of) => of !== null && typeof of === "object" && !Array.isArray(of);
+
+/** Whether it is a list of objects whose values are plain. */
+const isTable = (of) => Array.isArray(of) && of.length > 0 && of.every((row) => isObject(row) && Object.values(row).every((one) => one === null || typeof one !== "object"));
+
+function figureTable(rows) {
+  const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  return el("div.scroll", {}, el("table", {},
+    el("thead", {}, el("tr", {}, keys.map((key) => el("th", { scope: "col" }, figureName(key))))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, keys.map((key) => el("td.mono", {}, typeof row[key] === "number" ? figure(row[key]) : value(row[key] ?? null))))))));
 }
 
 function showSamples(panel, run) {
