@@ -7,11 +7,12 @@ English is Python's own manual (`pydoc_data.topics`), Chinese is Romance of the 
 downloads 1.9 MB into the cache). The last tenth of each is held out. Both networks start from scratch, with equal
 numbers of parameters, one tokenizer (BPE of the training part), pieces of equal length and batches of equal size.
 
-Each side trains the full time at each of the same learning rates, with the same schedule (linear, from a short rise
-down to 0, over the updates that fit into the time; a few updates are timed first), and its best figure counts. Ours
-uses Muon, which the Trainer does not have; the Trainer has its own AdamW. All else is each side's default but dropout,
-which both get. Evaluation is not on the clock. Then ours trains once more for half of the time, at its best learning
-rate. Run it on an idle machine; with two texts and three learning rates it takes about 13 times N minutes.
+Each side trains the full time at each of its learning rates (the same ones by default), with the same schedule (linear,
+from a short rise down to 0, over the updates that fit into the time; a few updates are timed first), and its best
+figure counts. Ours uses Muon, which the Trainer does not have; the Trainer has its own AdamW. All else is each side's
+default but dropout, which both get. Evaluation is not on the clock. Then ours trains once more for half of the time, at
+its best learning rate. Run it on an idle machine; with two texts and three learning rates it takes about 13 times N
+minutes.
 """
 
 from __future__ import annotations
@@ -307,11 +308,11 @@ def updates_in(train: Train, seconds: float, learning_rate: float) -> int:
     return max(4, round(seconds / per_update))
 
 
-def best_of(name: str, who: str, train: Train, options: argparse.Namespace) -> Curve:
+def best_of(name: str, who: str, train: Train, learning_rates: Sequence[float], minutes: float) -> Curve:
     """Train at each learning rate and return the curve with the lowest figure."""
-    updates = updates_in(train, options.minutes * 60, options.learning_rates[0])
+    updates = updates_in(train, minutes * 60, learning_rates[0])
     curves = []
-    for learning_rate in options.learning_rates:
+    for learning_rate in learning_rates:
         curve, _ = train(updates, learning_rate, EVALUATIONS)
         curves.append(curve)
         print(
@@ -332,8 +333,9 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
         f"{len(subject.tokenizer)} tokens in the vocabulary; APT {subject.parameters:,} parameters, "
         f"GPT-2 {theirs_size:,}"
     )
-    theirs = best_of(name, "transformers' Trainer", subject.train_theirs, options)
-    ours = best_of(name, "ours", subject.train_ours, options)
+    their_rates = options.their_learning_rates or options.learning_rates
+    theirs = best_of(name, "transformers' Trainer", subject.train_theirs, their_rates, options.minutes)
+    ours = best_of(name, "ours", subject.train_ours, options.learning_rates, options.minutes)
     updates = updates_in(subject.train_ours, options.minutes * 30, ours.learning_rate)
     half, _ = subject.train_ours(updates, ours.learning_rate, EVALUATIONS)
     target = theirs.best
@@ -365,6 +367,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="time of each training")
     parser.add_argument("--texts", nargs="+", default=list(TEXTS), choices=list(TEXTS))
     parser.add_argument("--learning-rates", nargs="+", type=float, default=[1e-3, 3e-3, 1e-2])
+    parser.add_argument("--their-learning-rates", nargs="+", type=float, default=None, help="default: the same ones")
     parser.add_argument("--dropout", type=float, default=0.1, help="of both")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of both")
     parser.add_argument("--width", type=int, default=192)
