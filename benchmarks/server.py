@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -59,6 +61,7 @@ class Client:
         address = json.loads((root / ".server" / "server.json").read_text(encoding="utf-8"))
         self.port = int(address["url"].rpartition(":")[2])
         self.headers = {"Authorization": f"Bearer {(root / '.server' / 'token').read_text(encoding='utf-8').strip()}"}
+        self._streams: list[http.client.HTTPConnection] = []
 
     def connection(self) -> http.client.HTTPConnection:
         """Return a connection that can ask several times."""
@@ -74,8 +77,9 @@ class Client:
         return body
 
     def events(self, path: str) -> Iterator[str]:
-        """Yield the lines of a stream of events until the server ends it, or if it does not answer."""
+        """Yield the lines of a stream of events until it is ended, by the server or `end_streams`."""
         with closing(self.connection()) as connection:
+            self._streams.append(connection)
             try:
                 connection.request("GET", path, headers=self.headers)
                 answer = connection.getresponse()
@@ -83,6 +87,13 @@ class Client:
                     yield line.decode().rstrip("\n")
             except (OSError, http.client.HTTPException):  # the server was ended
                 return
+
+    def end_streams(self) -> None:
+        """End all streams of events: threads that read them would disturb what is measured next."""
+        for connection in self._streams:
+            if connection.sock is not None:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        self._streams.clear()
 
 
 class Server(Client):
@@ -107,6 +118,11 @@ class Server(Client):
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         raise SystemExit("the system does not say how much memory a process holds; run this on Linux")
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has taken so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         """End the process."""
@@ -223,6 +239,7 @@ def latencies(server: Server, recorder: Recorder) -> None:
             if not news.wait_for(lambda: sum(name.startswith("step") for name in arrived) > count, 30):  # noqa: B023
                 raise SystemExit("an event did not arrive within 30 s")
             seconds.append(max(at for name, at in arrived.items() if name.startswith("step")) - started)
+    server.end_streams()
     print(f"an event with a client: {shown(seconds)}; target: under 1,000 ms")
 
 
@@ -245,6 +262,7 @@ def memory(server: Server, recorder: Recorder, watchers: int, minutes: float) ->
         recorder.train(10)
         time.sleep(min(1.0, 30 * minutes))
         samples.append(server.memory_bytes())
+    server.end_streams()
     half = len(samples) // 2
     first, second = max(samples[: half or 1]), max(samples[half:])
     print(
@@ -281,6 +299,7 @@ def beside(server: Server, updates: int, *, is_miniature: bool) -> None:
     run_id = run_id_of(server.root, server.root / "trained" / "run")
     command = [sys.executable, __file__, "--watch", str(server.root), run_id]
     times = InTurnsWithServer(server)
+    taken = server.cpu_seconds()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as watching:
         assert watching.stdout is not None
         watching.stdout.readline()
@@ -289,12 +308,15 @@ def beside(server: Server, updates: int, *, is_miniature: bool) -> None:
         finally:
             server.process.send_signal(signal.SIGCONT)
             watching.terminate()
+    taken = server.cpu_seconds() - taken
+    at_work = sum(seconds for number, seconds in enumerate(times.seconds) if number // UPDATES_A_TURN % 2 == 0)
     medians = [
         statistics.median(times.seconds[start + LEFT_OUT : start + UPDATES_A_TURN])
         for start in range(0, len(times.seconds) - UPDATES_A_TURN + 1, UPDATES_A_TURN)
     ]
     ratios = [work / still for work, still in zip(medians[::2], medians[1::2], strict=False)]
     print(f"an update beside the server / without it: {spread(ratios)}; target: 1.01 at most")
+    print(f"CPU time of the server meanwhile: {taken / at_work:.2%} of one core")
 
 
 def watch_from_here(root: Path, run_id: str) -> None:

@@ -59,6 +59,7 @@ LINES = {
         "an event with a client: {} ms ({} to {}); target: under 1,000 ms",
         "server's memory before 3 clients watch: {} MB; in the first half of {} minutes at most {} MB",
         f"an update beside the server / without it: {RATIO}; target: 1.01 at most",
+        "CPU time of the server meanwhile: {}% of one core",
     ],
     "server_kills": [
         "undisturbed run: {} s",

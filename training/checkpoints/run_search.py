@@ -27,18 +27,22 @@ def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path
     Hidden directories, virtual environments, checkpoints, branches that a run has left and links are not entered. A
     directory that may not be read is added to `unreadable`.
     """
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for root in roots:
         for folder, subfolders, files in os.walk(root, onerror=unreadable.append):
-            path = Path(folder)
             if _ENVIRONMENT_MARK in files:
                 subfolders.clear()
                 continue
             is_run = LOG_NAME in files or REPORT_NAME in files or any(map(is_checkpoint_name, subfolders))
             subfolders[:] = sorted(d for d in subfolders if is_entered(d))
-            if is_run and path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield path
+            if not is_run:
+                continue
+            if len(roots) > 1:  # below one root a directory is met once, and to resolve its path costs most of a search
+                place = os.path.realpath(folder)
+                if place in seen:
+                    continue
+                seen.add(place)
+            yield Path(folder)
 
 
 def is_entered(folder: str) -> bool:

@@ -31,9 +31,9 @@ LOOK_SECONDS = 1.0
 """Time between two looks at the runs that are at work, while somebody watches."""
 WHOLE_SECONDS, WHOLE_UNWATCHED_SECONDS = 5.0, 20.0
 """Time between two looks at all runs, while somebody watches and while nobody does: each is asked for its files."""
-PAUSE, LONGEST_PAUSE_SECONDS = 100.0, 5.0
-"""Time of rest after a look, by the processor time that it took: looks take a hundredth of a processor, as long as one
-takes a twentieth of a second at most."""
+REST, LONGEST_REST_SECONDS, LONGEST_REST_AT_WORK_SECONDS = 400.0, 60.0, 5.0
+"""Time of rest after a look, by the processor time that it took, for all runs and for those at work alone: each kind of
+look takes 0.25 % of a processor, as long as one takes 0.15 s (0.0125 s) at most. A training hardly notices."""
 SEARCH_SECONDS = 10.0
 """Time between two searches for runs that a terminal has begun: a walk over a large tree is not free."""
 WATCHED_SECONDS = 30.0
@@ -80,7 +80,7 @@ class RunIndex:
         self._removed: OrderedDict[str, int] = OrderedDict()
         self._at_work: frozenset[str] = frozenset()  # runs whose state or figures may change this moment
         self._seen_jobs: dict[str, Job] = {}  # as of the last look at all runs; of an ended one always the same object
-        self._pause = 0.0
+        self._rest = self._rest_at_work = 0.0
         self._searched_at = self._looked_at = self._looked_at_all = self._watched_at = -1e9
         self._num_watchers = 0
         self._recorded: frozenset[str] = frozenset()
@@ -92,17 +92,14 @@ class RunIndex:
     def look_if_due(self) -> None:
         """Look, if it is time: rarely while nobody watches, and more often at the runs that are at work."""
         now = time.monotonic()
-        if now - self._looked_at < self._pause:
-            return
         is_watched = self._num_watchers > 0 or now - self._watched_at < WATCHED_SECONDS
         begun = time.thread_time()
-        if now - self._looked_at_all >= (WHOLE_SECONDS if is_watched else WHOLE_UNWATCHED_SECONDS):
+        if now - self._looked_at_all >= max(WHOLE_SECONDS if is_watched else WHOLE_UNWATCHED_SECONDS, self._rest):
             self.look()
-        elif is_watched and now - self._looked_at >= LOOK_SECONDS:
+            self._rest = min(LONGEST_REST_SECONDS, REST * (time.thread_time() - begun))
+        elif is_watched and now - self._looked_at >= max(LOOK_SECONDS, self._rest_at_work):
             self._look_at_work()
-        else:
-            return
-        self._pause = min(LONGEST_PAUSE_SECONDS, PAUSE * (time.thread_time() - begun))
+            self._rest_at_work = min(LONGEST_REST_AT_WORK_SECONDS, REST * (time.thread_time() - begun))
 
     def look(self, *, search: bool = False) -> None:
         """Read what has changed on the disk, and tell who watches.

@@ -6,7 +6,6 @@ So an index that was kept up to date and one that is made again hold the same ro
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,14 +149,17 @@ class Signature:
         return self.newest < now - RACY_SECONDS
 
 
-def signature_of(run_dir: Path) -> Signature:
+def signature_of(run_dir: Path | str) -> Signature:
     """Return the signature of a run's files.
+
+    Args:
+        run_dir: as a text it is asked for its files faster.
 
     Raises:
         FileNotFoundError: there is no such directory, or no record in it.
         OSError: the disk refuses.
     """
-    found: list[object] = []
+    found: list[str] = []
     newest = 0
     has_record = False
     for name in ("", LOG_NAME, REPORT_NAME, CONFIG_NAME, ANNOTATIONS_NAME):
@@ -166,14 +168,14 @@ def signature_of(run_dir: Path) -> Signature:
         except FileNotFoundError:
             if not name:
                 raise
-            found.append(None)
+            found.append("-")
             continue
         has_record = has_record or name in (LOG_NAME, REPORT_NAME)
         newest = max(newest, status.st_mtime_ns, status.st_ctime_ns)
-        found.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        found.append(f"{status.st_ino},{status.st_size},{status.st_mtime_ns},{status.st_ctime_ns}")
     if not has_record:
         raise FileNotFoundError(str(run_dir))
-    return Signature(json.dumps(found, separators=(",", ":")), newest / 1e9)
+    return Signature(" ".join(found), newest / 1e9)
 
 
 def read_run(root: Path, path: str, settings_of: Callable[[Path], Mapping[str, Any]] = read_settings) -> IndexedRun:

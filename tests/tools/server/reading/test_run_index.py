@@ -221,10 +221,10 @@ def test_all_runs_are_looked_at_rarely_and_those_at_work_often(root: Path, index
     assert index._looked_at_all == whole, "the other runs were not asked for"
     assert index.changes_since(before) == (before + 1, [run_id], [])
     index._looked_at_all = time.monotonic() - 60.0
-    index._pause = 30.0
+    index._rest = 90.0
     index.look_if_due()
     assert index._looked_at_all < time.monotonic() - 50.0, "it rests after a look that took long"
-    index._pause = 0.0
+    index._rest = 0.0
     index.look_if_due()
     assert index._looked_at_all > whole
     run.train(1).flush()
