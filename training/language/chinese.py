@@ -711,6 +711,46 @@ CHINESE = {
     "step {step}  loss {loss}": "第 {step} 步  损失 {loss}",
     "step {step}/{total}  loss {loss}": "第 {step}/{total} 步  损失 {loss}",
     "error: {message}": "错误：{message}",
+    # -- tools/models.py --
+    "{version} holds these very bytes already (registered {time}); nothing was written": (
+        "{version} 的内容与它逐字节相同（登记于 {time}）；没有写入任何东西"
+    ),
+    "registered {version}: {files} files, {size}, from {path}": "已登记 {version}：{files} 个文件，{size}，来自 {path}",
+    "parent  {version}": "上级    {version}",
+    "no models in {root} yet": "{root} 中还没有模型",
+    "version": "版本",
+    "aliases": "别名",
+    "registered": "登记时间",
+    "val. loss": "验证损失",
+    "parent": "上级版本",
+    "path": "路径",
+    "started from": "起点模型",
+    "data fingerprint": "数据指纹",
+    "config hash": "配置哈希",
+    "files": "文件",
+    "nothing differs: settings, data, figures and files are the same": "没有区别：设置、数据、数值和文件都相同",
+    "the data are the same": "数据相同",
+    "of the data nothing is known": "数据未知",
+    "gate open  {gate}   ({values})": "门槛通过  {gate}   （{values}）",
+    "gate shut  {gate}   ({values})": "门槛未过  {gate}   （{values}）",
+    "{alias} stays at version {before}": "{alias} 仍指向版本 {before}",
+    "{alias} still points to no version": "{alias} 仍未指向任何版本",
+    "{alias} points to version {now} already": "{alias} 已经指向版本 {now}",
+    "{alias} points to version {now}": "{alias} 指向版本 {now}",
+    "{alias} points to version {now}; before, to {before}": "{alias} 指向版本 {now}；此前指向 {before}",
+    "set": "指定",
+    "rolled back": "回退",
+    "time": "时间",
+    "move": "操作",
+    "gate": "门槛",
+    "{version}  whole: {files} files, {size}": "{version}  完整：{files} 个文件，{size}",
+    "{version}  {path}  {damage}: {detail}": "{version}  {path}  {damage}：{detail}",
+    "damaged": "已损坏",
+    "added": "多出",
+    "pulled {version} to {path}: {files} files, {size}, every byte as it was registered": (
+        "已取出 {version} 到 {path}：{files} 个文件，{size}，逐字节与登记时相同"
+    ),
+    "use it   --model {path}": "使用    --model {path}",
     # -- data of the task diffusion: training/tasks/diffusion/ --
     "data    {count:,} images of {width}×{height} pixels, {colors}: {name}, {kind}": (
         "数据    {count:,} 张 {width}×{height} 像素的图像，{colors}：{name}，{kind}"

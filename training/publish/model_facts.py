@@ -91,7 +91,7 @@ def facts_of(trained: TrainedModel, verification: Path | None = None) -> ModelFa
     is_best = is_final and bool((settings or {}).get("checkpoint", {}).get("load_best_model_at_end"))
     if is_best:
         step = ((report or {}).get("best") or {}).get("step")
-    found, notes = _verification(trained, verification, run_dir)
+    found, notes = verification_of(trained, verification, run_dir)
     name = _task_name(settings, found)
     task, reason = _task(name)
     return ModelFacts(
@@ -136,10 +136,19 @@ def _dtype(trained: TrainedModel) -> str:
     return ", ".join(_DTYPES.get(name, name) for name in names)
 
 
-def _verification(
+def verification_of(
     trained: TrainedModel, given: Path | None, run_dir: Path
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """Return the verifier's report on this very model, and notes for the user."""
+    """Return the verifier's report on this very model, and notes for the user.
+
+    Args:
+        trained: the model.
+        given: a report that must be about it; None: the one of `run_dir`, if there is one and it is.
+        run_dir: directory of the model's run.
+
+    Raises:
+        UserError: `given` is not a verifier's report, or is about another model.
+    """
     path = given or run_dir / VERIFICATION_NAME
     if given is None and not path.is_file():
         return None, ()
@@ -155,7 +164,7 @@ def _verification(
     advice = "make it with the verifier and its flag --json"
     if given is not None:
         raise UserError(f"--verification {given}: {fault}; {advice}")
-    return None, (f"{path} is left out of the card: {fault}; {advice}",)
+    return None, (f"{path} is left out: {fault}; {advice}",)
 
 
 def _read_verification(path: Path) -> tuple[dict[str, Any] | None, str | None]:

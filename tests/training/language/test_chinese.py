@@ -12,13 +12,14 @@ from tools.diagnosis.findings import Status
 from tools.parity.certificate import State as Outcome
 from tools.verification.shortcuts.trials import Verdict
 from training.experiments.jobs.states import JobState
+from training.experiments.model_versions.version import Damage
 from training.experiments.store.artefacts import Condition
 from training.language.chinese import CHINESE
 from training.record.run_state import State
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = [path for folder in ("training", "tools", "apt_model") for path in sorted((ROOT / folder).rglob("*.py"))]
-ENUMERATIONS: tuple[type[StrEnum], ...] = (State, JobState, Verdict, Outcome, Status, Condition)
+ENUMERATIONS: tuple[type[StrEnum], ...] = (State, JobState, Verdict, Outcome, Status, Condition, Damage)
 """Words that are shown by their value: `Message(run.state.value)`."""
 OTHERS = {
     "PPL", "Acc", "accuracy",  # labels and names of metrics (training/tasks/metrics.py)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import stat
 import struct
@@ -38,6 +37,7 @@ from training.record.log import LOG_NAME, REPORT_NAME
 from training.storage.atomic import creating, delete, sync_directory
 from training.storage.checksums import is_intact, sealed
 from training.storage.file_locks import one_at_a_time
+from training.storage.inner_paths import fault_of_inner_path
 from training.storage.json_files import DamagedFileError, as_declared, open_regular, parse_json
 from training.storage.run_files import run_files
 
@@ -50,7 +50,6 @@ MOST_TIMES_LARGER = 200
 """Times its own size that an archive may unpack to; logs shrink to a tenth, and a zip bomb begins at a thousand."""
 ALWAYS_ALLOWED_BYTES = 64 * 2**20
 """Size to which any archive may unpack: a small one full of zeros is no bomb."""
-LONGEST_PART, LONGEST_PATH = 255, 1000
 _CHUNK = 2**20
 _STORED = frozenset({".safetensors", ".pt", ".bin", ".png", ".jpg", ".jpeg", ".gif", ".mp4", ".webp", ".zip"})
 """Endings of files that no compression makes smaller."""
@@ -182,7 +181,7 @@ def _listed(run: RunToExport, with_checkpoints: bool, left_out: list[str]) -> di
             if not stat.S_ISREG(status.st_mode):
                 left_out.append(relative)
                 continue
-            if (fault := _fault_of_name(f"{_FOLDER}/{run.path}/{relative}")) is not None:
+            if (fault := fault_of_inner_path(f"{_FOLDER}/{run.path}/{relative}")) is not None:
                 raise UserError(f"{file}: {fault}, so no archive can hold it; rename it")
             found[relative] = (status.st_ino, status.st_size, status.st_mtime_ns)
     if not {LOG_NAME, REPORT_NAME} & found.keys():
@@ -232,7 +231,7 @@ def read_archive(archive: Path, root: Path, into: str = "") -> list[ImportedRun]
     Raises:
         UserError: it is no such archive, is damaged or made to do harm, a run is there already, or the disk refuses.
     """
-    if into and (fault := _fault_of_name(into)) is not None:
+    if into and (fault := fault_of_inner_path(into)) is not None:
         raise UserError(f"--into {into}: {fault}; give a folder below {root}")
     try:
         with open_regular(archive) as file, _opened(file, archive) as unpacked:
@@ -281,7 +280,7 @@ def _checked_entries(unpacked: zipfile.ZipFile, archive: Path) -> dict[str, zipf
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.orig_filename  # as it stands there: Python's `filename` is already mended
-        if (fault := _fault_of_name(name)) is not None:
+        if (fault := fault_of_inner_path(name)) is not None:
             raise _refused(archive, f"the name {without_middle(repr(name), 200)}: {fault}")
         if name in found:
             raise _refused(archive, f"{name} stands there twice")
@@ -356,7 +355,7 @@ def _check_fit(manifest: _Manifest, entries: Mapping[str, zipfile.ZipInfo], arch
     if not paths:
         raise UserError(f"{archive}: there is no run in it")
     for path in paths:
-        if (fault := _fault_of_name(path)) is not None:
+        if (fault := fault_of_inner_path(path)) is not None:
             raise _refused(archive, f"the run {without_middle(repr(path), 200)}: {fault}")
         if any(is_checkpoint_name(part) or is_branch_name(part) for part in PurePosixPath(path).parts):
             raise _refused(archive, f"the run {path} has the name of a checkpoint, where no run would be found")
@@ -478,29 +477,7 @@ def _put_in_place(moves: Sequence[tuple[Path, Path]], root: Path, archive: Path)
         raise
 
 
-# -- names and errors ----------------------------------------------------------------------------------------------
-
-_DRIVE = re.compile(r"[A-Za-z]:")
-
-
-def _fault_of_name(name: str) -> str | None:
-    """Say why a path in an archive is not taken; None: it leads to one place below wherever it is put."""
-    if not name or len(name) > LONGEST_PATH:
-        return f"it is empty or longer than {LONGEST_PATH} characters"
-    if name.startswith("/") or _DRIVE.match(name):
-        return "it is absolute"
-    if "\\" in name:
-        return "it has a backslash, which is a separator elsewhere"
-    if not name.isprintable():
-        return "it has control characters"
-    for part in name.split("/"):
-        if part in ("", ".", ".."):
-            return "it leads elsewhere"
-        if part.startswith("."):
-            return "a part of it is hidden"
-        if len(part.encode("utf-8", "surrogatepass")) > LONGEST_PART:
-            return "a part of it is longer than a file's name can be"
-    return None
+# -- errors --------------------------------------------------------------------------------------------------------
 
 
 def _refused(archive: Path, reason: str) -> UserError:

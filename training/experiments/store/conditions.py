@@ -84,6 +84,8 @@ def parse_condition(text: str, names: Names, flag: str = "--where") -> Condition
     """
     if len(text) > LONGEST_CONDITION:
         raise UserError(f"{flag}: a condition has up to {LONGEST_CONDITION:,} characters, got {len(text):,}")
+    if text != text.encode("utf-8", "replace").decode():  # SQLite holds no halves of surrogate pairs
+        raise UserError(f"{flag} {text!r}: it holds bytes that are no text")
     try:
         return _Parser(text, names).parse()
     except UserError as error:

@@ -231,9 +231,8 @@ class Database:
             "trusted_schema = OFF",
         ):
             connection.execute(f"PRAGMA {setting}")
-        connection.create_function("folded", 1, _folded, deterministic=True)
         self._use_or_make_tables(connection)
-        connection.execute("CREATE TEMP TABLE live (run TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID")
+        _complete(connection)
 
     def _use_or_make_tables(self, connection: sqlite3.Connection) -> None:
         def header(name: str) -> int:
@@ -255,8 +254,7 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         for name in tables:
             connection.execute(f'DROP TABLE "{name}"')
-        for statement in _TABLES.split(";\n"):
-            connection.execute(statement)
+        _make_tables(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
@@ -271,6 +269,25 @@ class Database:
         complain(
             f"note: {self.path} is damaged ({reason}): moved to {aside.name}, and the index of the runs is made again"
         )
+
+
+def in_memory() -> sqlite3.Connection:
+    """Return an empty index without a file: conditions can be asked of whatever `put_run` puts into it."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    _make_tables(connection)
+    _complete(connection)
+    return connection
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES.split(";\n"):
+        connection.execute(statement)
+
+
+def _complete(connection: sqlite3.Connection) -> None:
+    """Give a connection what conditions use besides the tables."""
+    connection.create_function("folded", 1, _folded, deterministic=True)
+    connection.execute("CREATE TEMP TABLE live (run TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID")
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
