@@ -22,6 +22,7 @@ input, also for a gate that names a figure which nobody measured.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -36,15 +37,16 @@ if __name__ == "__main__":
 
     begin()
 
-from tools.command_line import CommandLine, finish, path_given, print_any_character
+from tools.command_line import CommandLine, finish, one_of, path_given, print_any_character
 from training.errors import UserError, printable
 from training.language.messages import Message, say, translated
 
 if TYPE_CHECKING:
-    from training.experiments.model_versions.registry import ModelRegistry
+    from training.experiments.model_versions.registry import Registry
     from training.experiments.model_versions.version import Version
 
 DEFAULT_ROOT = Path("models")
+REGISTRIES = ("directory", "mlflow")
 FORMAT, SCHEMA_VERSION = "apt-models", 1
 DIGEST_SHOWN = 12
 """Characters of a SHA-256 that a table shows."""
@@ -55,13 +57,13 @@ NOT_FINITE = "nan"
 
 def _parser() -> CommandLine:
     parser = CommandLine(__doc__)
-    _add_root(parser, DEFAULT_ROOT)
+    _add_registry(parser, None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         options: dict[str, Any] = {"text": text, "is_part": True}
         part = commands.add_parser(name, help=text, **options)
-        _add_root(part, argparse.SUPPRESS)  # the value given before the command stays
+        _add_registry(part, argparse.SUPPRESS)  # the values given before the command stay
         return part
 
     part = command("register", "Make a finished model the next version of a name.")
@@ -103,9 +105,18 @@ def _parser() -> CommandLine:
     return parser
 
 
-def _add_root(parser: argparse.ArgumentParser, default: object) -> None:
+def _add_registry(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument(
         "--root", metavar="DIR", type=path_given, default=default, help="directory of the registry (default: models)"
+    )
+    parser.add_argument(
+        "--registry", metavar="KIND", default=default, help="directory, or mlflow: MLflow's own (default: directory)"
+    )
+    parser.add_argument(
+        "--mlflow-tracking-uri",
+        metavar="URI",
+        default=default,
+        help="with --registry mlflow: its server or database (default: MLFLOW_TRACKING_URI)",
     )
 
 
@@ -135,16 +146,39 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     print_any_character(as_json=bool(getattr(args, "json", False)))
 
-    # Imported here, so that --help and a misspelt flag do not wait.
-    from training.experiments.model_versions.registry import ModelRegistry
+    return _COMMANDS[args.command](_registry(args), args)
 
-    return _COMMANDS[args.command](ModelRegistry(args.root), args)
+
+def _registry(args: argparse.Namespace) -> Registry:
+    """Return the registry that the flags name.
+
+    Raises:
+        UserError: they contradict one another, or there is no such registry.
+    """
+    kind = one_of("--registry", args.registry or REGISTRIES[0], "registry", REGISTRIES)
+    uri = args.mlflow_tracking_uri
+    if kind == "directory":
+        if uri is not None:
+            raise UserError(f"--mlflow-tracking-uri {uri}: the registry is a directory; add --registry mlflow")
+
+        # Imported here, so that --help and a misspelt flag do not wait.
+        from training.experiments.model_versions.local_registry import LocalRegistry
+
+        return LocalRegistry(args.root if args.root is not None else DEFAULT_ROOT)
+    if args.root is not None:
+        raise UserError(f"--root {args.root}: the registry is MLflow's; leave --root or --registry mlflow out")
+    uri = uri if uri is not None else os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise UserError("--registry mlflow: where? Give --mlflow-tracking-uri, such as http://127.0.0.1:5000")
+    from training.experiments.model_versions.mlflow_registry import MLflowRegistry
+
+    return MLflowRegistry(uri)
 
 
 # -- what is asked for ---------------------------------------------------------------------------------------------
 
 
-def _register(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _register(registry: Registry, args: argparse.Namespace) -> int:
     done = registry.register(args.name, args.model, note=args.note, verification=args.verification)
     version = done.version
     for note in done.notes:
@@ -172,7 +206,7 @@ def _register(registry: ModelRegistry, args: argparse.Namespace) -> int:
     return 0
 
 
-def _list(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _list(registry: Registry, args: argparse.Namespace) -> int:
     from tools.figures.wording import aligned, figure, head_of, shortened
 
     faults: list[str] = []
@@ -184,7 +218,7 @@ def _list(registry: ModelRegistry, args: argparse.Namespace) -> int:
         _print_json(registry, versions=[_document(version, aliases[version.name]) for version in versions])
         return 0
     if not versions:
-        say(Message("no models in {root} yet", root=registry.root))
+        say(Message("no models in {root} yet", root=registry.place))
         return 0
     head = head_of(
         *(Message("version"), Message("aliases"), Message("registered"), Message("task"), Message("model")),
@@ -212,7 +246,7 @@ def _list(registry: ModelRegistry, args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _show(registry: Registry, args: argparse.Namespace) -> int:
     version = registry.find(args.version)
     if args.path:
         print(registry.model_path(version))
@@ -233,7 +267,7 @@ def _show(registry: ModelRegistry, args: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(registry: ModelRegistry, version: Version) -> Iterator[tuple[str, str]]:
+def _facts(registry: Registry, version: Version) -> Iterator[tuple[str, str]]:
     run = version.run
     facts: tuple[tuple[str, str | None], ...] = (
         (Message("model"), version.family),
@@ -254,7 +288,7 @@ def _facts(registry: ModelRegistry, version: Version) -> Iterator[tuple[str, str
             yield translated(name), value
 
 
-def _diff(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _diff(registry: Registry, args: argparse.Namespace) -> int:
     a, b = registry.find(args.first), registry.find(args.second)
     settings = _differing(a.settings or {}, b.settings or {})
     figures = _differing(_named(a.figures), _named(b.figures))
@@ -284,7 +318,7 @@ def _diff(registry: ModelRegistry, args: argparse.Namespace) -> int:
     return 0
 
 
-def _alias(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _alias(registry: Registry, args: argparse.Namespace) -> int:
     if args.to is None:
         for flag, given in (("--gate", args.gate), ("--verification", args.verification)):
             if given is not None:
@@ -319,7 +353,7 @@ def _say_moved(alias: str, before: int | None, now: int) -> None:
         say(Message("{alias} points to version {now}; before, to {before}", alias=alias, now=now, before=before))
 
 
-def _show_aliases(registry: ModelRegistry, name: str, alias: str | None) -> int:
+def _show_aliases(registry: Registry, name: str, alias: str | None) -> int:
     from tools.figures.wording import aligned, head_of
 
     registry.numbers(name)
@@ -337,13 +371,13 @@ def _show_aliases(registry: ModelRegistry, name: str, alias: str | None) -> int:
     return 0
 
 
-def _rollback(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _rollback(registry: Registry, args: argparse.Namespace) -> int:
     before, now = registry.rollback(args.name, args.alias)
     _say_moved(f"{args.name}@{args.alias}", before, now)
     return 0
 
 
-def _verify(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _verify(registry: Registry, args: argparse.Namespace) -> int:
     documents, is_whole = [], True
     for checked in registry.verify(args.version):
         name = checked.name if checked.number is None else f"{checked.name}:{checked.number}"
@@ -368,11 +402,11 @@ def _verify(registry: ModelRegistry, args: argparse.Namespace) -> int:
     if args.json:
         _print_json(registry, checked=documents)
     elif not documents:
-        say(Message("no models in {root} yet", root=registry.root))
+        say(Message("no models in {root} yet", root=registry.place))
     return 0 if is_whole else 1
 
 
-def _pull(registry: ModelRegistry, args: argparse.Namespace) -> int:
+def _pull(registry: Registry, args: argparse.Namespace) -> int:
     from training.checkpoints.run_directory import MODEL_DIRECTORY
     from training.experiments.model_versions.registry import DamagedVersionError
 
@@ -420,10 +454,10 @@ def _document(version: Version, aliases: Mapping[str, int]) -> dict[str, Any]:
     return {**asdict(version), "aliases": _pointing(aliases, version.number)}
 
 
-def _print_json(registry: ModelRegistry, **content: Any) -> None:
+def _print_json(registry: Registry, **content: Any) -> None:
     import json
 
-    document = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "root": printable(registry.root), **content}
+    document = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "registry": printable(registry.place), **content}
     print(json.dumps(document, ensure_ascii=False, indent=1))
 
 

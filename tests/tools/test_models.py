@@ -139,6 +139,8 @@ def test_a_version_is_pulled(ask: Ask, folder: Path) -> None:
         (["pull", "digits", "--output", "runs"], "--output runs: there is something already, and nothing is replaced"),
         (["pull", "digits"], "the following arguments are required: --output"),
         (["list", "--root", "none"], "--root none: there is no such directory; `register` makes the registry"),
+        (["list", "--registry", "mlfow"], "--registry mlfow: unknown registry; did you mean 'mlflow'?"),
+        (["list", "--mlflow-tracking-uri", "http://x"], "the registry is a directory; add --registry mlflow"),
         (["lst"], "argument COMMAND: invalid choice: 'lst'"),
     ],
 )

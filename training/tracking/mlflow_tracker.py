@@ -71,22 +71,16 @@ class MLflowTracker:
 
     def start(self, run: RunStart) -> Held:
         """Make the run, or go on with it. See `Tracker.start`."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `whereabouts` does it
+        _quieten()
         if self._service is not None:
             self._service.quieten()
             if not self._is_guest:  # a job brings a token of its own
                 self._uri = self._service.log_in(self._uri)
-        from mlflow.tracking import MlflowClient
-
-        for told in ("mlflow.store.db", "alembic"):  # each of forty migrations, when a SQLite file is made
-            logging.getLogger(told).setLevel(logging.WARNING)
-        _make_room(self._uri)
-        self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        self._client = open_client(self._uri)
         found = self._find(run)
         if found is None:
             found = self._client.create_run(
-                self._experiment_id(),
+                experiment_id(self._client, self._uri, self._experiment),
                 start_time=round(run.time * 1000),
                 tags=run.tags,
                 run_name=self._run_dir.absolute().name,
@@ -117,26 +111,6 @@ class MLflowTracker:
                 return None
             raise
         return found if found.info.lifecycle_stage == "active" else None
-
-    def _experiment_id(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(self._experiment)
-        if found is not None:
-            return str(found.experiment_id)
-        try:
-            return str(self._client.create_experiment(self._experiment, artifact_location=self._artifacts()))
-        except MlflowException as error:
-            # Another run of the same minute has made it.
-            found = self._client.get_experiment_by_name(self._experiment)
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
-                raise
-            return str(found.experiment_id)
-
-    def _artifacts(self) -> str | None:
-        """Return where files go: next to a SQLite file, not MLflow's working directory; None: a server decides."""
-        database = _sqlite_file(self._uri)
-        return (database.parent / ARTIFACTS_NAME).as_uri() if database else None
 
     def _log_params(self, run: RunStart, known: dict[str, str], tags: dict[str, str]) -> None:
         """Params can be written once; a resumed run's new values (more epochs, another machine) become tags."""
@@ -218,6 +192,51 @@ class MLflowTracker:
 
     def _sending(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self._service is None else self._service.sending_files(self._uri)
+
+
+def open_client(uri: str) -> Any:
+    """Return MLflow's client of a tracking URI, quiet and without telemetry. The directory of a SQLite file is made."""
+    _quieten()
+    from mlflow.tracking import MlflowClient
+
+    for told in ("mlflow.store.db", "alembic"):  # each of forty migrations, when a SQLite file is made
+        logging.getLogger(told).setLevel(logging.WARNING)
+    _make_room(uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _quieten() -> None:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `whereabouts` does it
+
+
+def experiment_id(client: Any, uri: str, name: str) -> str:
+    """Return the id of an experiment, which is made if it is not there.
+
+    Args:
+        client: of the store.
+        uri: its tracking URI.
+        name: of the experiment.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name, artifact_location=_artifacts(uri)))
+    except MlflowException as error:
+        # Another run of the same minute has made it.
+        found = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def _artifacts(uri: str) -> str | None:
+    """Return where files go: next to a SQLite file, not MLflow's working directory; None: a server decides."""
+    database = _sqlite_file(uri)
+    return (database.parent / ARTIFACTS_NAME).as_uri() if database else None
 
 
 def _batches(points: Sequence[Point], most: int) -> Iterator[list[Point]]:

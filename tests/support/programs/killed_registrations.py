@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from training.experiments.model_versions.registry import ModelRegistry
+from training.experiments.model_versions.local_registry import LocalRegistry
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
 WRITES = os.O_WRONLY | os.O_RDWR
@@ -42,17 +42,17 @@ def die_before_change(number: int) -> None:
 def kill_each_change(folder: Path) -> None:
     """Register a second version in a fork, once for each change that it makes, and a third one after each kill."""
     first = folder / "first"
-    ModelRegistry(first).register("m", folder / "model_0")
+    LocalRegistry(first).register("m", folder / "model_0")
     for number in itertools.count(1):
         root = folder / f"registry_{number}"
         shutil.copytree(first, root)
         child = os.fork()
         if child == 0:
             die_before_change(number)
-            ModelRegistry(root).register("m", folder / "model_1")
+            LocalRegistry(root).register("m", folder / "model_1")
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        registry = ModelRegistry(root)
+        registry = LocalRegistry(root)
         numbers = registry.numbers("m")
         faults = [fault.path for checked in registry.verify() for fault in checked.faults]
         again = registry.register("m", folder / "model_1").version.number
@@ -72,7 +72,7 @@ def race(folder: Path) -> None:
         if os.fork() == 0:
             os.close(writing)
             os.read(reading, 1)  # both wait here until the writing end is closed
-            registry = ModelRegistry(folder / "race")
+            registry = LocalRegistry(folder / "race")
             got = [registry.register("m", model).version.number for model in models[half::2]]
             (folder / f"got_{half}").write_text(json.dumps(got), encoding="utf-8")
             os._exit(0)

@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.conftest import FrontDoor, TinyDataset
+from tests.support.finished_runs import finished
 from tests.support.small_apts import same_weights
 from tests.support.tracked_runs import (
     SLOW,
@@ -30,8 +31,11 @@ from tests.support.tracked_runs import (
     train,
     train_in_two_parts,
 )
+from tools import models
 from training import TrainingConfig
 from training.checkpoints.finished_model import load_trained_model
+from training.errors import UserError
+from training.experiments.model_versions.version import read_version
 from training.record.curve_figure import curve_figure
 from training.record.reporter import LOG_NAME, read_events
 
@@ -205,3 +209,65 @@ def test_what_a_server_missed_it_gets_when_the_finished_run_is_resumed(mlflow_se
     train(config_of(tmp_path / "run", track="mlflow", mlflow_tracking_uri=mlflow_server), resume=True)
     _, history, _ = in_mlflow(mlflow_server, tmp_path / "run")
     assert_same(history("train/loss"), recorded(tmp_path / "run")[0])
+
+
+# Here and not among the tests of the registries, because a server takes many seconds to start.
+def test_models_are_registered_promoted_and_fetched_by_the_same_verbs(
+    mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.chdir(tmp_path)
+
+    def ask(*words: str, code: int = 0) -> str:
+        assert models.run(["--registry", "mlflow", *words]) == code
+        shown = capsys.readouterr()
+        return shown.err if code else shown.out
+
+    first = finished(Path("runs/a"), b"one")
+    finished(Path("runs/b"), b"two", settings={"model": {"base_model": str(first / "final_model")}})
+    assert ask("register", "digits", "runs/a", "--note", "first").startswith("registered digits:1: 5 files, ")
+    assert "holds these very bytes already" in ask("register", "digits", "runs/a")
+    assert ask("register", "digits", "runs/b").endswith("parent  digits:1\n")
+    assert "gate shut" in ask("alias", "digits", "prod", "1", "--gate", "val_loss < 0.5", code=1)
+    assert "gate open" in ask("alias", "digits", "prod", "1", "--gate", "val_loss < 2")
+    ask("alias", "digits", "prod", "2")
+    assert [line.split()[:2] for line in ask("list").splitlines()[1:]] == [["digits:1", "—"], ["digits:2", "prod"]]
+    assert ask("rollback", "digits", "prod") == "digits@prod points to version 1; before, to 2\n"
+    assert "final_model/model.safetensors" in ask("diff", "digits:1", "digits:2")
+
+    client = MlflowClient(mlflow_server, mlflow_server)
+    client.set_registered_model_alias("digits", "prod", "2")  # by another program
+    assert ask("alias", "digits") == "digits@prod  2\n"
+    assert ask("rollback", "digits", "prod") == "digits@prod points to version 1; before, to 2\n"
+    assert [line.split()[2] for line in ask("alias", "digits", "prod").splitlines()[1:]] == ["1", "2", "1", "2", "1"]
+
+    assert ask("pull", "digits@prod", "--output", "out").startswith("pulled digits:1 to out: 5 files, ")
+    assert read_version(Path("out")).note == "first"
+    assert sorted(p.name for p in Path("out").iterdir()) == [
+        "config.yaml", "experiment_report.json", "final_model", "version.json",
+    ]  # fmt: skip
+    assert ask("verify").count("whole: 5 files") == 2
+    run = client.get_model_version("digits", "2").run_id
+    (tmp_path / "model.safetensors").write_bytes(b"owt")
+    client.log_artifact(run, str(tmp_path / "model.safetensors"), "version/final_model")
+    assert models.run(["--registry", "mlflow", "verify", "digits:2"]) == 1
+    assert "digits:2  final_model/model.safetensors  damaged" in capsys.readouterr().out
+    assert "final_model/model.safetensors is damaged; nothing was written" in ask(
+        "pull", "digits:2", "--output", "two", code=1
+    )
+    assert not Path("two").exists()
+
+    client.create_model_version("digits", f"{client.get_run(run).info.artifact_uri}/version", run)
+    for words, said in (
+        (["show", "digits:3"], "another program has registered it"),
+        (["show", "digits:9"], "digits has no version 9; it has 1, 2, 3"),
+        (["show", "digits:1", "--path"], "`pull` writes one"),
+        (["alias", "digits", "v1", "1"], "MLflow at http.*: moving digits@v1: "),
+        (["--root", "models", "list"], "the registry is MLflow's"),
+        (["--mlflow-tracking-uri", "runs", "list"], "MLflow no longer writes to plain directories"),
+        (["--mlflow-tracking-uri", "http://127.0.0.1:9", "list"], "MLflow at http://127.0.0.1:9: listing models: "),
+    ):
+        with pytest.raises(UserError, match=said):
+            ask(*words)

@@ -19,7 +19,9 @@ from training.errors import UserError, printable
 from training.experiments.model_versions.version import (
     VERSION_NAME,
     FileHash,
+    Parent,
     SourceRun,
+    Version,
     file_faults,
     hash_of,
     model_files,
@@ -61,6 +63,31 @@ class Origin:
     started_from: str | None
     notes: tuple[str, ...]
     """Things that were found and not used, with the reason; one line each."""
+
+    @property
+    def copied(self) -> dict[str, tuple[Path, FileHash]]:
+        """The files of a version that is made of it, by path within the version."""
+        inside = {f"{MODEL_DIRECTORY}/{name}": (self.model / name, found) for name, found in self.files.items()}
+        return {**inside, **self.beside}
+
+    def version(self, name: str, number: int, now: float, note: str, digest: str, parent: Parent | None) -> Version:
+        """Return the document of a version that is made of it.
+
+        Args:
+            name: of the model.
+            number: of the version.
+            now: Unix seconds.
+            note: what a person says of it.
+            digest: of the model's files.
+            parent: the version that it was trained on from.
+        """
+        files = {name: found for name, (_, found) in sorted(self.copied.items())}
+        return Version(
+            name=name, number=number, registered_at=round(now, 3), note=note, family=self.family, task=self.task,
+            digest=digest, files=files, settings=self.settings, config_hash=self.config_hash,
+            data_fingerprint=self.data_fingerprint, figures=self.figures, run=self.run, parent=parent,
+            started_from=self.started_from,
+        )  # fmt: skip
 
 
 def origin_of(path: Path, verification: Path | None = None) -> Origin:

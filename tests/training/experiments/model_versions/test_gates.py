@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 from tests.support.finished_runs import finished
 from training.errors import UserError
 from training.experiments.model_versions.gates import ask_gate
-from training.experiments.model_versions.registry import ModelRegistry
+from training.experiments.model_versions.local_registry import LocalRegistry
 from training.experiments.model_versions.version import Version
 
 FIGURES = {"verifier.new_fact": 0.6, "val_loss": 1.5, "grad_norm": None}
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> ModelRegistry:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> LocalRegistry:
     """A registry with one version, whose figures are those of its run."""
     folder = tmp_path_factory.mktemp("gates")
-    registry = ModelRegistry(folder / "models")
+    registry = LocalRegistry(folder / "models")
     settings = {"run": {"seed": 42, "note": None, "fused": True}}
     registry.register("m", finished(folder / "run", settings=settings))
     return registry
 
 
 @pytest.fixture(scope="module")
-def version(registry: ModelRegistry) -> Version:
+def version(registry: LocalRegistry) -> Version:
     return registry.find("m:1")
 
 
@@ -106,7 +106,7 @@ def test_no_gate_opens_for_a_figure_that_is_not_known_or_not_finite(
     )
 
 
-def test_an_alias_moves_only_through_an_open_gate_and_keeps_what_the_gate_read(registry: ModelRegistry) -> None:
+def test_an_alias_moves_only_through_an_open_gate_and_keeps_what_the_gate_read(registry: LocalRegistry) -> None:
     shut = registry.point("m", "prod", "1", gate="val_loss < 0.5")
     assert (shut.is_done, shut.before, registry.aliases("m")) == (False, None, {})
     with pytest.raises(UserError, match=r"--gate .*unknown name 'val_los'"):

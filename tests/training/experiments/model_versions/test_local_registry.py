@@ -22,7 +22,8 @@ from tests.support.finished_runs import finished, write_model
 from tests.test_architecture import LIGHT, ROOT, reached_on_import
 from training.checkpoints.run_lock import RunLock
 from training.errors import UserError
-from training.experiments.model_versions.registry import INDEX_NAME, DamagedVersionError, ModelRegistry
+from training.experiments.model_versions.local_registry import INDEX_NAME, LocalRegistry
+from training.experiments.model_versions.registry import DamagedVersionError
 from training.experiments.model_versions.version import VERSION_NAME, Damage, read_version
 from training.storage.checksums import sealed
 
@@ -34,7 +35,7 @@ NOW = 1_764_550_000.0
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with two versions of `digits`, of two runs; `prod` has pointed to both, and points to the second."""
     folder = tmp_path_factory.mktemp("registry")
-    registry = ModelRegistry(folder / "models", clock=lambda: NOW)
+    registry = LocalRegistry(folder / "models", clock=lambda: NOW)
     registry.register("digits", finished(folder / "runs" / "a", b"one"), note="first")
     other = {"schedule": {"learning_rate": 3e-4}}
     registry.register("digits", finished(folder / "runs" / "b", b"other", settings=other))
@@ -51,14 +52,14 @@ def folder(first: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def registry(folder: Path) -> ModelRegistry:
-    return ModelRegistry(folder / "models", clock=lambda: NOW)
+def registry(folder: Path) -> LocalRegistry:
+    return LocalRegistry(folder / "models", clock=lambda: NOW)
 
 
 # -- registering ---------------------------------------------------------------------------------------------------
 
 
-def test_a_version_says_what_it_is_and_outlives_its_run(first: Path, folder: Path, registry: ModelRegistry) -> None:
+def test_a_version_says_what_it_is_and_outlives_its_run(first: Path, folder: Path, registry: LocalRegistry) -> None:
     run, model = first / "runs" / "b", registry.find("digits:2")
     shutil.rmtree(folder / "runs")
     directory = registry.directory(model)
@@ -78,7 +79,7 @@ def test_a_version_says_what_it_is_and_outlives_its_run(first: Path, folder: Pat
     assert registry.find("digits:1").note == "first"
 
 
-def test_the_same_bytes_are_the_version_that_they_were(registry: ModelRegistry, folder: Path) -> None:
+def test_the_same_bytes_are_the_version_that_they_were(registry: LocalRegistry, folder: Path) -> None:
     again = registry.register("digits", finished(folder / "runs" / "again", b"one"), note="once more")
     assert (again.is_new, again.version.number, again.version.note) == (False, 1, "first")
     assert registry.numbers("digits") == [1, 2]
@@ -86,7 +87,7 @@ def test_the_same_bytes_are_the_version_that_they_were(registry: ModelRegistry, 
     assert (under_another_name.is_new, under_another_name.version.number) == (True, 1)
 
 
-def test_a_number_is_never_given_twice_even_when_its_version_is_gone(registry: ModelRegistry, folder: Path) -> None:
+def test_a_number_is_never_given_twice_even_when_its_version_is_gone(registry: LocalRegistry, folder: Path) -> None:
     shutil.rmtree(registry.root / "digits" / "2")
     assert registry.register("digits", finished(folder / "runs" / "c", b"c")).version.number == 3
     assert registry.numbers("digits") == [1, 3]
@@ -95,13 +96,13 @@ def test_a_number_is_never_given_twice_even_when_its_version_is_gone(registry: M
 
 
 def test_any_finished_model_can_be_registered_and_keeps_what_is_known_of_it(
-    registry: ModelRegistry, folder: Path
+    registry: LocalRegistry, folder: Path
 ) -> None:
     alone = registry.register("plain", write_model(folder / "somewhere", b"plain")).version
     assert (alone.run, alone.settings, alone.figures, alone.data_fingerprint) == (None, None, {}, None)
     assert sorted(alone.files) == [f"final_model/{n}" for n in ("checksums.json", "config.json", "model.safetensors")]
     registry.pull("digits:2", folder / "pulled")
-    elsewhere = ModelRegistry(folder / "elsewhere").register("digits", folder / "pulled").version
+    elsewhere = LocalRegistry(folder / "elsewhere").register("digits", folder / "pulled").version
     original = registry.find("digits:2")
     for name in ("digest", "settings", "figures", "data_fingerprint", "run", "files", "family", "task"):
         assert getattr(elsewhere, name) == getattr(original, name), name
@@ -112,7 +113,7 @@ def test_files_that_are_links_are_copied_as_files_and_hidden_ones_are_left_out(t
     (model / "model.safetensors").rename(tmp_path / "blob")
     (model / "model.safetensors").symlink_to(tmp_path / "blob")
     (model / ".gitattributes").write_text("hidden")
-    registry = ModelRegistry(tmp_path / "models")
+    registry = LocalRegistry(tmp_path / "models")
     version = registry.register("m", model).version
     assert "final_model/.gitattributes" not in version.files
     (tmp_path / "blob").write_bytes(b"another")
@@ -126,7 +127,7 @@ def base(path: object) -> dict[str, dict[str, object]]:
     return {"model": {"base_model": str(path)}}
 
 
-def test_the_parent_is_the_version_that_the_run_was_started_from(registry: ModelRegistry, folder: Path) -> None:
+def test_the_parent_is_the_version_that_the_run_was_started_from(registry: LocalRegistry, folder: Path) -> None:
     from_version = finished(folder / "runs" / "c", b"c", settings=base(registry.model_path(registry.find("digits:1"))))
     from_run = finished(folder / "runs" / "d", b"d", settings=base(folder / "runs" / "b" / "final_model"))
     from_elsewhere = finished(folder / "runs" / "e", b"e", settings=base("some/model-of-the-hub"))
@@ -135,7 +136,7 @@ def test_the_parent_is_the_version_that_the_run_was_started_from(registry: Model
     assert registry.find("digits:5").started_from == "some/model-of-the-hub"
 
 
-def test_a_run_that_went_on_has_its_own_earlier_version_as_parent(registry: ModelRegistry, folder: Path) -> None:
+def test_a_run_that_went_on_has_its_own_earlier_version_as_parent(registry: LocalRegistry, folder: Path) -> None:
     later = finished(folder / "more" / "a", b"later", model_step=30)  # its run has the id of the first version's
     assert str(registry.register("digits", later).version.parent) == "digits:1"
 
@@ -148,7 +149,7 @@ def test_validation_figures_are_those_of_the_weights_or_are_not_there(
     model_step: int, val_loss: float | None, tmp_path: Path
 ) -> None:
     run = finished(tmp_path / "run", model_step=model_step)
-    figures = ModelRegistry(tmp_path / "models").register("m", run).version.figures
+    figures = LocalRegistry(tmp_path / "models").register("m", run).version.figures
     assert figures.get("val_loss") == val_loss
     assert ("val_accuracy" in figures) == (val_loss is not None)
     assert figures["best_loss"] == 1.0
@@ -156,12 +157,12 @@ def test_validation_figures_are_those_of_the_weights_or_are_not_there(
 
 def test_a_figure_that_is_not_finite_stays_one(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", validation=lambda epoch: float("nan"))
-    figures = ModelRegistry(tmp_path / "models").register("m", run).version.figures
+    figures = LocalRegistry(tmp_path / "models").register("m", run).version.figures
     assert "val_loss" in figures
     assert figures["val_loss"] is None
 
 
-def test_a_run_that_is_not_where_its_model_was_saved_is_refused(folder: Path, registry: ModelRegistry) -> None:
+def test_a_run_that_is_not_where_its_model_was_saved_is_refused(folder: Path, registry: LocalRegistry) -> None:
     run = folder / "runs" / "a"
     lock = RunLock.take(run)
     assert lock is not None
@@ -183,14 +184,14 @@ def test_a_run_that_is_not_where_its_model_was_saved_is_refused(folder: Path, re
     ],
 )
 def test_what_is_no_finished_model_is_refused(
-    make: Callable[[Path], Path], said: str, registry: ModelRegistry, folder: Path
+    make: Callable[[Path], Path], said: str, registry: LocalRegistry, folder: Path
 ) -> None:
     with pytest.raises(UserError, match=said):
         registry.register("new", make(folder))
     assert registry.names() == ["digits"]
 
 
-def test_a_damaged_model_is_not_registered(registry: ModelRegistry, folder: Path) -> None:
+def test_a_damaged_model_is_not_registered(registry: LocalRegistry, folder: Path) -> None:
     (folder / "runs" / "a" / "final_model" / "model.safetensors").write_bytes(b"eno")
     with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
         registry.register("new", folder / "runs" / "a")
@@ -210,7 +211,7 @@ HOSTILE_NAMES = (
 )
 
 
-def test_a_name_that_is_no_directory_everywhere_is_refused_in_one_line(registry: ModelRegistry) -> None:
+def test_a_name_that_is_no_directory_everywhere_is_refused_in_one_line(registry: LocalRegistry) -> None:
     before = sorted(registry.root.rglob("*"))
     model = registry.root / "digits" / "1"
     for name in HOSTILE_NAMES:
@@ -241,17 +242,17 @@ def test_a_name_that_is_no_directory_everywhere_is_refused_in_one_line(registry:
             lambda r: r.register("Digits", r.root / "digits" / "1"),
             "there is 'digits', which some disks take for the same",
         ),
-        (lambda r: ModelRegistry(r.root / "none").names(), "there is no such directory; `register` makes the registry"),
+        (lambda r: LocalRegistry(r.root / "none").names(), "there is no such directory; `register` makes the registry"),
     ],
 )
 def test_what_is_not_there_is_named_in_one_line(
-    call: Callable[[ModelRegistry], Any], said: str, registry: ModelRegistry
+    call: Callable[[LocalRegistry], Any], said: str, registry: LocalRegistry
 ) -> None:
     with pytest.raises(UserError, match=said):
         call(registry)
 
 
-def test_a_version_is_found_by_number_alias_and_name(registry: ModelRegistry) -> None:
+def test_a_version_is_found_by_number_alias_and_name(registry: LocalRegistry) -> None:
     found = {text: registry.find(text).number for text in ("digits", "digits:1", "digits@prod", "digits@latest")}
     assert found == {"digits": 2, "digits:1": 1, "digits@prod": 2, "digits@latest": 2}
 
@@ -259,7 +260,7 @@ def test_a_version_is_found_by_number_alias_and_name(registry: ModelRegistry) ->
 # -- aliases -------------------------------------------------------------------------------------------------------
 
 
-def test_an_alias_goes_back_the_way_that_it_came(registry: ModelRegistry, folder: Path) -> None:
+def test_an_alias_goes_back_the_way_that_it_came(registry: LocalRegistry, folder: Path) -> None:
     registry.register("digits", finished(folder / "runs" / "c", b"c"))
     registry.point("digits", "prod", "3")
     registry.point("digits", "prod", "latest")
@@ -270,7 +271,7 @@ def test_an_alias_goes_back_the_way_that_it_came(registry: ModelRegistry, folder
     assert moves == [(1, "set"), (2, "set"), (3, "set"), (2, "rollback"), (1, "rollback")]
 
 
-def test_a_rollback_to_a_version_that_is_gone_changes_nothing(registry: ModelRegistry) -> None:
+def test_a_rollback_to_a_version_that_is_gone_changes_nothing(registry: LocalRegistry) -> None:
     shutil.rmtree(registry.root / "digits" / "1")
     with pytest.raises(UserError, match="digits has no version 1"):
         registry.rollback("digits", "prod")
@@ -285,7 +286,7 @@ class Use(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.place = tempfile.TemporaryDirectory()
-        self.registry = ModelRegistry(Path(self.place.name) / "models")
+        self.registry = LocalRegistry(Path(self.place.name) / "models")
         self.bytes: dict[str, list[int]] = {}
         self.trails: dict[tuple[str, str], list[int]] = {}
         self.moves: dict[tuple[str, str], list[int]] = {}
@@ -346,7 +347,7 @@ def test_any_sequence_of_calls_keeps_numbers_unique_and_history_right(tmp_path: 
 # -- verifying and fetching ----------------------------------------------------------------------------------------
 
 
-def faults(registry: ModelRegistry, reference: str | None = None) -> dict[str, Damage]:
+def faults(registry: LocalRegistry, reference: str | None = None) -> dict[str, Damage]:
     return {
         f"{checked.number}/{fault.path}": fault.damage
         for checked in registry.verify(reference)
@@ -360,7 +361,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def test_every_damaged_missing_or_added_file_is_named(registry: ModelRegistry) -> None:
+def test_every_damaged_missing_or_added_file_is_named(registry: LocalRegistry) -> None:
     assert faults(registry) == {}
     one, two = registry.root / "digits" / "1", registry.root / "digits" / "2"
     flip(one / "final_model" / "model.safetensors", 1)
@@ -380,7 +381,7 @@ def test_every_damaged_missing_or_added_file_is_named(registry: ModelRegistry) -
     assert set(faults(registry, "digits@prod")) == {"2/final_model/config.json", "2/experiment_report.json"}
 
 
-def test_damaged_documents_and_versions_that_are_gone_are_named(registry: ModelRegistry) -> None:
+def test_damaged_documents_and_versions_that_are_gone_are_named(registry: LocalRegistry) -> None:
     flip(registry.root / "digits" / "1" / VERSION_NAME, 100)
     shutil.rmtree(registry.root / "digits" / "2")
     assert faults(registry) == {f"1/{VERSION_NAME}": Damage.DAMAGED, "2/.": Damage.MISSING}
@@ -390,7 +391,7 @@ def test_damaged_documents_and_versions_that_are_gone_are_named(registry: ModelR
         registry.aliases("digits")
 
 
-def test_what_is_pulled_is_the_version_and_a_damaged_one_writes_nothing(registry: ModelRegistry, folder: Path) -> None:
+def test_what_is_pulled_is_the_version_and_a_damaged_one_writes_nothing(registry: LocalRegistry, folder: Path) -> None:
     output = folder / "out"
     version = registry.pull("digits@prod", output)
     assert read_version(output) == version
@@ -410,7 +411,7 @@ def test_what_is_pulled_is_the_version_and_a_damaged_one_writes_nothing(registry
 
 
 @pytest.mark.parametrize("path", ["../../evil", "/evil", "final_model/../../evil", "a\\b", "C:evil", ".hidden/x"])
-def test_a_document_that_leads_out_of_its_directory_is_refused(path: str, registry: ModelRegistry) -> None:
+def test_a_document_that_leads_out_of_its_directory_is_refused(path: str, registry: LocalRegistry) -> None:
     file = registry.root / "digits" / "1" / VERSION_NAME
     document = json.loads(file.read_text(encoding="utf-8"))
     del document["blake2b"]
@@ -420,7 +421,7 @@ def test_a_document_that_leads_out_of_its_directory_is_refused(path: str, regist
         registry.pull("digits:1", registry.root.parent / "out")
 
 
-def test_a_version_that_was_moved_is_not_taken_for_another(registry: ModelRegistry) -> None:
+def test_a_version_that_was_moved_is_not_taken_for_another(registry: LocalRegistry) -> None:
     shutil.copytree(registry.root / "digits" / "1", registry.root / "digits" / "7")
     with pytest.raises(UserError, match="it is the document of digits:1"):
         registry.find("digits:7")
@@ -459,18 +460,18 @@ def test_two_processes_that_register_at_once_get_different_numbers(tmp_path: Pat
     assert codes == [0, 0]
     assert one == sorted(one)
     assert sorted([*one, *other]) == list(range(1, 11))
-    assert faults(ModelRegistry(tmp_path / "race")) == {}
+    assert faults(LocalRegistry(tmp_path / "race")) == {}
 
 
 def test_the_registry_brings_in_no_torch() -> None:
-    assert reached_on_import("training.experiments.model_versions.registry").isdisjoint(LIGHT)
+    assert reached_on_import("training.experiments.model_versions.local_registry").isdisjoint(LIGHT)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path, expected: object) -> bool:
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr("training.experiments.model_versions.registry.copy_file", full)
+    monkeypatch.setattr("training.experiments.model_versions.local_registry.copy_file", full)
     with pytest.raises(
         UserError, match=r"the version could not be written \(No space left on device; .*nothing was reg"
     ):
