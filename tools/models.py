@@ -207,7 +207,7 @@ def _register(registry: Registry, args: argparse.Namespace) -> int:
 
 
 def _list(registry: Registry, args: argparse.Namespace) -> int:
-    from tools.figures.wording import aligned, figure, head_of, shortened
+    from tools.figures.wording import aligned, cut, figure, head_of
 
     faults: list[str] = []
     versions = registry.versions(args.name, faults)
@@ -237,7 +237,7 @@ def _list(registry: Registry, args: argparse.Namespace) -> int:
             ),
             _size(version.bytes),
             str(version.parent) if version.parent is not None else UNKNOWN,
-            shortened(printable(version.note), 40) or UNKNOWN,
+            cut(printable(version.note), 40) or UNKNOWN,
         ]
         for version in versions
     ]
@@ -492,7 +492,7 @@ def _size(count: int) -> str:
 
 
 def _named(figures: Mapping[str, float | None]) -> dict[str, float | str]:
-    """Return figures in which one that is not finite can be told from one that is not there."""
+    """Return figures in which one that is not finite differs from one that is not there."""
     return {name: value if value is not None else NOT_FINITE for name, value in figures.items()}
 
 

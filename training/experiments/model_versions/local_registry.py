@@ -229,6 +229,9 @@ class LocalRegistry(Registry):
                 self._write_index(name, replace(index, aliases={**index.aliases, alias: (*moves, move)}))
         return before
 
+    def _lies_at(self, version: Version, place: Path) -> bool:
+        return place.resolve() == self.model_path(version).resolve()
+
     @contextlib.contextmanager
     def _model_on_disk(self, version: Version) -> Iterator[Path]:
         yield self.model_path(version)

@@ -366,7 +366,12 @@ class Registry(ABC):
         if origin.started_from is None:
             return None
         place = Path(origin.started_from).absolute()
+        known = sorted(known, key=lambda other: not self._lies_at(other, place))  # two names may have the same bytes
         return next((Parent(other.name, other.number) for other in known if self._is_of(other, place)), None)
+
+    def _lies_at(self, version: Version, place: Path) -> bool:
+        """Say whether a version's model is in a directory."""
+        return False
 
     def _is_of(self, version: Version, place: Path) -> bool:
         """Say whether a directory with a model holds the bytes of a version, or is gone and was its source."""
