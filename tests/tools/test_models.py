@@ -105,7 +105,7 @@ def test_damage_is_named_with_exit_code_1(ask: Ask, folder: Path, capsys: pytest
     assert models.run(["verify"]) == 1
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("digits:1  config.yaml  damaged: it has 7 bytes, and had ")
-    assert said[1] == "digits:1  more.txt  added: version.json does not name it"
+    assert said[1] == "digits:1  more.txt  added: model_version.json does not name it"
     assert said[2].startswith("digits:2  whole: ")
     assert models.run(["verify", "digits:1", "--json"]) == 1
     [checked] = json.loads(capsys.readouterr().out)["checked"]

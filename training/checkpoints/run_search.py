@@ -19,18 +19,20 @@ from training.settings.plain_yaml import read_yaml
 
 _NEVER_ENTERED = frozenset({"node_modules", "__pycache__"})
 _ENVIRONMENT_MARK = "pyvenv.cfg"
+VERSION_NAME = "model_version.json"
+"""File that makes a directory a version of a model: it holds the record of a run, and is none."""
 
 
 def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path]:
     """Yield the run directories below the given ones, each once, in order of path.
 
-    Hidden directories, virtual environments, checkpoints, branches that a run has left and links are not entered. A
-    directory that may not be read is added to `unreadable`.
+    Hidden directories, virtual environments, checkpoints, branches that a run has left, versions of models and links are
+    not entered. A directory that may not be read is added to `unreadable`.
     """
     seen: set[str] = set()
     for root in roots:
         for folder, subfolders, files in os.walk(root, onerror=unreadable.append):
-            if _ENVIRONMENT_MARK in files:
+            if _ENVIRONMENT_MARK in files or VERSION_NAME in files:
                 subfolders.clear()
                 continue
             is_run = LOG_NAME in files or REPORT_NAME in files or any(map(is_checkpoint_name, subfolders))

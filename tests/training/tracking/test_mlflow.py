@@ -246,7 +246,7 @@ def test_models_are_registered_promoted_and_fetched_by_the_same_verbs(
     assert ask("pull", "digits@prod", "--output", "out").startswith("pulled digits:1 to out: 5 files, ")
     assert read_version(Path("out")).note == "first"
     assert sorted(p.name for p in Path("out").iterdir()) == [
-        "config.yaml", "experiment_report.json", "final_model", "version.json",
+        "config.yaml", "experiment_report.json", "final_model", "model_version.json",
     ]  # fmt: skip
     assert ask("verify").count("whole: 5 files") == 2
     run = client.get_model_version("digits", "2").run_id

@@ -1,6 +1,6 @@
 """A version of a model: a directory that is written once, and its document, which names every byte in it. No torch.
 
-    3/version.json              what the version is, with size and SHA-256 of each other file
+    3/model_version.json        what the version is, with size and SHA-256 of each other file
     3/final_model/…             the model
     3/config.yaml               settings of its run   } so that the directory reads like a run's: the verifier finds the
     3/experiment_report.json    figures of its run    } data, and an export the curve
@@ -21,13 +21,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training.checkpoints.run_directory import MODEL_DIRECTORY
+from training.checkpoints.run_search import VERSION_NAME
 from training.errors import UserError, unreadable
 from training.storage.atomic import write_atomically
 from training.storage.checksums import is_intact, sealed
 from training.storage.inner_paths import fault_of_inner_path
 from training.storage.json_files import DamagedFileError, as_declared, open_regular, read_json
 
-VERSION_NAME = "version.json"
 FORMAT, SCHEMA_VERSION = "apt-model-version", 1
 _CHUNK = 2**20
 

@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.support.finished_runs import finished, write_model
 from tests.test_architecture import LIGHT, ROOT, reached_on_import
 from training.checkpoints.run_lock import RunLock
+from training.checkpoints.run_search import find_runs
 from training.errors import UserError
 from training.experiments.model_versions.local_registry import INDEX_NAME, LocalRegistry
 from training.experiments.model_versions.registry import DamagedVersionError
@@ -461,6 +462,10 @@ def test_two_processes_that_register_at_once_get_different_numbers(tmp_path: Pat
     assert one == sorted(one)
     assert sorted([*one, *other]) == list(range(1, 11))
     assert faults(LocalRegistry(tmp_path / "race")) == {}
+
+
+def test_no_search_for_runs_takes_a_version_for_one(registry: LocalRegistry, folder: Path) -> None:
+    assert [path.name for path in find_runs([folder], [])] == ["a", "b"]
 
 
 def test_the_registry_brings_in_no_torch() -> None:
