@@ -26,8 +26,8 @@ VERSION_NAME = "model_version.json"
 def find_runs(roots: Sequence[Path], unreadable: list[OSError]) -> Iterator[Path]:
     """Yield the run directories below the given ones, each once, in order of path.
 
-    Hidden directories, virtual environments, checkpoints, branches that a run has left, versions of models and links are
-    not entered. A directory that may not be read is added to `unreadable`.
+    Hidden directories, virtual environments, checkpoints, branches that a run has left, versions of models, and links
+    are not entered. A directory that may not be read is added to `unreadable`.
     """
     seen: set[str] = set()
     for root in roots:
