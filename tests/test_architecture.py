@@ -237,7 +237,7 @@ def test_no_viewer_imports_the_first_task_or_family() -> None:
 
 LIGHT_MODULES = (
     *("errors", "train", "backends.protocol", "backends.registry", "forecast.dry_run", "forecast.memory"),
-    *("experiments.jobs.job_queue", "experiments.jobs.process"),
+    *("experiments.jobs.job_queue", "experiments.jobs.process", "experiments.model_versions.local_registry"),
     *("launch.launcher", "launch.output_relay", "launch.worker", "loop.callbacks", "loop.schedules"),
     *("machine.free_memory", "machine.stop_signals", "record.follower", "record.report", "record.reporter"),
     *(

@@ -155,13 +155,15 @@ class LocalRegistry(Registry):
 
     def _index(self, name: str) -> _Index:
         path = self.root / name / INDEX_NAME
+        remedy = "restore it, or delete it: the aliases are lost then, and no version is"
         try:
             document = read_json(path)
         except FileNotFoundError:
             return _Index()
+        except DamagedFileError as error:
+            raise DamagedFileError(path, f"{error.reason}; {remedy}") from error
         except OSError as error:
             raise unreadable(path, error) from error
-        remedy = "restore it, or delete it: the aliases are lost then, and no version is"
         if not isinstance(document, dict) or document.get("format") != FORMAT or not is_intact(document):
             raise DamagedFileError(path, f"it does not match its own checksum; {remedy}")
         if (found := document.get("schema_version")) != SCHEMA_VERSION:
