@@ -174,9 +174,9 @@ class MLflowRegistry(Registry):
         """
         with self._asking(f"downloading {entry.name}:{entry.version}"):
             path = f"{ARTEFACTS}/{part}".rstrip("/")
-            self._client.download_artifacts(entry.run_id, path, str(folder))
+            place = Path(self._client.download_artifacts(entry.run_id, path, str(folder)))
         try:
-            found = read_version(folder / ARTEFACTS)
+            found = read_version(place if place.is_dir() else place.parent)
         except FileNotFoundError as error:
             raise DamagedFileError(f"{entry.name}:{entry.version}", f"there is no {VERSION_NAME} in it") from error
         if found.name != entry.name:

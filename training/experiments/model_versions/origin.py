@@ -314,7 +314,7 @@ def _verified(
 def _figures_of_verifier(report: VerifierReport) -> Iterator[tuple[str, float]]:
     yield f"{VERIFIER}.shortcuts_found", float(sum(shortcut.verdict == "found" for shortcut in report.shortcuts))
     rows = {module.label: module for module in report.modules}  # the last one of a label: `overall` comes after modules
-    overall = rows.get(OVERALL) or next(iter(rows.values()), None)
+    overall = rows.pop(OVERALL, None) or next(iter(rows.values()), None)
     named = [(VERIFIER, overall)] if overall is not None else []
     for prefix, module in [*named, *((f"{VERIFIER}.{printable(label)}", module) for label, module in rows.items())]:
         for name in _SHARES:
