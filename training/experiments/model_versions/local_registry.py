@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from training.checkpoints.run_directory import MODEL_DIRECTORY
+from training.checkpoints.run_search import VERSION_NAME
 from training.errors import UserError, did_you_mean, unreadable
 from training.experiments.model_versions.gates import GateResult
 from training.experiments.model_versions.origin import Origin, origin_of
@@ -48,7 +49,6 @@ from training.experiments.model_versions.registry import (
     went_back,
 )
 from training.experiments.model_versions.version import (
-    VERSION_NAME,
     Damage,
     FileFault,
     Parent,
@@ -186,7 +186,8 @@ class LocalRegistry(Registry):
             for leftover in place.iterdir():
                 if _LEFTOVER.fullmatch(leftover.name):  # of a registration that was killed
                     delete(leftover)
-            known = self.versions(faults=(faults := []))
+            faults: list[str] = []
+            known = self.versions(faults=faults)
             for other in known:
                 if (other.name, other.digest) == (name, digest):
                     return Registered(other, False, origin.notes)

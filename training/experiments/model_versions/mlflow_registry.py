@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training.checkpoints.run_directory import MODEL_DIRECTORY
+from training.checkpoints.run_search import VERSION_NAME
 from training.errors import UserError, did_you_mean
 from training.experiments.model_versions.gates import GateResult
 from training.experiments.model_versions.origin import origin_of
@@ -41,7 +42,6 @@ from training.experiments.model_versions.registry import (
     went_back,
 )
 from training.experiments.model_versions.version import (
-    VERSION_NAME,
     Version,
     copy_file,
     digest_of,

@@ -15,9 +15,9 @@ from typing import IO, Any
 
 from training.checkpoints.run_directory import CONFIG_NAME, MODEL_DIRECTORY, run_directory_of
 from training.checkpoints.run_lock import is_locked
+from training.checkpoints.run_search import VERSION_NAME
 from training.errors import UserError, printable
 from training.experiments.model_versions.version import (
-    VERSION_NAME,
     FileHash,
     Parent,
     SourceRun,

@@ -21,11 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.support.finished_runs import finished, write_model
 from tests.test_architecture import ROOT
 from training.checkpoints.run_lock import RunLock
-from training.checkpoints.run_search import find_runs
+from training.checkpoints.run_search import VERSION_NAME, find_runs
 from training.errors import UserError
 from training.experiments.model_versions.local_registry import INDEX_NAME, LocalRegistry
 from training.experiments.model_versions.registry import DamagedVersionError
-from training.experiments.model_versions.version import VERSION_NAME, Damage, read_version
+from training.experiments.model_versions.version import Damage, read_version
 from training.storage.checksums import sealed
 
 PROGRAM = ROOT / "tests" / "support" / "programs" / "killed_registrations.py"
@@ -398,7 +398,6 @@ def test_what_is_pulled_is_the_version_and_a_damaged_one_writes_nothing(registry
     assert read_version(output) == version
     assert {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()} == {
         *version.files,
-        VERSION_NAME,
     }
     with pytest.raises(UserError, match="there is something already, and nothing is replaced"):
         registry.pull("digits:1", output)
