@@ -398,6 +398,7 @@ def test_what_is_pulled_is_the_version_and_a_damaged_one_writes_nothing(registry
     assert read_version(output) == version
     assert {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()} == {
         *version.files,
+        VERSION_NAME,
     }
     with pytest.raises(UserError, match="there is something already, and nothing is replaced"):
         registry.pull("digits:1", output)
