@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.engines.eager_optimizers import EagerMethods
+
 
 def orthogonalized(matrices_NRC: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
     """Move the singular values of matrices (N, R, C), fp32, to about 1 by Newton–Schulz (Jordan et al. 2024).
@@ -43,7 +45,7 @@ def _step(gram_NRR: Tensor, coefficients: tuple[float, float, float]) -> Tensor:
     return step_NRR
 
 
-class Float32Muon(torch.optim.Muon):
+class Float32Muon(EagerMethods, torch.optim.Muon):
     """Variant of `torch.optim.Muon` in fp32: same arguments, same state, same updates up to bf16's rounding.
 
     The only supported `adjust_lr_fn` is `match_rms_adamw` (Moonlight, arXiv 2502.16982).

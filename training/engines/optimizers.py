@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.engines.eager_optimizers import EagerAdamW, EagerMuon
 from training.engines.muon import Float32Muon
 from training.models.protocol import ParameterGroups
 from training.settings.tree import OptimizerConfig
@@ -89,7 +90,11 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
 
 
 def build_optimizers(
-    model: nn.Module, groups: ParameterGroups, config: OptimizerConfig, device: torch.device
+    model: nn.Module,
+    groups: ParameterGroups,
+    config: OptimizerConfig,
+    device: torch.device,
+    adamw: type[torch.optim.AdamW] = EagerAdamW,
 ) -> OptimizerSet:
     """Build AdamW for everything, or Muon for the matrices between hidden features and AdamW for the rest.
 
@@ -101,12 +106,13 @@ def build_optimizers(
         groups: the model's trained parameters, as its family groups them.
         config: the optimizer and its settings.
         device: device of the parameters.
+        adamw: class of AdamW; DeepSpeed knows torch's own alone.
     """
     optimizers: dict[str, torch.optim.Optimizer] = {}
     by_muon: set[int] = set()
     if config.optimizer == "muon" and groups.matrices:
         by_muon = {id(p) for p in groups.matrices}
-        muon = Float32Muon if device.type == "cpu" else torch.optim.Muon
+        muon = Float32Muon if device.type == "cpu" else EagerMuon
         optimizers["muon"] = muon(
             groups.matrices,
             lr=config.learning_rate,
@@ -123,7 +129,7 @@ def build_optimizers(
     ]
     parts = [part for part in parts if part["params"]]
     if parts:
-        optimizers["adamw"] = torch.optim.AdamW(
+        optimizers["adamw"] = adamw(
             parts,
             lr=config.learning_rate,
             betas=(config.adam_beta1, config.adam_beta2),

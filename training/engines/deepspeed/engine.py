@@ -107,7 +107,9 @@ class DeepSpeedEngine:
             json.dumps(document, indent=2) + "\n",
         )
         model.to(ranks.device)
-        self._optimizers = build_optimizers(model, self._family.parameter_groups(model), config.optimizer, ranks.device)
+        self._optimizers = build_optimizers(
+            model, self._family.parameter_groups(model), config.optimizer, ranks.device, torch.optim.AdamW
+        )
         self._engine = _initialize(model, self._optimizers, document, ranks)
         self._partitioned = PartitionedState(self._engine, model, ranks.is_main) if self._stage else None
 
