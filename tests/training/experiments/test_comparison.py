@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +17,12 @@ from hypothesis import strategies as st
 from tests.support.recorded_runs import RecordedRun
 from training import TrainingConfig
 from training.errors import ConfigError
+from training.experiments import comparison
 from training.experiments.comparison import Difference, figures_of_run, parse_comparison, table
 from training.tasks.metrics import Metric
 
 if TYPE_CHECKING:
-    from tests.conftest import FrontDoor, TinyDataset, Train
+    from tests.conftest import FrontDoor, TinyDataset
 
 
 # -- the statistics --------------------------------------------------------------------------------------------------
@@ -98,13 +102,13 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
 
 
 def test_the_speed_is_in_the_unit_that_the_task_has(tmp_path: Path) -> None:
-    comparison = parse_comparison("learning_rate=0.001,0.03", 3, TrainingConfig, 42)
-    runs = [(value, seed) for value in comparison.values for seed in comparison.seeds]
+    parsed = parse_comparison("learning_rate=0.001,0.03", 3, TrainingConfig, 42)
+    runs = [(value, seed) for value in parsed.values for seed in parsed.seeds]
     shown: dict[str, str] = {}
     for name, metrics in (("language", None), ("line", {Metric("mean_error", "MAE", "lower"): 0.5})):
         run = RecordedRun(tmp_path / name, start=0.0, metrics=metrics).train().finish()
         figures = dict.fromkeys(runs, figures_of_run(run.path))
-        shown[name] = "\n".join(table(comparison, figures, [], "validation loss"))
+        shown[name] = "\n".join(table(parsed, figures, [], "validation loss"))
     assert "tokens/s" in shown["language"]
     assert "samples/s" not in shown["language"]
     assert "tokens/s" not in shown["line"], "a task without tokens has no such figure, not even 0"
@@ -115,16 +119,35 @@ def test_the_speed_is_in_the_unit_that_the_task_has(tmp_path: Path) -> None:
 # -- for real --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_variants_are_trained_with_the_same_seeds_and_held_side_by_side(
-    train: Train, tiny_dataset: TinyDataset, tiny_flags: list[str], tmp_path: Path
-) -> None:
-    command = [
-        *("--datasets", str(tiny_dataset(rows=24)), "--run-dir", "both", *tiny_flags, "--epochs", "2", "--seed", "5"),
-        *("--validation-split", "0.25", "--compare", "learning_rate=0.001,0.03"),
+@pytest.fixture
+def in_this_process(front_door: FrontDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each run go through the front door of this process, by the words that its own process would get.
+
+    A process of its own imports torch, for seconds; a dozen runs would take a minute.
+    """
+
+    def run(words: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert words[:2] == [sys.executable, str(comparison.FRONT_DOOR)]
+        return subprocess.CompletedProcess(words, front_door(words[2:]).exit_code)
+
+    monkeypatch.setattr(comparison, "subprocess", SimpleNamespace(run=run))
+
+
+@pytest.fixture
+def command(tiny_dataset: TinyDataset, tiny_flags: list[str], tmp_path: Path) -> list[str | Path]:
+    return [
+        *("--datasets", tiny_dataset(rows=24), "--run-dir", tmp_path / "both", *tiny_flags, "--epochs", "2"),
+        *("--seed", "5", "--validation-split", "0.25", "--compare", "learning_rate=0.001,0.03"),
     ]
-    done = train(command)
-    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow  # twelve runs
+@pytest.mark.usefixtures("in_this_process")
+def test_variants_are_trained_with_the_same_seeds_and_held_side_by_side(
+    front_door: FrontDoor, command: list[str | Path], tmp_path: Path
+) -> None:
+    done = front_door(command)
+    assert done.exit_code == 0, done.stderr
     document = json.loads((tmp_path / "both" / "comparison.json").read_text(encoding="utf-8"))
     assert (document["setting"], document["seeds"]) == ("optimizer.learning_rate", [5, 6, 7])
     assert document["metric"] == "validation loss"
@@ -139,9 +162,23 @@ def test_variants_are_trained_with_the_same_seeds_and_held_side_by_side(
     assert "0.03 less 0.001: -" in done.stdout
     assert "than the spread of 3 seeds" in done.stdout
 
-    again = train([*command, "--resume"])
-    assert again.returncode == 0, again.stderr
+    again = front_door([*command, "--resume"])
+    assert again.exit_code == 0, again.stderr
     assert json.loads((tmp_path / "both" / "comparison.json").read_text(encoding="utf-8")) == document
-    refused = train(command)
-    assert refused.returncode == 2, "the runs are there already"
-    assert "holds a run already" in refused.stderr
+
+
+@pytest.mark.slow  # starts a process
+def test_each_run_has_a_process_of_its_own_and_a_refused_one_ends_the_comparison(
+    front_door: FrontDoor,
+    command: list[str | Path],
+    finished_run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "both").mkdir()
+    finished_run.rename(tmp_path / "both" / "learning_rate-0.001-seed5")
+    done = front_door(command)
+    assert done.exit_code == 2, "the run is there already"
+    assert "holds a run already" in capfd.readouterr().err
+    assert "the comparison ends here; go on with: the same command and --resume" in done.stdout.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "both").iterdir()] == ["learning_rate-0.001-seed5"]
