@@ -80,7 +80,8 @@ def test_a_run_from_its_start_to_its_resumption_imports_no_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # to import it is an error now
-    words = [*tiny_flags, "--datasets", tiny_dataset(), "--run-dir", tmp_path / "run", "--optimizer", optimizer]
+    words: list[str | Path] = [*tiny_flags, "--datasets", tiny_dataset(), "--run-dir", tmp_path / "run"]
+    words += ["--optimizer", optimizer]
     for more in (["--max-steps", "3"], ["--max-steps", "6", "--resume"]):
         done = front_door([*words, *more])
         assert done.exit_code == 0, done.stderr
