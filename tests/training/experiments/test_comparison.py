@@ -136,7 +136,8 @@ def in_this_process(front_door: FrontDoor, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def command(tiny_dataset: TinyDataset, tiny_flags: list[str], tmp_path: Path) -> list[str | Path]:
     words: list[str | Path] = ["--datasets", tiny_dataset(rows=24), "--run-dir", tmp_path / "both", *tiny_flags]
-    return [*words, *("--epochs 2 --seed 5 --validation-split 0.25 --compare learning_rate=0.001,0.03".split())]
+    words += ["--epochs", "2", "--seed", "5", "--validation-split", "0.25"]
+    return [*words, "--compare", "learning_rate=0.001,0.03"]
 
 
 @pytest.mark.slow  # twelve runs
