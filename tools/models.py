@@ -255,7 +255,7 @@ def _show(registry: Registry, args: argparse.Namespace) -> int:
     if args.json:
         _print_json(registry, version=_document(version, aliases))
         return 0
-    print("   ".join([str(version), *(f"@{alias}" for alias in _pointing(aliases, version.number))]))
+    print("   ".join([str(version), *(printable(f"@{alias}") for alias in _pointing(aliases, version.number))]))
     _print_pairs(_facts(registry, version))
     files = [(name, f"{_size(file.bytes):>8}  {file.sha256}") for name, file in version.files.items()]
     figures = [(name, _value(value)) for name, value in sorted(_named(version.figures).items())]
@@ -359,7 +359,7 @@ def _show_aliases(registry: Registry, name: str, alias: str | None) -> int:
     registry.numbers(name)
     if alias is None:
         for known, number in registry.aliases(name).items():
-            print(f"{name}@{known}  {number}")
+            print(printable(f"{name}@{known}  {number}"))
         return 0
     ways = {"set": Message("set"), "rollback": Message("rolled back")}
     rows = [

@@ -15,6 +15,7 @@ from tests.test_architecture import LIGHT, reached_on_import
 from tools import chat, models, verify_hlbd_model
 from tools.figures.wording import columns_of
 from training.errors import UserError
+from training.storage.checksums import sealed
 
 Ask = Callable[..., str]
 
@@ -157,6 +158,11 @@ def test_notes_are_shown_and_not_obeyed_in_both_languages(language: str, ask: As
     finished(folder / "runs" / "c", b"c")
     ask("register", "digits", "runs/c", "--note", "red \x1b[31m\nline " + "长" * 200)
     shown = ask("list", "--lang", language) + ask("show", "digits:3", "--lang", language)
+    index = folder / "models" / "digits" / "registry.json"
+    move = {"number": 3, "at": 1.0, "how": "set"}
+    head = {"format": "apt-model-registry", "schema_version": 1, "last_number": 3}
+    index.write_bytes(sealed({**head, "aliases": {"two\n\x1b[31m": [move]}}))
+    shown += ask("list") + ask("show", "digits:3") + ask("alias", "digits")
     assert "\x1b" not in shown
     assert r"red \x1b[31m\nline" in shown
     assert ("版本" in shown) == (language == "zh")
@@ -194,7 +200,10 @@ def test_a_real_run_becomes_a_version_that_answers_is_verified_and_trained_on(
     flags = ["--datasets", "tiny.json", "--model", path, "--run-dir", "next", "--epochs", "1", "--batch-size", "8"]
     done = front_door([*flags, "--answer-samples", "0", "--device", "cpu"])
     assert done.exit_code == 0, done
+    shutil.copyfile("again.json", "next/verification.json")
     capsys.readouterr()
     assert models.run(["register", "tiny", "next"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "parent  tiny:1"
+    said = capsys.readouterr().out.splitlines()
+    assert "next/verification.json is left out: it is about other weights" in said[0]
+    assert said[-1] == "parent  tiny:1"
     assert models.run(["verify"]) == 0

@@ -450,6 +450,12 @@ def refuse_taken(output: Path) -> Path:
     target = output.absolute()
     if target == Path.cwd() or not target.name:
         raise UserError(f"--output {output}: it would replace the working directory; choose another")
-    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
+    try:
+        is_free = not os.path.lexists(target) or (
+            target.is_dir() and not target.is_symlink() and not any(target.iterdir())
+        )
+    except OSError as error:
+        raise UserError(f"--output {output}: it cannot be looked at ({error.strerror}); choose another") from error
+    if not is_free:
         raise UserError(f"--output {output}: there is something already, and nothing is replaced; choose another")
     return target
