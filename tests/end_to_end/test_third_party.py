@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.warm_start import WarmStart
 from training.record.reporter import LOG_NAME, read_events, read_report
 
 pytestmark = pytest.mark.slow
@@ -52,8 +53,23 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def warm(site: Path) -> Iterator[WarmStart]:
+    """Processes that see the installed packages, and need not import torch and transformers anew."""
+    modules = ("training.train", "training.run", "training.loop.transformers_loop", "deepspeed")
+    with WarmStart(*modules, variables={"PYTHONPATH": str(site)}) as started:
+        yield started
+
+
 def environment(site: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+
+
+def finish(warm: WarmStart, *words: str | Path) -> str:
+    process = warm.start([str(word) for word in words])
+    shown = process.wait()
+    assert process.returncode == 0, shown
+    return shown
 
 
 def run(site: Path, *words: str | Path, script: str = "train.py", cwd: Path = ROOT) -> str:
@@ -92,36 +108,29 @@ def test_every_backend_trains_them_on_one_curve(site: Path, config: Path, tmp_pa
     assert states == dict.fromkeys(variants, "pass"), shown
 
 
-def start(site: Path, words: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
-    return subprocess.Popen(command, env=environment(site), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def last_step(run_dir: Path) -> int:
     log = run_dir / LOG_NAME
     return max((e["step"] for e in read_events(log) if e["event"] == "step"), default=0) if log.exists() else 0
 
 
 @pytest.mark.parametrize("backend", ["playground", "huggingface"])
-def test_a_killed_run_goes_on_bit_for_bit(site: Path, config: Path, tmp_path: Path, backend: str) -> None:
+def test_a_killed_run_goes_on_bit_for_bit(warm: WarmStart, config: Path, tmp_path: Path, backend: str) -> None:
     alone = ["--backend", backend, "--device", "cpu", "--num-threads", "1", "--report-batches", "1"]
-    words: list[str | Path] = ["--config", config, *alone]
-    run(site, *words, "--run-dir", tmp_path / "whole")
-    killed = [*words, "--run-dir", tmp_path / "killed"]
-    process = start(site, killed)
-    try:
-        until = time.monotonic() + 300
-        while last_step(tmp_path / "killed") < 17 and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    run(site, *killed, "--resume")
+    words = ["--config", str(config), *alone]
+    finish(warm, *words, "--run-dir", tmp_path / "whole")
+    killed = [*words, "--run-dir", str(tmp_path / "killed")]
+    process = warm.start(killed)
+    while process.poll(0.005) is None and last_step(tmp_path / "killed") < 17:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "it was at work"
+    finish(warm, *killed, "--resume")
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
 
-def test_the_record_has_the_task_s_figures_and_no_others(site: Path, config: Path, tmp_path: Path) -> None:
-    shown = run(site, "--config", config, "--run-dir", tmp_path / "run", "--epochs", "2")
+def test_the_record_has_the_task_s_figures_and_no_others(warm: WarmStart, config: Path, tmp_path: Path) -> None:
+    shown = finish(warm, "--config", config, "--run-dir", tmp_path / "run", "--epochs", "2")
     assert "model   averaging 924 parameters, 12 tokens in the vocabulary" in shown.splitlines()
     assert "reversed 81 strings" in shown.splitlines()
     assert "PPL" not in shown
@@ -133,18 +142,18 @@ def test_the_record_has_the_task_s_figures_and_no_others(site: Path, config: Pat
     assert "perplexity" not in json.dumps(report)
 
 
-def test_a_task_and_a_model_go_with_those_that_are_built_in(site: Path, tmp_path: Path) -> None:
+def test_a_task_and_a_model_go_with_those_that_are_built_in(warm: WarmStart, tmp_path: Path) -> None:
     small = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2", "--d-ff", "16", "--epochs", "1"]
-    shown = run(site, "--task", "reversal", *small, "--run-dir", tmp_path / "one")
+    shown = finish(warm, "--task", "reversal", *small, "--run-dir", tmp_path / "one")
     assert "model   APT" in shown
-    shown = run(
-        site, "--model", "averaging", "--epochs", "1", "--answer-samples", "20", "--run-dir", tmp_path / "other"
+    shown = finish(
+        warm, "--model", "averaging", "--epochs", "1", "--answer-samples", "20", "--run-dir", tmp_path / "other"
     )
     assert "answers to 20 of 575 training questions" in shown
 
 
-def test_a_dry_run_measures_a_network_without_a_closed_form(site: Path, config: Path) -> None:
-    shown = run(site, "--config", config, "--dry-run")
+def test_a_dry_run_measures_a_network_without_a_closed_form(warm: WarmStart, config: Path) -> None:
+    shown = finish(warm, "--config", config, "--dry-run")
     assert "# data: 81 samples and 729 tokens per epoch" in shown
     assert "# parameters: 924" in shown
     assert "# memory of each rank: about " in shown

@@ -20,9 +20,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class WarmStart:
-    """Starts runs; to be entered. `modules` are imported before the first."""
+    """Starts runs; to be entered.
 
-    def __init__(self, *modules: str) -> None:
+    Args:
+        modules: imported before the first run.
+        variables: of the environment in which they are imported, and in which all runs are.
+    """
+
+    def __init__(self, *modules: str, variables: Mapping[str, str] | None = None) -> None:
         program = [sys.executable, str(ROOT / "tests" / "support" / "programs" / "warm_start.py"), *modules]
         self._outputs = tempfile.TemporaryDirectory()
         self._server = subprocess.Popen(
@@ -30,7 +35,7 @@ class WarmStart:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})},
         )
         self._started = 0
 

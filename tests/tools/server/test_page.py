@@ -418,6 +418,8 @@ def test_comparison(visitor: Visitor, served: Served) -> None:
 def test_a_run_from_the_form_to_the_chat(visitor: Visitor, served: Served, tmp_path: Path) -> None:
     """A form is filled in; its run is watched, stopped, resumed, downloaded and talked to, all of them real."""
     page = visitor.show("new")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
     given = {
         "model.d_model": "32", "model.num_layers": "1", "model.num_heads": "2", "model.d_ff": "64",
         "run.batch_size": "64", "run.max_steps": "240", "data.validation_split": "0.1",
@@ -436,6 +438,7 @@ def test_a_run_from_the_form_to_the_chat(visitor: Visitor, served: Served, tmp_p
     page.fill("[data-key='optimizer.learning_rate'] input", "3e-3")
     page.wait_for_selector("#start:not([disabled])")
     page.wait_for_selector("#estimate .fits.yes")
+    assert sum("/rows?" in url for url in sent) == 1, "a process reads the rows, which no other setting changes"
     page.click("#start")
 
     page.wait_for_selector("h1:has-text('from-the-page')")

@@ -25,6 +25,7 @@ export function showNewRun(root, { from }) {
   let isClosed = false;
   let [checked, costed, previewed] = [null, null, null];
   let isOutdated = false;
+  let previewOf = ""; // the data set and the task whose rows are shown, or asked for
 
   const choices = el("section.panel.stack", { "aria-label": t("What is trained") }, el("p.empty", {}, t("Reading the settings …")));
   const sections = el("section.panel", { "aria-label": t("Settings") });
@@ -298,9 +299,13 @@ export function showNewRun(root, { from }) {
       lines.length ? el("details", {}, el("summary", {}, t("How it was reckoned")), el("pre.log", { tabindex: "0" }, lines.join("\n"))) : null);
   }
 
+  /** Ask for the first rows, unless they are here: a process of the server reads them, and no other setting changes them. */
   const previewSoon = debounced(async () => {
-    previewed?.abort();
     const chosen = data.find((one) => one.name === dataName(givenData()));
+    const wanted = chosen ? `${chosen.id} ${draft.task}` : "none";
+    if (wanted === previewOf) return;
+    previewOf = wanted;
+    previewed?.abort();
     if (!chosen) {
       fill(preview, el("h2", {}, t("Data")), el("p.faint", {}, t("Choose a data set to see its first rows as they will be trained.")));
       return;
@@ -311,6 +316,7 @@ export function showNewRun(root, { from }) {
       drawPreview(chosen, await get(path, { signal: previewed.signal }));
     } catch (error) {
       if (error.name === "AbortError" || isClosed) return;
+      previewOf = "";
       fill(preview, el("h2", {}, chosen.name), faultOf(error));
       if (BUSY.has(error.status)) setTimeout(() => isClosed || previewSoon(), 3000);
     }
