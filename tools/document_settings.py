@@ -27,6 +27,7 @@ from tools.command_line import CommandLine, finish
 from tools.figures.output_file import write_atomically
 from training.backends.prepare import config_class, task_for
 from training.backends.registry import BACKENDS
+from training.experiments.sweep.command_line import with_sweep_options
 from training.models.registry import MODELS
 from training.settings.declarations import aliases, leaves, type_name
 from training.settings.tree import TrainingConfig
@@ -65,6 +66,7 @@ def page() -> str:
         *(config_class(BACKENDS.load(name)) for name in BACKENDS.built_in),
         *(config_class(task=name) for name in TASKS.built_in),
         *(config_class(task=task_for(name), model=name) for name in MODELS.built_in),
+        with_sweep_options(config_class()),
     ]
     for tree in trees:
         headings = {"model": f"model ({tree().model.model})", "data": f"data ({tree().task})"}

@@ -6,7 +6,9 @@ import argparse
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -16,11 +18,20 @@ if __name__ == "__main__":
 
     begin()
 
-from training.backends.prepare import PreparedRun, choose, layers_of, prepare, resolve_for
+from training.backends.prepare import Choice, PreparedRun, choose, layers_of, prepare, resolve_for
 from training.backends.protocol import RunRequest, is_remote
 from training.backends.registry import describe_backends
 from training.checkpoints.run_settings import path_to_go_on_from
 from training.errors import ConfigError
+from training.experiments.sweep.command_line import (
+    begun_layers,
+    resolve_options,
+    split_layers,
+    sweep_file,
+    sweep_layers,
+    tree_of,
+    with_begun_sweep,
+)
 from training.language.messages import choose_language
 from training.launch.worker import defer_to_first_rank, leave, work
 from training.machine.command import exit_code_of
@@ -40,6 +51,9 @@ from training.settings.rank_identity import RankIdentity, is_worker
 from training.settings.yaml_files import find_config
 from training.storage.user_paths import path_of
 from training.tasks.registry import describe_tasks
+
+if TYPE_CHECKING:
+    from training.experiments.sweep.local_sweep import LocalSweep
 
 # The rest is imported where it is used, so that --help answers at once.
 
@@ -82,31 +96,26 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         identity = RankIdentity.of_environment()
         if (leftovers := remove_leftovers()) and (identity is None or identity.rank == 0):
             print(f"warning: {leftovers}", file=sys.stderr)
-    choice = choose(
-        backend=first.backend if first.backend is not None else backend_name,
-        inner_backend=first.inner_backend,
-        task=first.task,
-        model=first.model,
-        config_file=find_config(first.config) if first.config is not None else None,
-        resume=False if first.resume is None else first.resume,
-        run_dir=first.run_dir,
-    )
-    tree, shown = (
-        choice.config_class,
-        {key: value for layer in choice.presets() for key, value in layer.settings.items()},
-    )
+    first = with_begun_sweep(first)
+    choice = _choose(first, backend_name)
+    sweeps_here = first.sweep is not None and not is_remote(choice.backend)
+    tree = tree_of(choice, sweeps_here)
+    shown = {key: value for layer in choice.presets() for key, value in layer.settings.items()}
     parser = build_parser(tree, Path(sys.argv[0]).name, DESCRIPTION, shown)
     add_launcher_flags(parser)
     if first.help:
         parser.print_help()
         return 0
     given, known = parse_flags(parser, argv, tree)
-    settings, defaults = [Layer(FLAGS, given)], [early_stopping_of(known)]
     refuse_contradictions(first, remote=is_remote(choice.backend))
+    begun, defaults = begun_layers(first)
+    settings = [*begun, *sweep_layers(first, tree), Layer(FLAGS, given)]
+    defaults = [*defaults, early_stopping_of(known)]
     if first.explain is not None:
         layers = layers_of(choice, settings, defaults=defaults, fetch=not first.dry_run)
         print(resolve_for(choice.backend, tree, layers).explain(first.explain))
         return 0
+    settings, options = split_layers(settings, sweeps_here)
     prepared = prepare(
         choice,
         settings,
@@ -119,16 +128,36 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
     asked = prepared.request.resume_from
     if asked is not None and not is_worker() and not is_remote(prepared.backend):
         path_to_go_on_from(asked, prepared.request.config.run.run_dir)  # said now, not after the data was read
+    sweep = None
+    if sweeps_here:
+        from training.experiments.sweep.local_sweep import LocalSweep
+
+        sweep = LocalSweep(prepared, resolve_options(options))
     if first.dry_run:
-        print("\n".join(_plan_lines(prepared)))
-        if first.compare is None:  # a comparison makes a directory for each run
+        print("\n".join([*_plan_lines(prepared), *(f"# {line}" for line in (sweep.lines() if sweep else ()))]))
+        if first.compare is None and sweep is None:  # these make a directory for each run
             _refuse_taken_directory(prepared.request)
         return 0
     with output_may_be_lost():
-        return _run(prepared, first)
+        return _run(prepared, first, sweep)
 
 
-def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
+def _choose(first: argparse.Namespace, backend_name: str | None) -> Choice:
+    """Return the backend, task and model family that are asked for; the file of a sweep may name them too."""
+    file = sweep_file(first.sweep) if first.config is None else None
+    choice = choose(
+        backend=first.backend if first.backend is not None else backend_name,
+        inner_backend=first.inner_backend,
+        task=first.task,
+        model=first.model,
+        config_file=find_config(first.config) if first.config is not None else file,
+        resume=False if first.resume is None else first.resume,
+        run_dir=first.run_dir,
+    )
+    return choice if file is None else replace(choice, config_file=None)  # a layer of its own: see `sweep_layers`
+
+
+def _run(prepared: PreparedRun, first: argparse.Namespace, sweep: LocalSweep | None) -> int:
     """Check early what would fail late, then do what the command line asks."""
     backend, request, config = prepared.backend, prepared.request, prepared.request.config
     available = backend.check()
@@ -148,6 +177,8 @@ def _run(prepared: PreparedRun, first: argparse.Namespace) -> int:
         from training.loop.preflight import check_services
 
         check_services(config)
+    if sweep is not None:
+        return sweep.run()
     if first.compare is not None:
         from training.experiments.comparison import LEAST_SEEDS, compare, parse_comparison
 

@@ -29,20 +29,23 @@ SCRIPTS = ("train.py", "training/train.py", "training/train_hlbd_playground.py")
 
 FLAGS = """
     --adam-beta1 --adam-beta2 --adam-eps --answer-samples --attention --backend --base-model --batch-size --bf16
-    --compare --compare-seeds --compile --config --d-ff --d-model --dataset --datasets --dbc-rank --dbc-spike-factor
-    --device --dropout --dry-run
+    --compare --compare-seeds --compile --config --confirm-seeds --d-ff --d-model --dataset --datasets --dbc-rank
+    --dbc-spike-factor --device --dropout --dry-run
     --early-stopping --early-stopping-patience --ema-decay --epochs --estimate --explain --fingerprints --fp16
     --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
     --keep-best --keep-last --label-smoothing --label-smoothing-factor --lang --learning-rate --length-window
     --list-backends --list-models --list-tasks
     --load-best-model-at-end --load-checkpoint --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates
-    --max-steps --min-lr --mlflow-experiment --mlflow-tracking-uri --model --muon-momentum --n-heads --n-layers --nnodes
-    --no-compile --no-fingerprints --no-gradient-checkpointing --no-keep-best --no-load-best-model-at-end --no-private
-    --no-tie-embeddings --no-truncate --norm-eps --num-gpus --num-heads --num-layers --num-processes --num-threads
+    --max-steps --max-trials --min-lr --mlflow-experiment --mlflow-tracking-uri --model --muon-momentum --n-heads
+    --n-layers --nnodes --no-compile --no-fingerprints --no-gradient-checkpointing --no-keep-best
+    --no-load-best-model-at-end --no-private --no-tie-embeddings --no-truncate --norm-eps --num-gpus --num-heads
+    --num-layers --num-processes --num-threads
     --optimizer --output-dir --overwrite --pairs --precision --private --push-to-hub --rdzv-endpoint --rdzv-id
     --report-batches --restart-epochs --restart-mult --resume --resume-from-checkpoint --rope-theta --run-dir
-    --save-dir --save-interval --save-steps --save-total-limit --schedule --seed --snapshots --stabilizer --start-from
-    --t-0 --t-mult --task --tie-embeddings --track --train-batch-size --truncate --validation-split --vocab-size --wandb
+    --sampling --save-dir --save-interval --save-steps --save-total-limit --schedule --search --search-space
+    --seed --snapshots --stabilizer --start-from --sweep --sweep-goal --sweep-metric
+    --t-0 --t-mult --task --tie-embeddings --track --train-batch-size --trials --truncate --validation-split
+    --vocab-size --wandb
     --wandb-entity --wandb-mode --wandb-project --warmup-steps --weight-decay -h
 """
 """Every flag of `--backend playground`. A flag that users' scripts may hold is taken away only on purpose: change this
@@ -72,7 +75,7 @@ def test_the_help_has_a_group_for_each_section_and_one_for_the_chosen_backend(fr
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert re.findall(r"^(\w+) options:$", shown.stdout, re.MULTILINE) == [
         *("apt", "hlbd", "optimizer", "schedule", "run", "launch", "checkpoint", "report", "track", "hub"),
-        "playground",
+        *("playground", "sweep"),
     ]
     own = shown.stdout.partition("\nplayground options:\n  Options of --backend playground.\n")[2]
     assert own.lstrip().startswith("--device {auto,cpu,cuda,mps}")

@@ -10,9 +10,10 @@ from typing import Any
 from tools.cloud_jobs.listing import stored_report
 from tools.cloud_jobs.named_job import NamedJob
 from training.azure.follow.job_outcome import log_lines
-from training.azure.follow.sweep import Sweep, look_at_sweep, table_lines
+from training.azure.follow.sweep import look_at_sweep
 from training.azure.service.errors import service_refusals
 from training.azure.service.jobs import RunHistory, history_of
+from training.experiments.sweep.trials import Sweep, table_lines
 from training.machine.units import as_duration
 
 

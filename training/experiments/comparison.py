@@ -10,9 +10,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from unicodedata import east_asian_width
 
 from training.backends.prepare import PreparedRun
 from training.errors import ConfigError, UserError
+from training.experiments.run_process import train_in_own_process
 from training.language.messages import Message, say, translated
 from training.record.reporter import read_report
 from training.settings.declarations import find_key
@@ -35,7 +33,6 @@ COMPARISON_NAME = "comparison.json"
 RUN_FILES = (RunFile(COMPARISON_NAME, artefact="comparison"),)
 LEAST_SEEDS = 3
 CONFIDENCE = 0.95
-FRONT_DOOR = Path(__file__).resolve().parents[1] / "train.py"
 
 
 @dataclass(frozen=True)
@@ -172,21 +169,17 @@ def compare(comparison: Comparison, prepared: PreparedRun) -> int:
             "compared; add --validation-split 0.1"
         )
     how = ["--resume"] if request.resume else ["--overwrite"] if request.overwrite else []
-    with tempfile.TemporaryDirectory(prefix="apt-compare-") as folder:
-        for number, ((value, seed), config) in enumerate(runs.items(), 1):
+    for number, ((value, seed), config) in enumerate(runs.items(), 1):
+        say(Message(
+            "run {number} of {all}: {setting}={value}, seed {seed}",
+            number=number, all=len(runs), setting=comparison.setting, value=value, seed=seed,
+        ))  # fmt: skip
+        if code := train_in_own_process(config, how):
             say(Message(
-                "run {number} of {all}: {setting}={value}, seed {seed}",
-                number=number, all=len(runs), setting=comparison.setting, value=value, seed=seed,
+                "the comparison ends here; go on with: the same command and --resume ({directory})",
+                directory=directory,
             ))  # fmt: skip
-            file = Path(folder) / f"{number}.yaml"
-            config.to_yaml(file)
-            done = subprocess.run([sys.executable, str(FRONT_DOOR), "--config", str(file), *how], check=False)
-            if done.returncode:
-                say(Message(
-                    "the comparison ends here; go on with: the same command and --resume ({directory})",
-                    directory=directory,
-                ))  # fmt: skip
-                return done.returncode
+            return code
     figures = {run: figures_of_run(config.run.run_dir) for run, config in runs.items()}
     differences = [
         Difference.of(value, [

@@ -8,11 +8,13 @@ log(1e-5..1e-3)       {type: loguniform, min_value: -11.5…, max_value: -6.9…
 128,256               {type: choice, values: [128, 256]}
 normal(0.05,0.01)     {type: normal, mu: 0.05, sigma: 0.01}, and so on for each type in `PARAMETERS`
 
+`128|256` is `128,256`, and `1e-5..1e-3 log` is `log(1e-5..1e-3)`; commas may separate several settings in one text.
+
     space = SearchSpace.parse(["batch_size=16,32", "learning_rate=log(1e-5..1e-3)"], TrainingConfig)
     space.distributions["model.batch_size"].values()   # [16, 32]
 
-A sweep of any kind, on this machine or in a cloud, can read its space from here; how a service spells it is the
-service's own code.
+A sweep of any kind, on this machine or in a cloud, reads its space from here; how a service spells it is the service's
+own code.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -33,10 +35,8 @@ from training.settings.declarations import find_key, leaves
 from training.settings.flags import flag
 from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import nest
-from training.tracking.figures import EVAL, TRAIN
 
 Scalar = str | int | float | bool | None
-Goal = Literal["minimize", "maximize"]
 
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "choice": ("values",),
@@ -151,10 +151,10 @@ class SearchSpace:
     def parse(
         cls, texts: Iterable[str], config_class: type[TrainingConfig], fixed: Mapping[str, str] | None = None
     ) -> Self:
-        """Read a space from texts such as `d_model=128,256`.
+        """Read a space from texts such as `d_model=128,256` or `learning_rate=1e-4..1e-2 log, d_model=128|256`.
 
         Args:
-            texts: one for each setting.
+            texts: of one setting or several each.
             config_class: has the settings.
             fixed: further settings or sections -> why no sweep varies them; see `FIXED`.
 
@@ -162,7 +162,7 @@ class SearchSpace:
             ConfigError: the first fault.
         """
         found: dict[str, Distribution] = {}
-        for text in texts:
+        for text in (one for several in texts for one in split_settings(several)):
             key, distribution = parse(text, config_class, fixed)
             if key in found:
                 raise ConfigError(f"--search {text}: {short_name(key)} is given twice; give all its values in one word")
@@ -232,38 +232,28 @@ def short_name(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-# -- the metric that decides -------------------------------------------------------------------------------------------
-
-
-def metric_names() -> tuple[str, ...]:
-    """Return every metric that a run reports to its trackers, by its exact name."""
-    train = [f"train/{name}" for name in TRAIN]
-    evaluated = [f"eval/{name}" for name in EVAL]
-    others = ("train/perplexity", "eval/perplexity", "best/loss", "recitation/accuracy", "memory/peak_bytes")
-    return (*train, *evaluated, *others)
-
-
-def default_metric(config: TrainingConfig) -> str:
-    """Return the loss that decides unless another metric is named."""
-    return "eval/loss" if config.data.validation_split else "train/loss"
-
-
-def goal_of(metric: str) -> Goal:
-    """Return whether more or less of a metric is better."""
-    return "maximize" if metric.endswith(("/accuracy", "/tokens_per_second", "/tokens")) else "minimize"
-
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+def split_settings(text: str) -> list[str]:
+    """Return the parts of `learning_rate=1e-4..1e-2 log, d_model=128|256`, one for each setting.
+
+    A comma ends a setting where a name and `=` follow it; any other comma separates values.
+    """
+    return [part.strip() for part in re.split(r",(?=\s*[\w.-]+\s*=)", text)]
+
+
 def texts_of(space: Mapping[Any, Any]) -> Iterator[str]:
-    """Yield the texts of a mapping, setting -> distribution. A plain list is a choice.
+    """Yield the texts of a mapping, setting -> distribution. A plain list is a choice; a text is taken as it is.
 
     Raises:
         ValueError: not of this form.
     """
     for name, given in space.items():
         where = f"search: {name}"
+        if isinstance(given, str):
+            yield f"{name}={given}"
+            continue
         if isinstance(given, list | tuple):
             given = {"type": "choice", "values": given}
         if not isinstance(given, Mapping) or "type" not in given:
@@ -323,6 +313,8 @@ def parse(
 
 def _distribution(text: str, where: str, field: FieldInfo, name: str) -> Distribution:
     is_whole = _kinds(field) <= {int}
+    if after := re.fullmatch(r"(\S.*?)\s+log", text):  # `1e-5..1e-3 log`
+        text = f"log({after[1]})"
     if call := re.fullmatch(r"([A-Za-z]+)\((.*)\)", text):
         kind, inside = call[1].lower(), call[2]
         if kind == "log":
@@ -345,7 +337,8 @@ def _distribution(text: str, where: str, field: FieldInfo, name: str) -> Distrib
         text = inside
     elif (ends := _range(text, where)) is not None:
         return Distribution("quniform", (*ends, 1)) if is_whole else Distribution("uniform", ends)
-    return Distribution("choice", tuple(_choice(value.strip(), where, field) for value in text.split(",")))
+    values = text.split("|" if "|" in text else ",")
+    return Distribution("choice", tuple(_choice(value.strip(), where, field) for value in values))
 
 
 def _logarithms(low: float, high: float) -> tuple[float, float]:

@@ -390,6 +390,25 @@ CHINESE = {
         "对照到此中断；继续：同样的命令加上 --resume（{directory}）"
     ),
     "wrote {path}": "已写入 {path}",
+    # -- sweeps: training/experiments/sweep/ --
+    "trial {number} of {all}: {settings}": "第 {number} 个试验，共 {all} 个：{settings}",
+    "{name} has diverged; the sweep goes on": "{name} 已发散；搜索继续",
+    "{name}: {metric} {value:.6g}": "{name}：{metric} {value:.6g}",
+    "the sweep ends here; go on with: python train.py --resume {directory}": (
+        "搜索到此中断；继续：python train.py --resume {directory}"
+    ),
+    "run {number} of {all} with new seeds: {variant}, seed {seed}": (
+        "用新种子复验，第 {number} 次训练，共 {all} 次：{variant}，种子 {seed}"
+    ),
+    "{name} has no finite {metric}, so nothing is confirmed": "{name} 没有有限的 {metric}，因此无法复验",
+    "{name} had {metric} {swept:.4f} in the sweep, and has {fresh:.4f} on average with new seeds: the best of {count} "
+    "trials owes part of its lead to luck (the winner's curse), so the new seeds count": (
+        "{name} 在搜索中的 {metric} 为 {swept:.4f}，换用新种子后平均为 {fresh:.4f}：{count} 个试验里最好的那个，其领先"
+        "总有一部分是运气（赢家诅咒），所以应以新种子的结果为准"
+    ),
+    "waiting for {name}, which an earlier sweep began and which is still trained (pid {pid})": (
+        "等待 {name}：它由先前的搜索启动，仍在训练（pid {pid}）"
+    ),
     "validation loss": "验证损失",
     "loss of the last epoch": "最后一个 epoch 的损失",
     "loss of the last epoch, which is not whole": "最后一个 epoch 的损失（该 epoch 不完整）",

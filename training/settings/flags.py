@@ -77,6 +77,8 @@ def build_parser(
         if dest not in declared:  # a whole section as one JSON flag
             return
         field = declared[dest]
+        if isinstance(extra := field.json_schema_extra, dict) and extra.get("flag_of_launcher"):
+            return  # `add_launcher_flags` adds it
         options["help"] = _help_text(field, effective.get(dest, field.get_default(call_default_factory=True)))
         options.pop("required", None)
         if options.get("metavar", "").startswith(("list[", "tuple[")) or options.get("action") == "append":
@@ -213,6 +215,14 @@ def add_launcher_flags(parser: OneLineParser) -> None:
         metavar="N",
         help="seeds of a comparison, from --seed on, 3 to 1000 [3]",
     )
+    group.add_argument(
+        "--sweep",
+        nargs="?",
+        const=True,
+        metavar="SPACE",
+        help="try many settings in trials, and name the best: a YAML file, or settings with their values, as "
+        '"learning_rate=1e-4..1e-2 log, d_model=128|256"; alone: as --search says',
+    )
     group.add_argument("--explain", metavar="KEY", help="say what a setting means, its value and who set it")
     resume = ("--resume", "--load-checkpoint", "--resume-from-checkpoint")
     group.add_argument(*resume, nargs="?", const=True, metavar="PATH", help=f"go on with a run: {RESUME_HELP}")
@@ -251,6 +261,9 @@ def refuse_contradictions(given: argparse.Namespace, remote: bool) -> None:
         raise ConfigError(
             f"--compare-seeds {given.compare_seeds} is for a comparison; give --compare SETTING=VALUE,VALUE with it"
         )
+    for flag_name in ("--compare", "--estimate", "--start-from") if given.sweep is not None and not remote else ():
+        if getattr(given, flag_name.strip("-").replace("-", "_")):
+            raise ConfigError(f"--sweep and {flag_name} do not go together: each says what to do with the settings")
     if given.start_from is not None and not resume:
         raise ConfigError(f"--start-from {given.start_from} is for a run that goes on; give --resume with it")
     if given.start_from is not None and isinstance(given.resume, str):

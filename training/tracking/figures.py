@@ -18,17 +18,34 @@ from typing import Any
 from training.record.log import LOG_NAME, CountedEvents, DamagedLines
 from training.record.schema import declared_metrics, number
 from training.storage.json_files import open_regular
-from training.tasks.metrics import LANGUAGE_METRICS, Metric
+from training.tasks.metrics import LANGUAGE_METRICS, PERPLEXITY, Metric
 from training.tracking.tracker import Held, Point, RunStart
 
 _UPDATE = (
     "grad_norm", "learning_rate", "tokens", "samples", "loss_tokens", "loss_weight", "tokens_per_second",
     "samples_per_second", "forward_ms", "backward_ms", "epoch", "clipped", "skipped",
 )  # fmt: skip
-TRAIN = ("loss", "accuracy", *(key for key in _UPDATE if not key.startswith(("samples", "loss_weight"))))
-"""Keys of a language model's update that trackers are given, without what follows from the loss."""
-EVAL = ("loss", "accuracy", "epoch")
-"""The same of an evaluation."""
+_OF_TOKENS, _OF_SAMPLES = ("tokens", "loss_tokens"), ("samples", "loss_weight")
+
+
+def figure_names(metrics: Sequence[Metric] = LANGUAGE_METRICS) -> tuple[str, ...]:
+    """Return the name of every figure of a run that trackers are given, but those of a task's own conclusion.
+
+    Args:
+        metrics: figures that the task declares; with perplexity among them it is one of language, which counts tokens
+            and whose model is asked its training questions.
+    """
+    is_language = PERPLEXITY in metrics
+    other = _OF_SAMPLES if is_language else _OF_TOKENS
+    update = [metric.name for metric in metrics if metric.at == "updates"]
+    update += [key for key in _UPDATE if not key.startswith(other)]
+    return (
+        *(f"train/{name}" for name in ("loss", *update)),
+        *(f"eval/{name}" for name in ("loss", *(metric.name for metric in metrics), "epoch")),
+        "best/loss",
+        *(["recitation/accuracy"] if is_language else []),
+        "memory/peak_bytes",
+    )
 
 
 def point_of(event: Mapping[str, Any], step: int, metrics: Sequence[Metric] = LANGUAGE_METRICS) -> Point | None:

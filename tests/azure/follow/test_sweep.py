@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from training.azure.follow.sweep import Sweep, figure, sweep_of
+from training.azure.follow.sweep import sweep_of
 from training.azure.service.jobs import BEST_TRIAL, JobState
+from training.experiments.sweep.metric import figure
+from training.experiments.sweep.trials import Sweep
 
 
 def state(job: str, status: str, **more: Any) -> JobState:

@@ -210,7 +210,7 @@ def test_the_front_door_takes_a_trial_s_flags_as_azure_writes_numbers(front_door
         ({"sweep_metric": "train/los"}, "train/los: a run reports no such metric; did you mean 'train/loss'"),
         ({"sweep_metric": "loss"}, "loss: a run reports no such metric; did you mean 'train/loss'?"),
         ({"sweep_metric": "eval/loss "}, "did you mean 'train/loss'"),
-        ({"sweep_metric": "f1"}, "a run reports no such metric; a run reports train/loss, train/accuracy,"),
+        ({"sweep_metric": "f1"}, "a run reports no such metric; a run reports train/loss, train/perplexity,"),
         ({"sweep_metric": "eval/loss"}, "sweep_metric=eval/loss needs validation data; give --validation-split 0.1"),
         ({"sweep_metric": "best/loss"}, "sweep_metric=best/loss needs validation data; give --validation-split 0.1"),
         ({"search": ["d_model=100,256"]}, "may have d_model=100, and would be refused"),

@@ -15,12 +15,11 @@ from training.experiments.search_space import (
     PARAMETERS,
     Distribution,
     SearchSpace,
-    metric_names,
     parse,
+    split_settings,
     texts_of,
     trial_config,
 )
-from training.tracking.figures import TRAIN, point_of
 
 
 def space(*texts: str) -> SearchSpace:
@@ -108,6 +107,22 @@ def test_choices_have_their_setting_s_type() -> None:
     assert parse("lr=choice(1e-4,3e-4)", TrainingConfig)[0] == "optimizer.learning_rate"
 
 
+def test_the_short_forms_say_the_same_as_the_long_ones() -> None:
+    short = space("learning_rate=1e-4..1e-2 log, d_model=128|256, attention=standard | autopoietic,num_layers=2..4")
+    others = ("d_model=128,256", "attention=standard,autopoietic", "num_layers=2..4")
+    assert short == space("learning_rate=log(1e-4..1e-2)", *others)
+    assert split_settings("lr=loguniform(-9,-4), d_model=16,32 , dropout=0.1|0.2") == [
+        "lr=loguniform(-9,-4)", "d_model=16,32", "dropout=0.1|0.2"
+    ]  # fmt: skip
+
+
+def test_a_mapping_may_hold_texts() -> None:
+    assert list(texts_of({"learning_rate": "1e-4..1e-2 log", "d_model": [16, 32]})) == [
+        "learning_rate=1e-4..1e-2 log",
+        "d_model=16,32",
+    ]
+
+
 # -- trials --------------------------------------------------------------------------------
 
 
@@ -116,19 +131,6 @@ def test_a_trial_s_config_is_the_run_s_with_its_values() -> None:
     trial = trial_config(config, {"model.d_model": 128.0, "optimizer.learning_rate": 1e-4})
     assert (trial.model.d_model, trial.optimizer.learning_rate) == (128, 1e-4)
     assert trial.model.num_layers == config.model.num_layers
-
-
-def test_metric_names_are_exactly_those_that_trackers_are_told() -> None:
-    step = dict.fromkeys(TRAIN, 1.0)
-    events: list[dict[str, Any]] = [
-        {"event": "step", **step},
-        {"event": "eval", "loss": 1.0, "accuracy": 0.5, "epoch": 1},
-        {"event": "best", "loss": 1.0},
-        {"event": "memory", "peak_bytes": [1]},
-        {"event": "recitation", "modules": {"a": {"right": 1, "asked": 2}}},
-    ]
-    points = [point_of({"time": 0.0, **event}, 1) for event in events]
-    assert {name for point in points if point is not None for name in point.figures} == set(metric_names())
 
 
 def test_how_many_different_trials_there_are() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from training.azure.service.job_file import JobHandle, command
 from training.azure.service.jobs import BEST_TRIAL, RUNS_PATH, JobState, jobs_of, look_at
 from training.checkpoints.run_directory import CONFIG_NAME
 from training.errors import UserError, printable
+from training.experiments.sweep.metric import figure
+from training.experiments.sweep.trials import Sweep, Trial, best_of, short_value, table_lines
 from training.record.log import REPORT_NAME, parse_report, read_report
 from training.settings.plain_yaml import parse_yaml
 from training.storage.json_files import parse_json
@@ -33,37 +34,6 @@ TAG_OF_VALUES = "hyperparameters"
 """Tag of a trial in which the service keeps its settings, as JSON."""
 
 Report = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training of a sweep."""
-
-    job: str
-    status: str
-    settings: Mapping[str, Any]
-    """Setting that the sweep varies -> this trial's value."""
-    metric: float | None
-    """Last value of the sweep's metric; None: none yet, or not finite."""
-    step: int | None
-    total_steps: int | None
-    is_best: bool = False
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep at one moment."""
-
-    job: str
-    metric: str
-    goal: str
-    """`minimize` or `maximize`."""
-    trials: list[Trial]
-
-    @property
-    def best(self) -> Trial | None:
-        """Best trial, once one has reported the metric."""
-        return next((trial for trial in self.trials if trial.is_best), None)
 
 
 def look_at_sweep(workspace: Workspace, handle: JobHandle, state: JobState) -> Sweep:
@@ -140,42 +110,6 @@ def sweep_of(
     best = _best(trials, goal, state.properties.get(BEST_TRIAL) if state.has_ended else None)
     marked = [replace(trial, is_best=trial.job == best) for trial in trials]
     return Sweep(state.job, metric, goal, sorted(marked, key=lambda trial: _number_of(trial.job)))
-
-
-def figure(report: Report, metric: str) -> float | None:
-    """Return the last value of a metric in a run's report; names are the trackers': `train/loss`, `eval/accuracy`, …"""
-    group, _, key = metric.partition("/")
-    entry: Any
-    if group == "train":
-        entry = report.get("latest") or {}
-    elif group == "eval":
-        entry = (report.get("evaluations") or [{}])[-1]
-    elif group == "best":
-        entry = report.get("best") or {}
-    elif group == "memory":
-        peaks = (report.get("memory") or {}).get("peak_bytes") or []
-        return float(max(peaks)) if peaks else None
-    elif group == "recitation" and report.get("recitation"):
-        modules = report["recitation"].values()
-        right, asked = (sum(int(each[key]) for each in modules) for key in ("right", "asked"))
-        return right / max(1, asked)
-    else:
-        entry = {}
-    value = entry.get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def table_lines(sweep: Sweep) -> list[str]:
-    """Format the trials as an aligned table; a star marks the best."""
-    varied = list(dict.fromkeys(name for trial in sweep.trials for name in trial.settings))
-    rows = [["", "trial", "state", "step", sweep.metric, *varied]]
-    for trial in sweep.trials:
-        step = f"{trial.step}/{trial.total_steps}" if trial.step is not None else "-"
-        value = f"{trial.metric:.6g}" if trial.metric is not None else "-"
-        shown = [_short(trial.settings.get(name)) for name in varied]
-        rows.append(["*" if trial.is_best else "", trial.job, trial.status, step, value, *shown])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 class SweepProgress:
@@ -274,7 +208,7 @@ def _digest(report: Report) -> Report:
 
 
 def _trial_line(trial: Trial, metric: str) -> str:
-    values = " ".join(f"{name}={_short(value)}" for name, value in trial.settings.items())
+    values = " ".join(f"{name}={short_value(value)}" for name, value in trial.settings.items())
     reached = f", {metric} {trial.metric:.6g}" if trial.metric is not None and trial.status == "Completed" else ""
     return f"trial {trial.job}: {trial.status}{reached}{f' ({values})' if values else ''}"
 
@@ -284,10 +218,8 @@ def _best(trials: list[Trial], goal: str, chosen: str | None) -> str | None:
     whole = [trial for trial in trials if trial.status not in ("Failed", "Canceled")]
     if chosen in [trial.job for trial in whole]:
         return chosen
-    measured = [(trial.metric, trial.job) for trial in whole if trial.metric is not None]
-    if not measured:
-        return None
-    return (max if goal == "maximize" else min)(measured)[1]
+    best = best_of(whole, goal)
+    return None if best is None else best.job
 
 
 def _settings(child: JobState, searched: tuple[str, ...], config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -325,7 +257,3 @@ def _number_of(trial: str) -> tuple[str, int]:
     """Return a key that sorts `sweep_10` after `sweep_9`."""
     head, _, tail = trial.rpartition("_")
     return (head, int(tail)) if tail.isdigit() else (trial, 0)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)

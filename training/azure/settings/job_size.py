@@ -6,7 +6,8 @@ import math
 
 from training.azure.service.compute import DEFAULT_SIZE, WantedCluster, gpus_of
 from training.azure.settings.options import options_of
-from training.experiments.search_space import DEFAULT, Goal, SearchSpace, default_metric, goal_of
+from training.experiments.search_space import SearchSpace
+from training.experiments.sweep.metric import Goal
 from training.launch.torchrun import ranks_here
 from training.settings.tree import TrainingConfig
 
@@ -20,22 +21,17 @@ def search_space_of(config: TrainingConfig) -> SearchSpace:
     Raises:
         ConfigError: the first fault of it.
     """
-    return SearchSpace.parse(options_of(config).search or DEFAULT, type(config), NOT_VARIED)
+    return options_of(config).space(type(config), NOT_VARIED)
 
 
 def sweep_objective(config: TrainingConfig) -> tuple[str, Goal]:
     """Return the metric that decides a sweep, and its direction."""
-    options = options_of(config)
-    metric = options.sweep_metric or default_metric(config)
-    return metric, options.sweep_goal or goal_of(metric)
+    return options_of(config).objective(config)
 
 
 def max_trials(config: TrainingConfig) -> int:
     """Return the greatest number of trials. The default gives way where the values can be combined in fewer ways."""
-    options = options_of(config)
-    if "max_trials" in options.model_fields_set:
-        return options.max_trials
-    return min(options.max_trials, search_space_of(config).num_combinations or options.max_trials)
+    return options_of(config).number_of_trials(search_space_of(config))
 
 
 def trials_at_once(config: TrainingConfig) -> int:

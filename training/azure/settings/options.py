@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from training.azure.service.compute import DEFAULT_SIZE
 from training.errors import ConfigError
-from training.experiments.search_space import texts_of
+from training.experiments.sweep.options import SweepOptions
 from training.settings.section import Section
 from training.settings.tree import TrainingConfig
 
@@ -54,8 +54,8 @@ DEFAULT_IMAGE = "mcr.microsoft.com/azureml/openmpi5.0-cuda12.6-ubuntu24.04:lates
 MOST_HOURS = 24.0 * 365.0
 
 
-class AzureOptions(Section):
-    """Options of --backend azure."""
+class JobOptions(Section):
+    """Options of --backend azure for any job."""
 
     subscription_id: str | None = Field(
         None,
@@ -145,21 +145,17 @@ class AzureOptions(Section):
         description="Log to the MLflow run that Azure makes for the job, next to the trackers of --track; not where "
         "mlflow_tracking_uri names another server.",
     )
-    sweep: bool = Field(False, description="Try many settings in trials, instead of training once.")
-    search: tuple[str, ...] = Field(
-        (),
-        description="What a sweep varies: SETTING=A,B,C for choices, SETTING=LOW..HIGH for a uniform range, "
-        "SETTING=log(LOW..HIGH) for a log-uniform one, or Azure's types by name, as SETTING=normal(0.05,0.01); in YAML "
-        "also a mapping as Azure's search_space. Empty: batch_size, d_model, num_layers, learning_rate, weight_decay.",
-        json_schema_extra={"metavar": "SETTING=VALUES", "aliases": ["search_space"]},
+
+
+class AzureOptions(SweepOptions, JobOptions):
+    """Options of --backend azure."""
+
+    sweep: bool = Field(
+        False,
+        description="Try many settings in trials, instead of training once.",
+        json_schema_extra={"flag_of_launcher": True},
     )
-    sweep_metric: str | None = Field(
-        None, description="Metric that decides. None: eval/loss with validation data, else train/loss."
-    )
-    sweep_goal: Literal["minimize", "maximize"] | None = Field(
-        None, description="What is sought. None: maximize for an accuracy, else minimize."
-    )
-    sampling: Literal["random", "sobol", "grid", "bayesian"] = Field(
+    sampling: Literal["random", "sobol", "grid", "bayesian"] = Field(  # type: ignore[assignment]
         "random", description="How a sweep picks values; grid and bayesian do not take every kind of range."
     )
     early_termination: Literal["none", "bandit", "median_stopping", "truncation_selection"] = Field(
@@ -177,7 +173,6 @@ class AzureOptions(Section):
     delay_evaluation: int = Field(
         5, ge=0, le=10**6, description="Reports of the metric before the first look at bad trials."
     )
-    max_trials: int = Field(20, ge=1, le=1000, description="Trials of a sweep.")
     max_concurrent_trials: int = Field(4, ge=1, le=1000, description="Trials of a sweep at the same time, at most.")
     trial_timeout_hours: float | None = Field(
         None,
@@ -185,16 +180,6 @@ class AzureOptions(Section):
         le=MOST_HOURS,
         description="Azure ends a trial after this many hours. None: only the sweep has a limit.",
     )
-
-    @field_validator("search", mode="before")
-    @classmethod
-    def _read_mapping(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return tuple(texts_of(value))
-        texts = (value,) if isinstance(value, str) else value
-        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-            raise ValueError("should be texts such as 'd_model=128,256', or a mapping of settings to their values")
-        return texts
 
 
 def options_of(config: TrainingConfig) -> AzureOptions:

@@ -15,13 +15,15 @@ from training.azure.service.address import check_address
 from training.azure.service.compute import DEFAULT_SIZE, GPUS, check_vm_size, gpus_of, size_with
 from training.azure.settings.environment import check_environment, check_image
 from training.azure.settings.inner_run import CHECKOUT, CODE, inner_config, inner_config_here, joins_workspace
-from training.azure.settings.job_size import max_trials, search_space_of, serverless_size, sweep_objective
+from training.azure.settings.job_size import search_space_of, serverless_size, sweep_objective
 from training.azure.settings.options import DEFAULT_IMAGE, RULES, AzureOptions, check_name, options_of
 from training.backends.placement import placement_of
 from training.backends.prepare import refuse_unsupported
 from training.backends.registry import BACKENDS
-from training.errors import ConfigError, UserError, did_you_mean
-from training.experiments.search_space import SearchSpace, metric_names, short_name, spread, trial_config
+from training.errors import ConfigError, UserError
+from training.experiments.search_space import SearchSpace, short_name, spread, trial_config
+from training.experiments.sweep.metric import refuse_unmeasured
+from training.experiments.sweep.options import refuse_ranges
 from training.launch.torchrun import ranks_here
 from training.models.registry import MODELS
 from training.settings.tree import TrainingConfig
@@ -252,8 +254,8 @@ def _check_options_of_a_sweep(options: AzureOptions) -> None:
 
 MOST_COMBINATIONS = 2000
 """Combinations that are all tried; where there are more, each value is, and every two settings together."""
-_OF_VALIDATION = ("eval/", "best/")
-"""Groups of metrics that only a run with validation data reports."""
+_TAKES = {"grid": ("choice",), "bayesian": ("choice", "uniform", "quniform")}
+"""Sampling -> types of distribution; one that is missing here takes all."""
 
 
 def check_sweep(config: TrainingConfig) -> None:
@@ -276,11 +278,7 @@ def check_sweep(config: TrainingConfig) -> None:
             values = ", ".join(f"{short_name(key)}={_in_words(value)}" for key, value in blamed.items())
             way = "give --search values that fit" if options.search else "give --search with what is to be varied"
             raise ConfigError(f"a trial of this sweep may have {values}, and would be refused: {fault}; {way}")
-    if space.num_combinations is not None and max_trials(config) > space.num_combinations:
-        raise ConfigError(
-            f"max_trials={options.max_trials}, but the values can be combined in {space.num_combinations} ways only; "
-            f"give --max-trials {space.num_combinations}"
-        )
+    options.refuse_more_than_there_are(space)
 
 
 def _fault(config: TrainingConfig, settings: Mapping[str, Any]) -> str | None:
@@ -315,12 +313,7 @@ def _in_words(value: Any) -> str:
 def _check_metric(config: TrainingConfig) -> None:
     options = options_of(config)
     metric, _ = sweep_objective(config)
-    if metric not in metric_names():
-        raise ConfigError(f"sweep_metric={metric}: a run reports no such metric{_meant_metric(metric, config)}")
-    if metric.startswith(_OF_VALIDATION) and not config.data.validation_split:
-        raise ConfigError(f"sweep_metric={metric} needs validation data; give --validation-split 0.1")
-    if metric.startswith("recitation/") and config.report.answer_samples == 0:
-        raise ConfigError(f"sweep_metric={metric}: answer_samples=0 asks no question; give --answer-samples 1000")
+    refuse_unmeasured(metric, config)
     if metric.startswith("recitation/") and options.early_termination != "none":
         raise ConfigError(
             f"sweep_metric={metric} is only measured at the end, so early_termination={options.early_termination} has "
@@ -328,26 +321,8 @@ def _check_metric(config: TrainingConfig) -> None:
         )
 
 
-def _meant_metric(metric: str, config: TrainingConfig) -> str:
-    """Name the metric of this run that may be meant; else all that it reports."""
-    validated = bool(config.data.validation_split)
-    reported = [name for name in metric_names() if validated or not name.startswith(_OF_VALIDATION)]
-    group = "eval" if validated else "train"
-    same_end = f"{group}/{metric.rpartition('/')[2]}"
-    if same_end in reported:
-        return f"; did you mean {same_end!r}?"
-    return did_you_mean(metric, reported) or f"; a run reports {', '.join(reported)}"
-
-
 def _check_sampling(options: AzureOptions, space: SearchSpace) -> None:
-    allowed = {"grid": ("choice",), "bayesian": ("choice", "uniform", "quniform")}.get(options.sampling)
-    for key, found in space.distributions.items():
-        if allowed is not None and found.kind not in allowed:
-            name = short_name(key)
-            raise ConfigError(
-                f"sampling={options.sampling} takes {' and '.join(allowed)} only, and {name} is {found.kind} "
-                f"({found.in_words()}); use --sampling random, or change --search"
-            )
+    refuse_ranges(options.sampling, space, _TAKES)
     if options.sampling == "bayesian" and options.early_termination != "none":
         raise ConfigError(
             f"sampling=bayesian and early_termination={options.early_termination} do not go together: it learns from "
