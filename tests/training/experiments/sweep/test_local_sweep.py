@@ -102,10 +102,11 @@ def test_a_sweep_that_has_ended_trains_nothing_again_and_says_the_same(
 def test_the_store_shows_the_runs_of_a_sweep(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tools import experiments
 
-    assert experiments.run(["--root", str(whole.parent), "--where", "name ~ 'trial'", "--sort", "val_loss"]) == 0
-    shown = capsys.readouterr().out
-    assert [name for name in ("trial-001", "trial-002", "trial-003") if name not in shown] == []
-    assert "default-seed6" not in shown
+    words = ["list", "--where", "name ~ 'trial' and seed = 5", "--sort", "val_loss", "--json"]
+    assert experiments.run(["--root", str(whole.parent), *words]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    result = json.loads((whole / RESULT_NAME).read_text(encoding="utf-8"))
+    assert [row["name"] for row in rows] == [f"sweep/{trial['job']}" for trial in result["trials"]]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="processes are forked")
