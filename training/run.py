@@ -16,6 +16,7 @@ from training.errors import ConfigError
 from training.forecast.run_forecast import RunForecast
 from training.language.messages import Message, choose_language, say
 from training.loop.progress_samples import progress_samples
+from training.loop.stop_after import StopAfterEpoch
 from training.loop.trainer import MakeEngine, Trainer, our_loop
 from training.machine.ranks import Ranks
 from training.machine.units import as_size
@@ -58,7 +59,11 @@ def run_task(
         checkpoint_name=checkpoint_name,
         ranks=ranks,
         facts={"settings_from": _sources(request.origins)} if request.origins else None,
-        callbacks=[RunForecast(prepared), *progress_samples(prepared)],
+        callbacks=[
+            RunForecast(prepared),
+            *progress_samples(prepared),
+            *([] if request.stop_after is None else [StopAfterEpoch(request.stop_after)]),
+        ],
         resume=request.resume,
         resume_from=request.resume_from,
         start_from=request.start_from,

@@ -122,6 +122,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         defaults=defaults,
         start_from=path_of("--start-from", first.start_from) if first.start_from is not None else None,
         overwrite=first.overwrite,
+        stop_after=first.stop_after,
         fetch=not first.dry_run,
     )
     choose_language(prepared.request.config.report.lang)

@@ -32,7 +32,8 @@ FLAGS = """
     --compare --compare-seeds --compile --config --confirm-seeds --d-ff --d-model --dataset --datasets --dbc-rank
     --dbc-spike-factor --device --dropout --dry-run
     --early-stopping --early-stopping-patience --ema-decay --epochs --estimate --explain --fingerprints --fp16
-    --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing --help
+    --fp32 --global-batch-size --gradient-accumulation --gradient-accumulation-steps --gradient-checkpointing
+    --halving --help
     --keep-best --keep-last --label-smoothing --label-smoothing-factor --lang --learning-rate --length-window
     --list-backends --list-models --list-tasks
     --load-best-model-at-end --load-checkpoint --loss-on --lr --max-grad-norm --max-seq-len --max-skipped-updates
@@ -43,7 +44,7 @@ FLAGS = """
     --optimizer --output-dir --overwrite --pairs --precision --private --push-to-hub --rdzv-endpoint --rdzv-id
     --report-batches --restart-epochs --restart-mult --resume --resume-from-checkpoint --rope-theta --run-dir
     --sampling --save-dir --save-interval --save-steps --save-total-limit --schedule --search --search-space
-    --seed --snapshots --stabilizer --start-from --sweep --sweep-goal --sweep-metric
+    --seed --snapshots --stabilizer --start-from --stop-after --sweep --sweep-goal --sweep-metric
     --t-0 --t-mult --task --tie-embeddings --track --train-batch-size --trials --truncate --validation-split
     --vocab-size --wandb
     --wandb-entity --wandb-mode --wandb-project --warmup-steps --weight-decay -h

@@ -551,6 +551,7 @@ def prepare(
     defaults: Sequence[Layer] = (),
     start_from: Path | None = None,
     overwrite: bool = False,
+    stop_after: int | None = None,
     fetch: bool = True,
 ) -> PreparedRun:
     """Check and plan a run.
@@ -561,6 +562,7 @@ def prepare(
         defaults: lie over the backend's preset and under the resumed run.
         start_from: see `RunRequest`.
         overwrite: see `RunRequest`.
+        stop_after: see `RunRequest`.
         fetch: see `layers_of`.
 
     Raises:
@@ -571,7 +573,12 @@ def prepare(
     resolved = resolve_for(choice.backend, choice.config_class, layers)
     resume_from = Path(choice.resume) if isinstance(choice.resume, str) else None
     asked = RunRequest(
-        resolved.config, choice.resume is not False, resume_from=resume_from, start_from=start_from, overwrite=overwrite
+        resolved.config,
+        choice.resume is not False,
+        resume_from=resume_from,
+        start_from=start_from,
+        overwrite=overwrite,
+        stop_after=stop_after,
     )
     return _prepared(resolved, choice.backend, layers, asked)
 

@@ -114,6 +114,8 @@ class RunRequest:
     start_from: Path | None = None
     """A run directory that is copied into the run directory if that has no checkpoint to resume from."""
     overwrite: bool = False
+    stop_after: int | None = None
+    """Epoch, from 1, after which the run saves and stops; None: it goes on to its end."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Dotted key of a setting -> the source that set it, for messages."""
 

@@ -392,6 +392,10 @@ CHINESE = {
     "wrote {path}": "已写入 {path}",
     # -- sweeps: training/experiments/sweep/ --
     "trial {number} of {all}: {settings}": "第 {number} 个试验，共 {all} 个：{settings}",
+    "epoch {epoch}: {count} of {all} trials go on: {names}": "epoch {epoch}：{all} 个试验中有 {count} 个继续：{names}",
+    "{made:,} of {whole:,} updates were made, which saved {share:.0%}; no trial was begun again": (
+        "共做了 {whole:,} 次更新中的 {made:,} 次，省下 {share:.0%}；没有任何试验从头重来"
+    ),
     "{name} has diverged; the sweep goes on": "{name} 已发散；搜索继续",
     "{name}: {metric} {value:.6g}": "{name}：{metric} {value:.6g}",
     "the sweep ends here; go on with: python train.py --resume {directory}": (

@@ -61,6 +61,8 @@ def full_command(plan: LaunchPlan, request: RunRequest) -> tuple[str, ...]:
         words += ["--start-from", str(request.start_from)]
     if request.overwrite:
         words.append("--overwrite")
+    if request.stop_after is not None:
+        words += ["--stop-after", str(request.stop_after)]
     return tuple(words)
 
 

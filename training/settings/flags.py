@@ -18,7 +18,7 @@ from training.errors import ConfigError, did_you_mean
 from training.settings.declarations import aliases, leaves, short_name
 from training.settings.layers import Layer
 from training.settings.other_names import answer
-from training.settings.tree import RunConfig, TrainingConfig
+from training.settings.tree import MOST_EPOCHS, RunConfig, TrainingConfig
 from training.settings.yaml_files import Settings
 
 RESUME_HELP = (
@@ -233,6 +233,12 @@ def add_launcher_flags(parser: OneLineParser) -> None:
         "that a cluster may start again",
     )
     group.add_argument("--overwrite", action="store_true", help="delete the run that --run-dir holds, and start again")
+    group.add_argument(
+        "--stop-after",
+        type=_number_of_epochs,
+        metavar="EPOCH",
+        help="save and stop after this epoch, in a run that stays as long as it is; --resume goes on with it",
+    )
     # Not for users: the front door gives the first to its workers, and deepspeed's launcher adds the second.
     group.add_argument("--launch-dir", help=argparse.SUPPRESS)
     group.add_argument("--local_rank", help=argparse.SUPPRESS)
@@ -241,6 +247,12 @@ def add_launcher_flags(parser: OneLineParser) -> None:
 def _number_of_seeds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 3 <= int(text) <= 1000):
         raise argparse.ArgumentTypeError(f"{text!r} should be a whole number from 3 to 1000")
+    return int(text)
+
+
+def _number_of_epochs(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 7 and 1 <= int(text) <= MOST_EPOCHS):
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number from 1 to {MOST_EPOCHS:,}")
     return int(text)
 
 
@@ -261,9 +273,10 @@ def refuse_contradictions(given: argparse.Namespace, remote: bool) -> None:
         raise ConfigError(
             f"--compare-seeds {given.compare_seeds} is for a comparison; give --compare SETTING=VALUE,VALUE with it"
         )
-    for flag_name in ("--compare", "--estimate", "--start-from") if given.sweep is not None and not remote else ():
-        if getattr(given, flag_name.strip("-").replace("-", "_")):
-            raise ConfigError(f"--sweep and {flag_name} do not go together: each says what to do with the settings")
+    others = ("compare", "estimate", "start_from", "stop_after") if given.sweep is not None and not remote else ()
+    for name in others:
+        if getattr(given, name):
+            raise ConfigError(f"--sweep and {flag(name)} do not go together: each says what to do with the settings")
     if given.start_from is not None and not resume:
         raise ConfigError(f"--start-from {given.start_from} is for a run that goes on; give --resume with it")
     if given.start_from is not None and isinstance(given.resume, str):
@@ -276,7 +289,11 @@ def refuse_contradictions(given: argparse.Namespace, remote: bool) -> None:
             f"--estimate and {'--dry-run' if given.dry_run else '--resume'} contradict each other: an estimate trains "
             "a few updates of a run that is to be started"
         )
-    for flag_name, is_given in {"--estimate": given.estimate, "--compare": given.compare is not None}.items():
+    if given.stop_after is not None and (given.estimate or given.compare is not None):
+        other = "--estimate" if given.estimate else "--compare"
+        raise ConfigError(f"--stop-after {given.stop_after} is for a run, and {other} makes its own; leave one out")
+    here = {"--estimate": given.estimate, "--compare": given.compare, "--stop-after": given.stop_after}
+    for flag_name, is_given in {name: value not in (None, False) for name, value in here.items()}.items():
         if remote and is_given:
             raise ConfigError(
                 f"{flag_name} trains on this machine, and this backend trains elsewhere; give --backend playground"

@@ -28,7 +28,7 @@ RESULT_NAME = "sweep_result.json"
 
 _MAY_CHANGE = ("max_trials", "confirm_seeds")
 """Options that a sweep may go on with otherwise: no trial depends on them."""
-_COMPARED = ("backend", "task", "model", "space", "metric", "goal", "sampling", "seed")
+_COMPARED = ("backend", "task", "model", "space", "metric", "goal", "sampling", "seed", "halving")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ class SweepDocument:
     """Of the sampler."""
     max_trials: int
     confirm_seeds: int
+    halving: int | None = None
+    survivors: Sequence[Sequence[str]] = ()
+    """Names of the trials that went on at each rung, from the first; once they are written they are decided."""
     concluded: Sequence[str] = ()
     """Names of the runs that have ended with all that follows the last update, such as their final model."""
 
@@ -103,6 +106,7 @@ class SweepDocument:
             seed=config.run.seed,
             max_trials=trials,
             confirm_seeds=options.confirm_seeds,
+            halving=options.halving,
         )
         return _plain(document)
 
@@ -115,6 +119,7 @@ class SweepDocument:
         options = {
             "search": tuple(self.search), "sweep_metric": self.metric, "sweep_goal": self.goal,
             "sampling": self.sampling, "max_trials": self.max_trials, "confirm_seeds": self.confirm_seeds,
+            "halving": self.halving,
         }  # fmt: skip
         return [
             Layer(
@@ -190,7 +195,8 @@ def _without_run_dir(config: dict[str, Any]) -> dict[str, Any]:
 
 def _differences(one: SweepDocument, other: SweepDocument) -> Iterator[tuple[str, str, str]]:
     """Yield (name, value of one, value of the other) of all that decides the trials and differs."""
-    for name in _COMPARED:
+    compared = _COMPARED if one.halving is None else (*_COMPARED, "max_trials")  # rungs compare all trials
+    for name in compared:
         if getattr(one, name) != getattr(other, name):
             shown = "search" if name == "space" else name
             yield shown, _shown(getattr(one, name)), _shown(getattr(other, name))

@@ -33,6 +33,7 @@ from training.experiments.comparison import Comparison, Difference, declared, fi
 from training.experiments.run_process import TrainRun, train_in_own_process
 from training.experiments.search_space import short_name
 from training.experiments.sweep.document import DOCUMENT_NAME, RESULT_NAME, SweepDocument, going_on, read_document
+from training.experiments.sweep.halving import rungs, survivors
 from training.experiments.sweep.metric import figure, refuse_unmeasured
 from training.experiments.sweep.options import LocalSweepOptions
 from training.experiments.sweep.samplers import samples
@@ -104,6 +105,8 @@ class LocalSweep:
                 f"push_to_hub={config.hub.push_to_hub}: each trial of a sweep would push its model; push the best one "
                 "afterwards, with tools/export_model.py"
             )
+        if options.halving is not None:
+            self._refuse_no_rungs()
         tree = type(config)
         fixed = dict.fromkeys(declared(tree, "decides_loss"), "with another one the loss is that of other tokens")
         if self.metric.startswith("train/"):
@@ -123,6 +126,24 @@ class LocalSweep:
             goal=self.goal,
             trials=count,
         )
+
+    def _refuse_no_rungs(self) -> None:
+        """Refuse successive halving where nothing can be compared at a rung."""
+        halving, run = self.options.halving, self.prepared.request.config.run
+        if not self.metric.startswith("eval/"):
+            raise ConfigError(
+                f"halving={halving} compares trials by their evaluations, and the metric is {self.metric}; give "
+                "--validation-split 0.1 and a metric of eval/"
+            )
+        if run.max_steps is not None:
+            raise ConfigError(
+                f"halving={halving} counts in epochs, and max_steps={run.max_steps} may end a run inside one; give "
+                "--epochs alone"
+            )
+        if run.epochs < halving:
+            raise ConfigError(
+                f"halving={halving}: a run of epochs={run.epochs} has no rung; give --epochs {halving} or more"
+            )
 
     def _trial(self, number: int, settings: Mapping[str, Any]) -> SweepRun:
         name = f"trial-{number:03}"
@@ -157,14 +178,52 @@ class LocalSweep:
         request = self.prepared.request
         with _claimed(self.directory):
             self._begin(resume=request.resume, overwrite=request.overwrite)
-            for number, trial in enumerate(self.trials, 1):
-                title = Message(
-                    "trial {number} of {all}: {settings}",
-                    number=number, all=len(self.trials), settings=trial.in_words(),
-                )  # fmt: skip
-                if code := self._train(trial, title, train):
+            alive: Sequence[SweepRun] = self.trials
+            for rung, epoch in enumerate(self._rungs[:-1]):
+                if code := self._climb(rung, epoch, alive, train):
+                    return code
+                alive = [trial for trial in alive if trial.name in self.document.survivors[rung]]
+            for trial in alive:
+                if code := self._train(trial, self._title(trial), train):
                     return code
             return self._conclude(train)
+
+    @property
+    def _rungs(self) -> list[int]:
+        epochs = self.prepared.request.config.run.epochs
+        return [epochs] if self.options.halving is None else rungs(epochs, len(self.trials), self.options.halving)
+
+    def _title(self, trial: SweepRun) -> Message:
+        return Message(
+            "trial {number} of {all}: {settings}",
+            number=self.trials.index(trial) + 1, all=len(self.trials), settings=trial.in_words(),
+        )  # fmt: skip
+
+    def _climb(self, rung: int, epoch: int, alive: Sequence[SweepRun], train: TrainRun) -> int:
+        """Train trials up to a rung and decide which go on. Return 0, or the exit code with which the sweep ends."""
+        if rung < len(self.document.survivors):
+            return 0
+        for trial in alive:
+            if code := self._train(trial, self._title(trial), train, until=epoch):
+                return code
+        values = {trial.name: value_of(trial.directory, self.metric) for trial in alive}
+        kept = survivors(values, self.goal, self.options.halving or 1)
+        if not kept:
+            raise self._nothing_measured()
+        self._note(survivors=[*self.document.survivors, list(kept)])
+        say(Message(
+            "epoch {epoch}: {count} of {all} trials go on: {names}",
+            epoch=epoch, count=len(kept), all=len(alive), names=", ".join(kept),
+        ))  # fmt: skip
+        return 0
+
+    def _note(self, **changes: Any) -> None:
+        """Write down what has been decided, or what has ended."""
+        self.document = replace(self.document, **changes)
+        self.document.write(self.directory)
+
+    def _nothing_measured(self) -> UserError:
+        return UserError(f"{self.directory}: no trial has a finite {self.metric}; give --search other values")
 
     def _begin(self, *, resume: bool, overwrite: bool) -> None:
         """Write the document, or make sure that this is the sweep which it describes.
@@ -198,25 +257,33 @@ class LocalSweep:
         if self.document != saved:
             self.document.write(directory)
 
-    def _train(self, run: SweepRun, title: Message, train: TrainRun) -> int:
-        """Train a run unless it has been trained. Return 0 where the sweep goes on, else its exit code."""
+    def _train(self, run: SweepRun, title: Message, train: TrainRun, until: int | None = None) -> int:
+        """Train a run unless it has been trained. Return 0 where the sweep goes on, else its exit code.
+
+        Args:
+            run: of this sweep.
+            title: printed where it is trained.
+            train: trains it.
+            until: epoch after which it is to stop; None: it is trained to its end.
+        """
         _wait_for_end(run)
-        state = state_of(run.directory)
-        if state == DIVERGED or (state == "finished" and run.name in self.document.concluded):
+        state, epochs = state_of(run.directory)
+        has_ended = state == "finished" and run.name in self.document.concluded
+        if state == DIVERGED or has_ended or _has_stopped(state, epochs, until):
             return 0
         say(title)
-        code = train(run.config, ["--resume"])
-        state = state_of(run.directory)
+        code = train(run.config, ["--resume", *([] if until is None else ["--stop-after", str(until)])])
+        state, epochs = state_of(run.directory)
         if state == DIVERGED:
             say(Message("{name} has diverged; the sweep goes on", name=run.name))
             return 0
-        if code or state != "finished":
+        if code or not (state == "finished" or _has_stopped(state, epochs, until)):
             say(Message(
                 "the sweep ends here; go on with: python train.py --resume {directory}", directory=self.directory
             ))  # fmt: skip
             return code or EXIT_UNFINISHED
-        self.document = replace(self.document, concluded=list(dict.fromkeys([*self.document.concluded, run.name])))
-        self.document.write(self.directory)
+        if state == "finished":
+            self._note(concluded=list(dict.fromkeys([*self.document.concluded, run.name])))
         if (value := value_of(run.directory, self.metric)) is not None:
             say(Message("{name}: {metric} {value:.6g}", name=run.name, metric=self.metric, value=value))
         return 0
@@ -225,10 +292,16 @@ class LocalSweep:
         trials = [self._as_trial(trial) for trial in self.trials]
         best = best_of([trial for trial in trials if trial.status == "finished"], self.goal)
         if best is None:
-            raise UserError(f"{self.directory}: no trial has a finite {self.metric}; give --search other values")
+            raise self._nothing_measured()
         trials = [replace(trial, is_best=trial is best) for trial in ranked(trials, self.goal)]
         for line in table_lines(Sweep(self.directory.name, self.metric, self.goal, trials)):
             say(line)
+        if self.options.halving is not None:
+            made, whole = (sum(getattr(trial, name) or 0 for trial in trials) for name in ("step", "total_steps"))
+            say(Message(
+                "{made:,} of {whole:,} updates were made, which saved {share:.0%}; no trial was begun again",
+                made=made, whole=whole, share=1.0 - made / max(1, whole),
+            ))  # fmt: skip
         result: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "metric": self.metric,
@@ -248,8 +321,8 @@ class LocalSweep:
 
     def _as_trial(self, run: SweepRun) -> Trial:
         report = read_report(run.directory) or {}
-        state = state_of(run.directory)
-        value = figure(report, self.metric) if state == "finished" else None
+        state, _ = state_of(run.directory)
+        value = value_of(run.directory, self.metric)
         settings = {short_name(key): value for key, value in run.settings.items()}
         return Trial(run.name, state, settings, value, report.get("step"), report.get("total_steps"))
 
@@ -309,22 +382,33 @@ class LocalSweep:
         }
 
 
-def state_of(run_dir: Path) -> str:
-    """Return the state of a run as its record has it, `diverged` among them; `waiting` where there is no record."""
+def state_of(run_dir: Path) -> tuple[str, int]:
+    """Return (state, epochs after which it was evaluated) of a run as its record has them.
+
+    The state is that of the record, `diverged`, or `waiting` where there is no record.
+    """
     found = read_report(run_dir)
     if found is None:
-        return "waiting"
+        return "waiting", 0
     report = Report.of_dict(found)
+    epochs = report.evaluations[-1].epoch or 0 if report.evaluations else 0
     not_finite = report.num_skipped or report.not_finite_at is not None
     if report.state == "failed" and (not_finite or "has diverged" in str(report.outcome.get("error"))):
-        return DIVERGED
-    return report.state
+        return DIVERGED, epochs
+    return report.state, epochs
+
+
+def _has_stopped(state: str, epochs: int, until: int | None) -> bool:
+    return until is not None and state == "stopped" and epochs >= until
 
 
 def value_of(run_dir: Path, metric: str) -> float | None:
-    """Return the last value of a metric in a run that has finished; None: it has not, or the value is not finite."""
+    """Return the last value of a metric in a run that has finished, or stopped in order.
+
+    None: it has done neither, or the value is not finite.
+    """
     report = read_report(run_dir)
-    return figure(report, metric) if report is not None and report.get("state") == "finished" else None
+    return figure(report, metric) if report is not None and report.get("state") in ("finished", "stopped") else None
 
 
 def delete_runs(directory: Path) -> None:

@@ -127,6 +127,14 @@ class LocalSweepOptions(SweepOptions):
         "the end, which shows how much of its lead was luck; 0: none.",
     )
 
+    halving: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="Successive halving: of so many trials the best one goes on at each rung, by a metric of eval/; the"
+        " rungs are the epochs divided by this number once, twice, and so on. None: each trial is trained to its end.",
+    )
+
     @field_validator("confirm_seeds")
     @classmethod
     def _says_something(cls, value: int) -> int:

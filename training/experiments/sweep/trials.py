@@ -49,9 +49,11 @@ def best_of(trials: Sequence[Trial], goal: str) -> Trial | None:
 
 
 def ranked(trials: Sequence[Trial], goal: str) -> list[Trial]:
-    """Return the trials, best first; those without a value last, in their own order."""
+    """Return the trials, best first: those that were trained to their end, then others, last those without a value."""
     sign = -1.0 if goal == "maximize" else 1.0
-    return sorted(trials, key=lambda trial: (trial.metric is None, sign * (trial.metric or 0.0)))
+    return sorted(
+        trials, key=lambda trial: (trial.metric is None, trial.status != "finished", sign * (trial.metric or 0.0))
+    )
 
 
 def table_lines(sweep: Sweep) -> list[str]:

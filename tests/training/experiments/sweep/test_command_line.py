@@ -104,6 +104,21 @@ BAD = [
     ),
     (["--sweep", ""], "--sweep : no such file; give a YAML file"),
     (["--sweep", "d_model"], "--sweep d_model: no such file; give a YAML file, or settings with their values"),
+    (
+        ["--sweep", SPACE, "--halving", "1"],
+        "halving = '1' (from --halving): input should be greater than or equal to 2",
+    ),
+    (["--sweep", SPACE, "--halving", "2"], "halving=2 compares trials by their evaluations, and the metric is train/"),
+    (
+        ["--sweep", SPACE, "--halving", "2", "--validation-split", "0.2", "--max-steps", "9"],
+        "halving=2 counts in epochs, and max_steps=9 may end a run inside one; give --epochs alone",
+    ),
+    (
+        ["--sweep", SPACE, "--halving", "4", "--validation-split", "0.2", "--epochs", "3"],
+        "halving=4: a run of epochs=3 has no rung; give --epochs 4 or more",
+    ),
+    (["--stop-after", "0"], "--stop-after: '0' should be a whole number from 1 to 1,000,000"),
+    (["--stop-after", "2", "--estimate"], "--stop-after 2 is for a run, and --estimate makes its own; leave one out"),
     (["--trials", "3"], "--max-trials 3 is for a sweep; give --sweep with it"),
     (["--search", "d_model=16|32"], "--search d_model=16|32 is for a sweep; give --sweep with it"),
     (["--sweep", SPACE, "--compare", "d_model=16,32"], "--sweep and --compare do not go together"),

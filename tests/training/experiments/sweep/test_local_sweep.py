@@ -148,7 +148,7 @@ def test_a_stop_reaches_the_trial_which_saves_and_goes_on_exactly(data: Path, tm
     watcher.start()
     assert sweep.run(train_in_own_process) == 128 + signal.SIGTERM
     watcher.join()
-    assert state_of(run_dir) == "stopped"
+    assert state_of(run_dir)[0] == "stopped"
     assert list(run_dir.glob("checkpoint_*"))
     assert small_sweep(directory, data, max_trials=1, settings=long, resume=True).run(train_here) == 0
     undisturbed = small_sweep(tmp_path / "other", data, max_trials=1, settings=long)
@@ -170,6 +170,44 @@ def test_a_trial_that_diverges_is_a_result_and_the_last_of_the_table(
         ("trial-001", "finished"),
         ("trial-002", "diverged"),
     ]
+
+
+def test_survivors_of_halving_are_resumed_and_end_as_if_there_were_no_rungs(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = {"epochs": 4, "save_interval": 4}
+    sweep = small_sweep(tmp_path / "halved", data, settings=longer, max_trials=4, halving=2)
+    trained: list[tuple[str, list[str]]] = []
+
+    def train(config: TrainingConfig, flags: Sequence[str]) -> int:
+        trained.append((config.run.run_dir.name, list(flags)))
+        return train_here(config, flags)
+
+    assert sweep.run(train) == 0
+    names = [trial.name for trial in sweep.trials]
+    assert trained[:4] == [(name, ["--resume", "--stop-after", "1"]) for name in names]
+    document = read_document(tmp_path / "halved")
+    assert document is not None
+    first, second = document.survivors
+    assert trained[4:] == [
+        *((name, ["--resume", "--stop-after", "2"]) for name in first),
+        *((name, ["--resume"]) for name in second),
+    ]
+    assert (len(first), len(second)) == (2, 1)
+    steps = {trial.name: (read_report(trial.directory) or {})["step"] for trial in sweep.trials}
+    per_epoch = max(steps.values()) // 4
+    expected = {name: (4 if name in second else 2 if name in first else 1) * per_epoch for name in names}
+    assert steps == expected
+    assert f"{9 * per_epoch:,} of {16 * per_epoch:,} updates were made, which saved 44%" in capsys.readouterr().out
+    whole = small_sweep(tmp_path / "whole", data, settings=longer, max_trials=4)
+    assert whole.run(train_here) == 0
+    assert weights(tmp_path / "halved" / second[0]) == weights(tmp_path / "whole" / second[0])
+    reports = [read_report(tmp_path / place / first[0]) or {} for place in ("halved", "whole")]
+    assert reports[0]["evaluations"][1]["loss"] == reports[1]["evaluations"][1]["loss"]
+    again = small_sweep(tmp_path / "halved", data, settings=longer, max_trials=4, halving=2, resume=True)
+    del trained[:]
+    assert again.run(train) == 0
+    assert trained == []
 
 
 def test_more_trials_can_be_added_and_the_first_ones_stay(data: Path, tmp_path: Path) -> None:
