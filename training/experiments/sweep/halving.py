@@ -1,8 +1,8 @@
 """Successive halving: many trials begin, and at each rung only the best of them are trained further. No torch.
 
-Jamieson and Talwalkar, 2016 (arXiv 1502.07943): with factor 3 and 27 epochs the rungs are 1, 3, 9 and 27 epochs; at each
-a third of the trials goes on. A survivor is not begun again: it is resumed, and its run is as long as it was, so it ends
-bit for bit as it would have without rungs.
+Jamieson and Talwalkar, 2016 (arXiv 1502.07943): with factor 3 and 27 epochs the rungs are 1, 3, 9 and 27 epochs; at
+each a third of the trials goes on. A survivor is not begun again: it is resumed, and its run is as long as it was, so
+it ends bit for bit as it would have without rungs.
 """
 
 from __future__ import annotations

@@ -23,10 +23,9 @@ class SweepOptions(Section):
 
     search: tuple[str, ...] = Field(
         (),
-        description="What a sweep varies: SETTING=A,B,C or SETTING=A|B|C for choices, SETTING=LOW..HIGH for a uniform "
-        "range, SETTING=log(LOW..HIGH) or SETTING=LOW..HIGH log for a log-uniform one, or Azure's types by name, as "
-        "SETTING=normal(0.05,0.01); in YAML also a mapping, as Azure's search_space. Empty: batch_size, d_model, "
-        "num_layers, learning_rate, weight_decay.",
+        description="What a sweep varies: SETTING=A,B,C for choices, SETTING=LOW..HIGH for a uniform range, "
+        "SETTING=log(LOW..HIGH) for a log-uniform one, or Azure's types by name, as SETTING=normal(0.05,0.01); in YAML "
+        "also a mapping as Azure's search_space. Empty: batch_size, d_model, num_layers, learning_rate, weight_decay.",
         json_schema_extra={"metavar": "SETTING=VALUES", "aliases": ["search_space"]},
     )
     sweep_metric: str | None = Field(
