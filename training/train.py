@@ -164,8 +164,9 @@ def _run(prepared: PreparedRun, first: argparse.Namespace, sweep: LocalSweep | N
     available = backend.check()
     if not available.ok:
         raise ConfigError(f"--backend {backend.name}: {available.reason}; run: {available.fix}")
-    if first.estimate and is_worker():
-        raise ConfigError("--estimate runs in one process, and a launcher started this one; call it without a launcher")
+    if (first.estimate or sweep is not None) and is_worker():
+        name = "--estimate" if first.estimate else "--sweep"
+        raise ConfigError(f"{name} runs in one process, and a launcher started this one; call it without a launcher")
     if first.estimate:
         from training.forecast.estimate import print_estimate  # imports torch
 

@@ -48,7 +48,7 @@ def with_begun_sweep(given: argparse.Namespace) -> argparse.Namespace:
         UserError: the sweep's file is damaged, or a config file is given next to it.
     """
     values = dict(vars(given), begun_sweep=None)
-    if not isinstance(given.resume, str):
+    if not isinstance(given.resume, str) or not given.resume.strip():
         return argparse.Namespace(**values)
     directory = path_of("--resume", given.resume)
     document = read_document(directory)

@@ -176,7 +176,7 @@ def read_document(directory: Path) -> SweepDocument | None:
         raise unreadable(path, error) from error
     if found.schema_version > SCHEMA_VERSION:
         raise UserError(f"{path}: it was written by a newer version of this program; update this one")
-    return found
+    return _plain(found)
 
 
 def going_on(saved: SweepDocument, asked: SweepDocument) -> SweepDocument:

@@ -39,8 +39,8 @@ from training.experiments.sweep.options import LocalSweepOptions
 from training.experiments.sweep.samplers import samples
 from training.experiments.sweep.trials import Sweep, Trial, best_of, ranked, short_value, table_lines
 from training.language.messages import Message, say
+from training.record.log import read_report
 from training.record.report import Report
-from training.record.reporter import read_report
 from training.settings.layers import Layer
 from training.settings.tree import TrainingConfig
 from training.storage.atomic import delete, write_atomically
@@ -272,7 +272,8 @@ class LocalSweep:
         if state == DIVERGED or has_ended or _has_stopped(state, epochs, until):
             return 0
         say(title)
-        code = train(run.config, ["--resume", *([] if until is None else ["--stop-after", str(until)])])
+        begun = ["--resume"] if run.directory.exists() else []  # a backend that cannot resume can begin
+        code = train(run.config, [*begun, *([] if until is None else ["--stop-after", str(until)])])
         state, epochs = state_of(run.directory)
         if state == DIVERGED:
             say(Message("{name} has diverged; the sweep goes on", name=run.name))

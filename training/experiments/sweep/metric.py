@@ -97,19 +97,8 @@ def figure(report: Mapping[str, Any], metric: str) -> float | None:
         return right / max(1, asked)
     else:
         entry = {}
-    return figure_in(entry, key, report)
-
-
-def figure_in(entry: Mapping[str, Any], key: str, facts: Mapping[str, Any]) -> float | None:
-    """Return a figure of one update or one evaluation; None: there is none, or it is not finite.
-
-    Args:
-        entry: the update or the evaluation.
-        key: name of the figure; one that follows from the loss is computed.
-        facts: of the run, with its metrics.
-    """
     value = entry.get(key)
     if value is None:
-        derived = (metric for metric in declared_metrics(facts) if (metric.name, metric.derived) == (key, "exp_loss"))
+        derived = (metric for metric in declared_metrics(report) if (metric.name, metric.derived) == (key, "exp_loss"))
         value = next((metric.of_loss(number(entry.get("loss"))) for metric in derived), None)
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

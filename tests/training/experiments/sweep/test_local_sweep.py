@@ -22,7 +22,7 @@ from training.errors import EXIT_BAD_INPUT, UserError
 from training.experiments.run_process import train_in_own_process
 from training.experiments.sweep.document import DOCUMENT_NAME, RESULT_NAME, read_document
 from training.experiments.sweep.local_sweep import LocalSweep, state_of
-from training.record.reporter import read_report
+from training.record.log import read_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,7 +185,7 @@ def test_survivors_of_halving_are_resumed_and_end_as_if_there_were_no_rungs(
 
     assert sweep.run(train) == 0
     names = [trial.name for trial in sweep.trials]
-    assert trained[:4] == [(name, ["--resume", "--stop-after", "1"]) for name in names]
+    assert trained[:4] == [(name, ["--stop-after", "1"]) for name in names]
     document = read_document(tmp_path / "halved")
     assert document is not None
     first, second = document.survivors
