@@ -158,7 +158,8 @@ def split_layers(layers: Sequence[Layer], is_asked: bool) -> tuple[list[Layer], 
     Raises:
         ConfigError: there is an option of a sweep, and no sweep is asked for.
     """
-    runs, options = [], []
+    runs: list[Layer] = []
+    options: list[Layer] = []
     for layer in layers:
         own = {key: value for key, value in layer.settings.items() if key.startswith(f"{SECTION}.")}
         if own and not is_asked:

@@ -105,14 +105,15 @@ class LocalSweep:
                 f"push_to_hub={config.hub.push_to_hub}: each trial of a sweep would push its model; push the best one "
                 "afterwards, with tools/export_model.py"
             )
-        if options.halving is not None:
-            self._refuse_no_rungs()
         tree = type(config)
         fixed = dict.fromkeys(declared(tree, "decides_loss"), "with another one the loss is that of other tokens")
         if self.metric.startswith("train/"):
             reason = "training losses are measured with it; add --validation-split 0.1"
             fixed |= dict.fromkeys(declared(tree, "in_training_loss"), reason)
-        self.space = options.space(tree, NOT_VARIED | fixed)
+        if options.halving is not None:
+            self._refuse_no_rungs(options.halving)
+            fixed["run.epochs"] = "the rungs are epochs of all trials"
+        self.space = options.space(tree, {**NOT_VARIED, **fixed})
         options.refuse_unfit(self.space)
         options.refuse_more_than_there_are(self.space)
         count = options.number_of_trials(self.space)
@@ -127,9 +128,9 @@ class LocalSweep:
             trials=count,
         )
 
-    def _refuse_no_rungs(self) -> None:
+    def _refuse_no_rungs(self, halving: int) -> None:
         """Refuse successive halving where nothing can be compared at a rung."""
-        halving, run = self.options.halving, self.prepared.request.config.run
+        run = self.prepared.request.config.run
         if not self.metric.startswith("eval/"):
             raise ConfigError(
                 f"halving={halving} compares trials by their evaluations, and the metric is {self.metric}; give "
