@@ -241,7 +241,7 @@ class LocalSweep:
             delete_runs(directory)
         saved = read_document(directory)
         if saved is None:
-            if found := _runs_in(directory):
+            if found := [path for path in _runs_in(directory) if RunDirectory(path, claim=False).holds_run()]:
                 raise UserError(
                     f"--run-dir {directory}: it holds {found[0].name} and no {DOCUMENT_NAME}, so these are no runs of "
                     "this sweep; choose another"

@@ -102,7 +102,7 @@ BAD = [
         ["--sweep", "nowhere.yaml"],
         "--sweep nowhere.yaml: no such file; give a YAML file, or settings with their values",
     ),
-    (["--sweep", ""], "--sweep : no such file; give a YAML file"),
+    (["--sweep", ""], "--sweep : is empty; give a path"),
     (["--sweep", "d_model"], "--sweep d_model: no such file; give a YAML file, or settings with their values"),
     (
         ["--sweep", SPACE, "--halving", "1"],
