@@ -159,7 +159,7 @@ def test_a_stop_reaches_the_trial_which_saves_and_goes_on_exactly(data: Path, tm
 def test_a_trial_that_diverges_is_a_result_and_the_last_of_the_table(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = {"search": "learning_rate=0.001|100", "sampling": "grid", "max_trials": 2}
+    options: dict[str, Any] = {"search": "learning_rate=0.001|100", "sampling": "grid", "max_trials": 2}
     diverging = {"max_grad_norm": None, "max_skipped_updates": 1, "precision": "fp32", "epochs": 12}
     sweep = small_sweep(tmp_path / "sweep", data, settings=diverging, **options)
     assert sweep.run(train_here) == 0
