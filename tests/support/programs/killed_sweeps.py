@@ -1,4 +1,4 @@
-"""Kill a sweep again and again and let it go on each time: `python killed_sweeps.py FOLDER DATA KILLS`.
+"""Kill a sweep again and again and let it go on each time: `python killed_sweeps.py FOLDER DATA`.
 
 Each life is a fork that trains the sweep and its trials in itself and is killed at one of its writes, so a kill ends
 the sweep and its trial in the same instant. The undisturbed sweep is in FOLDER/whole, the other in FOLDER/killed.
@@ -17,10 +17,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.support.sweeps import small_sweep, train_here
 
 EVENTS = {"open": 0, "os.rename": 1}
 """Audit events of a file that is opened or renamed, and the argument that names it."""
+KILLS = (2, 3, 12, 30, 45, 80, 25, 90, 60, 40)
+"""Number of the write at which each life is killed; the first two are those of the sweep's own file."""
 
 
 def kill_at_write(directory: Path, number: int) -> None:
@@ -55,14 +59,22 @@ def live(directory: Path, data: Path, kill_at: int | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def import_what_is_slow() -> None:
+    """Import once, and not in each fork, what a run imports; an optimizer's first step imports torch's compiler."""
+    for module in ("training.run", "training.train_hlbd_playground"):
+        importlib.import_module(module)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    torch.optim.AdamW([weight]).step()
+
+
 def main() -> None:
     """Train both sweeps."""
-    folder, data, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    for module in ("training.run", "training.train_hlbd_playground"):  # once, and not in each fork
-        importlib.import_module(module)
+    folder, data = Path(sys.argv[1]), Path(sys.argv[2])
+    import_what_is_slow()
     assert live(folder / "whole", data) == 0
-    for number in range(kills):
-        if (code := live(folder / "killed", data, kill_at=1 + (11 * number) % 37)) != -signal.SIGKILL:
+    for number in KILLS:
+        if live(folder / "killed", data, kill_at=number) != -signal.SIGKILL:
             break
     code = live(folder / "killed", data)
     print(json.dumps(code), flush=True)

@@ -113,7 +113,7 @@ def test_the_store_shows_the_runs_of_a_sweep(whole: Path, capsys: pytest.Capture
 def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
     program = ROOT / "tests" / "support" / "programs" / "killed_sweeps.py"
     done = subprocess.run(
-        [sys.executable, program, tmp_path, data, "14"],
+        [sys.executable, program, tmp_path, data],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -122,7 +122,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_weights(data:
     assert done.returncode == 0, done.stderr
     *places, code = [json.loads(line) for line in done.stdout.splitlines()]
     assert code == 0
-    assert len(places) >= 10, places
+    assert len(places) >= 8, places
     assert any("sweep.json" in place for place in places)
     assert len({place.split()[1].partition("/")[0] for place in places if "trial-" in place}) >= 2
     whole, killed = tmp_path / "whole", tmp_path / "killed"
