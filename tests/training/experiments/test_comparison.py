@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.recorded_runs import RecordedRun
+from tests.support.sweeps import train_here
 from training import TrainingConfig
 from training.errors import ConfigError
 from training.experiments import comparison
@@ -120,17 +118,12 @@ def test_the_speed_is_in_the_unit_that_the_task_has(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def in_this_process(front_door: FrontDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each run go through the front door of this process, by the words that its own process would get.
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each run go through the front door of this process, with the config and the flags that its own would get.
 
     A process of its own imports torch, for seconds; a dozen runs would take a minute.
     """
-
-    def run(words: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
-        assert words[:2] == [sys.executable, str(comparison.FRONT_DOOR)]
-        return subprocess.CompletedProcess(words, front_door(words[2:]).exit_code)
-
-    monkeypatch.setattr(comparison, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(comparison, "train_in_own_process", train_here)
 
 
 @pytest.fixture
