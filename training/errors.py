@@ -81,6 +81,10 @@ class ConfigError(UserError):
     """A setting is unknown, is not a value of its type, or does not go with another setting."""
 
 
+class ForeignSettingError(ConfigError):
+    """A setting belongs to a backend, task or model family that was not chosen."""
+
+
 class DataError(UserError):
     """A data file is missing, unreadable, or holds something that is not HLBD."""
 

@@ -18,7 +18,17 @@ if __name__ == "__main__":
 
     begin()
 
-from training.backends.prepare import Choice, PreparedRun, choose, layers_of, prepare, resolve_for
+from training.backends.prepare import (
+    AUTO,
+    DEFAULT_BACKEND,
+    Choice,
+    PreparedRun,
+    asked_backend,
+    choose,
+    layers_of,
+    prepare,
+    resolve_for,
+)
 from training.backends.protocol import RunRequest, is_remote
 from training.backends.registry import describe_backends
 from training.checkpoints.run_settings import path_to_go_on_from
@@ -97,6 +107,10 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         if (leftovers := remove_leftovers()) and (identity is None or identity.rank == 0):
             print(f"warning: {leftovers}", file=sys.stderr)
     first = with_begun_sweep(first)
+    if _is_left_open(first, backend_name):
+        if not first.help:
+            return _choose_and_run(argv, first)
+        first.backend = DEFAULT_BACKEND  # the help of all settings but those of the other backends
     choice = _choose(first, backend_name)
     sweeps_here = first.sweep is not None and not is_remote(choice.backend)
     tree = tree_of(choice, sweeps_here)
@@ -125,10 +139,7 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         stop_after=first.stop_after,
         fetch=not first.dry_run,
     )
-    choose_language(prepared.request.config.report.lang)
-    asked = prepared.request.resume_from
-    if asked is not None and not is_worker() and not is_remote(prepared.backend):
-        path_to_go_on_from(asked, prepared.request.config.run.run_dir)  # said now, not after the data was read
+    _refuse_missing_checkpoint(prepared)
     sweep = None
     if sweeps_here:
         from training.experiments.sweep.local_sweep import LocalSweep
@@ -141,6 +152,85 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         return 0
     with output_may_be_lost():
         return _run(prepared, first, sweep)
+
+
+def _refuse_missing_checkpoint(prepared: PreparedRun) -> None:
+    """Speak the run's language, and refuse a path to go on from that is none now, not after the data was read."""
+    choose_language(prepared.request.config.report.lang)
+    asked = prepared.request.resume_from
+    if asked is not None and not is_worker() and not is_remote(prepared.backend):
+        path_to_go_on_from(asked, prepared.request.config.run.run_dir)
+
+
+def _is_left_open(first: argparse.Namespace, backend_name: str | None) -> bool:
+    """Return whether the backend is to be chosen: by the command line, else by the config file."""
+    named = first.backend if first.backend is not None else backend_name
+    return asked_backend(named, find_config(first.config) if first.config is not None else None) == AUTO
+
+
+def _choose_and_run(argv: list[str], first: argparse.Namespace) -> int:
+    """Choose backend and layout for this machine, say how, and do what the command line asks."""
+    if first.sweep is not None:
+        raise ConfigError(
+            "--sweep and --backend auto do not go together: its trials share the machine; name the backend, which "
+            "--backend auto --dry-run without the sweep shows"
+        )
+    refuse_contradictions(first, remote=False)
+    prepared, lines = _chosen(argv, first)
+    if first.explain is not None:
+        print(resolve_for(prepared.backend, type(prepared.request.config), prepared.layers).explain(first.explain))
+        return 0
+    _refuse_missing_checkpoint(prepared)
+    from training.forecast.choice_table import shown
+
+    said = [line for text in lines for line in shown(text)]
+    if first.dry_run:
+        print("\n".join(_plan_lines(prepared, said)))
+        if first.compare is None:
+            _refuse_taken_directory(prepared.request)
+        return 0
+    with output_may_be_lost():
+        print("\n".join(said), flush=True)
+        return _run(prepared, first, None)
+
+
+def _chosen(argv: list[str], first: argparse.Namespace) -> tuple[PreparedRun, list[str]]:
+    """Return the run of `--backend auto`, and the lines on how it was chosen.
+
+    Raises:
+        UserError: nothing can be chosen; the table of the candidates was printed.
+    """
+    from training.forecast.backend_choice import run_or_choice
+    from training.forecast.choice_table import kept_line, shown, table_lines
+
+    def read(choice: Choice) -> tuple[list[Layer], list[Layer]]:
+        preset = {key: value for layer in choice.presets() for key, value in layer.settings.items()}
+        parser = build_parser(choice.config_class, Path(sys.argv[0]).name, DESCRIPTION, preset)
+        add_launcher_flags(parser)
+        given, known = parse_flags(parser, argv, choice.config_class)
+        return [Layer(FLAGS, given)], [early_stopping_of(known)]
+
+    found = run_or_choice(
+        read,
+        inner_backend=first.inner_backend,
+        task=first.task,
+        model=first.model,
+        config_file=find_config(first.config) if first.config is not None else None,
+        resume=False if first.resume is None else first.resume,
+        run_dir=first.run_dir,
+        start_from=path_of("--start-from", first.start_from) if first.start_from is not None else None,
+        overwrite=first.overwrite,
+    )
+    if isinstance(found, PreparedRun):
+        prepared = found
+        lines: list[str] = [kept_line(found)]
+    else:
+        lines = list(table_lines(found))
+        if found.chosen is None and first.explain is None:
+            choose_language(found.language)
+            print("\n".join(line for text in lines for line in shown(text)))
+        prepared = found.prepared
+    return replace(prepared, request=replace(prepared.request, stop_after=first.stop_after)), lines
 
 
 def _choose(first: argparse.Namespace, backend_name: str | None) -> Choice:
@@ -202,7 +292,7 @@ def _refuse_taken_directory(request: RunRequest) -> None:
     directory.refuse_taken(resume=request.resume, overwrite=request.overwrite)
 
 
-def _plan_lines(prepared: PreparedRun) -> Iterator[str]:
+def _plan_lines(prepared: PreparedRun, chosen: Sequence[str] = ()) -> Iterator[str]:
     from training.forecast.dry_run import dry_run_lines
     from training.launch.launcher import describe
 
@@ -211,6 +301,7 @@ def _plan_lines(prepared: PreparedRun) -> Iterator[str]:
         yield from backend.dry_run(request)
         return
     yield request.config.to_yaml().rstrip("\n")
+    yield from (f"# {line}" for line in chosen)
     for line in dry_run_lines(request.config):
         yield f"# {line}"
     yield f"# plan: {'runs in this process' if plan is None else describe(plan, request)}"

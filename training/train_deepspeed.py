@@ -149,6 +149,12 @@ class DeepSpeedBackend:
             flags = f"{stage_flag(3)} --cpu-offload --param-offload"
             yield changed(zero_stage=3, cpu_offload=True, param_offload=True), flags
 
+    def layouts(self, config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]]:
+        """See `Backend`: ZeRO 1, and what spreads the state further."""
+        first = config.model_copy(update={self.name: options_of(config).model_copy(update={"zero_stage": 1})})
+        yield first, " --zero-stage 1"
+        yield from self.wider_layouts(first)
+
     def run(self, request: RunRequest) -> RunResult:
         """See `Backend.run`."""
         import torch

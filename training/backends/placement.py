@@ -50,3 +50,13 @@ def wider_layouts(config: TrainingConfig) -> Iterator[tuple[TrainingConfig, str]
     wider = getattr(backend, "wider_layouts", None)
     if wider is not None:
         yield from wider(config)
+
+
+def layouts(config: TrainingConfig) -> Iterator[TrainingConfig]:
+    """Yield the settings of the same curve among which `--backend auto` may choose, that of the config first."""
+    backend = BACKENDS.load(config.backend)()
+    yield config
+    every = getattr(backend, "layouts", None) or getattr(backend, "wider_layouts", None)
+    if every is not None:
+        for other, _ in every(config):
+            yield other

@@ -44,6 +44,12 @@ from training.tasks.registry import TASKS
 
 _Options = TypeVar("_Options", bound=Section)
 DEFAULT_BACKEND = "playground"
+AUTO = "auto"
+"""Word in the place of a backend's name that asks for a choice: `training.forecast.backend_choice` makes it."""
+AUTO_ORIGIN = "--backend auto"
+"""Source of the settings that were chosen, as it is shown to the user."""
+AUTO_RUN_DIR = "auto_output"
+"""Run directory where nobody names one: the same whatever is chosen, so that `--resume` finds it."""
 
 
 # -- the tree of settings ------------------------------------------------------------------------------------------
@@ -209,6 +215,8 @@ class Choice:
     config_file: Path | None
     resume: bool | str
     """True: go on from the newest good checkpoint of the run directory; text: from this checkpoint or run."""
+    origin: str = "the chosen backend"
+    """Source of the backend's name, where a layer of settings names none or another one."""
 
     @property
     def config_class(self) -> type[TrainingConfig]:
@@ -269,7 +277,7 @@ def choose(
         there = path_of("--resume", resume)
         resume = str(there) if resume.startswith("~") else resume  # else it may be the name of a job
     document = read_yaml(config_file) if config_file is not None else {}
-    chosen = BACKENDS.load(_first(backend, _name_in(document, "backend", config_file), DEFAULT_BACKEND))()
+    chosen = _load(asked_backend(backend, config_file))()
     inner = _inner_backend(chosen, inner_backend, document, config_file)
     if isinstance(resume, str) and len(Path(resume).parts) == 1 and not existing_form(Path(resume)).exists():
         usual = _defaults_of(task or DEFAULT_TASK).get("run.run_dir") or _run_dir_in(_preset_of(inner or chosen))
@@ -289,6 +297,62 @@ def choose(
         config_file=config_file,
         resume=resume,
     )
+
+
+def asked_backend(backend: str | None, config_file: Path | None) -> str:
+    """Return the backend that is asked for, by name: `AUTO` where it is to be chosen.
+
+    Args:
+        backend: as `--backend` names it.
+        config_file: the user's YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, or names no text.
+    """
+    document = read_yaml(config_file) if config_file is not None and backend is None else {}
+    return _first(backend, _name_in(document, "backend", config_file), DEFAULT_BACKEND)
+
+
+def _load(name: str) -> type[Backend]:
+    if name == AUTO:
+        raise ConfigError(
+            f"--backend {AUTO}: train.py chooses one for this machine, and so does "
+            "training.forecast.backend_choice.choose_here in Python; here a backend is named (--list-backends)"
+        )
+    return BACKENDS.load(name)
+
+
+def run_to_go_on_with(
+    resume: bool | str, run_dir: str | None, task: str | None, config_file: Path | None, start_from: Path | None
+) -> tuple[Path, Path | None]:
+    """Return (run directory, config.yaml of the run that `--backend auto` goes on with; None: there is none yet).
+
+    Args:
+        resume: see `Choice`.
+        run_dir: as `--run-dir` names it.
+        task: as `--task` names it.
+        config_file: the user's YAML file.
+        start_from: see `RunRequest`.
+
+    Raises:
+        ConfigError: the file cannot be read, or a path is none.
+    """
+    document = read_yaml(config_file) if config_file is not None else {}
+    usual = run_dir_of_auto(_first(task, _name_in(document, "task", config_file), DEFAULT_TASK))
+    named = run_dir if run_dir is not None else _run_dir_in(document) or usual
+    directory = path_of("--run-dir", named)
+    if not resume:
+        return directory, None
+    if isinstance(resume, str):
+        asked = path_of("--resume", resume)
+        is_there = len(asked.parts) != 1 or existing_form(asked).exists()
+        return directory, saved_config(asked if is_there else directory / asked)
+    return directory, saved_config(directory) or (saved_config(start_from) if start_from is not None else None)
+
+
+def run_dir_of_auto(task: str) -> str:
+    """Return the run directory of `--backend auto` where nobody names one: the task's own, else `AUTO_RUN_DIR`."""
+    return str(_defaults_of(task).get("run.run_dir") or AUTO_RUN_DIR)
 
 
 def _preset_of(backend: Backend | type[Backend]) -> Mapping[str, Any]:
@@ -402,7 +466,7 @@ def layers_of(
     above = with_the_model(choice.model, [*above, *settings], choice.task)
     named = next((layer.settings["backend"] for layer in reversed(above) if "backend" in layer.settings), None)
     if named != choice.backend.name:
-        above.append(Layer("the chosen backend", {"backend": choice.backend.name}))
+        above.append(Layer(choice.origin, {"backend": choice.backend.name}))
     if not isinstance(resume, str):
         return [*below, *above]
     name, backend = f"{RESUMED_RUN} ({resume})", choice.backend
@@ -570,6 +634,18 @@ def prepare(
             for.
     """
     layers = layers_of(choice, settings, defaults=defaults, fetch=fetch)
+    return prepare_layers(choice, layers, start_from=start_from, overwrite=overwrite, stop_after=stop_after)
+
+
+def prepare_layers(
+    choice: Choice,
+    layers: Sequence[Layer],
+    *,
+    start_from: Path | None = None,
+    overwrite: bool = False,
+    stop_after: int | None = None,
+) -> PreparedRun:
+    """Check and plan a run from all its layers, as `layers_of` returns them. See `prepare`."""
     resolved = resolve_for(choice.backend, choice.config_class, layers)
     resume_from = Path(choice.resume) if isinstance(choice.resume, str) else None
     asked = RunRequest(
@@ -596,7 +672,7 @@ def prepare_config(config: TrainingConfig, *, resume: bool = False, where: str =
     """
     config.validate()
     config.refuse_patience(has_validation=config.data.validation_split > 0.0)
-    backend = BACKENDS.load(config.backend)()
+    backend = _load(config.backend)()
     given = frozenset(f"run.{name}" for name in config.run.model_fields_set)
     resolved = _multiplied_out(Resolved(config, {}, given), backend)
     layers = [Layer(where, flatten(resolved.config.to_dict(), type(config), where))]

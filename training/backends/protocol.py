@@ -166,6 +166,8 @@ class Backend(Protocol):
 
     # Optional, asked by the forecasts: `placement(config) -> Placement`, where the ranks compute and how their state
     # is spread (without it: everything on each rank), and `wider_layouts(config)`, settings that spread it further.
+    # Optional, asked by `--backend auto`: `layouts(config)`, all settings of the same curve among which it may choose,
+    # as `wider_layouts` yields them (without it: the config itself and its wider layouts).
     # Optional, for a backend with a settings file of its own: `batch_sizes_in_file(config, ranks)`, the batch sizes in
     # that file, by our names, and the file as it is named to the user; None: there is no file.
 

@@ -6,15 +6,15 @@ form, neither torch nor NumPy is imported.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.backends.placement import Placement, placement_of
 from training.errors import ConfigError, DataError
 from training.forecast.memory import DeviceKind, RankMemory, checkpoint_bytes, rank_memory
 from training.forecast.what_fits import nearest_fit
+from training.machine.description import has_mps, multiplies_bf16
 from training.machine.free_memory import gpu_memory, host_memory
 from training.machine.hardware import count_gpus
 from training.machine.units import as_size
@@ -32,18 +32,20 @@ def guess_device(placement: Placement) -> DeviceKind:
         return placement.device
     if count_gpus():
         return "cuda"
-    return "mps" if (platform.system(), platform.machine()) == ("Darwin", "arm64") else "cpu"
+    return "mps" if has_mps() else "cpu"
 
 
-def guess_precision(config: TrainingConfig, device: DeviceKind) -> Precision:
-    """Guess what `auto` will become, from the processor's list of features."""
+def guess_precision(config: TrainingConfig, device: DeviceKind, cpu_has_bf16: bool | None = None) -> Precision:
+    """Guess what `auto` will become.
+
+    Args:
+        config: settings of the run.
+        device: device of its ranks.
+        cpu_has_bf16: the processor multiplies in bf16; None: this machine's is asked.
+    """
     if config.run.precision != "auto" or device != "cpu":
         return "bf16" if config.run.precision == "auto" and device == "cuda" else config.run.precision
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "fp32"
-    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+    return "bf16" if (multiplies_bf16() if cpu_has_bf16 is None else cpu_has_bf16) else "fp32"
 
 
 def largest_batch(config: TrainingConfig, placement: Placement, data: DataPreview | None) -> BatchShape | None:
@@ -63,6 +65,65 @@ def largest_batch(config: TrainingConfig, placement: Placement, data: DataPrevie
 def micro_batches(config: TrainingConfig, placement: Placement) -> int:
     """Return the number of forward passes per update on a rank."""
     return -(-config.run.samples_per_update // (placement.ranks * config.run.batch_size))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Model and data of a run as far as they are known before it: what all its layouts have in common."""
+
+    config: TrainingConfig
+    """Settings of the run; those of the model are completed by the data."""
+    data: DataPreview | None
+    why_no_data: str = ""
+    cost: ModelCost | None = None
+    """Sizes of the network; None: they are not known without training it."""
+    notes: list[str] = field(default_factory=list)
+    """Lines for the user on sizes that are not known."""
+
+    def batch(self, config: TrainingConfig, placement: Placement) -> BatchShape | None:
+        """Return the largest micro-batch of a layout; None: the samples' lengths are not known."""
+        return largest_batch(config, placement, self.data)
+
+    def memory(self, config: TrainingConfig, device: DeviceKind, placement: Placement) -> RankMemory | None:
+        """Compute the memory of one rank of a layout; None: it is not known without training.
+
+        Args:
+            config: settings with a resolved precision.
+            device: device of its ranks.
+            placement: the layout, as the config's backend says it.
+        """
+        config = config.model_copy(update={"model": self.config.model})
+        batch = self.batch(config, placement)
+        if self.cost is None or batch is None:
+            return None
+        return rank_memory(config, self.cost, batch, micro_batches(config, placement), device, placement)
+
+
+def workload_of(config: TrainingConfig) -> Workload:
+    """Find out what is known about a run's model and data, in a moment and without training.
+
+    Args:
+        config: settings with a resolved precision.
+
+    Raises:
+        ConfigError: the settings contradict the data, such as a vocabulary that is too small.
+    """
+    task, family = task_of(config), family_of(config)
+    data, reason = _preview(task, config)
+    if not reason and (data is None or not family.has_closed_form):
+        from training.forecast.measured_cost import cost_of, preview_of
+
+        prepared = task.prepare(config)
+        data, config = preview_of(prepared), prepared.config
+        try:
+            return Workload(config, data, cost=cost_of(prepared))
+        except ConfigError as error:
+            return Workload(config, data, notes=[str(error)])
+    vocabulary = data.vocabulary if data is not None else None
+    config = config.model_copy(update={"model": family.completed(config.model, vocabulary)})
+    return Workload(
+        config, data, reason, family.cost(config.model, vocabulary), notes=[*family.open_sizes(config.model)]
+    )
 
 
 @dataclass(frozen=True)
@@ -95,30 +156,14 @@ def forecast(config: TrainingConfig) -> Forecast:
         ConfigError: the settings contradict the data, such as a vocabulary that is too small.
     """
     lines = ["computed from the settings; --estimate trains a few updates and measures memory and time"]
-    task, family, placement = task_of(config), family_of(config), placement_of(config)
-    data, reason = _preview(task, config)
+    placement = placement_of(config)
     device = guess_device(placement)
     run = config.run.model_copy(update={"precision": guess_precision(config, device)})
-    config = config.model_copy(update={"run": run})
-    cost: ModelCost | None = None
-    unknown: list[str] = []
-    if not reason and (data is None or not family.has_closed_form):
-        from training.forecast.measured_cost import cost_of, preview_of
-
-        prepared = task.prepare(config)
-        data, config = preview_of(prepared), prepared.config
-        try:
-            cost = cost_of(prepared)
-        except ConfigError as error:
-            unknown = [str(error)]
-    else:
-        vocabulary = data.vocabulary if data is not None else None
-        config = config.model_copy(update={"model": family.completed(config.model, vocabulary)})
-        cost = family.cost(config.model, vocabulary)
-        unknown = [*family.open_sizes(config.model)]
-    lines += [f"data: {reason}"] if data is None else _data_lines(config, data)
+    found = workload_of(config.model_copy(update={"run": run}))
+    config, data, cost = found.config, found.data, found.cost
+    lines += [f"data: {found.why_no_data}"] if data is None else _data_lines(config, data)
     if cost is None:
-        return Forecast([*lines, *unknown])
+        return Forecast([*lines, *found.notes])
     trained = f", {count(cost, cost.frozen):,} of them trained" if cost.frozen else ""
     lines.append(f"parameters: {count(cost):,}{trained}")
     batch = largest_batch(config, placement, data)

@@ -828,4 +828,64 @@ CHINESE = {
     "use the adapters with their base": (
         "{where} 不是训练出来的那个网络：输出相差 {largest:.1e}（容许 {tolerance:.1e}）；请使用适配器加基座模型"
     ),
+    # -- the choice of a backend: training/forecast/choice_table.py, training/forecast/backend_choice.py --
+    "choice of a backend and a layout for this run (--backend auto)": "为这次训练选择后端和布局（--backend auto）",
+    "machine: GPUs that the driver neither counts nor measures, {cores} cores, main memory free: {host}": (
+        "本机：有 GPU，但驱动不报告数量和显存；{cores} 个 CPU 核，可用内存 {host}"
+    ),
+    "machine: no GPU, {cores} cores, main memory free: {host}": "本机：没有 GPU；{cores} 个 CPU 核，可用内存 {host}",
+    "machine: {count} GPU ({names}), free on each: {free}, {cores} cores, main memory free: {host}": (
+        "本机：{count} 块 GPU（{names}），每块可用显存 {free}；{cores} 个 CPU 核，可用内存 {host}"
+    ),
+    "backend       ranks ZeRO offload   batch    memory  speed  verdict": (
+        "后端           rank ZeRO    卸载   batch      内存   速度  结论"
+    ),
+    "{name} {ranks:>6} {zero:>4} {offload} {batch:>7} {memory:>9} {speed:>6}  {verdict}": (
+        "{name} {ranks:>6} {zero:>4} {offload} {batch:>7} {memory:>9} {speed:>6}  {verdict}"
+    ),
+    "    all": "   全部",
+    "  state": "   状态",
+    "chosen": "选中",
+    "fits": "放得下",
+    "memory unknown": "内存未知",
+    "too large": "放不下",
+    "too large [{number}]": "放不下 [{number}]",
+    "cannot [{number}]": "不能用 [{number}]",
+    "not by itself [{number}]": "须指名 [{number}]",
+    "[{number}] {reason}": "[{number}] {reason}",
+    "batch: micro-batch x forward passes of a rank in an update; an update has the same samples in every row": (
+        "batch：micro-batch × 每个 rank 每次更新的前向次数；各行每次更新的样本都相同"
+    ),
+    "memory: forecast peak of a rank; {margin:.0%} of what is free stays free": (
+        "内存：预计的每个 rank 的峰值；可用量的 {margin:.0%} 留作余量"
+    ),
+    "speed: estimated, not measured, as a multiple of one process: operations, bytes moved and kernels issued on an "
+    "A100 with PCIe (docs/CHOOSING.md); --estimate measures": (
+        "速度：估算值，不是实测，以单进程为 1：按带 PCIe 的 A100 上的运算量、传输字节数和 kernel 下发时间推算"
+        "（docs/zh-CN/CHOOSING.md）；实测用 --estimate"
+    ),
+    "chosen: {flags}: {why}": "选中：{flags}：{why}",
+    "memory could not be compared for any candidate, so none was ruled out by it; this is the fastest of {count} by "
+    "the estimate": "没有一个候选能比较内存，因此没有按内存排除任何一个；这是 {count} 个候选中估算最快的",
+    "the only one that fits": "只有它放得下",
+    "of {count} that fit, {fast} are the fastest by the estimate, and this is the simplest of them": (
+        "放得下的有 {count} 个，其中 {fast} 个估算最快，这是它们中最简单的"
+    ),
+    "the fastest by the estimate of {count} that fit": "放得下的 {count} 个中估算最快的",
+    "it trains elsewhere, which may cost money: never chosen by itself, only if it is named": (
+        "它在别处训练，可能要花钱：从不自动选中，须由你指名"
+    ),
+    "{reason}; run: {fix}": "{reason}；请运行：{fix}",
+    "each rank needs {need} and may use {usable}": "每个 rank 需要 {need}，可以用 {usable}",
+    "the ranks offload {size} to the host, and may use {usable} there": (
+        "各 rank 共向主机内存卸载 {size}，那里可以用 {usable}"
+    ),
+    "it starts no processes, and {count} were asked for": "它不启动多个进程，而你要求 {count} 个",
+    "it needs a GPU, and there is none here": "它需要 GPU，这里没有",
+    "it needs {count} GPUs, and there are {here} here": "它需要 {count} 块 GPU，这里有 {here} 块",
+    "it needs a GPU of Apple's, and there is none here": "它需要 Apple 的 GPU，这里没有",
+    "precision=fp16 needs a GPU, and there is none here": "precision=fp16 需要 GPU，这里没有",
+    "backend {name}, kept from the run in {directory}: --backend auto chooses for new runs only": (
+        "后端 {name} 沿用 {directory} 中的训练：--backend auto 只为新的训练做选择"
+    ),
 }

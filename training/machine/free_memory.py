@@ -83,3 +83,27 @@ def gpu_memory() -> int | None:
         return int(done.stdout.split()[0]) << 20
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
         return None
+
+
+def free_memory_of_gpus() -> dict[str, int | None]:
+    """Return UUID -> free bytes of every GPU that nvidia-smi lists; empty: there is no nvidia-smi, or it fails.
+
+    None where it has no figure, as for memory that is shared with the host. A part of a GPU (MIG) is not listed.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {}
+    command = [program, "--query-gpu=uuid,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    if done.returncode != 0:
+        return {}
+    lines = [line.partition(",") for line in done.stdout.splitlines()]
+    return {uuid.strip(): _mebibytes(free) for uuid, comma, free in lines if comma}
+
+
+def _mebibytes(text: str) -> int | None:
+    found = text.strip()
+    return int(found) << 20 if found.isascii() and found.isdigit() else None

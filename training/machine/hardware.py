@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from training.errors import ConfigError
@@ -44,11 +45,24 @@ def count_gpus() -> int | None:
     return count.value
 
 
+class GpuIdentity(NamedTuple):
+    """One GPU as its driver names it."""
+
+    uuid: str
+    name: str
+    """Model of the GPU: "NVIDIA A100-SXM4-80GB"."""
+
+
 def gpu_uuids() -> tuple[str, ...]:
     """Return the UUIDs of the GPUs that a CUDA program would see, as CUDA_VISIBLE_DEVICES takes them, in its order.
 
     Empty: there is none, or the driver gives none (AMD). A part of a GPU (MIG) has a UUID of its own.
     """
+    return tuple(gpu.uuid for gpu in gpu_identities())
+
+
+def gpu_identities() -> tuple[GpuIdentity, ...]:
+    """Return UUID and name of the GPUs that a CUDA program would see, in its order; empty as for `gpu_uuids`."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
         uuid_of = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
@@ -64,7 +78,9 @@ def gpu_uuids() -> tuple[str, ...]:
         ):
             return ()
         kind = "MIG" if b" MIG " in name.value else "GPU"
-        found.append(f"{kind}-{UUID(bytes=bytes(uuid))}")
+        found.append(
+            GpuIdentity(f"{kind}-{UUID(bytes=bytes(uuid))}", name.value.decode("utf-8", errors="backslashreplace"))
+        )
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_args
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource
 
-from training.errors import ConfigError, did_you_mean
+from training.errors import ConfigError, ForeignSettingError, did_you_mean
 from training.settings.declarations import aliases, leaves, short_name
 from training.settings.layers import Layer
 from training.settings.other_names import answer
@@ -137,7 +137,7 @@ def parse_flags(
         word = unknown[0].partition("=")[0]
         choices = [name for action in parser._actions for name in action.option_strings]
         if word.startswith("--") and (owner := _owner(word, tree)):
-            raise ConfigError(f"{word} belongs to {owner}, not to this one")
+            raise ForeignSettingError(f"{word} belongs to {owner}, not to this one")
         if word.startswith("-"):
             raise ConfigError(f"unknown flag {word}{answer(word) or did_you_mean(word, choices)} (--help lists all)")
         raise ConfigError(f"unexpected word {word!r}; settings are given as --name value")

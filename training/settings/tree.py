@@ -359,7 +359,10 @@ class TrainingConfig(Section):
     options of a task, a model family and backends; `training.TrainingConfig` is that of HLBD and APT.
     """
 
-    backend: str = Field("playground", description="Where and how it runs: see --list-backends.")
+    backend: str = Field(
+        "playground",
+        description="Where and how it runs: see --list-backends; auto: chosen for this machine (docs/CHOOSING.md).",
+    )
     task: str = Field(
         DEFAULT_TASK, description="What is learned: see --list-tasks; package.module:Class takes your own."
     )

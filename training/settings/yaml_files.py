@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from training.errors import ConfigError, did_you_mean
+from training.errors import ConfigError, ForeignSettingError, did_you_mean
 from training.settings.declarations import leaf_names, suggestion
 from training.settings.plain_yaml import MOST_BYTES as MOST_BYTES
 from training.settings.plain_yaml import read_document
@@ -114,8 +114,10 @@ def flatten(document: Mapping[str, Any], tree: type[Section], where: str) -> Set
         elif name in keys:
             put(name, value)
         elif name not in tree.elsewhere.sections:
+            if owner := tree.elsewhere.owner(str(name)):
+                raise ForeignSettingError(f"{where}: unknown key {name!r}; it belongs to {owner}")
             hint = did_you_mean(str(name), sections) if isinstance(value, dict) else ""
-            raise ConfigError(f"{where}: unknown key {name!r}{hint or _hint(str(name), tree)}")
+            raise ConfigError(f"{where}: unknown key {name!r}{hint or suggestion(str(name), tree)}")
     return found
 
 

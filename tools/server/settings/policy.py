@@ -93,7 +93,11 @@ TOKENIZERS = ("bpe", "characters")
 TEMPLATES = ("chatml", "llama3", "gemma", "zephyr", "plain")
 
 DECISIONS: Mapping[str, Decision] = {
-    "backend": OneOf(LOCAL_BACKENDS, "others are plug-ins, or cost money elsewhere; use them from the command line"),
+    "backend": OneOf(
+        LOCAL_BACKENDS,
+        "others are plug-ins, choose by what is free at the moment (auto), or cost money elsewhere; use them from the "
+        "command line",
+    ),
     "task": OneOf(tuple(TASKS.built_in), "others are plug-ins; use them from the command line"),
     "model.model": OneOf(tuple(MODELS.built_in), "others are plug-ins; use them from the command line"),
     "model.base_model": NamedRun(),
