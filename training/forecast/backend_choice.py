@@ -421,9 +421,11 @@ class _Survey:
             return candidate
         while candidate.verdict is Verdict.TOO_LARGE and size > 1:
             size = (size + 1) // 2
-            portions = {"run.batch_size": size, "run.gradient_accumulation_steps": None}
-            if "run.global_batch_size" not in given:
+            portions: dict[str, Any] = {"run.batch_size": size}
+            if run.global_batch_size is None:
                 portions["run.global_batch_size"] = run.samples_per_update
+            if run.gradient_accumulation_steps is not None:
+                portions["run.gradient_accumulation_steps"] = None
             smaller = self._judged(choice, layers, {**layout, **portions})
             assert smaller.prepared is not None
             if smaller.prepared.request.config.run.batch_size != size:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.backends.test_backend_contract import ECHO, bring
-from training.backends.prepare import Choice, choose
+from training.backends.prepare import Choice, choose, prepare
 from training.backends.protocol import Availability
 from training.errors import ConfigError
 from training.forecast import backend_choice
@@ -67,34 +67,52 @@ class Case(NamedTuple):
     """One row of the table in docs/CHOOSING.md."""
 
     gpus: int
-    gigabytes: float | None
+    gigabytes: int | None
     """Free on each GPU; None: not known."""
-    host: float
+    host: int
     model: str
     expected: str
     """Flags of the choice, or how the refusal begins."""
     has_deepspeed: bool = True
 
     def decision(self) -> Decision:
-        """The decision on this machine, with bf16 and 64 samples per update."""
+        """The decision on this machine, with bf16 and 512 samples per update."""
         return decided(
             machine(self.gpus, self.gigabytes, self.host),
-            {**MODELS[self.model], "run.precision": "bf16", "run.global_batch_size": 64},
+            {**MODELS[self.model], "run.precision": "bf16", "run.global_batch_size": 512},
             {} if self.has_deepspeed else {"deepspeed": MISSING},
         )
 
     def row(self, decision: Decision) -> str:
         """The row in Markdown, from the decision."""
-        gpus = "none" if not self.gpus else f"{self.gpus} × {self.gigabytes or '?'} GB"
-        missing = "" if self.has_deepspeed else ", without deepspeed"
+        gpus = f"{self.gpus} × {self.gigabytes or '?'} GB" if self.gpus else "0"
+        where = f"| {gpus} | {self.host} GB | {'✓' if self.has_deepspeed else '–'} | {self.model} "
         chosen = decision.chosen
-        if chosen is None:
-            return f"| {gpus}, {self.host} GB{missing} | {self.model} | error | – | – |"
-        need = "?" if chosen.need is None else f"{chosen.need.peak / GB:.1f} GB"
-        return f"| {gpus}, {self.host} GB{missing} | {self.model} | `{chosen.flags}` | {need} | {chosen.speed:.2f} |"
+        if chosen is None or chosen.need is None:
+            return f"{where}| `exit code 2` | – | – |"
+        return f"{where}| `{chosen.flags}` | {chosen.need.peak / GB:.1f} GB | {chosen.speed:.2f} |"
 
 
-CASES: tuple[Case, ...] = ()
+ONE, ALL_4, ALL_8 = "--backend playground", "--backend playground --num-gpus 4", "--backend playground --num-gpus 8"
+NOTHING = "--backend auto: nothing fits here; the nearest is --backend "
+CASES = (
+    Case(0, 0, 16, "6 M", ONE),
+    Case(0, 0, 16, "1.6 B", f"{NOTHING}playground --batch-size 1: each rank needs 31.1 GB and may use 14.1 GB"),
+    Case(1, 8, 32, "6 M", ONE),
+    Case(1, 8, 32, "400 M", "--backend deepspeed --cpu-offload"),
+    Case(1, 8, 32, "1.6 B", f"{NOTHING}deepspeed --cpu-offload --batch-size 1: each rank needs"),
+    Case(1, 24, 64, "1.6 B", "--backend deepspeed --cpu-offload"),
+    Case(1, 80, 128, "1.6 B", ONE),
+    Case(4, 8, 64, "400 M", "--backend deepspeed --num-gpus 4"),
+    Case(4, 24, 128, "6 M", ALL_4),
+    Case(4, 24, 128, "1.6 B", "--backend deepspeed --num-gpus 4"),
+    Case(4, 24, 128, "1.6 B", f"{NOTHING}playground --batch-size 1: each rank needs", has_deepspeed=False),
+    Case(8, 24, 256, "6.5 B", f"{NOTHING}deepspeed --num-gpus 8 --zero-stage 3 --cpu-offload --param-offload"),
+    Case(8, 80, 512, "6 M", ALL_8),
+    Case(8, 80, 512, "1.6 B", ALL_8),
+    Case(8, 80, 512, "6.5 B", "--backend deepspeed --num-gpus 8"),
+    Case(8, None, 512, "1.6 B", ALL_8),
+)
 IDS = [f"{case.gpus}x{case.gigabytes}-{case.model}{'' if case.has_deepspeed else '-alone'}" for case in CASES]
 
 
@@ -105,22 +123,16 @@ def test_on_a_described_machine(case: Case) -> None:
     assert found.startswith(case.expected)
     if decision.chosen is not None:
         assert decision.prepared.plan is None or decision.prepared.plan.processes == case.gpus
+        if decision.chosen.verdict is Verdict.FITS and case.gpus:
+            assert decision.chosen.need is not None
+            assert decision.chosen.need.peak <= (1.0 - MARGIN) * (case.gigabytes or 0) * GB
+        fitting = [candidate for candidate in decision.candidates if candidate.verdict is decision.chosen.verdict]
+        assert round(decision.chosen.speed, 2) == max(round(candidate.speed, 2) for candidate in fitting)
     for page in ("docs/CHOOSING.md", "docs/zh-CN/CHOOSING.md"):
         assert case.row(decision) in (ROOT / page).read_text(encoding="utf-8").splitlines(), case.row(decision)
 
 
 # -- what is chosen, and why ---------------------------------------------------------------------------------------
-
-
-def test_whatever_is_chosen_fits_with_the_margin_and_nothing_that_fits_is_faster() -> None:
-    for case in CASES:
-        decision = case.decision() if case.gigabytes in (8, 24) else None
-        if decision is None or decision.chosen is None or decision.chosen.need is None:
-            continue
-        chosen, free = decision.chosen, min(gpu.free_bytes or 0 for gpu in decision.machine.gpus)
-        assert decision.chosen.need.peak <= (1.0 - MARGIN) * free
-        fitting = [candidate for candidate in decision.candidates if candidate.verdict is Verdict.FITS]
-        assert round(chosen.speed, 2) == max(round(candidate.speed, 2) for candidate in fitting)
 
 
 def test_memory_that_is_not_known_is_neither_none_nor_enough() -> None:
@@ -146,7 +158,7 @@ def test_gpus_that_are_not_counted_are_used_by_one_process_and_not_taken_for_a_p
 
 
 def test_smaller_micro_batches_are_chosen_only_where_nobody_gave_them() -> None:
-    where, wide = machine(1, 12, host=8), {**MEDIUM, "run.global_batch_size": 256}
+    where, wide = machine(1, 10, host=8), {**MEDIUM, "run.global_batch_size": 256}
     chosen = decided(where, wide).chosen
     assert chosen is not None
     assert chosen.layout["run.batch_size"] < 32
@@ -154,7 +166,9 @@ def test_smaller_micro_batches_are_chosen_only_where_nobody_gave_them() -> None:
     assert chosen.prepared.request.config.run.samples_per_update == 256
     refused = decided(where, {**wide, "run.batch_size": 256})
     assert refused.chosen is None
-    assert re.search(r"nearest is .*: each rank needs .* and may use 10.6 GB, .* too little; ", str(refused.refusal))
+    assert re.search(
+        r"nearest is .*: each rank needs .* and may use 8.8[0-9]* GB, .* too little; ", str(refused.refusal)
+    )
     assert "--batch-size" in str(refused.refusal), "it names what the user could give instead"
 
 
@@ -227,12 +241,16 @@ def test_a_backend_that_trains_elsewhere_is_never_chosen() -> None:
     gpus=st.sampled_from([0, 1, 4, 8]),
     gigabytes=st.sampled_from([1, 8, 80]),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_no_candidate_has_another_curve(sizes: dict[str, int], gpus: int, gigabytes: float) -> None:
-    values = {**SMALL, **{f"run.{name}": size for name, size in sizes.items()}}
-    if len(sizes) == 3 and gpus == 1 or len(sizes) == 3 and gpus == 0:
-        return  # all three together contradict each other, unless they multiply out
-    decision = decided(machine(gpus, gigabytes), values)
+    values = {"model.d_model": 512, "model.num_layers": 2, **{f"run.{name}": size for name, size in sizes.items()}}
+    try:
+        decision = decided(machine(gpus, gigabytes), values)
+    except ConfigError as error:
+        refusal = str(error)
+        with pytest.raises(ConfigError, match=re.escape(refusal)):  # so is whoever names a backend
+            prepare(choose(backend="playground"), [Layer("test", values)])
+        return
     asked = RunConfig(**{"batch_size": 32, **sizes}).samples_per_update  # type: ignore[arg-type]
     runs = [candidate.prepared.request.config for candidate in decision.candidates if candidate.prepared is not None]
     assert {config.run.samples_per_update for config in runs} <= {asked}
@@ -259,9 +277,10 @@ def test_the_table_fits_a_terminal_in_every_language(language: Any) -> None:
         lines = [line for text in table_lines(decision) for line in shown(text)]
         assert max(map(columns, lines)) <= WIDTH
         assert any(line.startswith("[1] ") for line in lines)
-    rows = [line for line in lines if line.startswith(("backend ", "后端", "playground", "deepspeed", "huggingface"))]
-    ends = {columns(line[: line.index("  ", 60 - (len(line) < 60))]) for line in rows if "GPU" in line}
-    assert ends, "rows were looked at"
+    names = ("backend ", "后端 ", "playground ", "deepspeed ", "huggingface ", "azure ")
+    rows = [line for line in lines if line.startswith(names)]
+    assert len(rows) > 5
+    assert {columns(row.rpartition("  ")[0]) for row in rows} == {59}, "the columns stand below each other"
 
 
 def test_folding_keeps_every_word_and_indents_what_follows() -> None:
@@ -351,9 +370,9 @@ def test_the_help_is_that_of_any_backend(front_door: FrontDoor) -> None:
             ["--zero-stage", "2", "--compile"],
             r"no backend has all of these settings \(playground: --zero-stage belongs",
         ),
-        (["--learning-rate", "abc"], r"^error: --learning-rate: "),
+        (["--learning-rate", "abc"], r"^error: learning_rate = 'abc' \(from --learning-rate\): should be a number"),
         (["--zero-stagee", "2"], r"^error: unknown flag --zero-stagee"),
-        (["--batch-size", "0"], r"^error: --batch-size: "),
+        (["--batch-size", "0"], r"^error: batch_size = '0' \(from --batch-size\): "),
         (["--nnodes", "2", "--rdzv-endpoint", "a:1"], r"--backend auto looks at one machine, and nnodes=2"),
         (
             ["--device", "cuda"],
@@ -361,7 +380,7 @@ def test_the_help_is_that_of_any_backend(front_door: FrontDoor) -> None:
         ),
         (["--inner-backend", "deepspeed"], r"--inner-backend deepspeed: --backend playground trains by itself"),
         (["--resume", "no_such_run"], r"--resume no_such_run: no such checkpoint or run"),
-        (["--d-model", "8192", "--num-layers", "400"], r"nothing fits here; the nearest is .* GB too little; "),
+        (["--d-model", "8192", "--num-layers", "400"], r"nothing fits here; the nearest is .* TB too little; "),
     ],
 )
 def test_bad_input_is_one_line(
