@@ -251,7 +251,7 @@ def test_no_candidate_has_another_curve(sizes: dict[str, int], gpus: int, gigaby
         with pytest.raises(ConfigError, match=re.escape(refusal)):  # so is whoever names a backend
             prepare(choose(backend="playground"), [Layer("test", values)])
         return
-    asked = RunConfig(**{"batch_size": 32, **sizes}).samples_per_update  # type: ignore[arg-type]
+    asked = RunConfig(**{"batch_size": 32, **sizes}).samples_per_update
     runs = [candidate.prepared.request.config for candidate in decision.candidates if candidate.prepared is not None]
     assert {config.run.samples_per_update for config in runs} <= {asked}
     assert len({config.curve_hash() for config in runs}) <= 1
