@@ -379,6 +379,7 @@ def test_the_help_is_that_of_any_backend(front_door: FrontDoor) -> None:
             r"no backend can make this run here; the nearest is --backend playground: it needs a GPU",
         ),
         (["--inner-backend", "deepspeed"], r"--inner-backend deepspeed: --backend playground trains by itself"),
+        (["--sweep", "learning_rate=1e-4|1e-3"], r"--sweep and --backend auto do not go together"),
         (["--resume", "no_such_run"], r"--resume no_such_run: no such checkpoint or run"),
         (["--d-model", "8192", "--num-layers", "400"], r"nothing fits here; the nearest is .* TB too little; "),
     ],
