@@ -184,18 +184,22 @@ def tiny_dataset(tmp_path: Path) -> TinyDataset:
     return make
 
 
+TINY_SETTINGS: Mapping[str, Any] = {
+    "d_model": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "d_ff": 16,
+    "batch_size": 8,
+    "answer_samples": 0,
+    "device": "cpu",
+}
+"""Settings of a model that trains an epoch of a tiny file (two updates) in milliseconds."""
+
+
 @pytest.fixture(scope="session")
 def tiny_settings() -> dict[str, Any]:
-    """Settings of a model that trains an epoch of a tiny file (two updates) in milliseconds."""
-    return {
-        "d_model": 16,
-        "num_layers": 1,
-        "num_heads": 2,
-        "d_ff": 16,
-        "batch_size": 8,
-        "answer_samples": 0,
-        "device": "cpu",
-    }
+    """`TINY_SETTINGS`, which a test may change."""
+    return dict(TINY_SETTINGS)
 
 
 @pytest.fixture(scope="session")

@@ -477,7 +477,7 @@ def _print_columns(rows: Sequence[Sequence[str]]) -> None:
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(columns_of(row[k]) for row in shown) for k in range(len(shown[0]))]
     for row in shown:
-        cells = (cell + " " * (width - columns_of(cell)) for cell, width in zip(row, widths))  # noqa: B905  # Python 3.8
+        cells = (cell + " " * (width - columns_of(cell)) for cell, width in zip(row, widths, strict=True))
         print("  " + "   ".join(cells).rstrip())
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -49,6 +49,7 @@ from training.machine.environment import remove_leftovers
 from training.machine.output import output_may_be_lost
 from training.models.registry import describe_models
 from training.settings.flags import (
+    OneLineParser,
     add_launcher_flags,
     build_parser,
     early_stopping_of,
@@ -64,6 +65,8 @@ from training.tasks.registry import describe_tasks
 
 if TYPE_CHECKING:
     from training.experiments.sweep.local_sweep import LocalSweep
+    from training.experiments.sweep.options import LocalSweepOptions
+    from training.settings.tree import TrainingConfig
 
 # The rest is imported where it is used, so that --help answers at once.
 
@@ -107,16 +110,50 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         if (leftovers := remove_leftovers()) and (identity is None or identity.rank == 0):
             print(f"warning: {leftovers}", file=sys.stderr)
     first = with_begun_sweep(first)
-    if _is_left_open(first, backend_name):
-        if not first.help:
-            return _choose_and_run(argv, first)
-        first.backend = DEFAULT_BACKEND  # the help of all settings but those of the other backends
-    choice = _choose(first, backend_name)
-    sweeps_here = first.sweep is not None and not is_remote(choice.backend)
-    tree = tree_of(choice, sweeps_here)
+    backend = asked_backend(first.backend if first.backend is not None else backend_name, _config_file(first))
+    if backend != AUTO:
+        return _run_named(backend, argv, first)
+    if first.help:
+        return _run_named(DEFAULT_BACKEND, argv, first)  # the help of all settings but those of the other backends
+    return _run_chosen(argv, first)
+
+
+def _config_file(first: argparse.Namespace) -> Path | None:
+    """Return the file that may name backend, task and model: that of `--config`, else that of `--sweep`."""
+    return find_config(first.config) if first.config is not None else sweep_file(first.sweep)
+
+
+def _names(first: argparse.Namespace) -> dict[str, Any]:
+    """Return what the command line says of a choice, but the backend: arguments of `choose`."""
+    return {
+        "inner_backend": first.inner_backend,
+        "task": first.task,
+        "model": first.model,
+        "config_file": _config_file(first),
+        "resume": False if first.resume is None else first.resume,
+        "run_dir": first.run_dir,
+    }
+
+
+def _start_from(first: argparse.Namespace) -> Path | None:
+    return path_of("--start-from", first.start_from) if first.start_from is not None else None
+
+
+def _parser(choice: Choice, tree: type[TrainingConfig]) -> OneLineParser:
     shown = {key: value for layer in choice.presets() for key, value in layer.settings.items()}
     parser = build_parser(tree, Path(sys.argv[0]).name, DESCRIPTION, shown)
     add_launcher_flags(parser)
+    return parser
+
+
+def _run_named(backend: str, argv: list[str], first: argparse.Namespace) -> int:
+    """Do what the command line asks on a backend that was named."""
+    choice = choose(backend=backend, **_names(first))
+    if first.config is None:
+        choice = replace(choice, config_file=None)  # the file of a sweep is a layer of its own: see `sweep_layers`
+    sweeps_here = first.sweep is not None and not is_remote(choice.backend)
+    tree = tree_of(choice, sweeps_here)
+    parser = _parser(choice, tree)
     if first.help:
         parser.print_help()
         return 0
@@ -134,118 +171,81 @@ def _main(argv: list[str], first: argparse.Namespace, backend_name: str | None) 
         choice,
         settings,
         defaults=defaults,
-        start_from=path_of("--start-from", first.start_from) if first.start_from is not None else None,
+        start_from=_start_from(first),
         overwrite=first.overwrite,
         stop_after=first.stop_after,
         fetch=not first.dry_run,
     )
-    _refuse_missing_checkpoint(prepared)
-    sweep = None
-    if sweeps_here:
-        from training.experiments.sweep.local_sweep import LocalSweep
-
-        sweep = LocalSweep(prepared, resolve_options(options))
-    if first.dry_run:
-        print("\n".join([*_plan_lines(prepared), *(f"# {line}" for line in (sweep.lines() if sweep else ()))]))
-        if first.compare is None and sweep is None:  # these make a directory for each run
-            _refuse_taken_directory(prepared.request)
-        return 0
-    with output_may_be_lost():
-        return _run(prepared, first, sweep)
+    return _show_or_run(prepared, first, resolve_options(options) if sweeps_here else None)
 
 
-def _refuse_missing_checkpoint(prepared: PreparedRun) -> None:
-    """Speak the run's language, and refuse a path to go on from that is none now, not after the data was read."""
-    choose_language(prepared.request.config.report.lang)
-    asked = prepared.request.resume_from
-    if asked is not None and not is_worker() and not is_remote(prepared.backend):
-        path_to_go_on_from(asked, prepared.request.config.run.run_dir)
+def _run_chosen(argv: list[str], first: argparse.Namespace) -> int:
+    """Do what the command line asks on the backend and layout that are chosen for this machine."""
+    from training.forecast.backend_choice import run_or_choice
+    from training.forecast.choice_table import kept_line, shown, table_lines
 
-
-def _is_left_open(first: argparse.Namespace, backend_name: str | None) -> bool:
-    """Return whether the backend is to be chosen: by the command line, else by the config file."""
-    named = first.backend if first.backend is not None else backend_name
-    return asked_backend(named, find_config(first.config) if first.config is not None else None) == AUTO
-
-
-def _choose_and_run(argv: list[str], first: argparse.Namespace) -> int:
-    """Choose backend and layout for this machine, say how, and do what the command line asks."""
     if first.sweep is not None:
         raise ConfigError(
             "--sweep and --backend auto do not go together: its trials share the machine; name the backend, which "
             "--backend auto --dry-run without the sweep shows"
         )
     refuse_contradictions(first, remote=False)
-    prepared, lines = _chosen(argv, first)
-    if first.explain is not None:
-        print(resolve_for(prepared.backend, type(prepared.request.config), prepared.layers).explain(first.explain))
-        return 0
-    _refuse_missing_checkpoint(prepared)
-    from training.forecast.choice_table import shown
-
-    said = [line for text in lines for line in shown(text)]
-    if first.dry_run:
-        print("\n".join(_plan_lines(prepared, said)))
-        if first.compare is None:
-            _refuse_taken_directory(prepared.request)
-        return 0
-    with output_may_be_lost():
-        print("\n".join(said), flush=True)
-        return _run(prepared, first, None)
-
-
-def _chosen(argv: list[str], first: argparse.Namespace) -> tuple[PreparedRun, list[str]]:
-    """Return the run of `--backend auto`, and the lines on how it was chosen.
-
-    Raises:
-        UserError: nothing can be chosen; the table of the candidates was printed.
-    """
-    from training.forecast.backend_choice import run_or_choice
-    from training.forecast.choice_table import kept_line, shown, table_lines
 
     def read(choice: Choice) -> tuple[list[Layer], list[Layer]]:
-        preset = {key: value for layer in choice.presets() for key, value in layer.settings.items()}
-        parser = build_parser(choice.config_class, Path(sys.argv[0]).name, DESCRIPTION, preset)
-        add_launcher_flags(parser)
-        given, known = parse_flags(parser, argv, choice.config_class)
+        given, known = parse_flags(_parser(choice, choice.config_class), argv, choice.config_class)
         return [Layer(FLAGS, given)], [early_stopping_of(known)]
 
-    found = run_or_choice(
-        read,
-        inner_backend=first.inner_backend,
-        task=first.task,
-        model=first.model,
-        config_file=find_config(first.config) if first.config is not None else None,
-        resume=False if first.resume is None else first.resume,
-        run_dir=first.run_dir,
-        start_from=path_of("--start-from", first.start_from) if first.start_from is not None else None,
-        overwrite=first.overwrite,
-    )
+    found = run_or_choice(read, **_names(first), start_from=_start_from(first), overwrite=first.overwrite)
+    lines: Sequence[str]
     if isinstance(found, PreparedRun):
-        prepared = found
-        lines: list[str] = [kept_line(found)]
+        prepared, lines = found, [kept_line(found)]
     else:
         lines = list(table_lines(found))
         if found.chosen is None and first.explain is None:
             choose_language(found.language)
             print("\n".join(line for text in lines for line in shown(text)))
-        prepared = found.prepared
-    return replace(prepared, request=replace(prepared.request, stop_after=first.stop_after)), lines
+        prepared = found.prepared  # or its refusal
+    if first.explain is not None:
+        print(resolve_for(prepared.backend, type(prepared.request.config), prepared.layers).explain(first.explain))
+        return 0
+    prepared = replace(prepared, request=replace(prepared.request, stop_after=first.stop_after))
+    return _show_or_run(prepared, first, why=lines)
 
 
-def _choose(first: argparse.Namespace, backend_name: str | None) -> Choice:
-    """Return the backend, task and model family that are asked for; the file of a sweep may name them too."""
-    file = sweep_file(first.sweep) if first.config is None else None
-    choice = choose(
-        backend=first.backend if first.backend is not None else backend_name,
-        inner_backend=first.inner_backend,
-        task=first.task,
-        model=first.model,
-        config_file=find_config(first.config) if first.config is not None else file,
-        resume=False if first.resume is None else first.resume,
-        run_dir=first.run_dir,
-    )
-    return choice if file is None else replace(choice, config_file=None)  # a layer of its own: see `sweep_layers`
+def _show_or_run(
+    prepared: PreparedRun, first: argparse.Namespace, options: LocalSweepOptions | None = None, why: Sequence[str] = ()
+) -> int:
+    """Print the plan of a run or a sweep for `--dry-run`, else carry it out.
+
+    Args:
+        prepared: the run.
+        first: the launcher's flags.
+        options: of the sweep of which it is the run that is varied; None: it is none of a sweep.
+        why: texts on how the backend was chosen.
+    """
+    config, asked = prepared.request.config, prepared.request.resume_from
+    choose_language(config.report.lang)
+    said: list[str] = []
+    if why:
+        from training.forecast.choice_table import shown
+
+        said = [line for text in why for line in shown(text)]
+    if asked is not None and not is_worker() and not is_remote(prepared.backend):
+        path_to_go_on_from(asked, config.run.run_dir)  # said now, not after the data was read
+    sweep = None
+    if options is not None:
+        from training.experiments.sweep.local_sweep import LocalSweep
+
+        sweep = LocalSweep(prepared, options)
+    if first.dry_run:
+        print("\n".join([*_plan_lines(prepared, said), *(f"# {line}" for line in (sweep.lines() if sweep else ()))]))
+        if first.compare is None and sweep is None:  # these make a directory for each run
+            _refuse_taken_directory(prepared.request)
+        return 0
+    with output_may_be_lost():
+        if said:
+            print("\n".join(said), flush=True)
+        return _run(prepared, first, sweep)
 
 
 def _run(prepared: PreparedRun, first: argparse.Namespace, sweep: LocalSweep | None) -> int:
@@ -292,7 +292,7 @@ def _refuse_taken_directory(request: RunRequest) -> None:
     directory.refuse_taken(resume=request.resume, overwrite=request.overwrite)
 
 
-def _plan_lines(prepared: PreparedRun, chosen: Sequence[str] = ()) -> Iterator[str]:
+def _plan_lines(prepared: PreparedRun, said: Sequence[str]) -> Iterator[str]:
     from training.forecast.dry_run import dry_run_lines
     from training.launch.launcher import describe
 
@@ -301,7 +301,7 @@ def _plan_lines(prepared: PreparedRun, chosen: Sequence[str] = ()) -> Iterator[s
         yield from backend.dry_run(request)
         return
     yield request.config.to_yaml().rstrip("\n")
-    yield from (f"# {line}" for line in chosen)
+    yield from (f"# {line}" for line in said)
     for line in dry_run_lines(request.config):
         yield f"# {line}"
     yield f"# plan: {'runs in this process' if plan is None else describe(plan, request)}"

@@ -55,7 +55,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def warm(site: Path) -> Iterator[WarmStart]:
-    """Processes that see the installed packages, and need not import torch and transformers anew."""
+    """Processes that see the installed packages, and import torch and transformers once for all."""
     modules = ("training.train", "training.run", "training.loop.transformers_loop", "deepspeed")
     with WarmStart(*modules, variables={"PYTHONPATH": str(site)}) as started:
         yield started

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import enter_front_door
+from tests.conftest import TINY_SETTINGS, enter_front_door
 from training.backends.prepare import choose, prepare
 from training.experiments.sweep.local_sweep import LocalSweep
 from training.experiments.sweep.options import LocalSweepOptions
@@ -16,13 +16,7 @@ from training.settings.tree import TrainingConfig
 from training.settings.yaml_files import flatten
 
 SMALL: dict[str, Any] = {
-    "d_model": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "d_ff": 16,
-    "batch_size": 8,
-    "answer_samples": 0,
-    "device": "cpu",
+    **TINY_SETTINGS,
     "epochs": 2,
     "save_interval": 1,
     "snapshots": 0,

@@ -155,7 +155,7 @@ class AzureOptions(SweepOptions, JobOptions):
         description="Try many settings in trials, instead of training once.",
         json_schema_extra={"flag_of_launcher": True},
     )
-    sampling: Literal["random", "sobol", "grid", "bayesian"] = Field(  # type: ignore[assignment]
+    sampling: Literal["random", "sobol", "grid", "bayesian"] = Field(
         "random", description="How a sweep picks values; grid and bayesian do not take every kind of range."
     )
     early_termination: Literal["none", "bandit", "median_stopping", "truncation_selection"] = Field(

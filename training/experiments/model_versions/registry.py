@@ -1,4 +1,4 @@
-"""What every registry of models does, wherever it keeps them: names, references, aliases, gates, parents. No torch.
+"""Registries of models, wherever they keep them: names, references, aliases, gates, parents. No torch.
 
 A name has versions with the numbers 1, 2, 3, …, which never change, and aliases, which move and remember where they
 were. `local_registry` keeps them in a directory, `mlflow_registry` in an MLflow server.
@@ -62,7 +62,7 @@ class AliasMove:
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a model that was to be registered."""
+    """Outcome of a registration."""
 
     version: Version
     is_new: bool
@@ -73,7 +73,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Pointed:
-    """What became of an alias that was to be moved."""
+    """Outcome of an attempt to move an alias."""
 
     version: Version
     before: int | None
@@ -144,7 +144,7 @@ class Registry(ABC):
     """The verbs of every registry of models, wherever it keeps them, and how it reads the names of versions."""
 
     place: str
-    """Where the models are, for messages."""
+    """Location of the models, for messages."""
 
     @abstractmethod
     def names(self) -> list[str]:

@@ -82,9 +82,9 @@ class Version:
     """SHA-256 of the lines `SHA-256  path` of the model's files, as `sha256sum` prints them: two versions with the same
     one hold the same model, byte for byte."""
     files: Mapping[str, FileHash]
-    """By path within the version, with `/` between the parts; the document itself is not among them."""
+    """Hashes by path within the version, with `/` between the parts; the document itself is not among them."""
     settings: Mapping[str, Any] | None
-    """Of the run, by dotted name."""
+    """Settings of the run, by dotted name."""
     config_hash: str | None
     """`TrainingConfig.curve_hash` of the run."""
     data_fingerprint: str | None

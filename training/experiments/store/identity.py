@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from training.errors import UserError, printable
 
@@ -69,7 +69,7 @@ def name_of(root: Path, relative: str) -> str:
 
 def directory_of(root: Path, relative: str) -> Path:
     """Return the run directory of a path that `relative_path` returned."""
-    return root / PurePosixPath(relative)
+    return root / relative
 
 
 def _normal(path: Path) -> Path:

@@ -246,7 +246,7 @@ class ExperimentStore:
         found = []
         for path in find_runs([self.root], refused):
             try:
-                has_record = any(_is_there(f"{path}/{name}") for name in (LOG_NAME, REPORT_NAME))
+                has_record = any((path / name).exists() for name in (LOG_NAME, REPORT_NAME))
             except OSError as error:
                 refused.append(error)
                 continue
@@ -262,7 +262,7 @@ class ExperimentStore:
         """Read a run; None: its files are as they were when this signature was taken."""
         now = self._clock()
         try:
-            files = signature_of(f"{self.root}/{path}")
+            files = signature_of(directory_of(self.root, path))
             if files.text == signature:
                 return None
             run = read_run(self.root, path, self._settings.of)
@@ -288,7 +288,7 @@ class ExperimentStore:
     def _as_of_now(self, reading: _Reading) -> _Reading:
         """Return a reading, made again if the run has changed since: another process may have kept a newer one."""
         try:
-            is_current = signature_of(f"{self.root}/{reading.path}") == reading.files
+            is_current = signature_of(directory_of(self.root, reading.path)) == reading.files
         except OSError:
             is_current = False
         return reading if is_current else self._read(reading.path, None) or reading
@@ -687,19 +687,6 @@ _SHOWN = """
 details, recorded, (SELECT state FROM temp.live WHERE run = runs.id), seconds_per_step,
 units_per_second, allowed_silence
 """
-
-
-def _is_there(path: str) -> bool:
-    """Say whether there is a file: `Path.exists`, at a third of its cost.
-
-    Raises:
-        OSError: the disk refuses to say.
-    """
-    try:
-        os.stat(path)  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def put_run(connection: sqlite3.Connection, run: IndexedRun, signature: str | None) -> None:

@@ -149,11 +149,8 @@ class Signature:
         return self.newest < now - RACY_SECONDS
 
 
-def signature_of(run_dir: Path | str) -> Signature:
+def signature_of(run_dir: Path) -> Signature:
     """Return the signature of a run's files.
-
-    Args:
-        run_dir: as a text it is asked for its files faster.
 
     Raises:
         FileNotFoundError: there is no such directory, or no record in it.

@@ -54,7 +54,7 @@ class SweepDocument:
     goal: Goal
     sampling: str
     seed: int
-    """Of the sampler."""
+    """Seed of the sampler."""
     max_trials: int
     confirm_seeds: int
     halving: int | None = None

@@ -68,7 +68,7 @@ class SweepRun:
     """One run of a sweep."""
 
     name: str
-    """Of its directory, within the sweep's."""
+    """Name of its directory, within the sweep's."""
     settings: Mapping[str, Any]
     """Dotted key -> value of the settings that the sweep varies; empty: those outside the sweep."""
     config: TrainingConfig

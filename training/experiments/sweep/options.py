@@ -19,7 +19,7 @@ SECTION = "sweep"
 
 
 class SweepOptions(Section):
-    """Options of a sweep, on this machine or in a cloud."""
+    """Options of a sweep, on this machine or in a cloud; how values are picked is each place's own option."""
 
     search: tuple[str, ...] = Field(
         (),
@@ -32,10 +32,6 @@ class SweepOptions(Section):
         None, description="Metric that decides. None: eval/loss with validation data, else train/loss."
     )
     sweep_goal: Goal | None = Field(None, description="What is sought. None: maximize for an accuracy, else minimize.")
-    sampling: Literal["random", "sobol", "grid"] = Field(
-        "random",
-        description="How a sweep picks values. grid: every combination of choices; sobol: evenly spread over ranges.",
-    )
     max_trials: int = Field(
         20, ge=1, le=1000, description="Trials of a sweep.", json_schema_extra={"aliases": ["trials"]}
     )
@@ -72,14 +68,6 @@ class SweepOptions(Section):
         if "max_trials" in self.model_fields_set:
             return self.max_trials
         return min(self.max_trials, space.num_combinations or self.max_trials)
-
-    def refuse_unfit(self, space: SearchSpace) -> None:
-        """Refuse a grid of ranges.
-
-        Raises:
-            ConfigError: names the first setting that has one.
-        """
-        refuse_ranges(self.sampling, space, {"grid": ("choice",)})
 
     def refuse_more_than_there_are(self, space: SearchSpace) -> None:
         """Refuse more trials than there are different ones.
@@ -118,6 +106,10 @@ def refuse_ranges(sampling: str, space: SearchSpace, takes: Mapping[str, Sequenc
 class LocalSweepOptions(SweepOptions):
     """Options of --sweep on this machine."""
 
+    sampling: Literal["random", "sobol", "grid"] = Field(
+        "random",
+        description="How a sweep picks values. grid: every combination of choices; sobol: evenly spread over ranges.",
+    )
     confirm_seeds: int = Field(
         LEAST_SEEDS,
         ge=0,
@@ -140,3 +132,11 @@ class LocalSweepOptions(SweepOptions):
         if 0 < value < LEAST_SEEDS:
             raise ValueError(f"should be {LEAST_SEEDS} or more, since fewer say nothing about their spread, or 0")
         return value
+
+    def refuse_unfit(self, space: SearchSpace) -> None:
+        """Refuse a grid of ranges.
+
+        Raises:
+            ConfigError: names the first setting that has one.
+        """
+        refuse_ranges(self.sampling, space, {"grid": ("choice",)})

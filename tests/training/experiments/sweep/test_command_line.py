@@ -143,6 +143,7 @@ def test_bad_input_is_one_line(
         ("search: {learning_rate: 3}\n", "should be a list of values or a mapping with `type`, not 3"),
         ("serch: [d_model=16]\n", "unknown key 'serch'; did you mean 'search'?"),
         ("search: [d_model=16|32\n", "not valid YAML"),
+        ("backend: auto\nsearch: [d_model=16|32]\n", "--sweep and --backend auto do not go together"),
     ],
 )
 def test_a_bad_file_is_one_line(text: str, told: str, front_door: FrontDoor, words: list[str], tmp_path: Path) -> None:
